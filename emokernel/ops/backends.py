@@ -1,0 +1,71 @@
+"""Which backend runs the row operations, chosen once, when a model is patched."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+ENVIRONMENT_VARIABLE = "EMOKERNEL_BACKEND"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation of the operations of `emokernel.reference`.
+
+    ``steer``, ``add_steer`` and ``add_steer_rms_norm`` return fresh tensors; the names with an
+    underscore overwrite their first argument with y (schemas: `emokernel.ops.schemas`).
+    ``unavailable`` returns why the backend cannot run here, or None.
+    """
+
+    name: str
+    device_types: tuple[str, ...]
+    unavailable: Callable[[], str | None]
+    steer: Callable
+    steer_: Callable
+    add_steer: Callable
+    add_steer_: Callable
+    add_steer_rms_norm: Callable
+    add_steer_rms_norm_: Callable
+
+    def refusal(self, device: torch.device) -> str | None:
+        """Why this backend cannot serve tensors on ``device``, or None."""
+        if self.device_types and device.type not in self.device_types:
+            return f"it serves {', '.join(self.device_types)} tensors only"
+        return self.unavailable()
+
+
+# Names in order of preference; each is a module of this package with a `BACKEND`.
+BACKENDS = ("cpu", "reference")
+
+
+def load(name: str) -> Backend:
+    """The backend called ``name``; ValueError if there is none."""
+    if name not in BACKENDS:
+        raise ValueError(f"unknown backend {name!r}: choose one of {', '.join(BACKENDS)}")
+    return importlib.import_module(f"emokernel.ops.{name}").BACKEND
+
+
+def available(device: torch.device | str = "cpu") -> dict[str, str | None]:
+    """For every backend, None if it can serve ``device``, else the reason why not."""
+    device = torch.device(device)
+    return {name: load(name).refusal(device) for name in BACKENDS}
+
+
+def select(device: torch.device | str, name: str | None = None) -> Backend:
+    """The backend for ``device``: ``name``, else `EMOKERNEL_BACKEND`, else the first that can run.
+
+    Raises ValueError for an unknown name and RuntimeError where a forced backend cannot run.
+    """
+    device = torch.device(device)
+    forced = name or os.environ.get(ENVIRONMENT_VARIABLE)
+    if forced:
+        backend = load(forced)
+        refusal = backend.refusal(device)
+        if refusal is not None:
+            raise RuntimeError(f"backend {forced!r} cannot run on {device.type}: {refusal}")
+        return backend
+    return next(load(name) for name in BACKENDS if load(name).refusal(device) is None)
