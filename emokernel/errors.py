@@ -1,0 +1,32 @@
+"""The errors of emokernel. Each message is one line that says what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EmokernelError(ValueError):
+    """Base of all errors that emokernel raises on purpose."""
+
+
+class UnknownEmotionError(EmokernelError):
+    """An emotion that the vectors at hand do not have."""
+
+    def __init__(self, name: object, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(str(name).lower(), known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        super().__init__(f"unknown emotion {name!r}.{hint} Known: {', '.join(known) or 'none'}.")
+
+
+class VectorsFileError(EmokernelError):
+    """A file that is damaged or holds no emotion vectors."""
+
+
+class ModelStructureError(EmokernelError):
+    """A model that cannot be patched, or not by these vectors."""
+
+
+class SteeringError(EmokernelError):
+    """A steering request that cannot be carried out as asked."""

@@ -1,0 +1,131 @@
+"""What the kernels read: the basis of a model, the slots of its requests, the slot of each row.
+
+All of it lives at fixed addresses on one device; a model spread over several devices has one
+`DeviceState` for each. None of it is a module buffer, since ``model.to(bf16)`` would cast those.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from emokernel.errors import SteeringError
+from emokernel.reference import MAX_COMPONENTS, Law
+
+UNTOUCHED = -1
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What a slot holds: up to 8 (vector number, weight) pairs and a law.
+
+    With `Law.RELATIVE` a weight counts in units of the row's norm. Raises SteeringError for too
+    many components or a weight that is not finite.
+    """
+
+    components: tuple[tuple[int, float], ...]
+    law: Law = Law.PRESERVE
+
+    def __post_init__(self) -> None:
+        if len(self.components) > MAX_COMPONENTS:
+            raise SteeringError(
+                f"a mix of {len(self.components)} emotions is too large: the kernels hold up to"
+                f" {MAX_COMPONENTS}"
+            )
+        limit = torch.finfo(torch.float32).max
+        for _, weight in self.components:
+            if not abs(weight) <= limit:
+                raise SteeringError(f"strength must be a finite fp32 number, got {weight}")
+
+
+class DeviceState:
+    """The basis ``[L, E, d]`` and the slots of one device, and the rows of the running forward.
+
+    A slot is one packed record of int32 words: ids ``[K]``, law, weights ``[L, K]`` (fp32 bits);
+    one copy updates it. ``layer(l)`` gives the views that the operations take.
+    """
+
+    def __init__(self, vectors: Tensor, slots: int, device: torch.device, dtype: torch.dtype):
+        """vectors ``[L, E, d]`` fp32 (zero where a layer is not steered), basis kept in dtype."""
+        self.basis = vectors.to(device=device, dtype=dtype).contiguous()
+        norms = self.basis.float().norm(dim=-1).cpu()
+        self._present = norms > 0
+        self._inverse_norms = torch.where(self._present, 1.0 / norms, 0.0)
+        self.num_layers, self.num_slots = vectors.shape[0], slots
+        width = MAX_COMPONENTS + 1 + self.num_layers * MAX_COMPONENTS
+        self.records = torch.zeros(slots, width, dtype=torch.int32, device=device)
+        self._rows = threading.local()
+        self._constant: dict[int, Tensor] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where basis and slots live."""
+        return self.records.device
+
+    def layer(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(basis ``[E, d]``, ids ``[S, K]``, weights ``[S, K]``, law ``[S]``): views of a layer."""
+        start = MAX_COMPONENTS + 1 + layer * MAX_COMPONENTS
+        weights = self.records[:, start : start + MAX_COMPONENTS].view(torch.float32)
+        ids, law = self.records[:, :MAX_COMPONENTS], self.records[:, MAX_COMPONENTS]
+        return self.basis[layer], ids, weights, law
+
+    def write(self, slot: int, mix: Mix) -> None:
+        """Put ``mix`` into ``slot`` with one host-to-device copy."""
+        if not 0 <= slot < self.num_slots:
+            raise SteeringError(f"slot {slot} does not exist: there are {self.num_slots}")
+        record = torch.zeros(self.records.shape[1], dtype=torch.int32)
+        weights = record[MAX_COMPONENTS + 1 :].view(torch.float32).view(self.num_layers, -1)
+        scales = self._inverse_norms if mix.law & Law.RELATIVE else self._present.float()
+        for k, (number, weight) in enumerate(mix.components):
+            if not 0 <= number < self.basis.shape[1]:
+                raise SteeringError(f"vector {number} does not exist: {self.basis.shape[1]} do")
+            record[k] = number
+            weights[:, k] = weight * scales[:, number]
+        record[MAX_COMPONENTS] = int(mix.law)
+        self.records[slot].copy_(record)
+
+    def constant_rows(self, rows: int, slot: int) -> Tensor:
+        """At least ``rows`` int32 entries that all say ``slot``; kept between calls."""
+        held = self._constant.get(slot)
+        if held is None or held.numel() < rows:
+            size = max(256, 1 << (rows - 1).bit_length())
+            held = torch.full((size,), slot, dtype=torch.int32, device=self.device)
+            self._constant[slot] = held
+        return held
+
+    @property
+    def token_slot(self) -> Tensor | None:
+        """The slot of each row of the forward that runs in this thread; None outside of one."""
+        return getattr(self._rows, "token_slot", None)
+
+    @token_slot.setter
+    def token_slot(self, token_slot: Tensor | None) -> None:
+        self._rows.token_slot = token_slot
+
+
+class SlotAllocator:
+    """Which slots are free. ``take`` gives all it was asked for, or none and an error."""
+
+    def __init__(self, slots: Sequence[int]) -> None:
+        self._free = list(reversed(slots))
+        self._total = len(slots)
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> list[int]:
+        """``count`` free slots; SteeringError if there are fewer."""
+        with self._lock:
+            if count > len(self._free):
+                raise SteeringError(
+                    f"no more slots: {count} different mixes asked for, {len(self._free)} of"
+                    f" {self._total} slots free; patch with a larger slots="
+                )
+            return [self._free.pop() for _ in range(count)]
+
+    def give_back(self, slots: Sequence[int]) -> None:
+        """Make ``slots`` free again."""
+        with self._lock:
+            self._free.extend(reversed(slots))

@@ -1,0 +1,120 @@
+"""`EmotionVectors`: named vectors for each layer of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emokernel.errors import EmokernelError, UnknownEmotionError
+
+SITES = ("attention", "block")
+
+
+def check_site(site: str) -> str:
+    """``site`` itself, or EmokernelError if there is no such site."""
+    if site not in SITES:
+        raise EmokernelError(f"unknown site {site!r}: choose one of {', '.join(SITES)}")
+    return site
+
+
+@dataclass(frozen=True, eq=False)
+class EmotionVectors:
+    """Emotion vectors ``[L, E, d]`` fp32 of a model with L layers and hidden size d.
+
+    ``site`` says which space they live in: "attention", differences of the attention branch's own
+    output, or "block", differences of the residual stream after the block. A layer without vectors
+    is all zero. ``provenance`` names what they were made from.
+    """
+
+    names: tuple[str, ...]
+    tensor: Tensor
+    site: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_site(self.site)
+        if self.tensor.dim() != 3 or self.tensor.shape[1] != len(self.names):
+            raise EmokernelError(
+                f"emotion vectors need a tensor [layers, {len(self.names)} emotions, hidden size],"
+                f" got {list(self.tensor.shape)}"
+            )
+        if len(set(self.names)) != len(self.names) or not all(self.names):
+            raise EmokernelError("emotion names must be distinct and not empty")
+        if not torch.isfinite(self.tensor).all():
+            raise EmokernelError("emotion vectors must be finite: the tensor holds inf or nan")
+
+    @classmethod
+    def from_tensors(
+        cls,
+        tensors: Mapping[str, Tensor],
+        *,
+        site: str = "block",
+        provenance: Mapping[str, Any] | None = None,
+    ) -> EmotionVectors:
+        """From ``{name: [L, d]}``, one vector per layer; all of one shape, any floating dtype."""
+        if not tensors:
+            raise EmokernelError("no vectors given: pass {name: tensor [layers, hidden size]}")
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        if len(set(shapes.values())) > 1 or any(len(shape) != 2 for shape in shapes.values()):
+            raise EmokernelError(
+                f"every emotion needs a tensor [layers, hidden size], got {shapes}"
+            )
+        stacked = torch.stack([tensor.detach().float().cpu() for tensor in tensors.values()], dim=1)
+        return cls(tuple(tensors), stacked, site, dict(provenance or {}))
+
+    @classmethod
+    def extract(cls, model: Any, tokenizer: Any, *args: Any, **kwargs: Any) -> EmotionVectors:
+        """Extract vectors from a model; arguments as in `emokernel.vectors.extract.extract`."""
+        from emokernel.vectors.extract import extract
+
+        return extract(model, tokenizer, *args, **kwargs)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> EmotionVectors:
+        """Read a safetensors file written by `save`; VectorsFileError if it is no such file."""
+        from emokernel.vectors.file import load
+
+        return load(path)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write a safetensors file with names, site and provenance."""
+        from emokernel.vectors.file import save
+
+        save(self, path)
+
+    @property
+    def num_layers(self) -> int:
+        """L, the number of layers of the model."""
+        return self.tensor.shape[0]
+
+    @property
+    def hidden_size(self) -> int:
+        """d, the width of the residual stream."""
+        return self.tensor.shape[2]
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that have a vector other than zero."""
+        return tuple(self.tensor.flatten(1).any(1).nonzero().flatten().tolist())
+
+    def index(self, name: str) -> int:
+        """The number of an emotion; UnknownEmotionError with the nearest spelling otherwise."""
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise UnknownEmotionError(name, self.names) from None
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The vectors ``[L, d]`` of one emotion."""
+        return self.tensor[:, self.index(name)]
+
+    def select(self, names: Iterable[str]) -> EmotionVectors:
+        """The same vectors with only ``names``, in that order."""
+        names = tuple(names)
+        chosen = self.tensor[:, [self.index(name) for name in names]]
+        return EmotionVectors(names, chosen, self.site, self.provenance)
