@@ -1,3 +1,19 @@
 """emokernel: emotion steering inside the kernels a language model runs anyway."""
 
+from emokernel.affect import Affect
+from emokernel.errors import EmokernelError
+from emokernel.steering import Report, Request, Steering, patch
+from emokernel.vectors import EmotionVectors
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Affect",
+    "EmokernelError",
+    "EmotionVectors",
+    "Report",
+    "Request",
+    "Steering",
+    "__version__",
+    "patch",
+]

@@ -51,6 +51,7 @@ class DeviceState:
 
     def __init__(self, vectors: Tensor, slots: int, device: torch.device, dtype: torch.dtype):
         """vectors ``[L, E, d]`` fp32 (zero where a layer is not steered), basis kept in dtype."""
+        self.dtype = dtype
         self.basis = vectors.to(device=device, dtype=dtype).contiguous()
         norms = self.basis.float().norm(dim=-1).cpu()
         self._present = norms > 0

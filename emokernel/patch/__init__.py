@@ -1,0 +1,5 @@
+"""Reading a model's structure and replacing its forwards; knows no emotions."""
+
+from emokernel.patch.patcher import Patch, PatchedLayer
+
+__all__ = ["Patch", "PatchedLayer"]

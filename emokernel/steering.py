@@ -1,0 +1,306 @@
+"""`patch` and `Steering`: emotions in, slots out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from emokernel.affect import Affect, mix_for
+from emokernel.engines.generate import RecordedGenerate, read_call
+from emokernel.engines.rows import Plan, check_positions
+from emokernel.errors import EmokernelError, SteeringError
+from emokernel.patch import Patch, PatchedLayer
+from emokernel.reference import Law
+from emokernel.state import UNTOUCHED, DeviceState, Mix, SlotAllocator
+from emokernel.vectors import EmotionVectors
+from emokernel.vectors.emotion_vectors import check_site
+
+Emotion = str | Mapping[str, float] | Affect | None
+
+LAWS = {"add": Law.ADD, "preserve": Law.PRESERVE}
+DOSES = {"absolute": Law.ADD, "relative": Law.RELATIVE}
+_SLOT_OF_SET = 0
+
+# (steering, plan) of every `requests` block that is open in this context, innermost last.
+_open_requests: ContextVar[tuple[tuple[Steering, Plan], ...]] = ContextVar("requests", default=())
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one sequence of a batch asks for; None means the choice made at `patch`."""
+
+    emotion: Emotion
+    strength: float = 1.0
+    law: str | None = None
+    dose: str | None = None
+    positions: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `patch` did; ``print`` it."""
+
+    model: str
+    backend: str
+    site: str
+    vectors_site: str
+    emotions: tuple[str, ...]
+    layers: tuple[PatchedLayer, ...]
+    num_layers: int
+    slots: int
+
+    def __str__(self) -> str:
+        fused = [layer.layer for layer in self.layers if layer.not_fused is None]
+        lines = [
+            f"{self.model}: {len(self.layers)} of {self.num_layers} layers patched at site"
+            f" {self.site!r}, backend {self.backend!r}, {self.slots} slots",
+            f"  norm fused in layers: {_ranges(fused) or 'none'}",
+        ]
+        lines += [
+            f"  layer {layer.layer}: norm not fused ({layer.not_fused})"
+            for layer in self.layers
+            if layer.not_fused is not None
+        ]
+        if self.site != self.vectors_site:
+            lines.append(f"  note: the vectors were made at site {self.vectors_site!r}")
+        return "\n".join([*lines, f"  emotions: {', '.join(self.emotions)}"])
+
+
+def patch(
+    model: nn.Module,
+    vectors: EmotionVectors,
+    *,
+    site: str | None = None,
+    law: str = "preserve",
+    dose: str = "absolute",
+    layers: Sequence[int] | None = None,
+    positions: str = "all",
+    fuse_norm: bool = True,
+    backend: str | None = None,
+    slots: int = 256,
+) -> Steering:
+    """Patch a Hugging Face causal language model in place; nothing is steered until it is asked.
+
+    ``site``: "attention" or "block", the vectors' own unless given. ``law``: "preserve" (back to
+    the row's norm) or "add". ``dose``: "absolute", or "relative" (weights in units of the row's
+    norm). ``layers``: the layers to steer, all that the vectors have unless given. ``positions``:
+    "all", "prompt", "generated" or "last". ``fuse_norm``: fuse the norm after the attention branch
+    with the residual add; without it, a row that is not steered has the bits of the unpatched
+    model. ``backend``: one of `emokernel.ops.BACKENDS`. ``slots``: how many different mixes
+    `Steering.requests` can hold at a time.
+
+    Raises ModelStructureError if the model or its size does not fit, SteeringError for an unknown
+    choice, RuntimeError if a forced backend cannot run.
+    """
+    if not isinstance(vectors, EmotionVectors):
+        raise SteeringError(
+            f"vectors must be EmotionVectors, got {type(vectors).__name__}: use"
+            " EmotionVectors.load(path) or EmotionVectors.from_tensors(...)"
+        )
+    site = check_site(site or vectors.site)
+    defaults = Request(None, 1.0, law, dose, check_positions(positions))
+    _law_of(law, dose)
+    if slots < 1:
+        raise SteeringError(f"slots must be at least 1, got {slots}")
+    return Steering(
+        model, vectors, site, _layers(vectors, layers), defaults, fuse_norm, backend, slots
+    )
+
+
+class Steering:
+    """The handle of a patched model."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        vectors: EmotionVectors,
+        site: str,
+        layers: Sequence[int],
+        defaults: Request,
+        fuse_norm: bool,
+        backend: str | None,
+        slots: int,
+    ) -> None:
+        """Made by `patch`."""
+        self._model, self._vectors, self._site, self._defaults = model, vectors, site, defaults
+        self._slots = SlotAllocator(range(1, slots + 1))
+        self._num_slots = slots
+        self._plan_of_set: Plan | None = None
+        self._patch: Patch | None = Patch(
+            model, vectors.tensor, layers, site=site, slots=slots + 1, fuse_norm=fuse_norm,
+            backend=backend, rows=self._rows,
+        )  # fmt: skip
+        if hasattr(model, "generate"):
+            self._patch.replace(RecordedGenerate(model))
+
+    def set(
+        self,
+        emotion: Emotion,
+        strength: float = 1.0,
+        *,
+        law: str | None = None,
+        dose: str | None = None,
+        positions: str | None = None,
+    ) -> None:
+        """Steer every sequence from now on: a name, {name: weight}, an `Affect`, or None.
+
+        ``strength`` multiplies the weights; negatives are allowed. `requests` overrides this.
+        Raises UnknownEmotionError, or SteeringError for a mix that is no mix; nothing changes then.
+        """
+        mix, positions = self._resolve(Request(emotion, strength, law, dose, positions))
+        if mix is None:
+            self.off()
+            return
+        self._write(_SLOT_OF_SET, mix)
+        self._plan_of_set = Plan([_SLOT_OF_SET], [positions])
+
+    def off(self) -> None:
+        """Undo `set`: sequences are left as they are unless `requests` says otherwise."""
+        self._patched()
+        self._plan_of_set = None
+
+    @contextmanager
+    def requests(
+        self,
+        requests: Sequence[Emotion | Request],
+        *,
+        prompt_lengths: Sequence[int] | Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> Iterator[None]:
+        """Within the block, one request per sequence of the batch; overrides `set`.
+
+        A batch may be a whole multiple of the requests (beams, return sequences: each repeated in
+        place). ``prompt_lengths`` ``[requests]`` (tokens, padding not counted) and
+        ``attention_mask`` ``[requests, width]`` tell own decoding loops apart from prompts;
+        `generate` records both by itself. Each thread has its own requests. SteeringError if
+        there are more different mixes than free slots; nothing changes then.
+        """
+        if isinstance(requests, str | Mapping) or not len(requests):
+            raise SteeringError("requests needs a list with one entry per sequence of the batch")
+        asked = [self._resolve(entry) for entry in map(_as_request, requests)]
+        mixes = list(dict.fromkeys(mix for mix, _ in asked if mix is not None))
+        taken = self._slots.take(len(mixes))
+        try:
+            slot_of = dict(zip(mixes, taken, strict=True))
+            for mix, slot in slot_of.items():
+                self._write(slot, mix)
+            plan = Plan(
+                [UNTOUCHED if mix is None else slot_of[mix] for mix, _ in asked],
+                [positions for _, positions in asked],
+                prompt_lengths,
+                attention_mask,
+            )
+            token = _open_requests.set((*_open_requests.get(), (self, plan)))
+            try:
+                yield
+            finally:
+                _open_requests.reset(token)
+        finally:
+            self._slots.give_back(taken)
+
+    def unpatch(self) -> None:
+        """Restore everything that `patch` replaced; harmless the second time."""
+        if self._patch is not None:
+            self._patch.remove()
+            self._patch = None
+
+    def report(self) -> Report:
+        """What was patched, with which backend, and which layers fell back and why."""
+        patch = self._patched()
+        return Report(
+            type(self._model).__name__, patch.backend.name, self._site, self._vectors.site,
+            self._vectors.names, tuple(patch.layers), self._vectors.num_layers, self._num_slots,
+        )  # fmt: skip
+
+    def _patched(self) -> Patch:
+        if self._patch is None:
+            raise SteeringError("the model was unpatched: call emokernel.patch again")
+        return self._patch
+
+    def _write(self, slot: int, mix: Mix) -> None:
+        for state in self._patched().states:
+            state.write(slot, mix)
+
+    def _resolve(self, request: Request) -> tuple[Mix | None, str]:
+        """(The mix, or None if nothing is to be steered; the positions) of a request."""
+        self._patched()
+        law = _law_of(request.law or self._defaults.law, request.dose or self._defaults.dose)
+        positions = check_positions(request.positions or self._defaults.positions)
+        if not _is_number(request.strength):
+            raise SteeringError(f"strength must be a finite number, got {request.strength!r}")
+        emotion = request.emotion
+        if emotion is None:
+            return None, positions
+        if isinstance(emotion, Affect):
+            emotion = mix_for(emotion, self._vectors.names)
+        elif isinstance(emotion, str):
+            emotion = {emotion: 1.0}
+        elif not isinstance(emotion, Mapping):
+            raise SteeringError(
+                f"an emotion is a name, {{name: weight}}, an Affect or None, got {emotion!r}"
+            )
+        components = []
+        for name, weight in emotion.items():
+            if not _is_number(weight):
+                raise SteeringError(f"the weight of {name!r} must be a finite number: {weight!r}")
+            components.append((self._vectors.index(name), float(weight) * request.strength))
+        return (Mix(tuple(components), law) if components else None), positions
+
+    def _rows(self, named: dict[str, Any], state: DeviceState) -> Tensor:
+        call = read_call(self._model, named)
+        plan = self._plan_of_set
+        for steering, opened in reversed(_open_requests.get()):
+            if steering is self:
+                plan = opened
+                break
+        if plan is None:
+            return state.constant_rows(call.batch * call.tokens, UNTOUCHED)
+        return plan.token_slot(call, state)
+
+
+def _as_request(entry: Emotion | Request) -> Request:
+    return entry if isinstance(entry, Request) else Request(entry)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _law_of(law: str, dose: str) -> Law:
+    if law not in LAWS:
+        raise SteeringError(f"unknown law {law!r}: choose one of {', '.join(LAWS)}")
+    if dose not in DOSES:
+        raise SteeringError(f"unknown dose {dose!r}: choose one of {', '.join(DOSES)}")
+    return LAWS[law] | DOSES[dose]
+
+
+def _layers(vectors: EmotionVectors, layers: Sequence[int] | None) -> list[int]:
+    if layers is None:
+        chosen = list(vectors.layers)
+    else:
+        chosen = sorted(set(layers))
+        unknown = [layer for layer in chosen if not 0 <= layer < vectors.num_layers]
+        if unknown:
+            raise EmokernelError(
+                f"no such layers: {unknown}; these vectors have 0 to {vectors.num_layers - 1}"
+            )
+    if not chosen:
+        raise EmokernelError("there is no layer to steer: the vectors are all zero, or layers=[]")
+    return chosen
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Sorted numbers as "0-3, 5"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
