@@ -11,8 +11,10 @@ from .wordlist import default_word_list
 MIN_WORDS, MAX_WORDS, MAX_CHARACTERS = 3, 30, 180
 
 _NAMES = ("Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry", "Jack", "Kate")
-_QUOTES = str.maketrans({"‘": "'", "’": "'", "`": "'", "´": "'", "“": '"', "”": '"', "–": "-",
-                         "—": "-", "…": "...", "\u200b": None, "\ufeff": None, "\u200d": None})  # fmt: skip
+_QUOTES = str.maketrans(
+    {"‘": "'", "’": "'", "`": "'", "´": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "..."}
+    | dict.fromkeys("\u200b\u200d\ufeff")
+)
 _EMOTICON = re.compile(r"(?<!\S)(?:[:;=8xX][-'o^]?[()DPpOo3\]\[/\\|*]+|<3+|\^\^|[xX]D+|:'\()(?!\w)")
 _NAME = re.compile(r"\[(?:NAME|PERSON)\]")
 # A placeholder after one of these words or beside another one stands for a team or a title.
@@ -21,7 +23,7 @@ _ODD_NAME = re.compile(
     r"|\[(?:NAME|PERSON)\](?:\w| ?\[| [A-Z]|-)"
 )
 _FOREIGN = re.compile(
-    r"https?:|www\.|\.(?:com|org|net)\b|(?<!\w)/?[ru]/|[@#<>^~|\\{}=_/*\[\]()%+$&\"♪]|\w:|:\w|[;:]"
+    r"https?:|www\.|\.(?:com|org|net)\b|(?<!\w)/?[ru]/|[@#<>^~|\\{}=_/*\[\]()%+$&\"]|\w:|:\w|[;:]"
     r"|(?<=\s)-|-(?=\s)|\w-$|\d\w*[^\d]+\d|\d{5,}"
 )
 _NETWORK = re.compile(
@@ -31,7 +33,9 @@ _NETWORK = re.compile(
 )
 _WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)?(?:-[A-Za-z]+)*|\d{1,4}(?:st|nd|rd|th|s)?")
 _PRONOUNCED = re.compile(r"[aeiouy]", re.IGNORECASE)
-_ACRONYMS = frozenset("TV US UK DVD CEO FBI NFL NBA DNA BBC USA ID PC OK AM PM TVs MVP DJ LA".split())
+_ACRONYMS = frozenset(
+    "TV US UK DVD CEO FBI NFL NBA DNA BBC USA ID PC OK AM PM TVs MVP DJ LA".split()
+)
 _VOWELLESS = frozenset("mr mrs dr ms st tv dvd nfl pc pm hmm shh mvp dj hm mm ms th nd rd".split())
 _SPELLINGS = {
     "i": "I", "im": "I'm", "ive": "I've", "dont": "don't", "cant": "can't", "didnt": "didn't",
@@ -135,7 +139,7 @@ def _respell(match: re.Match[str]) -> str:
     if word[:2] in ("I'", "i'"):
         return "I" + word[1:].lower()
     if len(word) > 1 and not word[1:].islower():
-        return word[0] + word[1:].lower() if word[0].isupper() and not word.isupper() else word.lower()
+        return word.lower() if word.isupper() else word[0] + word[1:].lower()
     return word
 
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from importlib.resources import files
 
 _LOOKALIKES = str.maketrans("013457@$!+", "oieastasit")
-_MASKED = re.compile(r"[a-z][*#@$%^&_]+[a-z]|[a-z][*#%^_]{2,}|[*#@$%^&_]{2,}[a-z]|\*")
+_MASKED = re.compile(r"[a-z][*#@$%^&_]+[a-z]|[a-z][*#%^_]{2,}|[*#@$%^&_]{2,}[a-z]|\*|[#@$%^&]{3,}")
 _SPELLED_OUT = re.compile(r"(?<![a-z'])[a-z](?:[ .\-_]{1,2}[a-z]){2,}(?![a-z'])")
 _DRAWN_OUT = re.compile(r"([a-z])\1\1")
 _REPEAT = re.compile(r"([a-z])\1+")
@@ -54,7 +54,7 @@ class WordList:
         return any(s in self._words or self._patterns.fullmatch(s) for s in spellings)
 
     def blocks(self, text: str) -> bool:
-        """Whether `text` holds a blocked word, plain, masked ("d*mn") or spelled out ("d a m n")."""
+        """Whether `text` holds a blocked word: plain, masked ("d*mn") or spelled ("d a m n")."""
         lowered = text.lower().replace("’", "'")
         if _MASKED.search(lowered):
             return True

@@ -1,0 +1,152 @@
+"""The public text behind the demo, cleaned and split.
+
+Every script takes `--data DIR`, a folder with
+
+- `goemotions/{train,dev,test}.tsv` and `goemotions/labels.txt`: GoEmotions (Demszky et al. 2020),
+  Reddit comments with 27 emotions and neutral, CC BY 4.0,
+  https://github.com/google-research/google-research/tree/master/goemotions
+- `xed/en-annotated.tsv` and `xed/neu_en.txt`: XED (Öhman et al. 2020), English subtitle lines with
+  Plutchik's emotions, and neutral ones, CC BY 4.0, https://github.com/Helsinki-NLP/XED
+
+One half of the GoEmotions training comments, chosen by a hash of the comment id, is for the judge
+alone. The other half and XED are for the language model and the emotion vectors. No text is in
+both, and none of the language text is in GoEmotions dev or test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..clean import clean
+from .confirm import confirm_emotions
+
+# A word that occurs once in the language text is mostly a typing error or a rare name.
+MIN_WORD_COUNT = 2
+
+# XED's anticipation (2) and trust (8) have no counterpart among the GoEmotions labels.
+_XED_EMOTIONS = {1: "anger", 3: "disgust", 4: "fear", 5: "joy", 6: "sadness", 7: "surprise"}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A line of text, the GoEmotions names of its emotions (maybe none), and where it is from."""
+
+    text: str
+    emotions: tuple[str, ...]
+    source: str
+
+
+def emotion_labels(data: Path) -> tuple[str, ...]:
+    """The 28 GoEmotions labels in the order of their numbers."""
+    return tuple(_read(data / "goemotions" / "labels.txt").split())
+
+
+def judge_examples(data: Path) -> list[Example]:
+    """The judge's half of the GoEmotions training comments, as they were written."""
+    return list(_training_half(data, "judge"))
+
+
+def heldout_examples(data: Path) -> list[Example]:
+    """GoEmotions dev as it was written: for choosing between variants, never for training."""
+    return [example for _, example in _goemotions(data, "dev")]
+
+
+def test_examples(data: Path) -> list[Example]:
+    """GoEmotions test as it was written: for the final figures of the judge and nothing else."""
+    return [example for _, example in _goemotions(data, "test")]
+
+
+def language_examples(data: Path) -> list[Example]:
+    """Cleaned text for the language model and the emotion vectors, each line once.
+
+    Emotions of XED lines are those that `confirm_emotions` confirms.
+    """
+    reserved = {_key(example.text) for example in judge_examples(data)}
+    for part in ("dev", "test"):
+        reserved |= {_key(example.text) for _, example in _goemotions(data, part)}
+    comments = list(_training_half(data, "language"))
+    raw = [*comments, *_xed(data)]
+    cleaned: dict[str, Example] = {}
+    for example in _cleaned(raw):
+        key = _key(example.text)
+        if key not in reserved:
+            cleaned.setdefault(key, example)
+    counts = Counter(word for key in cleaned for word in key.split())
+    common = [
+        example
+        for key, example in cleaned.items()
+        if all(counts[word] >= MIN_WORD_COUNT for word in key.split())
+    ]
+    subtitles = [example for example in common if example.source == "xed"]
+    confirmed = confirm_emotions(subtitles, comments, emotion_labels(data))
+    return [example for example in common if example.source != "xed"] + confirmed
+
+
+def _cleaned(examples: list[Example]) -> Iterator[Example]:
+    """The lines that survive `clean`; of the others the sentences that do, without emotion.
+
+    Whether a sentence carries the emotion of the whole line is not known, but its English is as
+    good to learn from.
+    """
+    for example in tqdm(examples, desc="cleaning", unit=" lines"):
+        text = clean(example.text)
+        if text is not None:
+            yield Example(text, example.emotions, example.source)
+            continue
+        for sentence in re.split(r"(?<=[.!?])\s+|[()\n]", example.text):
+            text = clean(sentence)
+            if text is not None:
+                yield Example(text, (), example.source)
+
+
+def _read(path: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing; --data must name a folder with goemotions/ and xed/, "
+            "see emokernel/demo/train/corpus.py for their sources"
+        )
+    return path.read_text("utf-8")
+
+
+def _key(text: str) -> str:
+    """What two lines share that differ in case and punctuation only."""
+    return " ".join(re.findall(r"[a-z0-9']+", text.lower()))
+
+
+def _goemotions(data: Path, part: str) -> Iterator[tuple[str, Example]]:
+    """Comment id and example of each row of one GoEmotions file."""
+    labels = emotion_labels(data)
+    for row in _read(data / "goemotions" / f"{part}.tsv").split("\n"):
+        if row:
+            text, numbers, comment = row.rstrip("\r").split("\t")
+            emotions = tuple(labels[int(number)] for number in numbers.split(","))
+            yield comment, Example(text, emotions, "goemotions")
+
+
+def _training_half(data: Path, half: str) -> Iterator[Example]:
+    """The training comments of one half; repeated texts follow their first comment."""
+    halves: dict[str, str] = {}
+    for comment, example in _goemotions(data, "train"):
+        even = hashlib.sha256(comment.encode()).digest()[0] % 2 == 0
+        chosen = halves.setdefault(_key(example.text), "judge" if even else "language")
+        if chosen == half:
+            yield example
+
+
+def _xed(data: Path) -> Iterator[Example]:
+    """The annotated and the neutral English lines of XED."""
+    for row in _read(data / "xed" / "en-annotated.tsv").split("\n"):
+        if row:
+            text, _, numbers = row.rpartition("\t")
+            named = (_XED_EMOTIONS.get(int(number)) for number in numbers.split(","))
+            yield Example(text, tuple(sorted(filter(None, named))), "xed")
+    for row in _read(data / "xed" / "neu_en.txt").split("\n"):
+        if "\t" in row:
+            yield Example(row.partition("\t")[2], ("neutral",), "xed")
