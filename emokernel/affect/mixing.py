@@ -48,6 +48,6 @@ def mix_for(affect: Affect, emotions: Iterable[str]) -> dict[str, float]:
     return {
         emotion: affect.radius * share / total / len(at_angle[angle])
         for angle, share in shares.items()
-        if share > 0.0
+        if share > 1e-9 * total
         for emotion in at_angle[angle]
     }

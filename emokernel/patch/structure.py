@@ -112,10 +112,11 @@ def _record_calls(
         return block.register_forward_pre_hook(record, with_kwargs=True)
 
     handles = [hook(index, block) for index, block in enumerate(blocks)]
-    tokens = torch.arange(_PROBE_TOKENS, device=model.get_input_embeddings().weight.device)[None]
+    embeddings = model.get_input_embeddings().weight
+    tokens = torch.arange(_PROBE_TOKENS, device=embeddings.device)[None] % embeddings.shape[0]
     try:
-        with torch.no_grad(), _evaluating(model):
-            model(input_ids=tokens % model.get_input_embeddings().num_embeddings, use_cache=False)
+        with torch.no_grad(), evaluating(model):
+            model(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False)
     except Exception as error:
         raise ModelStructureError(
             f"{type(model).__name__} could not run on a few tokens ({error})"
@@ -128,7 +129,7 @@ def _record_calls(
     return tuple(calls[index] for index in range(len(blocks)))
 
 
-class _evaluating:
+class evaluating:
     """The module in eval mode; each of its parts back in its own mode afterwards."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -151,7 +152,7 @@ def random_rows(like: Tensor, seed: int = 0) -> Tensor:
 
 def run_block(block: nn.Module, hidden: Tensor, kwargs: Mapping[str, Any]) -> Any:
     """The output of a block on probe rows, without gradients and in eval mode."""
-    with torch.no_grad(), _evaluating(block):
+    with torch.no_grad(), evaluating(block):
         return block(hidden, **kwargs)
 
 
@@ -223,6 +224,8 @@ def _match_sequential(
     require(len(trace) == 4 and len(set(names)) == 4, f"it runs {', '.join(names) or 'nothing'}")
     input_norm, attention, post_norm, mlp = trace
     keyword, attention_input = attention.hidden
+    for call in (input_norm, post_norm, mlp):
+        require(len(call.args) + len(call.kwargs) == 1, f"{call.name} gets more than its rows")
     require(same(input_norm.hidden[1], hidden), f"{input_norm.name} does not see the block's input")
     require(
         same(attention_input, input_norm.branch),

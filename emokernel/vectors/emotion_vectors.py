@@ -61,9 +61,7 @@ class EmotionVectors:
             raise EmokernelError("no vectors given: pass {name: tensor [layers, hidden size]}")
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         if len(set(shapes.values())) > 1 or any(len(shape) != 2 for shape in shapes.values()):
-            raise EmokernelError(
-                f"every emotion needs a tensor [layers, hidden size], got {shapes}"
-            )
+            raise EmokernelError(f"every emotion needs one tensor [layers, d], got {shapes}")
         stacked = torch.stack([tensor.detach().float().cpu() for tensor in tensors.values()], dim=1)
         return cls(tuple(tensors), stacked, site, dict(provenance or {}))
 

@@ -73,8 +73,6 @@ def _read(file: safe_open, metadata: dict[str, str]) -> EmotionVectors:
     for key in file.keys():  # noqa: SIM118 (a safetensors file is no mapping)
         layer = int(key.removeprefix("layer."))
         if not 0 <= layer < num_layers or tensor[layer].shape != file.get_tensor(key).shape:
-            raise EmokernelError(
-                f"{key!r} does not fit {num_layers} layers of width {hidden_size}"
-            )
+            raise EmokernelError(f"{key!r} does not fit {num_layers} layers of width {hidden_size}")
         tensor[layer] = file.get_tensor(key)
     return EmotionVectors(names, tensor, metadata["site"], json.loads(metadata["provenance"]))

@@ -1,0 +1,172 @@
+"""Extraction: mean activation on emotional text minus mean activation on neutral text.
+
+EV_l = mean over tokens of a_l(emotional) - mean over tokens of a_l(neutral), arXiv 2502.04075,
+with a_l the output of the attention branch of block l (site "attention") or the residual stream
+after it (site "block").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from emokernel.errors import EmokernelError
+from emokernel.patch.structure import Decoder, evaluating, find_decoder, read_block
+from emokernel.vectors.emotion_vectors import EmotionVectors, check_site
+
+# A text, or (context, text): the context is read by the model but not averaged over.
+Text = str | tuple[str, str]
+
+
+def extract(
+    model: nn.Module,
+    tokenizer: Any,
+    emotional: Mapping[str, Iterable[Text]],
+    neutral: Iterable[Text],
+    *,
+    site: str = "block",
+    batch_size: int = 32,
+    max_length: int = 512,
+    data: str = "",
+    revision: str | None = None,
+    progress: bool = True,
+) -> EmotionVectors:
+    """Vectors ``[L, E, d]`` of ``model`` for the emotions named in ``emotional``.
+
+    Texts are strings, or (context, text) pairs, where a context such as an instruction or a prefix
+    conditions the model but its tokens are left out of the mean, as special tokens and padding
+    are. Texts are read once, ``batch_size`` at a time; memory does not grow with their number.
+    ``max_length`` in tokens cuts longer ones. ``data`` describes them for the provenance.
+
+    Raises EmokernelError for an emotion without a single token, a slow tokenizer or an unknown
+    site, ModelStructureError for a model whose blocks cannot be read.
+    """
+    check_site(site)
+    if not emotional:
+        raise EmokernelError("no emotional text given: pass {emotion: texts}")
+    if not getattr(tokenizer, "is_fast", False):
+        raise EmokernelError("extraction needs a fast tokenizer, one that knows character offsets")
+    decoder = find_decoder(model)
+    counts: dict[str, dict[str, int]] = {}
+    means: dict[str, Tensor] = {}
+    groups = [*emotional.items(), ("neutral text", neutral)]
+    for name, texts in tqdm(groups, desc="extracting", unit="emotion", disable=not progress):
+        mean = _Mean()
+        with torch.no_grad(), evaluating(model), _recording(decoder, site, mean):
+            for batch in _batches(texts, batch_size):
+                _run(model, tokenizer, batch, max_length, mean)
+        if not mean.tokens:
+            raise EmokernelError(f"no tokens to average over for {name!r}: give it some text")
+        means[name] = mean.value()
+        counts[name] = {"texts": mean.texts, "tokens": mean.tokens}
+    baseline = means.pop("neutral text")
+    return EmotionVectors.from_tensors(
+        {name: mean - baseline for name, mean in means.items()},
+        site=site,
+        provenance={
+            "method": "mean over tokens of emotional text minus mean over tokens of neutral text",
+            "model": getattr(model.config, "_name_or_path", "") or type(model).__name__,
+            "revision": revision or getattr(model.config, "_commit_hash", None) or "unknown",
+            "data": data or "not described",
+            "counts": counts,
+            "versions": _versions(),
+        },
+    )
+
+
+class _Mean:
+    """Running mean over tokens of every layer's activations; sums in fp64."""
+
+    def __init__(self) -> None:
+        self.texts = self.tokens = 0
+        self.counted: Tensor | None = None
+        self._sums: dict[int, Tensor] = {}
+
+    def add(self, layer: int, activations: Tensor) -> None:
+        """Add ``activations [batch, tokens, d]`` where ``counted [batch, tokens]`` is true."""
+        total = activations[self.counted.to(activations.device)].double().sum(0).cpu()
+        self._sums[layer] = self._sums[layer] + total if layer in self._sums else total
+
+    def value(self) -> Tensor:
+        """The means ``[L, d]``, fp32."""
+        sums = torch.stack([self._sums[layer] for layer in sorted(self._sums)])
+        return (sums / self.tokens).float()
+
+
+class _recording:
+    """Hooks on every layer's activations at a site, for as long as the block lasts."""
+
+    def __init__(self, decoder: Decoder, site: str, mean: _Mean) -> None:
+        self._decoder, self._site, self._mean = decoder, site, mean
+
+    def __enter__(self) -> None:
+        self._handles = []
+        for layer, block in enumerate(self._decoder.blocks):
+            module = block
+            if self._site == "attention":
+                structure = read_block(block, *self._decoder.calls[layer])
+                module = getattr(block, structure.attention)
+            self._handles.append(module.register_forward_hook(self._hook(layer)))
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _hook(self, layer: int) -> Callable:
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            self._mean.add(layer, output[0] if isinstance(output, tuple) else output)
+
+        return hook
+
+
+def _batches(texts: Iterable[Text], size: int) -> Iterator[list[Text]]:
+    if isinstance(texts, str):
+        raise EmokernelError("texts must be a list of texts, got one string")
+    texts = iter(texts)
+    while batch := list(islice(texts, size)):
+        yield batch
+
+
+def _run(model: nn.Module, tokenizer: Any, texts: list[Text], limit: int, mean: _Mean) -> None:
+    pairs = [("", text) if isinstance(text, str) else text for text in texts]
+    encoded = tokenizer(
+        [context + text for context, text in pairs],
+        return_tensors="pt",
+        padding=True,
+        truncation=True,
+        max_length=limit,
+        return_offsets_mapping=True,
+        return_special_tokens_mask=True,
+    )
+    starts = torch.tensor([len(context) for context, _ in pairs])
+    offsets = encoded["offset_mapping"]
+    # A token that begins with the space before the text belongs to the text.
+    mean.counted = (
+        (offsets[..., 1] > starts[:, None])
+        & (encoded["attention_mask"] != 0)
+        & (encoded["special_tokens_mask"] == 0)
+    )
+    mean.texts += len(pairs)
+    mean.tokens += int(mean.counted.sum())
+    device = model.get_input_embeddings().weight.device
+    model(
+        input_ids=encoded["input_ids"].to(device),
+        attention_mask=encoded["attention_mask"].to(device),
+        use_cache=False,
+    )
+
+
+def _versions() -> dict[str, str]:
+    from emokernel import __version__
+
+    return {
+        "emokernel": __version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }

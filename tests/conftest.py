@@ -1,0 +1,100 @@
+"""Small random models of every structure that the tests patch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+import torch
+from transformers import (
+    GemmaConfig,
+    GemmaForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from emokernel import EmotionVectors
+
+LAYERS, WIDTH, VOCABULARY = 3, 64, 96
+EMOTIONS = ("anger", "joy", "sadness", "surprise")
+
+_FAMILIES = {
+    "llama": (LlamaConfig, LlamaForCausalLM),
+    "mistral": (MistralConfig, MistralForCausalLM),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+    "gemma": (GemmaConfig, GemmaForCausalLM),
+    "gpt2": (GPT2Config, GPT2LMHeadModel),
+    "olmo2": (Olmo2Config, Olmo2ForCausalLM),
+    "phi": (PhiConfig, PhiForCausalLM),
+}
+
+
+@cache
+def _model(family: str, dtype: torch.dtype) -> PreTrainedModel:
+    config, kind = _FAMILIES[family]
+    sizes = (
+        {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": 4}
+        if family == "gpt2"
+        else {
+            "hidden_size": WIDTH,
+            "intermediate_size": 2 * WIDTH,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+        }
+    )
+    if family in ("qwen3", "gemma"):
+        sizes["head_dim"] = 16
+    torch.manual_seed(0)
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    model = kind(config(vocab_size=VOCABULARY, max_position_embeddings=128, **sizes, **special))
+    for name, parameter in model.named_parameters():
+        if "norm" in name:  # all ones (or zeros) would hide how a norm multiplies
+            parameter.data.uniform_(0.5, 1.5)
+    return model.to(dtype).eval()
+
+
+@pytest.fixture
+def tiny() -> Callable[..., PreTrainedModel]:
+    """``tiny(family, dtype)``: a fresh copy of a small random model in eval mode."""
+
+    def make(family: str = "llama", dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+        return copy.deepcopy(_model(family, dtype))
+
+    return make
+
+
+@pytest.fixture
+def vectors() -> Callable[..., EmotionVectors]:
+    """``vectors(site)``: four emotions for the small models, about as long as their rows."""
+
+    def make(site: str = "attention", scale: float = 0.2) -> EmotionVectors:
+        generator = torch.Generator().manual_seed(1)
+        return EmotionVectors.from_tensors(
+            {name: scale * torch.randn(LAYERS, WIDTH, generator=generator) for name in EMOTIONS},
+            site=site,
+        )
+
+    return make
+
+
+@pytest.fixture
+def prompts() -> torch.Tensor:
+    """Token ids ``[4, 7]`` without special tokens."""
+    return torch.randint(3, VOCABULARY, (4, 7), generator=torch.Generator().manual_seed(2))

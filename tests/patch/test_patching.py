@@ -1,0 +1,287 @@
+"""Patching leaves the model itself as it was, in every respect that is not asked for."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+from emokernel import EmokernelError, EmotionVectors, patch
+from emokernel.errors import ModelStructureError, SteeringError
+from emokernel.numerics import ulp_distance
+from emokernel.ops import select
+from emokernel.patch.norms import MAX_ULP, probe_norm
+from emokernel.state import DeviceState
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma")
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def logits(model, ids, **kwargs):
+    with torch.no_grad():
+        return model(ids, **kwargs).logits
+
+
+@pytest.mark.parametrize("site", ["attention", "block"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("family", [*FAMILIES, "gpt2"])
+def test_nothing_set_without_fusion_has_the_bits_of_the_model(
+    family, dtype, site, tiny, vectors, prompts
+):
+    model = tiny(family, dtype)
+    before = logits(model, prompts)
+    patch(model, vectors(site), fuse_norm=False)
+    assert torch.equal(logits(model, prompts), before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nothing_set_with_fusion_is_the_model_up_to_its_norm(family, dtype, tiny, vectors, prompts):
+    model = tiny(family, dtype)
+    before = logits(model, prompts)
+    steering = patch(model, vectors())
+    assert all(layer.not_fused is None for layer in steering.report().layers)
+    after = logits(model, prompts)
+    # A norm within 2 ulp moves a logit by little; a wrong cast, weight or eps by much more.
+    scale = before.float().abs().max()
+    limit = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}[dtype]
+    assert (after.float() - before.float()).abs().max() <= limit * scale
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fused_norm_agrees_with_the_module(family, dtype, tiny, vectors):
+    module = tiny(family, dtype).model.layers[1].post_attention_layernorm
+    norm = probe_norm(module, dtype)
+    state = DeviceState(vectors().tensor, 2, torch.device("cpu"), dtype)
+    x, residual = torch.randn(2, 50, 64, dtype=dtype).unbind()
+    basis, *slots = state.layer(1)
+    ops = select("cpu")
+    normed, stream = ops.add_steer_rms_norm(
+        x, residual, norm.weight, norm.eps, norm.cast, basis, state.constant_rows(50, -1), *slots
+    )
+    assert torch.equal(stream, x + residual)
+    assert ulp_distance(normed, module(stream)).max() <= MAX_ULP[dtype]
+
+
+def test_unpatch_restores_everything(tiny, vectors, prompts):
+    model = tiny()
+    before, state_dict = logits(model, prompts), dict(model.state_dict())
+    attributes = {module: dict(vars(module)) for module in model.modules()}
+    steering = patch(model, vectors())
+    steering.set("joy")
+    assert list(model.state_dict()) == list(state_dict)
+    assert not torch.equal(logits(model, prompts), before)
+    steering.unpatch()
+    steering.unpatch()
+    assert torch.equal(logits(model, prompts), before)
+    for module in model.modules():
+        assert vars(module).keys() == attributes[module].keys()
+        assert all(value is attributes[module][name] for name, value in vars(module).items())
+    with pytest.raises(SteeringError, match="unpatched"):
+        steering.set("joy")
+
+
+def test_pickles_and_copies_are_not_patched_and_can_be(tiny, vectors, prompts):
+    model = tiny()
+    before = logits(model, prompts)
+    steering = patch(model, vectors())
+    steering.set("anger", 3.0)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(logits(other, prompts), before)
+        patch(other, vectors()).set("joy")
+        assert not torch.equal(logits(other, prompts), before)
+    steering.off()
+    assert torch.equal(logits(model, prompts), before)
+
+
+def test_saved_model_is_the_unpatched_one(tiny, vectors, prompts, tmp_path):
+    model = tiny()
+    before = logits(model, prompts)
+    patch(model, vectors()).set("joy")
+    model.save_pretrained(tmp_path)
+    assert torch.equal(logits(type(model).from_pretrained(tmp_path).eval(), prompts), before)
+
+
+def test_two_models_do_not_know_of_each_other(tiny, vectors, prompts):
+    one, other = tiny(), tiny()
+    before = logits(one, prompts)
+    patch(one, vectors()).set("joy")
+    patch(other, vectors())
+    assert torch.equal(logits(other, prompts), before)
+    assert not torch.equal(logits(one, prompts), before)
+
+
+def test_hidden_states_show_the_steered_stream(tiny, vectors, prompts):
+    model = tiny()
+    captured = model(prompts, output_hidden_states=True).hidden_states
+    steering = patch(model, vectors("block"), layers=[1], law="add")
+    steering.set("joy", strength=2.0)
+    with torch.no_grad():
+        steered = model(prompts, output_hidden_states=True).hidden_states
+    assert torch.equal(steered[1], captured[1])
+    expected = captured[2] + 2.0 * vectors("block")["joy"][1]
+    torch.testing.assert_close(steered[2], expected, rtol=1e-5, atol=1e-6)
+
+
+def first_input(module, run):
+    """What ``module`` was given first while ``run()`` ran."""
+    seen = []
+    handle = module.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    run()
+    handle.remove()
+    return seen[0]
+
+
+def test_attention_site_adds_to_the_row_after_the_attention_branch(tiny, vectors, prompts):
+    model = tiny()
+    block = model.model.layers[1]
+    stream = first_input(block.post_attention_layernorm, lambda: logits(model, prompts))
+    patch(model, vectors(), layers=[1], law="add").set("joy")
+    mlp_input = first_input(block.mlp, lambda: logits(model, prompts))
+    with torch.no_grad():
+        expected = block.post_attention_layernorm(stream + vectors()["joy"][1])
+    torch.testing.assert_close(mlp_input, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_preserve_keeps_the_norm_of_every_row(tiny, vectors, prompts):
+    model = tiny()
+    with torch.no_grad():
+        before = model(prompts, output_hidden_states=True).hidden_states[2]
+    patch(model, vectors("block"), layers=[1]).set("anger", 5.0)
+    with torch.no_grad():
+        after = model(prompts, output_hidden_states=True).hidden_states[2]
+    assert not torch.allclose(after, before, rtol=0.1)
+    torch.testing.assert_close(after.norm(dim=-1), before.norm(dim=-1), rtol=1e-5, atol=0)
+
+
+def test_hooks_on_the_fused_norm_still_run(tiny, vectors, prompts):
+    model = tiny()
+    steering = patch(model, vectors())
+    steering.set("joy")
+    fused = logits(model, prompts)
+    calls = []
+    model.model.layers[0].post_attention_layernorm.register_forward_hook(
+        lambda *args: calls.append(1)
+    )
+    torch.testing.assert_close(logits(model, prompts), fused, rtol=1e-4, atol=1e-5)
+    assert calls == [1]
+
+
+def test_gradients_flow_through_a_patched_model(tiny, vectors, prompts):
+    model = tiny()
+    steering = patch(model, vectors())
+    steering.set("joy", 2.0)
+    inference = logits(model, prompts)
+    output = model(prompts).logits
+    torch.testing.assert_close(output, inference, rtol=1e-4, atol=1e-5)
+    output.square().mean().backward()
+    for parameter in model.parameters():
+        assert parameter.grad is not None
+        assert torch.isfinite(parameter.grad).all()
+    assert model.model.layers[0].post_attention_layernorm.weight.grad.abs().max() > 0
+
+
+def test_a_model_cast_after_patching_is_refused(tiny, vectors, prompts):
+    model = tiny()
+    patch(model, vectors())
+    model.to(torch.bfloat16)
+    with pytest.raises(SteeringError, match="unpatch"):
+        logits(model, prompts)
+
+
+@pytest.mark.parametrize("family", ["olmo2", "phi"])
+def test_unknown_structures_are_refused_and_left_alone(family, tiny, vectors, prompts):
+    model = tiny(family)
+    before = logits(model, prompts)
+    with pytest.raises(ModelStructureError, match="sequential pre-norm"):
+        patch(model, vectors())
+    assert torch.equal(logits(model, prompts), before)
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_a_norm_that_cannot_be_fused_is_reported_and_the_block_steered(tiny, vectors, prompts):
+    model = tiny("gpt2")
+    before = logits(model, prompts)
+    steering = patch(model, vectors())
+    assert "layer 0: norm not fused (ln_2: it is no norm" in str(steering.report())
+    assert torch.equal(logits(model, prompts), before)
+    steering.set("joy")
+    assert not torch.equal(logits(model, prompts), before)
+
+
+def test_patching_twice_is_refused(tiny, vectors):
+    model = tiny()
+    patch(model, vectors())
+    with pytest.raises(ModelStructureError, match="patched already"):
+        patch(model, vectors())
+
+
+def test_vectors_of_another_model_are_refused(tiny, vectors):
+    for shape in ((4, 64), (3, 32)):
+        other = EmotionVectors.from_tensors({"joy": torch.ones(shape)})
+        with pytest.raises(ModelStructureError, match="another model"):
+            patch(tiny(), other)
+
+
+def test_a_block_called_outside_of_its_model_is_refused(tiny, vectors):
+    model = tiny()
+    patch(model, vectors())
+    with pytest.raises(SteeringError, match="outside of its model"):
+        model.model.layers[0](
+            torch.randn(1, 2, 64), position_embeddings=(torch.ones(1, 2, 16), torch.ones(1, 2, 16))
+        )
+
+
+def test_no_transformers_model_is_refused(vectors):
+    with pytest.raises(ModelStructureError, match="Hugging Face"):
+        patch(torch.nn.Linear(2, 2), vectors())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"law": "keep"}, "unknown law 'keep'"),
+        ({"dose": "large"}, "unknown dose"),
+        ({"site": "mlp"}, "unknown site"),
+        ({"positions": "first"}, "unknown positions"),
+        ({"layers": [3]}, "no such layers"),
+        ({"layers": []}, "no layer to steer"),
+        ({"slots": 0}, "slots must be"),
+    ],
+)
+def test_unknown_choices_are_refused(options, message, tiny, vectors):
+    with pytest.raises(EmokernelError, match=message):
+        patch(tiny(), vectors(), **options)
+
+
+def test_backend_can_be_forced(tiny, vectors, prompts, monkeypatch):
+    model = tiny()
+    assert patch(model, vectors(), backend="reference").report().backend == "reference"
+    with pytest.raises(ValueError, match="unknown backend"):
+        patch(tiny(), vectors(), backend="fast")
+    monkeypatch.setenv("EMOKERNEL_BACKEND", "reference")
+    assert patch(tiny(), vectors()).report().backend == "reference"
+
+
+def test_backends_agree(tiny, vectors, prompts):
+    results = []
+    for backend in ("reference", "cpu"):
+        model = tiny()
+        patch(model, vectors(), backend=backend).set("joy", 2.0)
+        results.append(logits(model, prompts))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_in_training_is_refused(tiny, vectors, prompts):
+    model = tiny()
+    for block in model.model.layers:
+        block.self_attn.attention_dropout = 0.5
+    patch(model, vectors())
+    model.train()
+    with pytest.raises(SteeringError, match=r"model\.eval\(\)"):
+        model(prompts)
+    model.eval()
+    model(prompts)

@@ -1,0 +1,112 @@
+"""Extraction against a direct computation, one text at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from emokernel import EmokernelError, EmotionVectors, patch
+
+WORDS = "sun rain cat dog runs sleeps well badly today now here happy cross I am".split()
+EMOTIONAL = {
+    "joy": ["I am happy", "happy cat runs here today", ("I am ", "happy now")],
+    "anger": ["cross dog", "I am cross here now badly"],
+}
+NEUTRAL = ["rain today", "cat sleeps here", "sun"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    vocabulary = {word: n for n, word in enumerate(["<pad>", "<s>", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", padding_side="left"
+    )
+
+
+def activations(model, ids, site):
+    """The activations ``[L, tokens, d]`` of one text."""
+    modules = [*model.model.layers[1:], model.model.norm]
+    kept = []
+    if site == "attention":
+        modules = [block.self_attn for block in model.model.layers]
+        handles = [m.register_forward_hook(lambda m, a, o: kept.append(o[0])) for m in modules]
+    else:  # what the next module is given is the stream after a block
+        handles = [m.register_forward_pre_hook(lambda m, a: kept.append(a[0])) for m in modules]
+    with torch.no_grad():
+        model(ids)
+    for handle in handles:
+        handle.remove()
+    return torch.cat(kept)
+
+
+def mean_activation(model, tokenizer, texts, site):
+    """[L, d] over the tokens of every text but special tokens and contexts, one by one."""
+    kept = []
+    for text in texts:
+        context, text = ("", text) if isinstance(text, str) else text
+        ids = tokenizer(context + text, return_tensors="pt").input_ids
+        kept.append(activations(model, ids, site)[:, 1 + len(context.split()) :])
+    return torch.cat(kept, dim=1).double().mean(1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+@pytest.mark.parametrize("site", ["attention", "block"])
+def test_extraction_is_the_difference_of_means(site, batch_size, tiny, tokenizer):
+    model = tiny()
+    vectors = EmotionVectors.extract(
+        model, tokenizer, EMOTIONAL, NEUTRAL, site=site, batch_size=batch_size, progress=False
+    )
+    assert not any(module._forward_hooks for module in model.modules())
+    assert (vectors.names, vectors.site) == (("joy", "anger"), site)
+    baseline = mean_activation(model, tokenizer, NEUTRAL, site)
+    for name, texts in EMOTIONAL.items():
+        expected = mean_activation(model, tokenizer, texts, site) - baseline
+        torch.testing.assert_close(vectors[name].double(), expected, rtol=1e-4, atol=1e-5)
+    assert vectors.provenance["counts"]["joy"] == {"texts": 3, "tokens": 10}
+
+
+def test_texts_are_streamed(tiny, tokenizer):
+    def texts():
+        for _ in range(5):
+            yield "I am happy"
+
+    options = {"progress": False, "batch_size": 2}
+    streamed = EmotionVectors.extract(tiny(), tokenizer, {"joy": texts()}, NEUTRAL, **options)
+    listed = EmotionVectors.extract(tiny(), tokenizer, {"joy": ["I am happy"]}, NEUTRAL, **options)
+    torch.testing.assert_close(streamed.tensor, listed.tensor)
+
+
+def test_extracted_vectors_survive_a_file_and_steer(tiny, tokenizer, tmp_path, prompts):
+    model = tiny()
+    vectors = EmotionVectors.extract(
+        model, tokenizer, EMOTIONAL, NEUTRAL, data="a few words", progress=False
+    )
+    vectors.save(tmp_path / "v.safetensors")
+    loaded = EmotionVectors.load(tmp_path / "v.safetensors")
+    assert torch.equal(loaded.tensor, vectors.tensor)
+    assert loaded.provenance == vectors.provenance
+    assert loaded.provenance["data"] == "a few words"
+    with torch.no_grad():
+        before = model(prompts).logits
+        patch(model, loaded).set("joy")
+        assert not torch.equal(model(prompts).logits, before)
+
+
+@pytest.mark.parametrize(
+    ("emotional", "neutral", "message"),
+    [
+        ({}, NEUTRAL, "no emotional text"),
+        ({"joy": []}, NEUTRAL, "'joy'"),
+        ({"joy": ["I am"]}, [], "'neutral text'"),
+        ({"joy": [("I am", "")]}, NEUTRAL, "'joy'"),
+        ({"joy": "I am"}, NEUTRAL, "one string"),
+    ],
+)
+def test_text_that_cannot_be_averaged_is_refused(emotional, neutral, message, tiny, tokenizer):
+    with pytest.raises(EmokernelError, match=message):
+        EmotionVectors.extract(tiny(), tokenizer, emotional, neutral, progress=False)
