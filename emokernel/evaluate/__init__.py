@@ -1,0 +1,1 @@
+"""Measuring generated text: fluency, and the affect a classifier reads in it."""
