@@ -1,4 +1,4 @@
-"""Hashed n-gram features of a text, for the judge: no vocabulary, so no word is ever stored."""
+"""Hashed n-gram features of texts: no vocabulary, so no word of the training text is stored."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _TOKEN = re.compile(r"\[[a-z]+\]|[a-z]+(?:'[a-z]+)?|\d+|[^\w\s]")
 
 @dataclass(frozen=True)
 class Bag:
-    """The features of n texts: bucket numbers [features], first feature of each text [n], weights.
+    """The features of n items: bucket numbers [features], first feature of each item [n], weights.
 
-    A weight is one over the root of the number of features of its text, so that long texts do not
+    A weight is one over the root of the number of features of its item, so that long items do not
     outweigh short ones.
     """
 
@@ -32,33 +32,33 @@ def tokens(text: str) -> list[str]:
     return _TOKEN.findall(text.lower().replace("’", "'"))
 
 
-def word_ngrams(text: str) -> list[str]:
-    """Words and pairs of neighbouring words, with marks at both ends of the text."""
-    words = ["<", *tokens(text), ">"]
-    return words[1:-1] + [f"{left} {right}" for left, right in pairwise(words)]
+def word_ngrams(words: Sequence[str]) -> list[str]:
+    """The words and the pairs of neighbouring words, with marks at both ends of the text."""
+    return [*words, *(f"{left} {right}" for left, right in pairwise(["<", *words, ">"]))]
 
 
-def character_ngrams(text: str) -> list[str]:
-    """Pieces of 3 to 5 characters of each word, its ends marked."""
-    marked = [f"<{token}>" for token in tokens(text) if token[0].isalpha()]
+def character_ngrams(word: str) -> list[str]:
+    """Pieces of 3 to 5 characters of a word with its ends marked; a mark or number stays whole."""
+    marked = f"<{word}>"
+    if not word[0].isalpha():
+        return [marked]
     return [
-        word[start : start + length]
-        for word in marked
+        marked[start : start + length]
         for length in (3, 4, 5)
-        for start in range(len(word) - length + 1)
+        for start in range(len(marked) - length + 1)
     ]
 
 
-def hashed(features: Sequence[str], buckets: int) -> list[int]:
-    """The bucket of each feature; a text without features gets bucket 0."""
-    return [zlib.crc32(feature.encode()) % buckets for feature in features] or [0]
+def bucket(feature: str, buckets: int) -> int:
+    """The bucket of a feature: a checksum, so it is the same on every machine."""
+    return zlib.crc32(feature.encode()) % buckets
 
 
-def bag(rows: Sequence[list[int]]) -> Bag:
-    """One `Bag` of the bucket numbers of several texts."""
+def bag(rows: Sequence[Sequence[int]]) -> Bag:
+    """One `Bag` of the bucket numbers of several items; an item may have none."""
     counts = torch.tensor([len(row) for row in rows])
     return Bag(
-        buckets=torch.tensor([bucket for row in rows for bucket in row]),
+        buckets=torch.tensor([number for row in rows for number in row], dtype=torch.long),
         offsets=counts.cumsum(0) - counts,
         weights=counts.float().rsqrt().repeat_interleave(counts),
     )

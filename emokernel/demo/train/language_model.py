@@ -262,7 +262,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with goemotions/ and xed/")
     parser.add_argument("--out", type=Path, default=ASSETS, help="folder for the trained model")
-    parser.add_argument("--epochs", type=int, default=17)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch", type=int, default=96, help="documents in a batch")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--dropout", type=float, default=0.25)

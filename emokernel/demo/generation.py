@@ -1,0 +1,65 @@
+"""Sampling continuations of the openings: every emotion and condition in the same batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from emokernel.steering import Request, Steering
+
+MAX_NEW_TOKENS = 28
+_BATCH = 240
+
+
+@dataclass(frozen=True)
+class Job:
+    """One text to write: the request that steers it, and a prefix token that conditions it."""
+
+    name: str
+    condition: str
+    opening: str
+    request: Request | None = None
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A job done under one seed; ``text`` is the opening and its continuation."""
+
+    job: Job
+    seed: int
+    text: str
+
+
+def write(
+    model: Any, tokenizer: Any, steering: Steering, jobs: Sequence[Job], seed: int
+) -> Iterator[list[Written]]:
+    """Write all ``jobs``, a mixed batch at a time; nucleus sampling at temperature 0.8."""
+    for number, start in enumerate(range(0, len(jobs), _BATCH)):
+        batch = jobs[start : start + _BATCH]
+        encoded = tokenizer(
+            [job.prefix + job.opening for job in batch], return_tensors="pt", padding=True
+        )
+        torch.manual_seed(1000 * seed + number)
+        with torch.no_grad(), steering.requests([job.request for job in batch]):
+            output = model.generate(
+                input_ids=encoded["input_ids"],
+                attention_mask=encoded["attention_mask"],
+                max_new_tokens=MAX_NEW_TOKENS,
+                do_sample=True,
+                temperature=0.8,
+                top_p=0.9,
+                top_k=0,
+                pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+        continuations = tokenizer.batch_decode(
+            output[:, encoded["input_ids"].shape[1] :], skip_special_tokens=True
+        )
+        yield [
+            Written(job, seed, job.opening + continuation.rstrip())
+            for job, continuation in zip(batch, continuations, strict=True)
+        ]

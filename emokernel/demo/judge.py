@@ -1,0 +1,147 @@
+"""The judge: a small classifier of the 28 GoEmotions labels, independent of the embedded model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .features import bag, bucket, character_ngrams, tokens
+
+JUDGE_PATH = Path(__file__).parent / "assets" / "judge"
+MAX_TOKENS = 48
+
+# Of each token of a text: its word bucket and its character buckets.
+Encoded = list[tuple[int, list[int]]]
+
+
+class JudgeNetwork(nn.Module):
+    """Logits of a convolution over hashed words, pooled over the text by maximum and by sum."""
+
+    def __init__(
+        self, labels: int, buckets: int, width: int, channels: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.buckets, self.dropout = buckets, dropout
+        self.words = nn.Embedding(buckets, width)
+        self.characters = nn.EmbeddingBag(buckets, width, mode="sum")
+        self.convolution = nn.Conv1d(width, channels, kernel_size=3, padding=1)
+        self.output = nn.Linear(2 * channels, labels)
+        for table in (self.words, self.characters):
+            nn.init.normal_(table.weight, std=0.1)
+
+    def encode(self, text: str) -> Encoded:
+        """The buckets of the first tokens of `text`."""
+        return [
+            (bucket(word, self.buckets), [bucket(n, self.buckets) for n in character_ngrams(word)])
+            for word in tokens(text)[:MAX_TOKENS] or ["."]
+        ]
+
+    def forward(self, texts: Sequence[Encoded]) -> Tensor:
+        """Logits [n, labels] of n encoded texts."""
+        longest = max(map(len, texts))
+        padded = [text + [(0, [])] * (longest - len(text)) for text in texts]
+        mask = torch.arange(longest) < torch.tensor([len(text) for text in texts])[:, None]
+        words = torch.tensor([[word for word, _ in text] for text in padded])
+        pieces = bag([numbers for text in padded for _, numbers in text])
+        characters = self.characters(pieces.buckets, pieces.offsets, pieces.weights)
+        hidden = self.words(words) + characters.view(*words.shape, -1)
+        if self.training:
+            # Whole words go missing as well, so that no single one decides alone.
+            kept = torch.rand(words.shape) >= self.dropout / 3
+            hidden = F.dropout(hidden * kept[..., None], self.dropout)
+        hidden = hidden * mask[..., None]
+        features = F.gelu(self.convolution(hidden.transpose(1, 2)))
+        most = features.masked_fill(~mask[:, None], -1e4).amax(2)
+        total = (features * mask[:, None]).sum(2) * mask.sum(1, keepdim=True).rsqrt()
+        pooled = F.dropout(torch.cat([most, total], dim=1), self.dropout, self.training)
+        return self.output(pooled)
+
+
+class Judge:
+    """An average of several networks, with a temperature that calibrates its probabilities."""
+
+    def __init__(
+        self, networks: Sequence[JudgeNetwork], labels: Sequence[str], temperature: float = 1.0
+    ) -> None:
+        self.networks = [network.eval() for network in networks]
+        self.labels = tuple(labels)
+        self.temperature = temperature
+
+    @torch.inference_mode()
+    def probabilities(self, texts: Sequence[str], batch: int = 256) -> Tensor:
+        """Probability of each label for each text, [n, 28], every row with sum 1."""
+        parts = [self._logits(texts[i : i + batch]) for i in range(0, len(texts), batch)]
+        if not parts:
+            return torch.empty(0, len(self.labels))
+        return F.softmax(torch.cat(parts) / self.temperature, dim=1)
+
+    def _logits(self, texts: Sequence[str]) -> Tensor:
+        """Log of the networks' mean probability, [n, labels]."""
+        encoded = [self.networks[0].encode(text) for text in texts]
+        each = [F.softmax(network(encoded), dim=1) for network in self.networks]
+        return torch.stack(each).mean(0).log()
+
+    def save(self, path: Path, **measured: object) -> None:
+        """Write `judge.safetensors`, tables in 8 bits, and `judge.json` with what was measured."""
+        tensors = {}
+        for number, network in enumerate(self.networks):
+            for name, value in network.state_dict().items():
+                for key, stored in _packed(value).items():
+                    tensors[f"{number}.{name}{key}"] = stored
+        first = self.networks[0]
+        settings = {
+            "labels": self.labels,
+            "temperature": self.temperature,
+            "networks": len(self.networks),
+            "buckets": first.buckets,
+            "width": first.words.embedding_dim,
+            "channels": first.convolution.out_channels,
+        }
+        path.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, path / "judge.safetensors")
+        text = json.dumps(settings | measured, indent=1, ensure_ascii=False)
+        (path / "judge.json").write_text(text + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> Judge:
+        """The judge saved in the folder `path`, or the one that ships with the package."""
+        folder = JUDGE_PATH if path is None else Path(path)
+        if not (folder / "judge.safetensors").is_file() or not (folder / "judge.json").is_file():
+            raise FileNotFoundError(
+                f"{folder} holds no judge (judge.safetensors and judge.json): install emokernel "
+                "again, or train it with `python -m emokernel.demo.train.judge --data DIR`"
+            )
+        settings = json.loads((folder / "judge.json").read_text("utf-8"))
+        tensors = load_file(folder / "judge.safetensors")
+        networks = []
+        for number in range(settings["networks"]):
+            network = JudgeNetwork(
+                len(settings["labels"]),
+                settings["buckets"],
+                settings["width"],
+                settings["channels"],
+            )
+            network.load_state_dict(
+                {name: _unpacked(tensors, f"{number}.{name}") for name in network.state_dict()}
+            )
+            networks.append(network)
+        return cls(networks, settings["labels"], settings["temperature"])
+
+
+def _packed(value: Tensor) -> dict[str, Tensor]:
+    """A table as 8-bit integers with one scale for each row, anything else in fp16."""
+    if value.ndim != 2:
+        return {"": value.half()}
+    scale = (value.abs().amax(1, keepdim=True) / 127).clamp_min(1e-8)
+    return {"": (value / scale).round().to(torch.int8), "/scale": scale.float()}
+
+
+def _unpacked(tensors: dict[str, Tensor], name: str) -> Tensor:
+    value = tensors[name].float()
+    return value * tensors[f"{name}/scale"] if f"{name}/scale" in tensors else value

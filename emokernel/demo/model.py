@@ -1,0 +1,37 @@
+"""Load the embedded language model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from .conditions import CONDITIONS, prefix
+
+__all__ = ["CONDITIONS", "MODEL_PATH", "load_model", "openings", "prefix"]
+
+MODEL_PATH = Path(__file__).parent / "assets" / "model"
+
+
+def load_model(
+    dtype: torch.dtype = torch.float32,
+) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """The embedded model in evaluation mode, on the CPU, and its tokenizer.
+
+    The tokenizer puts the BOS token before every text and pads on the left. A text conditioned on
+    an emotion begins with `prefix(emotion)`; one conditioned on none begins with itself.
+    """
+    if not (MODEL_PATH / "model.safetensors").is_file():
+        raise FileNotFoundError(
+            f"{MODEL_PATH / 'model.safetensors'} is missing: install emokernel again, or train the "
+            "model with `python -m emokernel.demo.train.language_model --data DIR`"
+        )
+    model = LlamaForCausalLM.from_pretrained(MODEL_PATH, dtype=dtype, local_files_only=True)
+    return model.eval(), AutoTokenizer.from_pretrained(MODEL_PATH, local_files_only=True)
+
+
+def openings() -> tuple[str, ...]:
+    """The sixty neutral openings of the demo, fixed before the first steered run."""
+    path = Path(__file__).parent / "openings.txt"
+    return tuple(path.read_text("utf-8").split("\n")[:-1])
