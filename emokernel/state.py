@@ -107,6 +107,16 @@ class DeviceState:
     def token_slot(self, token_slot: Tensor | None) -> None:
         self._rows.token_slot = token_slot
 
+    def hand_over(self, rows: Tensor | None, normed: Tensor | None) -> None:
+        """Keep the normed form of ``rows`` for the block that is given them next in this thread."""
+        self._rows.handed = rows, normed
+
+    def take_over(self, rows: Tensor) -> Tensor | None:
+        """The normed form of ``rows``, if it was handed over for this very tensor; only once."""
+        kept, normed = getattr(self._rows, "handed", (None, None))
+        self._rows.handed = None, None
+        return normed if kept is rows else None
+
 
 class SlotAllocator:
     """Which slots are free. ``take`` gives all it was asked for, or none and an error."""

@@ -57,10 +57,12 @@ class Report:
 
     def __str__(self) -> str:
         fused = [layer.layer for layer in self.layers if layer.not_fused is None]
+        handing = [layer.layer + 1 for layer in self.layers if layer.hands_over]
         lines = [
             f"{self.model}: {len(self.layers)} of {self.num_layers} layers patched at site"
             f" {self.site!r}, backend {self.backend!r}, {self.slots} slots",
-            f"  norm fused in layers: {_ranges(fused) or 'none'}",
+            f"  norm after attention fused in layers: {_ranges(fused) or 'none'}",
+            f"  input norm fused in layers: {_ranges(handing) or 'none'}",
         ]
         lines += [
             f"  layer {layer.layer}: norm not fused ({layer.not_fused})"

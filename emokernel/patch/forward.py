@@ -46,9 +46,10 @@ class ReplacedMethod:
 class SequentialForward(ReplacedMethod):
     """The forward of a sequential pre-norm block, steered at one site.
 
-    Site "attention": residual add, steering and the following norm are one operation. Site
-    "block": the residual add at the end of the block and the steering are one operation, and the
-    one after the attention branch fuses its norm with nothing set.
+    Both residual adds run as one operation with the norm that follows them, one of the two steered:
+    the one after the attention branch (site "attention") or the one at the end of the block (site
+    "block"). The norm behind the end of the block belongs to the next block, which takes the normed
+    rows over if it is given the very tensor that they were made from.
     """
 
     def __init__(
@@ -63,9 +64,10 @@ class SequentialForward(ReplacedMethod):
     ) -> None:
         super().__init__(block)
         self._structure, self._at_attention = structure, site == "attention"
-        self._state, self._tables, self._backend = state, state.layer(layer), backend
+        self.state, self._tables, self._backend = state, state.layer(layer), backend
         self._norm = norm
-        self._input_norm = getattr(block, structure.input_norm)
+        self._next: tuple[nn.Module, FusedNorm] | None = None
+        self.input_norm = getattr(block, structure.input_norm)
         self._attention = getattr(block, structure.attention)
         self._post_attention_norm = getattr(block, structure.post_attention_norm)
         self._mlp = getattr(block, structure.mlp)
@@ -76,31 +78,46 @@ class SequentialForward(ReplacedMethod):
         self._kept = frozenset(self._names) - structure.attention_arguments
         self._passed = None if takes_any else structure.attention_arguments
 
+    def hand_over_to(self, block: nn.Module, input_norm: FusedNorm) -> None:
+        """Run the input norm of the next block as part of this block's last operation."""
+        self._next = block, input_norm
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether the next block's input norm runs in this block."""
+        return self._next is not None
+
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         if self.module.training:
             self._check_training()
-        if hidden_states.dtype is not self._state.dtype:
+        if hidden_states.dtype is not self.state.dtype:
             raise SteeringError(
-                f"the residual stream is {hidden_states.dtype}, but was {self._state.dtype} when"
+                f"the residual stream is {hidden_states.dtype}, but was {self.state.dtype} when"
                 " the model was patched: unpatch() and patch again"
             )
-        residual = hidden_states if hidden_states.is_contiguous() else hidden_states.contiguous()
-        branch = self._run_attention(self._input_norm(residual), args, kwargs)
-        token_slot = self._state.token_slot
-        rows = residual.numel() // residual.shape[-1]
+        token_slot = self.state.token_slot
+        rows = hidden_states.numel() // hidden_states.shape[-1]
         if token_slot is None or token_slot.numel() < rows:
             raise SteeringError(
                 "a patched block was called outside of its model's forward: call the model, or"
                 " unpatch() first"
             )
-        if self._at_attention:
-            at_attention = token_slot
-        else:
-            at_attention = self._state.constant_rows(rows, UNTOUCHED)
-        normed, stream = self._add_and_norm(branch, residual, at_attention)
-        branch = self._mlp(normed)
-        output = stream + branch if self._at_attention else self._add(branch, stream, token_slot)
-        return (output,) if self._structure.returns_tuple else output
+        untouched = self.state.constant_rows(rows, UNTOUCHED)
+        at_attention, at_end = (
+            (token_slot, untouched) if self._at_attention else (untouched, token_slot)
+        )
+        residual = hidden_states if hidden_states.is_contiguous() else hidden_states.contiguous()
+        normed = self.state.take_over(hidden_states)
+        if normed is None:
+            normed = self.input_norm(residual)
+        branch = self._run_attention(normed, args, kwargs)
+        stream, normed = self._add_and_norm(branch, residual, at_attention, self._norm)
+        if normed is None:
+            normed = self._post_attention_norm(stream)
+        stream, normed = self._add_and_norm(self._mlp(normed), stream, at_end, self._next_norm())
+        if normed is not None:
+            self.state.hand_over(stream, normed)
+        return (stream,) if self._structure.returns_tuple else stream
 
     def _check_training(self) -> None:
         if self._structure.random_in_training or getattr(
@@ -124,31 +141,36 @@ class SequentialForward(ReplacedMethod):
             output = self._attention(**{self._structure.hidden_argument: normed}, **kwargs)
         return output[0] if isinstance(output, tuple) else output
 
+    def _next_norm(self) -> FusedNorm | None:
+        """The next block's input norm, unless somebody may look at or change what it is given."""
+        if self._next is None or self.module._forward_hooks:
+            return None
+        block, norm = self._next
+        return None if block._forward_pre_hooks or torch.is_grad_enabled() else norm
+
+    def _add_and_norm(
+        self, branch: Tensor, residual: Tensor, token_slot: Tensor, norm: FusedNorm | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """(law(residual + branch), its norm, or None if that is left to the module)."""
+        basis, *slots = self._tables
+        # Under autocast the branch may come in another dtype: the sum promotes, as it would.
+        if branch.dtype is not residual.dtype:
+            stream = residual + branch
+            return self._choose(stream).steer(stream, basis, token_slot, *slots), None
+        if norm is None or norm.hooked:
+            ops = self._choose(branch, residual)
+            return ops.add_steer(branch, residual, basis, token_slot, *slots), None
+        weight = norm.weight
+        ops = self._choose(branch, residual, weight)
+        normed, stream = ops.add_steer_rms_norm(
+            branch, residual, weight, norm.eps, norm.cast, basis, token_slot, *slots
+        )
+        return stream, normed
+
     def _choose(self, *tensors: Tensor) -> Backend:
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
             return DIFFERENTIABLE
         return self._backend
-
-    def _add_and_norm(
-        self, branch: Tensor, residual: Tensor, token_slot: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        norm = self._norm
-        # Under autocast the branch may come in another dtype: the sum promotes, as it would.
-        if norm is None or norm.hooked or branch.dtype is not residual.dtype:
-            stream = self._add(branch, residual, token_slot)
-            return self._post_attention_norm(stream), stream
-        ops = self._choose(branch, residual, norm.weight)
-        return ops.add_steer_rms_norm(
-            branch, residual, norm.weight, norm.eps, norm.cast, self._tables[0], token_slot,
-            *self._tables[1:],
-        )  # fmt: skip
-
-    def _add(self, branch: Tensor, residual: Tensor, token_slot: Tensor) -> Tensor:
-        basis, *slots = self._tables
-        ops = self._choose(branch, residual)
-        if branch.dtype is residual.dtype:
-            return ops.add_steer(branch, residual, basis, token_slot, *slots)
-        return ops.steer(residual + branch, basis, token_slot, *slots)
 
 
 class DecoderForward(ReplacedMethod):
@@ -177,3 +199,4 @@ class DecoderForward(ReplacedMethod):
         finally:
             for state, token_slot in zip(self._states, outer, strict=True):
                 state.token_slot = token_slot
+                state.hand_over(None, None)

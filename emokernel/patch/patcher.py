@@ -29,11 +29,16 @@ _PROOF_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e
 
 @dataclass(frozen=True)
 class PatchedLayer:
-    """What was done to one layer; ``not_fused`` says why its norm stayed on its own, if it did."""
+    """What was done to one layer.
+
+    ``not_fused`` says why the norm after its attention branch runs on its own, if it does;
+    ``hands_over`` whether it also runs the input norm of the next layer.
+    """
 
     layer: int
     block: str
     not_fused: str | None
+    hands_over: bool
 
 
 class Patch:
@@ -61,12 +66,17 @@ class Patch:
         steered = torch.zeros_like(vectors)
         steered[list(layers)] = vectors[list(layers)]
         self.backend = select(self._stream(layers[0]).device, backend)
-        forwards = []
+        forwards: dict[int, SequentialForward] = {}
+        unfused: dict[int, str | None] = {}
         for layer in layers:
-            hidden = self._stream(layer)
-            state = self._state_on(hidden, steered, slots, backend)
-            forwards.append(self._prepare(layer, state, site, fuse_norm))
-        for forward in [*forwards, DecoderForward(decoder.owner, self.states, rows)]:
+            state = self._state_on(self._stream(layer), steered, slots, backend)
+            forwards[layer], unfused[layer] = self._prepare(layer, state, site, fuse_norm)
+        if fuse_norm:
+            self._link(forwards)
+        for layer, forward in forwards.items():
+            name = type(forward.module).__name__
+            self.layers.append(PatchedLayer(layer, name, unfused[layer], forward.hands_over))
+        for forward in [*forwards.values(), DecoderForward(decoder.owner, self.states, rows)]:
             self._replaced.append(forward)
             forward.install()
 
@@ -113,7 +123,7 @@ class Patch:
 
     def _prepare(
         self, layer: int, state: DeviceState, site: str, fuse_norm: bool
-    ) -> SequentialForward:
+    ) -> tuple[SequentialForward, str | None]:
         block = self.decoder.blocks[layer]
         hidden, kwargs = self.decoder.calls[layer]
         structure = read_block(block, hidden, kwargs)
@@ -121,8 +131,17 @@ class Patch:
         backend: Backend = select(state.device, self.backend.name)
         forward = SequentialForward(block, structure, site, state, layer, backend, norm)
         self._prove(forward, state, hidden, kwargs)
-        self.layers.append(PatchedLayer(layer, type(block).__name__, reason))
-        return forward
+        return forward, reason
+
+    def _link(self, forwards: dict[int, SequentialForward]) -> None:
+        """Let each block run the input norm of the next one, where both are patched."""
+        for layer, forward in forwards.items():
+            after = forwards.get(layer + 1)
+            if after is None or after.state is not forward.state:
+                continue
+            norm = probe_norm(after.input_norm, forward.state.dtype)
+            if isinstance(norm, FusedNorm):
+                forward.hand_over_to(after.module, norm)
 
     @staticmethod
     def _fusible(

@@ -170,6 +170,43 @@ def test_hooks_on_the_fused_norm_still_run(tiny, vectors, prompts):
     assert calls == [1]
 
 
+@pytest.mark.parametrize("site", ["attention", "block"])
+def test_fused_and_unfused_steer_alike(site, tiny, vectors, prompts):
+    results = []
+    for fuse_norm in (False, True):
+        model = tiny("gemma")
+        patch(model, vectors(site), fuse_norm=fuse_norm).set("joy", 2.0)
+        results.append(logits(model, prompts))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
+def test_input_norms_run_in_the_block_before(tiny, vectors, prompts):
+    model = tiny()
+    steering = patch(model, vectors(), layers=[0, 1])
+    assert [layer.hands_over for layer in steering.report().layers] == [True, False]
+    ran = []
+    for number, block in enumerate(model.model.layers):
+        for norm in (block.input_layernorm, block.post_attention_layernorm):
+            own = norm.forward
+            norm.forward = lambda x, own=own, number=number: ran.append(number) or own(x)
+    logits(model, prompts)
+    assert ran == [0, 2, 2]
+
+
+@pytest.mark.parametrize("side", ["after", "before"])
+def test_what_hooks_do_between_blocks_is_seen(side, tiny, vectors, prompts):
+    results = []
+    for fuse_norm in (False, True):
+        model = tiny()
+        patch(model, vectors(), fuse_norm=fuse_norm).set("joy")
+        if side == "after":
+            model.model.layers[0].register_forward_hook(lambda m, a, out: out.mul_(1.5).add_(0.1))
+        else:
+            model.model.layers[1].register_forward_pre_hook(lambda m, a: a[0].mul_(1.5).add_(0.1))
+        results.append(logits(model, prompts))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
 def test_gradients_flow_through_a_patched_model(tiny, vectors, prompts):
     model = tiny()
     steering = patch(model, vectors())
