@@ -1,0 +1,269 @@
+#include "checks.h"
+
+#include <cmath>
+#include <string>
+
+namespace emokernel {
+namespace {
+
+[[noreturn]] void refuse(const Call& call, const char* argument, const std::string& what) {
+  throw std::runtime_error(std::string("emokernel::") + call.name + ": " + argument + " " + what);
+}
+
+void check_dtype(const Call& call, const char* argument, const Tensor& tensor, int32_t needed) {
+  if (tensor.dtype() == needed) return;
+  refuse(call, argument,
+         "is " + dtype_name(tensor.dtype()) + "; it needs " + dtype_name(needed));
+}
+
+void check_place(const Call& call, const char* argument, const Tensor& tensor) {
+  if (!tensor.on_cpu()) refuse(call, argument, "is not on the CPU; all tensors need to be there");
+  if (!tensor.strided()) refuse(call, argument, "is sparse; it needs to be a dense tensor");
+}
+
+bool same_shape(const Tensor& a, const Tensor& b) {
+  if (a.dim() != b.dim()) return false;
+  for (int64_t i = 0; i < a.dim(); ++i) {
+    if (a.size(i) != b.size(i)) return false;
+  }
+  return true;
+}
+
+// The stride between rows of [..., d], leading dimensions collapsed.
+int64_t row_stride(const Call& call, const char* argument, const Tensor& tensor) {
+  const int64_t last = tensor.dim() - 1;
+  bool fits = tensor.size(last) == 1 || tensor.stride(last) == 1;
+  int64_t stride = tensor.size(last);
+  int64_t span = -1;  // what the stride of the next outer dimension has to be
+  for (int64_t i = last - 1; i >= 0; --i) {
+    if (tensor.size(i) == 1) continue;
+    if (span < 0) {
+      stride = tensor.stride(i);
+    } else {
+      fits = fits && tensor.stride(i) == span;
+    }
+    span = tensor.stride(i) * tensor.size(i);
+  }
+  if (!fits && tensor.numel() > 0) {
+    refuse(call, argument,
+           "has strides that do not make rows of one stride with a contiguous last dimension; "
+           "pass it contiguous");
+  }
+  return stride;
+}
+
+// The bytes that a tensor of rows occupies.
+struct Span {
+  uintptr_t begin = 0;
+  int64_t rows = 0;
+  int64_t stride = 0;     // bytes
+  int64_t row_bytes = 0;
+
+  uintptr_t end() const { return begin + (rows - 1) * stride + row_bytes; }
+};
+
+Span span_of(const void* data, int64_t rows, int64_t stride, int64_t width, int64_t size) {
+  return {reinterpret_cast<uintptr_t>(data), rows, stride * size, width * size};
+}
+
+bool overlap(const Span& a, const Span& b) {
+  if (a.rows == 0 || b.rows == 0 || a.row_bytes == 0 || b.row_bytes == 0) return false;
+  if (a.end() <= b.begin || b.end() <= a.begin) return false;
+  // Rows of one stride may lie side by side, as two halves of a packed tensor do.
+  if (a.rows == 1 || b.rows == 1 || a.stride != b.stride || a.stride == 0) return true;
+  const int64_t apart = static_cast<int64_t>(b.begin - a.begin) % a.stride;
+  const int64_t offset = apart < 0 ? apart + a.stride : apart;
+  return offset < a.row_bytes || a.stride - offset < b.row_bytes;
+}
+
+void check_rows(const Call& call, const char* argument, const Tensor& tensor, const char* like) {
+  check_place(call, argument, tensor);
+  if (!same_shape(tensor, call.x)) {
+    refuse(call, argument, "has shape " + shape_text(tensor) + "; it needs that of " + like + ", " +
+                               shape_text(call.x));
+  }
+  check_dtype(call, argument, tensor, call.x.dtype());
+}
+
+void check_vector(const Call& call, const char* argument, const Tensor& tensor, int64_t count,
+                  const char* meaning) {
+  check_place(call, argument, tensor);
+  if (tensor.dim() != 1 || tensor.size(0) != count) {
+    refuse(call, argument, "has shape " + shape_text(tensor) + "; it needs [" +
+                               std::to_string(count) + "], " + meaning);
+  }
+}
+
+DType check_basis(const Call& call, int64_t d) {
+  const Tensor& basis = call.basis;
+  check_place(call, "basis", basis);
+  if (basis.dim() != 2 || basis.size(1) != d) {
+    refuse(call, "basis",
+           "has shape " + shape_text(basis) + "; it needs [vectors, " + std::to_string(d) + "]");
+  }
+  if (basis.dtype() != call.x.dtype() && basis.dtype() != aoti_torch_dtype_float32()) {
+    refuse(call, "basis", "is " + dtype_name(basis.dtype()) + "; it needs float32 or " +
+                              dtype_name(call.x.dtype()) + ", the dtype of the rows");
+  }
+  if (d > 1 && basis.stride(1) != 1 && basis.size(0) > 0) {
+    refuse(call, "basis", "has a strided last dimension; pass it contiguous");
+  }
+  return *stream_dtype(basis.dtype());
+}
+
+void check_slots(const Call& call) {
+  const Tensor &ids = call.ids, &weights = call.weights;
+  check_place(call, "ids", ids);
+  check_place(call, "weights", weights);
+  check_dtype(call, "ids", ids, aoti_torch_dtype_int32());
+  check_dtype(call, "weights", weights, aoti_torch_dtype_float32());
+  check_dtype(call, "law", call.law, aoti_torch_dtype_int32());
+  if (ids.dim() != 2 || ids.size(1) < 1 || ids.size(1) > kMaxComponents) {
+    refuse(call, "ids", "has shape " + shape_text(ids) + "; it needs [slots, 1 to " +
+                            std::to_string(kMaxComponents) + "]");
+  }
+  if (!same_shape(ids, weights)) {
+    refuse(call, "weights",
+           "has shape " + shape_text(weights) + "; it needs that of ids, " + shape_text(ids));
+  }
+  check_vector(call, "law", call.law, ids.size(0), "one per slot");
+  const bool one = ids.size(1) == 1 || ids.size(0) == 0;
+  if (!one && ids.stride(1) != 1) refuse(call, "ids", "has a strided last dimension");
+  if (!one && weights.stride(1) != 1) refuse(call, "weights", "has a strided last dimension");
+}
+
+void check_token_slot(const Call& call, int64_t rows) {
+  const Tensor& token_slot = call.token_slot;
+  check_place(call, "token_slot", token_slot);
+  check_dtype(call, "token_slot", token_slot, aoti_torch_dtype_int32());
+  if (token_slot.dim() != 1 || token_slot.size(0) < rows) {
+    refuse(call, "token_slot", "has shape " + shape_text(token_slot) +
+                                   "; it needs one entry for each of the " + std::to_string(rows) +
+                                   " rows");
+  }
+}
+
+void check_norm(const Call& call, int64_t d) {
+  check_vector(call, "weight", *call.weight, d, "one per column");
+  check_dtype(call, "weight", *call.weight, call.x.dtype());
+  if (d > 1 && call.weight->stride(0) != 1) {
+    refuse(call, "weight", "is strided; pass it contiguous");
+  }
+  if (!(call.eps >= 0.0) || !std::isfinite(static_cast<float>(call.eps))) {
+    refuse(call, "eps",
+           "is " + std::to_string(call.eps) + "; it needs to be finite in float32 and not negative");
+  }
+  if (call.cast < 0 || call.cast >= kCasts) {
+    refuse(call, "cast", "is " + std::to_string(call.cast) + "; it needs to be one of 0 to " +
+                             std::to_string(kCasts - 1) + " (emokernel.reference.Cast)");
+  }
+}
+
+Tables tables_of(const Call& call) {
+  Tables tables;
+  tables.basis = {call.basis.read(), call.basis.stride(0)};
+  tables.token_slot = {static_cast<const int32_t*>(call.token_slot.read()),
+                       call.token_slot.stride(0)};
+  tables.ids = {static_cast<const int32_t*>(call.ids.read()), call.ids.stride(0)};
+  tables.weights = {static_cast<const float*>(call.weights.read()), call.weights.stride(0)};
+  tables.law = {static_cast<const int32_t*>(call.law.read()), call.law.stride(0)};
+  tables.vectors = call.basis.size(0);
+  tables.slots = call.ids.size(0);
+  tables.components = static_cast<int>(call.ids.size(1));
+  return tables;
+}
+
+// Refuses an output that shares memory with anything that is read, or with itself.
+void check_output(const Call& call, const RowProblem& problem, const char* argument,
+                  const Rows& output, int64_t size, bool is_x) {
+  const int64_t rows = problem.rows, d = problem.d;
+  if (rows > 1 && output.stride < d) {
+    refuse(call, argument, "has rows that overlap each other; it is written and needs its own");
+  }
+  const Span written = span_of(output.data, rows, output.stride, d, size);
+  const auto apart = [&](const char* other, const Span& span) {
+    if (overlap(written, span)) {
+      refuse(call, argument, std::string("shares memory with ") + other +
+                                 "; it is written and needs memory of its own");
+    }
+  };
+  const Tables& tables = problem.tables;
+  const int64_t basis_size = call.basis.dtype() == call.x.dtype() ? size : 4;
+  if (!is_x) {
+    apart(problem.residual.data ? "x" : "h",
+          span_of(problem.x.data, rows, problem.x.stride, d, size));
+  }
+  if (problem.residual.data) {
+    apart("residual", span_of(problem.residual.data, rows, problem.residual.stride, d, size));
+  }
+  if (problem.weight) apart("weight", span_of(problem.weight, 1, d, d, size));
+  apart("basis", span_of(tables.basis.data, tables.vectors, tables.basis.stride, d, basis_size));
+  apart("token_slot", span_of(tables.token_slot.data, rows, tables.token_slot.stride, 1, 4));
+  apart("ids", span_of(tables.ids.data, tables.slots, tables.ids.stride, tables.components, 4));
+  apart("weights",
+        span_of(tables.weights.data, tables.slots, tables.weights.stride, tables.components, 4));
+  apart("law", span_of(tables.law.data, tables.slots, tables.law.stride, 1, 4));
+}
+
+}  // namespace
+
+Checked check(const Call& call) {
+  const bool has_residual = call.operation != Operation::kSteer;
+  const bool has_norm = call.operation == Operation::kAddSteerRmsNorm;
+  const char* first = has_residual ? "x" : "h";
+  const Tensor& x = call.x;
+  check_place(call, first, x);
+  const std::optional<DType> stream = stream_dtype(x.dtype());
+  if (!stream) {
+    refuse(call, first,
+           "is " + dtype_name(x.dtype()) + "; it needs float32, bfloat16 or float16");
+  }
+  if (x.dim() < 1 || x.last() < 1) {
+    refuse(call, first, "has shape " + shape_text(x) + "; it needs [..., d] with d at least 1");
+  }
+  Checked checked;
+  RowProblem& problem = checked.problem;
+  checked.stream = *stream;
+  problem.d = x.last();
+  problem.rows = x.numel() / problem.d;
+  if (has_residual) check_rows(call, "residual", *call.residual, first);
+  if (has_norm) check_norm(call, problem.d);
+  checked.basis = check_basis(call, problem.d);
+  check_token_slot(call, problem.rows);
+  check_slots(call);
+
+  problem.x = {x.read(), row_stride(call, first, x)};
+  if (has_residual) {
+    problem.residual = {call.residual->read(), row_stride(call, "residual", *call.residual)};
+  }
+  if (has_norm) {
+    problem.weight = call.weight->read();
+    problem.eps = static_cast<float>(call.eps);
+    problem.cast = static_cast<Cast>(call.cast);
+  }
+  problem.tables = tables_of(call);
+
+  const int64_t size = checked.stream == DType::kFloat32 ? 4 : 2;
+  if (call.form == Form::kInPlace) {
+    problem.y = {x.write(), problem.x.stride};
+    check_output(call, problem, first, problem.y, size, true);
+  } else if (call.form == Form::kOut) {
+    const char* y_name = has_norm ? "y" : "out";
+    check_rows(call, y_name, *call.y, first);
+    problem.y = {call.y->write(), row_stride(call, y_name, *call.y)};
+    check_output(call, problem, y_name, problem.y, size, false);
+    if (has_norm) {
+      check_rows(call, "normed", *call.normed, first);
+      problem.normed = {call.normed->write(), row_stride(call, "normed", *call.normed)};
+      check_output(call, problem, "normed", problem.normed, size, false);
+      if (overlap(span_of(problem.y.data, problem.rows, problem.y.stride, problem.d, size),
+                  span_of(problem.normed.data, problem.rows, problem.normed.stride, problem.d,
+                          size))) {
+        refuse(call, "normed", "shares memory with y; each output needs memory of its own");
+      }
+    }
+  }
+  return checked;
+}
+
+}  // namespace emokernel

@@ -1,0 +1,41 @@
+// The arguments of one call, and their way from tensors to a RowProblem: every check is here.
+#pragma once
+
+#include <optional>
+
+#include "tensor.h"
+
+namespace emokernel {
+
+enum class Form { kFunctional, kInPlace, kOut };
+
+// A call as its schema (emokernel/ops/schemas.py) orders it. y and normed are the given outputs;
+// where the form makes them itself they are empty.
+struct Call {
+  const char* name;
+  Operation operation;
+  Form form;
+  Tensor x;  // h for steer
+  std::optional<Tensor> residual;
+  std::optional<Tensor> weight;
+  double eps = 0.0;
+  int64_t cast = 0;
+  Tensor basis;
+  Tensor token_slot;
+  Tensor ids;
+  Tensor weights;
+  Tensor law;
+  std::optional<Tensor> normed;
+  std::optional<Tensor> y;
+};
+
+struct Checked {
+  RowProblem problem;  // without the outputs that the form has yet to make
+  DType stream;
+  DType basis;
+};
+
+// Throws std::runtime_error naming the operation, the argument, what it is and what it needs.
+Checked check(const Call& call);
+
+}  // namespace emokernel

@@ -1,0 +1,98 @@
+// A tensor argument seen through torch's stable C interface: owns the handle, caches the rest.
+#pragma once
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/c/shim.h>
+
+#include <cstdint>
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+#include "../kernels/rows.h"
+
+namespace emokernel {
+
+// A torch call of this binding failed; torch has logged why.
+inline void check_torch(AOTITorchError code, const char* what) {
+  if (code != AOTI_TORCH_SUCCESS) {
+    throw std::runtime_error(std::string("emokernel: torch failed in ") + what);
+  }
+}
+
+class Tensor {
+ public:
+  explicit Tensor(AtenTensorHandle handle) : handle_(handle) {
+    aoti_torch_get_dim(handle_, &dim_);
+    aoti_torch_get_sizes(handle_, &sizes_);
+    aoti_torch_get_strides(handle_, &strides_);
+    aoti_torch_get_dtype(handle_, &dtype_);
+    aoti_torch_get_device_type(handle_, &device_);
+    aoti_torch_get_layout(handle_, &layout_);
+  }
+  Tensor(Tensor&& other) noexcept
+      : handle_(other.handle_), dim_(other.dim_), sizes_(other.sizes_), strides_(other.strides_),
+        dtype_(other.dtype_), device_(other.device_), layout_(other.layout_) {
+    other.handle_ = nullptr;
+  }
+  Tensor(const Tensor&) = delete;
+  Tensor& operator=(const Tensor&) = delete;
+  Tensor& operator=(Tensor&&) = delete;
+  ~Tensor() {
+    if (handle_ != nullptr) aoti_torch_delete_tensor_object(handle_);
+  }
+
+  // A fresh contiguous tensor of the shape and dtype of `like`.
+  static Tensor empty_like(const Tensor& like);
+
+  int64_t dim() const { return dim_; }
+  int64_t size(int64_t i) const { return sizes_[i]; }
+  int64_t stride(int64_t i) const { return strides_[i]; }
+  int64_t last() const { return sizes_[dim_ - 1]; }
+  int32_t dtype() const { return dtype_; }
+  bool on_cpu() const { return device_ == aoti_torch_device_type_cpu(); }
+  bool strided() const { return layout_ == aoti_torch_layout_strided(); }
+  int64_t numel() const {
+    int64_t count = 1;
+    for (int64_t i = 0; i < dim_; ++i) count *= sizes_[i];
+    return count;
+  }
+
+  const void* read() const {
+    const void* data = nullptr;
+    check_torch(torch_get_const_data_ptr(handle_, &data), "data_ptr");
+    return data;
+  }
+  void* write() const {
+    void* data = nullptr;
+    check_torch(torch_get_mutable_data_ptr(handle_, &data), "mutable_data_ptr");
+    return data;
+  }
+
+  // Gives the handle to the caller.
+  AtenTensorHandle release() {
+    AtenTensorHandle handle = handle_;
+    handle_ = nullptr;
+    return handle;
+  }
+
+ private:
+  AtenTensorHandle handle_;
+  int64_t dim_ = 0;
+  int64_t* sizes_ = nullptr;
+  int64_t* strides_ = nullptr;
+  int32_t dtype_ = 0;
+  int32_t device_ = 0;
+  int32_t layout_ = 0;
+};
+
+// "float32" and so on; "a dtype numbered n" for those that no operation takes.
+std::string dtype_name(int32_t dtype);
+
+// The dtype of a stream, or nothing.
+std::optional<DType> stream_dtype(int32_t dtype);
+
+// "[2, 3]"
+std::string shape_text(const Tensor& tensor);
+
+}  // namespace emokernel

@@ -1,0 +1,405 @@
+// The row kernels. Compiled once per instruction set, with EMOKERNEL_VEC naming the header of its
+// Vec and EMOKERNEL_ISA the namespace to put the result in. Nothing else here may have external
+// linkage, and no library function that could be a template instance may be called.
+#include "rows.h"
+
+#include <type_traits>
+
+#include "dtype.h"
+#include "lanes.h"
+#include EMOKERNEL_VEC
+
+#define EMOKERNEL_INLINE __attribute__((always_inline))
+#define EMOKERNEL_PASS __attribute__((noinline))
+
+namespace {
+
+using emokernel::Bf16;
+using emokernel::Cast;
+using emokernel::Fp16;
+using emokernel::kChunk;
+using emokernel::kMaxComponents;
+using emokernel::Operation;
+using emokernel::RowProblem;
+using emokernel::Tables;
+using Block = Vec::Block;
+
+using Whole = std::true_type;   // the block lies inside the row
+using Partial = std::false_type;  // the row ends inside the block
+
+// A sum of squares over a row: lanes within a chunk first, then chunk by chunk.
+struct SquareSum {
+  Block chunk = Vec::splat(0.0f);
+  Block lanes = Vec::splat(0.0f);
+
+  EMOKERNEL_INLINE void take(const Block& values) {
+    chunk = Vec::add(chunk, Vec::mul(values, values));
+  }
+
+  EMOKERNEL_INLINE void close_chunk() {
+    lanes = Vec::add(lanes, chunk);
+    chunk = Vec::splat(0.0f);
+  }
+
+  EMOKERNEL_INLINE float total() const {
+    alignas(64) float lane[kLanes];
+    Vec::Packed<float> packed;
+    Vec::pack(lanes, &packed);
+    Vec::store<false>(lane, packed);
+    for (int width = kLanes / 2; width > 0; width /= 2) {
+      for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
+    }
+    return lane[0];
+  }
+};
+
+// Calls body(i, Whole or Partial) for every block of a row, and close() after every chunk.
+template <class Body, class Close>
+EMOKERNEL_HD void for_blocks(int64_t d, Body body, Close close) {
+  const int64_t whole = d / kLanes * kLanes;
+  for (int64_t i = 0; i < whole;) {
+    const int64_t end = i + kChunk < whole ? i + kChunk : whole;
+    for (; i < end; i += kLanes) body(i, Whole{});
+    close();
+  }
+  if (whole < d) {
+    body(whole, Partial{});
+    close();
+  }
+}
+
+// One row of T whose last block may be partial: read as if zeros followed it.
+template <class T>
+struct Row {
+  T* data;
+  int64_t d;
+
+  EMOKERNEL_INLINE Vec::Packed<std::remove_const_t<T>> load(int64_t i, Whole) const {
+    return Vec::load(data + i);
+  }
+
+  EMOKERNEL_INLINE Vec::Packed<std::remove_const_t<T>> load(int64_t i, Partial) const {
+    alignas(64) std::remove_const_t<T> block[kLanes] = {};
+    __builtin_memcpy(block, data + i, (d - i) * sizeof(T));
+    return Vec::load(static_cast<T*>(block));
+  }
+
+  template <bool kStream>
+  EMOKERNEL_INLINE void store(int64_t i, const Vec::Packed<T>& packed, Whole) const {
+    Vec::store<kStream>(data + i, packed);
+  }
+
+  template <bool kStream>
+  EMOKERNEL_INLINE void store(int64_t i, const Vec::Packed<T>& packed, Partial) const {
+    alignas(64) T block[kLanes];
+    Vec::store<false>(block, packed);
+    __builtin_memcpy(data + i, block, (d - i) * sizeof(T));
+  }
+
+  // Asks for the lines of block i ahead of their use; harmless beyond the row.
+  EMOKERNEL_INLINE void prefetch(int64_t i) const {
+    for (int byte = 0; byte < kLanes * static_cast<int>(sizeof(T)); byte += 64) {
+      __builtin_prefetch(reinterpret_cast<const char*>(data + i) + byte);
+    }
+  }
+};
+
+EMOKERNEL_HD Block scratch_load(const float* scratch, int64_t i) {
+  return Vec::unpack(Vec::load(scratch + i));
+}
+
+EMOKERNEL_HD void scratch_store(float* scratch, int64_t i, const Block& values) {
+  Vec::Packed<float> packed;
+  Vec::pack(values, &packed);
+  Vec::store<false>(scratch + i, packed);
+}
+
+// The mix of one row: the components that are present, in order.
+template <class B>
+struct Mix {
+  int32_t law = 0;
+  int count = 0;
+  Row<const B> vector[kMaxComponents];
+  float weight[kMaxComponents];
+
+  EMOKERNEL_INLINE Mix(const Tables& tables, int64_t row, int64_t d) {
+    const int64_t slot = tables.token_slot.data[row * tables.token_slot.stride];
+    if (slot < 0 || slot >= tables.slots) return;
+    law = tables.law.data[slot * tables.law.stride];
+    const int32_t* ids = tables.ids.data + slot * tables.ids.stride;
+    const float* weights = tables.weights.data + slot * tables.weights.stride;
+    for (int k = 0; k < tables.components; ++k) {
+      if (weights[k] == 0.0f || ids[k] < 0 || ids[k] >= tables.vectors) continue;
+      const B* basis = static_cast<const B*>(tables.basis.data);
+      vector[count] = {basis + ids[k] * tables.basis.stride, d};
+      weight[count++] = weights[k];
+    }
+  }
+
+  // v of block i. The sum starts at +0 as in the specification: a lone -0 becomes +0.
+  template <bool kSingle, class Extent>
+  EMOKERNEL_INLINE Block at(int64_t i, Extent extent) const {
+    Block v = Vec::splat(0.0f);
+    for (int k = 0; k < (kSingle ? 1 : count); ++k) {
+      const Block e = Vec::unpack(vector[k].load(i, extent));
+      v = Vec::add(v, Vec::mul(Vec::splat(weight[k]), e));
+    }
+    return v;
+  }
+};
+
+// The pointers of one row of the problem.
+template <class T>
+struct RowData {
+  Row<const T> x;
+  Row<const T> residual;
+  Row<T> y;
+  Row<T> normed;
+
+  EMOKERNEL_INLINE RowData(const RowProblem& problem, int64_t row)
+      : x{at(problem.x, row), problem.d},
+        residual{at(problem.residual, row), problem.d},
+        y{at(problem.y, row), problem.d},
+        normed{at(problem.normed, row), problem.d} {}
+
+  EMOKERNEL_INLINE int64_t d() const { return x.d; }
+
+ private:
+  EMOKERNEL_INLINE static const T* at(const emokernel::ConstRows& rows, int64_t row) {
+    return static_cast<const T*>(rows.data) + row * rows.stride;
+  }
+  EMOKERNEL_INLINE static T* at(const emokernel::Rows& rows, int64_t row) {
+    return static_cast<T*>(rows.data) + row * rows.stride;
+  }
+};
+
+// What a fused norm sees: nothing, the rounded row, or the row before its rounding.
+enum class NormInput { kNone, kRounded, kExact };
+
+// x, or x + residual, before its rounding.
+template <bool kAdd, class T, class Extent>
+EMOKERNEL_HD Block row_sum(const RowData<T>& row, int64_t i, Extent extent) {
+  const Block x = Vec::unpack(row.x.load(i, extent));
+  if constexpr (kAdd) {
+    return Vec::add(x, Vec::unpack(row.residual.load(i, extent)));
+  } else {
+    return x;
+  }
+}
+
+template <bool kAdd, class T, class Extent>
+EMOKERNEL_HD Block row_h(const RowData<T>& row, int64_t i, Extent extent) {
+  Vec::Packed<T> rounded;
+  Vec::pack(row_sum<kAdd>(row, i, extent), &rounded);
+  return Vec::unpack(rounded);
+}
+
+// Rounds and stores a block of y; what the norm sees goes to scratch and into its sum.
+template <NormInput kNorm, bool kStream, class T, class Extent>
+EMOKERNEL_HD void emit(const RowData<T>& row, int64_t i, const Block& exact, Extent extent,
+                       float* scratch, SquareSum* squares) {
+  Vec::Packed<T> rounded;
+  Vec::pack(exact, &rounded);
+  row.y.template store<kStream>(i, rounded, extent);
+  if constexpr (kNorm != NormInput::kNone) {
+    const Block seen = kNorm == NormInput::kExact ? exact : Vec::unpack(rounded);
+    squares->take(seen);
+    scratch_store(scratch, i, seen);
+  }
+}
+
+// The passes over a row. They are functions of their own, so that each exists once per set of
+// parameters that it depends on.
+
+// y = h; returns the sum of squares that the norm needs.
+template <bool kAdd, NormInput kNorm, bool kStream, class T>
+EMOKERNEL_PASS float pass_through(const RowData<T>& row, float* scratch) {
+  SquareSum squares;
+  for_blocks(
+      row.d(),
+      [&](int64_t i, auto extent) EMOKERNEL_INLINE {
+        emit<kNorm, kStream>(row, i, row_sum<kAdd>(row, i, extent), extent, scratch, &squares);
+      },
+      [&]() EMOKERNEL_INLINE { squares.close_chunk(); });
+  return squares.total();
+}
+
+struct Sums {
+  float hh;
+  float tt;
+};
+
+// t into scratch for an absolute dose, c = 1: one pass gives both sums.
+template <bool kAdd, bool kSingle, class T, class B>
+EMOKERNEL_PASS Sums absolute_t(const RowData<T>& row, const Mix<B>& mix, float* scratch) {
+  SquareSum h_squares, t_squares;
+  for_blocks(
+      row.d(),
+      [&](int64_t i, auto extent) EMOKERNEL_INLINE {
+        const Block h = row_h<kAdd>(row, i, extent);
+        const Block t = Vec::add(h, mix.template at<kSingle>(i, extent));
+        h_squares.take(h);
+        t_squares.take(t);
+        scratch_store(scratch, i, t);
+      },
+      [&]() EMOKERNEL_INLINE {
+        h_squares.close_chunk();
+        t_squares.close_chunk();
+      });
+  return {h_squares.total(), t_squares.total()};
+}
+
+// t into scratch for a relative dose, c = |h|, which takes a pass of its own.
+template <bool kAdd, class T, class B>
+EMOKERNEL_PASS Sums relative_t(const RowData<T>& row, const Mix<B>& mix, float* scratch) {
+  float* v = scratch + emokernel::padded(row.d());
+  SquareSum h_squares, t_squares;
+  for_blocks(
+      row.d(),
+      [&](int64_t i, auto extent) EMOKERNEL_INLINE {
+        const Block h = row_h<kAdd>(row, i, extent);
+        h_squares.take(h);
+        scratch_store(scratch, i, h);
+        scratch_store(v, i, mix.template at<false>(i, extent));
+      },
+      [&]() EMOKERNEL_INLINE { h_squares.close_chunk(); });
+  const float hh = h_squares.total();
+  const Block c = Vec::splat(emokernel::law_c(mix.law, hh));
+  for_blocks(
+      row.d(),
+      [&](int64_t i, auto) EMOKERNEL_INLINE {
+        const Block t = Vec::add(scratch_load(scratch, i), Vec::mul(c, scratch_load(v, i)));
+        t_squares.take(t);
+        scratch_store(scratch, i, t);
+      },
+      [&]() EMOKERNEL_INLINE { t_squares.close_chunk(); });
+  return {hh, t_squares.total()};
+}
+
+// y = r * t from the t in scratch, asking for x of the next row meanwhile.
+template <NormInput kNorm, bool kStream, class T>
+EMOKERNEL_PASS float rescale(const RowData<T>& row, const RowData<T>& next, float r_scalar,
+                             float* scratch) {
+  const Block r = Vec::splat(r_scalar);
+  SquareSum squares;
+  for_blocks(
+      row.d(),
+      [&](int64_t i, auto extent) EMOKERNEL_INLINE {
+        next.x.prefetch(i);
+        const Block y = Vec::mul(r, scratch_load(scratch, i));
+        emit<kNorm, kStream>(row, i, y, extent, scratch, &squares);
+      },
+      [&]() EMOKERNEL_INLINE { squares.close_chunk(); });
+  return squares.total();
+}
+
+// normed from what `emit` left in scratch, asking for the residual of the next row meanwhile.
+template <Cast kCast, bool kStream, class T>
+EMOKERNEL_PASS void norm(const RowData<T>& row, const RowData<T>& next, const Row<const T>& weight,
+                         float scale_scalar, const float* scratch) {
+  const Block scale = Vec::splat(scale_scalar);
+  for_blocks(
+      row.d(),
+      [&](int64_t i, auto extent) EMOKERNEL_INLINE {
+        next.residual.prefetch(i);
+        Block n = Vec::mul(scratch_load(scratch, i), scale);
+        Block w = Vec::unpack(weight.load(i, extent));
+        Vec::Packed<T> out;
+        if constexpr (kCast == Cast::kLlama) {
+          Vec::pack(n, &out);
+          n = Vec::unpack(out);
+        }
+        if constexpr (kCast == Cast::kGemma) w = Vec::add(Vec::splat(1.0f), w);
+        Vec::pack(Vec::mul(n, w), &out);
+        row.normed.template store<kStream>(i, out, extent);
+      },
+      []() EMOKERNEL_INLINE {});
+}
+
+template <bool kAdd, class T, class B>
+EMOKERNEL_HD Sums compute_t(const RowData<T>& row, const Mix<B>& mix, float* scratch) {
+  if ((mix.law & emokernel::kRelative) != 0) return relative_t<kAdd>(row, mix, scratch);
+  if (mix.count == 1) return absolute_t<kAdd, true>(row, mix, scratch);
+  return absolute_t<kAdd, false>(row, mix, scratch);
+}
+
+// Stores y; returns the sum of squares that the norm needs.
+template <bool kAdd, NormInput kNorm, bool kStream, class T, class B>
+EMOKERNEL_HD float steer_row(const RowData<T>& row, const RowData<T>& next, const Mix<B>& mix,
+                             float* scratch) {
+  if (mix.count > 0) {
+    const Sums sums = compute_t<kAdd>(row, mix, scratch);
+    if (emokernel::law_computable(mix.law, sums.hh, sums.tt)) {
+      const float r = emokernel::law_r(mix.law, sums.hh, sums.tt);
+      return rescale<kNorm, kStream>(row, next, r, scratch);
+    }
+  }
+  return pass_through<kAdd, kNorm, kStream>(row, scratch);
+}
+
+template <bool kStream, class T>
+EMOKERNEL_HD void norm_row(const RowProblem& problem, const RowData<T>& row,
+                           const RowData<T>& next, float squares, const float* scratch) {
+  const Row<const T> weight{static_cast<const T*>(problem.weight), problem.d};
+  const float variance = squares / static_cast<float>(problem.d);
+  const float scale = 1.0f / __builtin_sqrtf(variance + problem.eps);
+  switch (problem.cast) {
+    case Cast::kGemma:
+      return norm<Cast::kGemma, kStream>(row, next, weight, scale, scratch);
+    case Cast::kOlmo:
+      return norm<Cast::kOlmo, kStream>(row, next, weight, scale, scratch);
+    case Cast::kLlama:
+    case Cast::kVllm:
+      return norm<Cast::kLlama, kStream>(row, next, weight, scale, scratch);
+  }
+}
+
+template <class T, class B, bool kAdd, NormInput kNorm, bool kStream>
+void run_rows(const RowProblem& problem, int64_t begin, int64_t end, float* scratch) {
+  for (int64_t i = begin; i < end; ++i) {
+    const RowData<T> row(problem, i);
+    const RowData<T> next(problem, i + 1 < end ? i + 1 : i);
+    const Mix<B> mix(problem.tables, i, problem.d);
+    const float squares = steer_row<kAdd, kNorm, kStream>(row, next, mix, scratch);
+    if constexpr (kNorm != NormInput::kNone) norm_row<kStream>(problem, row, next, squares, scratch);
+  }
+  if constexpr (kStream) Vec::finish_stores();
+}
+
+template <class T, class B, bool kAdd, NormInput kNorm>
+void run_stores(const RowProblem& problem, int64_t begin, int64_t end, float* scratch) {
+  problem.stream ? run_rows<T, B, kAdd, kNorm, true>(problem, begin, end, scratch)
+                 : run_rows<T, B, kAdd, kNorm, false>(problem, begin, end, scratch);
+}
+
+template <class T, class B, Operation kOperation>
+void run(const RowProblem& problem, int64_t begin, int64_t end, float* scratch) {
+  constexpr bool kAdd = kOperation != Operation::kSteer;
+  if constexpr (kOperation != Operation::kAddSteerRmsNorm) {
+    run_stores<T, B, kAdd, NormInput::kNone>(problem, begin, end, scratch);
+  } else if (problem.cast == Cast::kVllm) {
+    run_stores<T, B, kAdd, NormInput::kExact>(problem, begin, end, scratch);
+  } else {
+    run_stores<T, B, kAdd, NormInput::kRounded>(problem, begin, end, scratch);
+  }
+}
+
+#define EMOKERNEL_KERNELS(operation)                                             \
+  {                                                                              \
+    {run<float, float, operation>, run<float, float, operation>},      \
+        {run<Bf16, Bf16, operation>, run<Bf16, float, operation>}, {   \
+      run<Fp16, Fp16, operation>, run<Fp16, float, operation>          \
+    }                                                                            \
+  }
+
+const emokernel::KernelTable kTable = {{EMOKERNEL_KERNELS(Operation::kSteer),
+                                        EMOKERNEL_KERNELS(Operation::kAddSteer),
+                                        EMOKERNEL_KERNELS(Operation::kAddSteerRmsNorm)}};
+
+}  // namespace
+
+namespace emokernel::EMOKERNEL_ISA {
+
+const KernelTable& kernel_table() { return kTable; }
+
+}  // namespace emokernel::EMOKERNEL_ISA

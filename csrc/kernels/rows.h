@@ -1,0 +1,69 @@
+// What a row kernel works on: raw pointers and strides, in elements unless they say bytes.
+#pragma once
+
+#include <cstdint>
+
+#include "law.h"
+
+namespace emokernel {
+
+enum class DType : int { kFloat32, kBFloat16, kFloat16 };
+constexpr int kDTypes = 3;
+
+enum class Operation : int { kSteer, kAddSteer, kAddSteerRmsNorm };
+constexpr int kOperations = 3;
+
+// Rows [rows, d] with a contiguous last dimension.
+struct Rows {
+  void* data = nullptr;
+  int64_t stride = 0;
+};
+
+struct ConstRows {
+  const void* data = nullptr;
+  int64_t stride = 0;
+};
+
+template <class T>
+struct Strided {
+  const T* data = nullptr;
+  int64_t stride = 0;
+};
+
+// The emotion tables of one layer; see reference.py for their meaning.
+struct Tables {
+  ConstRows basis;                // [vectors, d]
+  Strided<int32_t> token_slot;    // [>= rows]
+  Strided<int32_t> ids;           // [slots, components], stride of a slot
+  Strided<float> weights;         // [slots, components], stride of a slot
+  Strided<int32_t> law;           // [slots]
+  int64_t vectors = 0;
+  int64_t slots = 0;
+  int components = 0;
+};
+
+struct RowProblem {
+  int64_t rows = 0;
+  int64_t d = 0;
+  ConstRows x;         // h for kSteer
+  ConstRows residual;  // unused by kSteer
+  Rows y;
+  Rows normed;          // kAddSteerRmsNorm only, like the next three
+  const void* weight = nullptr;
+  float eps = 0.0f;
+  Cast cast = Cast::kLlama;
+  Tables tables;
+  bool stream = false;  // store around the caches; needs rows aligned to kStreamAlignment
+};
+
+constexpr int64_t kStreamAlignment = 64;  // bytes
+
+// Computes rows [begin, end). scratch holds scratch_floats(d) floats aligned to kStreamAlignment.
+using RowKernel = void (*)(const RowProblem&, int64_t begin, int64_t end, float* scratch);
+
+// One kernel per operation, stream dtype and basis dtype (the stream's, or fp32).
+struct KernelTable {
+  RowKernel kernels[kOperations][kDTypes][2];
+};
+
+}  // namespace emokernel

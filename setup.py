@@ -1,0 +1,185 @@
+"""Builds the two compiled products with ninja; everything else is declared in pyproject.toml.
+
+    emokernel/libemokernel.so   the operations, through torch's stable ABI: no Python symbols, and
+                                one build serves every torch from TORCH_TARGET on
+    emokernel/_build_info*.so   a pybind11 module that tells how the build was made
+
+No CUDA toolkit and no GPU are needed. The row kernels are compiled once per instruction-set level,
+with flags for that file alone; which one runs is decided at run time.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+TORCH_TARGET = (2, 11)
+# -ffp-contract=off: a fused multiply-add would round once where the specification rounds twice.
+COMMON_FLAGS = [
+    "-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno",
+    "-Wall", "-Wextra",
+]  # fmt: skip
+# GCC 12 warns about its own AVX-512 headers (its bug 105593).
+AVX512_FLAGS = [f"-mavx512{part}" for part in ("f", "bw", "vl", "dq")]
+ISA_FLAGS = {
+    "portable": [],
+    "avx2": ["-mavx2", "-mfma", "-mf16c"],
+    "avx512": [*AVX512_FLAGS, "-mavx2", "-mfma", "-mf16c", "-Wno-maybe-uninitialized"],
+}
+
+
+def isa_levels() -> list[str]:
+    """The levels that make sense for the machine this is built for."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return list(ISA_FLAGS) if x86 else ["portable"]
+
+
+def package_version() -> str:
+    text = (ROOT / "emokernel" / "__init__.py").read_text()
+    return re.search(r'__version__ = "(.+)"', text).group(1)
+
+
+def compiler() -> list[str]:
+    return shlex.split(os.environ.get("CXX") or "c++")
+
+
+def compiler_version(command: list[str]) -> str:
+    return subprocess.run(
+        [*command, "--version"], check=True, capture_output=True, text=True
+    ).stdout.splitlines()[0]
+
+
+def torch_target_macro() -> str:
+    major, minor = TORCH_TARGET
+    return f"-DTORCH_TARGET_VERSION=0x{major:02x}{minor:02x}000000000000"
+
+
+class NinjaFile:
+    """A build.ninja in the making."""
+
+    def __init__(self, cxx: list[str], flags: list[str]) -> None:
+        self.objects: dict[str, list[str]] = {}
+        self.lines = [
+            f"cxx = {shlex.join(cxx)}",
+            f"flags = {shlex.join(flags)}",
+            "rule compile",
+            "  command = $cxx $flags $extra -MMD -MF $out.d -c $in -o $out",
+            "  depfile = $out.d",
+            "  deps = gcc",
+            "rule link",
+            "  command = $cxx -shared $in $extra -o $out",
+        ]
+
+    def _build(self, rule: str, out: str, inputs: list[str], extra: list[str]) -> None:
+        def escape(path: str) -> str:
+            return path.replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
+
+        self.lines += [
+            f"build {escape(out)}: {rule} {' '.join(map(escape, inputs))}",
+            f"  extra = {shlex.join(extra)}".replace("$", "$$"),
+        ]
+
+    def compile(self, source: Path, extra: list[str], tag: str = "") -> str:
+        """Compiles a source of csrc; returns the name of the object."""
+        name = f"{tag}{source.parent.name}_{source.stem}.o"
+        self._build("compile", name, [str(source)], extra)
+        return name
+
+    def link(self, out: Path, objects: list[str], extra: list[str]) -> None:
+        self._build("link", str(out), objects, extra)
+
+    def run(self, folder: Path, jobs: int, verbose: bool) -> None:
+        path = folder / "build.ninja"
+        text = "\n".join(self.lines) + "\n"
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+        ninja = shutil.which("ninja") or str(Path(sysconfig.get_path("scripts")) / "ninja")
+        command = [ninja, "-C", str(folder), f"-j{jobs}", *(["-v"] if verbose else [])]
+        subprocess.run(command, check=True)
+
+
+class NinjaBuild(build_ext):
+    """One ninja run for all extensions, in place or into the build folder."""
+
+    def get_ext_filename(self, name: str) -> str:
+        """The library has no Python version in its name; setuptools asks with and without path."""
+        if name.rpartition(".")[2] == "libemokernel":
+            return os.path.join(*name.split(".")) + ".so"
+        return super().get_ext_filename(name)
+
+    def get_export_symbols(self, ext: Extension) -> list[str]:
+        return ext.export_symbols
+
+    def build_extensions(self) -> None:
+        try:
+            import pybind11
+            import torch
+            from torch.utils.cpp_extension import include_paths, library_paths
+        except ImportError as missing:
+            raise SystemExit(
+                f"emokernel's compiled part needs {missing.name} at build time: install it, or drop"
+                " --no-build-isolation"
+            ) from None
+        cxx = compiler()
+        file = NinjaFile(cxx, COMMON_FLAGS)
+        outputs = {ext.name: Path(self.get_ext_fullpath(ext.name)) for ext in self.extensions}
+        for path in outputs.values():
+            path.resolve().parent.mkdir(parents=True, exist_ok=True)
+        levels = isa_levels()
+        define_x86 = ["-DEMOKERNEL_X86"] if len(levels) > 1 else []
+        isa_object = file.compile(ROOT / "csrc/launchers/cpu_isa.cpp", define_x86)
+
+        torch_includes = [flag for path in include_paths() for flag in ("-isystem", path)]
+        binding = [torch_target_macro(), *torch_includes]
+        objects = [isa_object, file.compile(ROOT / "csrc/launchers/cpu_rows.cpp", define_x86)]
+        for level in levels:
+            defines = [f"-DEMOKERNEL_ISA={level}", f'-DEMOKERNEL_VEC="vec_{level}.h"']
+            rows = ROOT / "csrc/kernels/rows.cpp"
+            objects.append(file.compile(rows, [*ISA_FLAGS[level], *defines], f"{level}_"))
+        for name in ("tensor", "checks", "ops"):
+            objects.append(file.compile(ROOT / f"csrc/binding/{name}.cpp", binding))
+        # No run path: the process has loaded its own libtorch_cpu, whatever its version.
+        torch_libraries = [*(f"-L{path}" for path in library_paths()), "-ltorch_cpu"]
+        library = outputs["emokernel.libemokernel"].resolve()
+        file.link(library, objects, [*torch_libraries, "-Wl,-z,defs"])
+
+        facts = {
+            "VERSION": package_version(),
+            "COMPILER": compiler_version(cxx),
+            "FLAGS": " ".join(COMMON_FLAGS),
+            "TORCH_BUILT": torch.__version__,
+            "TORCH_TARGET": ".".join(map(str, TORCH_TARGET)),
+        }
+        defines = [f'-DEMOKERNEL_{key}="{value}"' for key, value in facts.items()]
+        includes = ["-isystem", pybind11.get_include()]
+        includes += ["-isystem", sysconfig.get_path("include")]
+        info = file.compile(ROOT / "csrc/binding/build_info.cpp", [*defines, *includes])
+        file.link(outputs["emokernel._build_info"].resolve(), [info, isa_object], [])
+
+        folder = Path(self.build_temp).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        jobs = self.parallel or int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
+        file.run(folder, jobs, verbose=self.verbose > 1)
+
+
+if sys.platform != "linux":
+    raise SystemExit("emokernel's compiled part is built on Linux only so far")
+
+setup(
+    ext_modules=[
+        Extension("emokernel.libemokernel", sources=[]),
+        Extension("emokernel._build_info", sources=[]),
+    ],
+    cmdclass={"build_ext": NinjaBuild},
+)
