@@ -1,0 +1,36 @@
+"""Results as JSON lines, one file per machine and question, to which every run appends."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from emokernel.bench.machine import machine, machine_slug, versions
+
+
+def append(folder: Path, question: str, rows: Iterable[Mapping[str, object]]) -> Path:
+    """Appends ``rows`` to ``<folder>/<question>-<machine>.jsonl``; returns the file.
+
+    Every line also holds the date (UTC) of the run, the machine and the versions.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{question}-{machine_slug()}.jsonl"
+    about = {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": machine(),
+        "versions": versions(),
+    }
+    with path.open("a") as file:
+        for row in rows:
+            file.write(json.dumps({**row, **about}) + "\n")
+    return path
+
+
+def read(path: Path, *, last_run: bool = True) -> list[dict]:
+    """The lines of a results file, by default those of its last run only."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    if last_run and rows:
+        rows = [row for row in rows if row["date"] == rows[-1]["date"]]
+    return rows
