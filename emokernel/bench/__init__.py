@@ -1,7 +1,7 @@
 """The latency harness that `benchmarks/` and the demo share: measure, describe, record, plot."""
 
+from emokernel.bench.environment import machine, machine_slug, versions
 from emokernel.bench.harness import Comparison, compare_to, measure, median, per_call
-from emokernel.bench.machine import machine, machine_slug, versions
 from emokernel.bench.results import append, read
 
 __all__ = [
