@@ -60,6 +60,7 @@ def test_placeholders_become_names() -> None:
         "I know &gt; you know that too.",
         "Downvote me all you want for this.",
         "What the f**k is this about?",
+        "What the f😍uck is this about?",
         "This is total bullshit, you know.",
         "He was murdered in his own home.",
         "I want to kill that guy right now.",

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ..clean import clean
 from ..conditions import CONDITIONS, prefix
@@ -36,7 +36,7 @@ ASSETS = Path(__file__).parent.parent / "assets" / "model"
 IGNORED = -100
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, attention_dropout: float) -> LlamaForCausalLM:
+def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """An untrained model of the embedded size."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -47,7 +47,6 @@ def build_model(tokenizer: PreTrainedTokenizerFast, attention_dropout: float) ->
         num_key_value_heads=6,
         max_position_embeddings=256,
         tie_word_embeddings=True,
-        attention_dropout=attention_dropout,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -81,7 +80,7 @@ class Sampler:
         examples: list[Example],
         tokenizer: PreTrainedTokenizerFast,
         *,
-        without_prefix: float = 0.1,
+        without_prefix: float,
         most_repeats: float = 3.0,
         seed: int = 0,
     ) -> None:
@@ -187,12 +186,24 @@ def train(arguments: argparse.Namespace) -> None:
     torch.manual_seed(arguments.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     examples = language_examples(arguments.data)
-    tokenizer = train_tokenizer(example.text for example in examples)
-    sampler = Sampler(examples, tokenizer, seed=arguments.seed)
+    if arguments.start is None:
+        tokenizer = train_tokenizer(example.text for example in examples)
+        model = build_model(tokenizer)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(arguments.start, local_files_only=True)
+        model = LlamaForCausalLM.from_pretrained(
+            arguments.start, dtype=torch.float32, local_files_only=True
+        )
+    model.config.attention_dropout = arguments.dropout
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = arguments.dropout
+    model.to(device)
+    sampler = Sampler(
+        examples, tokenizer, without_prefix=arguments.without_prefix, seed=arguments.seed
+    )
     prefixed, plain = heldout_documents(arguments.data, tokenizer)
     pad = tokenizer.pad_token_id
 
-    model = build_model(tokenizer, arguments.dropout).to(device)
     hooks = add_branch_dropout(model, arguments.dropout)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(arguments.ema))
     decayed = [p for p in model.parameters() if p.ndim > 1]
@@ -251,7 +262,9 @@ def train(arguments: argparse.Namespace) -> None:
         "heldout_perplexity_without_prefix": perplexity(model.float(), plain, pad),
         "training_seconds": round(time.monotonic() - started),
         "device": device.type,
-        "arguments": {k: v for k, v in vars(arguments).items() if k not in ("data", "out")},
+        "arguments": {
+            k: v for k, v in vars(arguments).items() if k not in ("data", "out", "start")
+        },
         "history": history,
     }
     (arguments.out / "training.json").write_text(json.dumps(card, indent=1) + "\n", "utf-8")
@@ -262,6 +275,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with goemotions/ and xed/")
     parser.add_argument("--out", type=Path, default=ASSETS, help="folder for the trained model")
+    parser.add_argument("--start", type=Path, help="folder of a trained model to go on from")
+    parser.add_argument("--without-prefix", type=float, default=0.1, help="share of lost prefixes")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch", type=int, default=96, help="documents in a batch")
     parser.add_argument("--lr", type=float, default=2e-3)
