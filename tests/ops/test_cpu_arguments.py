@@ -1,0 +1,139 @@
+"""Every wrong argument is refused before anything runs, in one line that says what to change."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from row_cases import make
+
+D, ROWS = 8, 6
+ops = torch.ops.emokernel
+
+
+def call(name: str, **changes: object) -> None:
+    """Runs an operation on a good case with some arguments replaced.
+
+    A change may be a value, or a function of the case.
+    """
+    case = make(ROWS, D)
+    tables = ("basis", "token_slot", "ids", "weights", "law")
+    values: dict[str, object] = {field: getattr(case, field) for field in tables}
+    values |= {"x": case.x, "residual": case.residual, "weight": case.weight}
+    values |= {"h": case.x, "eps": 1e-6, "cast": 0}
+    values |= {key: torch.empty_like(case.x) for key in ("out", "y", "normed")}
+    for key, change in changes.items():
+        values[key] = change(case) if callable(change) else change
+    operation = getattr(ops, name).default
+    names = [argument.name for argument in operation._schema.arguments]
+    operation(**{key: values[key] for key in names})
+
+
+def rows(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.zeros(shape, dtype=dtype)
+
+
+def ints(*shape: int) -> torch.Tensor:
+    return torch.zeros(shape, dtype=torch.int32)
+
+
+WRONG: list[tuple[str, dict[str, object], str]] = [
+    ("steer", {"h": rows(6, 8, dtype=torch.float64)},
+     "h is float64; it needs float32, bfloat16 or float16"),
+    ("steer", {"h": ints(6, 8)}, "h is int32; it needs float32, bfloat16 or float16"),
+    ("steer", {"h": torch.tensor(1.0)}, "h has shape []; it needs [..., d] with d at least 1"),
+    ("steer", {"h": rows(6, 0)}, "h has shape [6, 0]; it needs [..., d] with d at least 1"),
+    ("steer", {"h": rows(8, 6).t()}, "h has strides that do not make rows of one stride"),
+    ("steer", {"h": rows(2, 6, 8)[:, :3]}, "h has strides that do not make rows of one stride"),
+    ("steer", {"basis": rows(7, 9)}, "basis has shape [7, 9]; it needs [vectors, 8]"),
+    ("steer", {"basis": rows(8)}, "basis has shape [8]; it needs [vectors, 8]"),
+    ("steer", {"basis": rows(7, 8, dtype=torch.bfloat16)}, "basis is bfloat16; it needs float32"),
+    ("steer", {"h": rows(6, 8, dtype=torch.bfloat16),
+               "basis": rows(7, 8, dtype=torch.float16)},
+     "basis is float16; it needs float32 or bfloat16, the dtype of the rows"),
+    ("steer", {"basis": rows(8, 7).t()}, "basis has a strided last dimension"),
+    ("steer", {"token_slot": ints(5)},
+     "token_slot has shape [5]; it needs one entry for each of the 6 rows"),
+    ("steer", {"token_slot": ints(6, 1)}, "token_slot has shape [6, 1]; it needs one entry"),
+    ("steer", {"token_slot": ints(6).long()}, "token_slot is int64; it needs int32"),
+    ("steer", {"ids": ints(11, 3).long()}, "ids is int64; it needs int32"),
+    ("steer", {"ids": ints(11, 9), "weights": rows(11, 9)},
+     "ids has shape [11, 9]; it needs [slots, 1 to 8]"),
+    ("steer", {"ids": ints(11, 0), "weights": rows(11, 0)},
+     "ids has shape [11, 0]; it needs [slots, 1 to 8]"),
+    ("steer", {"ids": ints(3, 11).t()}, "ids has a strided last dimension"),
+    ("steer", {"weights": rows(11, 2)}, "weights has shape [11, 2]; it needs that of ids, [11, 3]"),
+    ("steer", {"weights": rows(11, 3, dtype=torch.bfloat16)},
+     "weights is bfloat16; it needs float32"),
+    ("steer", {"weights": rows(3, 11).t()}, "weights has a strided last dimension"),
+    ("steer", {"law": ints(10)}, "law has shape [10]; it needs [11], one per slot"),
+    ("steer", {"law": ints(11).long()}, "law is int64; it needs int32"),
+    ("add_steer", {"residual": rows(6, 7)},
+     "residual has shape [6, 7]; it needs that of x, [6, 8]"),
+    ("add_steer", {"residual": rows(6, 8, dtype=torch.float16)},
+     "residual is float16; it needs float32"),
+    ("add_steer", {"residual": rows(8, 6).t()}, "residual has strides that do not make rows"),
+    ("add_steer_rms_norm", {"weight": rows(7)},
+     "weight has shape [7]; it needs [8], one per column"),
+    ("add_steer_rms_norm", {"weight": rows(8, dtype=torch.float16)},
+     "weight is float16; it needs float32"),
+    ("add_steer_rms_norm", {"weight": rows(8, 2)[:, 0]}, "weight is strided; pass it contiguous"),
+    ("add_steer_rms_norm", {"eps": -1e-6}, "eps is -0.000001; it needs to be finite in float32"),
+    ("add_steer_rms_norm", {"eps": float("nan")}, "eps is nan; it needs to be finite"),
+    ("add_steer_rms_norm", {"eps": float("inf")}, "eps is inf; it needs to be finite"),
+    ("add_steer_rms_norm", {"cast": 4}, "cast is 4; it needs to be one of 0 to 3"),
+    ("add_steer_rms_norm", {"cast": -1}, "cast is -1; it needs to be one of 0 to 3"),
+    ("steer_", {"h": lambda case: case.basis[:6]}, "h shares memory with basis"),
+    ("steer_", {"h": lambda case: rows(1, 8).expand(6, 8)}, "h has rows that overlap each other"),
+    ("add_steer_", {"residual": lambda case: case.x}, "x shares memory with residual"),
+    ("add_steer_", {"x": lambda case: torch.as_strided(case.residual, (5, 8), (8, 1), 8),
+                    "residual": lambda case: case.residual[:5]}, "x shares memory with residual"),
+    ("add_steer_rms_norm_", {"weight": lambda case: case.x[0]}, "x shares memory with weight"),
+    ("steer_out", {"out": rows(6, 7)}, "out has shape [6, 7]; it needs that of h, [6, 8]"),
+    ("steer_out", {"out": rows(6, 8, dtype=torch.float16)}, "out is float16; it needs float32"),
+    ("steer_out", {"out": lambda case: case.x}, "out shares memory with h"),
+    ("add_steer_out", {"out": lambda case: case.residual}, "out shares memory with residual"),
+    ("add_steer_out", {"out": rows(8, 6).t()}, "out has strides that do not make rows"),
+    ("add_steer_rms_norm_out", {"normed": lambda case: case.x}, "normed shares memory with x"),
+    ("add_steer_rms_norm_out", {"y": lambda case: case.x}, "y shares memory with x"),
+    ("add_steer_rms_norm_out", {"normed": rows(6, 9)},
+     "normed has shape [6, 9]; it needs that of x"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "changes", "message"), WRONG)
+def test_refused(name: str, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(RuntimeError, match=re.escape(f"emokernel::{name}: {message}")) as caught:
+        call(name, **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_outputs_that_share_memory_are_refused() -> None:
+    both = rows(12, 8)
+    with pytest.raises(RuntimeError, match="normed shares memory with y"):
+        call("add_steer_rms_norm_out", y=both[:6], normed=both[3:9])
+
+
+def test_rows_side_by_side_are_not_taken_for_overlapping() -> None:
+    packed = rows(6, 16)
+    call("add_steer_", x=packed[:, :8], residual=packed[:, 8:])
+    with pytest.raises(RuntimeError, match="x shares memory with residual"):
+        call("add_steer_", x=packed[:, :8], residual=packed[:, 7:15])
+
+
+def test_a_longer_token_slot_is_fine() -> None:
+    call("steer", token_slot=ints(60))
+
+
+@pytest.mark.parametrize("form", ["", "_", "_out"])
+@pytest.mark.parametrize("name", ["steer", "add_steer", "add_steer_rms_norm"])
+def test_good_arguments_are_accepted(name: str, form: str) -> None:
+    """The table above changes one thing at a time in calls that work."""
+    call(name + form)
+
+
+def test_other_devices_are_refused() -> None:
+    """Nothing is registered for them, so torch itself says so."""
+    with pytest.raises(NotImplementedError):
+        call("steer", h=rows(6, 8).to_sparse())

@@ -1,0 +1,156 @@
+"""Contracts 1 to 3 of the operations: untouched rows, batch invariance, one rounding."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from row_cases import DTYPES, HALVES, WIDTHS, make, same_bits, threads
+
+from emokernel import reference
+from emokernel.numerics import ulp_distance
+from emokernel.ops.cpu import BACKEND
+from emokernel.reference import Cast, Law
+
+SPECIALS = (0.0, -0.0, float("inf"), float("-inf"), float("nan"), 1e-40, -1e-42, 6e-8, 3e38)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cast", Cast)
+def test_untouched_rows_keep_their_bits(dtype: torch.dtype, cast: Cast) -> None:
+    """y = x + residual and the norm of an unset call, whatever the rows and their neighbours."""
+    for d in WIDTHS:
+        case = make(39, d, dtype)
+        special = torch.tensor(SPECIALS).to(dtype)
+        case.x.view(-1)[::3] = special[torch.arange(len(case.x.view(-1)[::3])) % len(special)]
+        case.residual.view(-1)[::4] = special[
+            torch.arange(len(case.residual.view(-1)[::4])) % len(special)
+        ]
+        case.x[6:12], case.residual[6:12] = -0.0, -0.0
+        normed, y = BACKEND.add_steer_rms_norm(*case.norm_arguments(cast))
+        unset_normed, unset_y = BACKEND.add_steer_rms_norm(*case.untouched().norm_arguments(cast))
+        h = case.x + case.residual
+        assert same_bits(unset_y, h), d
+        assert same_bits(BACKEND.add_steer(case.x, case.residual, *case.untouched().tables), h)
+        # slots -1, 0 (zero weights) and one beyond the table
+        free = (case.token_slot <= 0) | (case.token_slot >= len(case.law))
+        assert int(free.sum()) >= 9
+        assert same_bits(y[free], h[free]), d
+        assert same_bits(normed[free], unset_normed[free]), d
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("d", [5, 64, 1000])
+def test_rows_without_a_law_are_untouched(dtype: torch.dtype, d: int) -> None:
+    """h = 0, t = 0, sums out of range and rows that are not finite, under laws that need norms."""
+    case = make(7, d, dtype, components=1, law=Law.PRESERVE)
+    case.weights.fill_(1.0)
+    case.token_slot.fill_(1)
+    case.basis.fill_(1.0)
+    rows = case.x
+    rows[0] = 0.0
+    rows[1] = -1.0  # t = 0
+    rows[2, d // 2] = float("nan")
+    rows[3, 0] = float("inf")
+    rows[4] = 3e38 if dtype != torch.float16 else float("-inf")
+    rows[5] = -0.0
+    y = BACKEND.steer(rows, *case.tables)
+    assert same_bits(y[:6], rows[:6])
+    assert not torch.equal(y[6], rows[6])
+    relative = replace(case, law=torch.full_like(case.law, int(Law.RELATIVE)))
+    y = BACKEND.steer(rows, *relative.tables)
+    untouched = torch.tensor([0, 2, 3, 4, 5])
+    assert same_bits(y[untouched], rows[untouched])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("d", [7, 61, 64, 515, 1024, 4099])
+def test_a_row_is_the_same_alone_and_in_any_batch(dtype: torch.dtype, d: int) -> None:
+    many = 4097 if d < 600 else 257
+    case = make(many, d, dtype)
+    normed, y = BACKEND.add_steer_rms_norm(*case.norm_arguments(Cast.LLAMA))
+
+    def check(index: torch.Tensor, part: tuple[torch.Tensor, torch.Tensor]) -> None:
+        assert same_bits(part[0], normed[index])
+        assert same_bits(part[1], y[index])
+
+    for count in (1, 2, 3, 255, 256, 257):
+        for start in (0, many - count):
+            index = torch.arange(start, start + count)
+            check(index, BACKEND.add_steer_rms_norm(*case.rows(index).norm_arguments(0)))
+    shuffled = torch.randperm(many, generator=torch.Generator().manual_seed(1))
+    check(shuffled, BACKEND.add_steer_rms_norm(*case.rows(shuffled).norm_arguments(0)))
+    for count in (1, 2):
+        with threads(count):
+            check(torch.arange(many), BACKEND.add_steer_rms_norm(*case.norm_arguments(0)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_alignment_does_not_matter(dtype: torch.dtype) -> None:
+    for d in (33, 64, 1000):
+        case = make(13, d, dtype)
+        expected = BACKEND.add_steer_rms_norm(*case.norm_arguments(0))
+
+        def moved(rows: torch.Tensor, offset: int) -> torch.Tensor:
+            storage = torch.zeros(rows.numel() + 64, dtype=rows.dtype)
+            view = storage[offset : offset + rows.numel()].view(rows.shape)
+            return view.copy_(rows)
+
+        for offset in (1, 2, 3, 8, 15, 31):
+            shifted = replace(
+                case,
+                x=moved(case.x, offset),
+                residual=moved(case.residual, 2 * offset),
+                basis=moved(case.basis, offset + 1),
+                weight=moved(case.weight, offset + 2),
+            )
+            got = BACKEND.add_steer_rms_norm(*shifted.norm_arguments(0))
+            assert same_bits(got[0], expected[0])
+            assert same_bits(got[1], expected[1])
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_large_outputs_have_the_bits_of_small_ones(dtype: torch.dtype) -> None:
+    """Above some size the kernels store around the caches."""
+    case = make(1100, 4096, dtype)
+    normed, y = BACKEND.add_steer_rms_norm(*case.norm_arguments(0))
+    small = BACKEND.add_steer_rms_norm(*case.rows(slice(0, 40)).norm_arguments(0))
+    assert same_bits(small[0], normed[:40])
+    assert same_bits(small[1], y[:40])
+
+
+def test_a_nan_row_stays_alone() -> None:
+    case = make(26, 64)
+    expected = BACKEND.add_steer_rms_norm(*case.norm_arguments(0))
+    case.x[5, 3] = float("nan")
+    got = BACKEND.add_steer_rms_norm(*case.norm_arguments(0))
+    others = torch.arange(26) != 5
+    assert same_bits(got[0][others], expected[0][others])
+    assert same_bits(got[1][others], expected[1][others])
+
+
+@pytest.mark.parametrize("law", [Law.ADD, Law.PRESERVE, Law.RELATIVE | Law.PRESERVE])
+@pytest.mark.parametrize("dtype", HALVES)
+def test_one_rounding(dtype: torch.dtype, law: int) -> None:
+    """Nearly every element is the correctly rounded one: two roundings would miss many."""
+    case = make(52, 1000, dtype, law=law, basis_dtype=torch.float32)
+    h = case.x + case.residual
+    y = BACKEND.add_steer(case.x, case.residual, *case.tables)
+    v, touched = reference.mix(*case.tables[:-1])
+    laws = case.law[case.token_slot.clamp(0, len(case.law) - 1).long()]
+    exact, _ = reference.row_law(h, v, laws, torch.float64)
+    wrong = ulp_distance(y, exact.to(dtype))[touched] > 0
+    assert float(wrong.float().mean()) < 1e-3
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("d", [64, 1000, 4096])
+def test_preserve_keeps_the_norm_as_well_as_the_dtype_allows(dtype: torch.dtype, d: int) -> None:
+    """Rounding d elements with relative error u moves the norm by u / sqrt(d) at random."""
+    case = make(52, d, dtype, law=Law.PRESERVE)
+    h = case.x + case.residual
+    y = BACKEND.steer(h, *case.tables)
+    ratio = y.double().norm(dim=-1) / h.double().norm(dim=-1)
+    limit = 1e-6 + 4 / d**0.5 * (0 if dtype == torch.float32 else torch.finfo(dtype).eps / 2)
+    assert float((ratio - 1).abs().max()) < limit

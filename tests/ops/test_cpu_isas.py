@@ -1,0 +1,89 @@
+"""Every instruction-set level gives the same bits, and conversions are those of torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+from row_cases import DTYPES, HALVES, WIDTHS, make, same_bits
+
+from emokernel import _build_info
+from emokernel.ops.cpu import BACKEND
+from emokernel.reference import Cast
+
+LEVELS = _build_info.isas_supported()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("level", LEVELS[1:])
+def test_levels_agree_bit_for_bit(
+    use_isa: Callable[[str], None], level: str, dtype: torch.dtype
+) -> None:
+    for d in WIDTHS:
+        for cast in Cast:
+            case = make(13, d, dtype, components=2, basis_dtype=(dtype, torch.float32)[cast % 2])
+            use_isa("portable")
+            expected = BACKEND.add_steer_rms_norm(*case.norm_arguments(cast))
+            use_isa(level)
+            got = BACKEND.add_steer_rms_norm(*case.norm_arguments(cast))
+            assert same_bits(got[0], expected[0]), (d, cast)
+            assert same_bits(got[1], expected[1]), (d, cast)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", HALVES)
+def test_every_half_survives(
+    use_isa: Callable[[str], None], level: str, dtype: torch.dtype
+) -> None:
+    """All 65536 numbers, widened and rounded again."""
+    use_isa(level)
+    case = make(256, 256, dtype).untouched()
+    numbers = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype).view(256, 256)
+    assert same_bits(BACKEND.steer(numbers, *case.tables), numbers)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", HALVES)
+def test_rounding_is_torchs(use_isa: Callable[[str], None], level: str, dtype: torch.dtype) -> None:
+    """h = 0 and weight 1 under plain addition: y is the fp32 basis vector, rounded."""
+    use_isa(level)
+    g = torch.Generator().manual_seed(0)
+    random = torch.randint(-(2**31), 2**31, (8, 4096), generator=g).to(torch.int32)
+    halves = torch.arange(2**16, dtype=torch.int64) << 16
+    ties = torch.cat([halves + 0x8000, halves + 0x7FFF, halves + 0x8001, halves])
+    around = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(torch.float16).float()
+    shift = around.view(torch.int32).long()[:, None] + torch.tensor([0xFFF, 0x1000, 0x1001])
+    bits = torch.cat([random.view(-1).long(), ties, shift.view(-1)])
+    bits = torch.where(bits >= 2**31, bits - 2**32, bits).to(torch.int32)
+    basis = torch.nn.functional.pad(bits, (0, -len(bits) % 1024)).view(torch.float32).view(-1, 1024)
+    rows = len(basis)
+    count = torch.arange(rows, dtype=torch.int32)
+    zeros = torch.zeros(rows, 1024, dtype=dtype)
+    y = BACKEND.steer(zeros, basis, count, count[:, None], torch.ones(rows, 1), 0 * count)
+    assert same_bits(y, (0.0 + basis).to(dtype))  # +0 + -0 is +0
+
+
+def run(level: str) -> subprocess.CompletedProcess:
+    """Asks a fresh process with EMOKERNEL_CPU_ISA set how the backend describes itself."""
+    script = (
+        "from emokernel.ops import cpu; about = cpu.describe();"
+        "print(about['unavailable'], about.get('isa'))"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "EMOKERNEL_CPU_ISA": level},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+
+def test_forced_level() -> None:
+    assert run("portable").stdout.split() == ["None", "portable"]
+
+
+def test_unknown_level_is_refused() -> None:
+    refusal = "EMOKERNEL_CPU_ISA=sse9: no such level in this build; choose one of"
+    assert refusal in run("sse9").stdout

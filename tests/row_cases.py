@@ -1,0 +1,105 @@
+"""Random row problems for the tests of the operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+HALVES = DTYPES[1:]
+WIDTHS = (1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 61, 64, 123, 127, 192, 1000, 1024, 4096, 4099)
+EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class Case:
+    """The arguments of every operation, x and residual ``[rows, d]``."""
+
+    x: Tensor
+    residual: Tensor
+    weight: Tensor
+    basis: Tensor
+    token_slot: Tensor
+    ids: Tensor
+    weights: Tensor
+    law: Tensor
+
+    @property
+    def tables(self) -> tuple[Tensor, ...]:
+        return self.basis, self.token_slot, self.ids, self.weights, self.law
+
+    def norm_arguments(self, cast: int) -> tuple:
+        return (self.x, self.residual, self.weight, EPS, int(cast), *self.tables)
+
+    def rows(self, index: Tensor | slice) -> Case:
+        """The same problem for some of its rows."""
+        return replace(
+            self,
+            x=self.x[index],
+            residual=self.residual[index],
+            token_slot=self.token_slot[index],
+        )
+
+    def untouched(self) -> Case:
+        return replace(self, token_slot=torch.full_like(self.token_slot, -1))
+
+
+def make(
+    rows: int,
+    d: int,
+    dtype: torch.dtype = torch.float32,
+    *,
+    basis_dtype: torch.dtype | None = None,
+    components: int = 3,
+    law: int | None = None,
+    slots: int = 11,
+    vectors: int = 7,
+    seed: int = 0,
+) -> Case:
+    """Random rows; slots, ids and weights include every way of being absent.
+
+    Slot 0 has no present component; the rows go through all slots, with -1 and one that does not
+    exist between them. ``law`` fixes the law of every slot, else all four occur.
+    """
+    g = torch.Generator().manual_seed(seed)
+    ids = torch.randint(0, vectors, (slots, components), generator=g, dtype=torch.int32)
+    weights = torch.randn(slots, components, generator=g)
+    weights[0] = 0.0
+    if components > 1:
+        weights[1, 0] = 0.0
+        ids[2, -1], ids[3, 0] = -1, vectors
+    laws = torch.arange(slots, dtype=torch.int32) % 4 if law is None else torch.full(
+        (slots,), law, dtype=torch.int32
+    )  # fmt: skip
+    weights[(laws & 2) != 0] /= d**0.5  # relative doses multiply by the norm of the row
+    return Case(
+        x=torch.randn(rows, d, generator=g).to(dtype),
+        residual=torch.randn(rows, d, generator=g).to(dtype),
+        weight=torch.rand(d, generator=g).add(0.5).to(dtype),
+        basis=torch.randn(vectors, d, generator=g).to(basis_dtype or dtype),
+        token_slot=(torch.arange(rows, dtype=torch.int32) % (slots + 2)) - 1,
+        ids=ids,
+        weights=weights,
+        law=laws,
+    )
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Equality bit by bit, except that any NaN equals any other (torch has no rule for them)."""
+    integer = torch.int32 if a.dtype == torch.float32 else torch.int16
+    bits = a.contiguous().view(integer) == b.contiguous().view(integer)
+    return a.shape == b.shape and bool((bits | (a.isnan() & b.isnan())).all())
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
