@@ -2,6 +2,7 @@
 
 from emokernel.bench.environment import machine, machine_slug, versions
 from emokernel.bench.harness import Comparison, compare_to, measure, median, per_call
+from emokernel.bench.plots import plot_ops
 from emokernel.bench.results import append, read
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "measure",
     "median",
     "per_call",
+    "plot_ops",
     "read",
     "versions",
 ]
