@@ -54,7 +54,8 @@ def _info() -> None:
     from emokernel.ops.cpu import describe
 
     for key, value in describe().items():
-        print(f"  cpu backend: {key} {value}")
+        shown = ", ".join(value) if isinstance(value, list) else value
+        print(f"  cpu backend, {key.replace('_', ' ')}: {shown}")
 
 
 if __name__ == "__main__":
