@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -20,32 +20,44 @@ UNPATCHED, PLAIN_HOOK, COMPILED_HOOK, EMOKERNEL = (
 )  # fmt: skip
 
 
-def compare(
+def variants(
     model: PreTrainedModel,
     vectors: EmotionVectors,
     *,
     batch: int = 1,
     context: int = 64,
     tokens: int = 8,
-    rounds: int = 60,
     with_compiled_hook: bool = False,
-) -> dict[str, list[float]]:
-    """Milliseconds per token of each variant, every measurement, interleaved in one process.
+) -> dict[str, Callable[[], None]]:
+    """A function for each variant that decodes ``tokens`` tokens greedily, ready to be timed.
 
-    A measurement decodes ``tokens`` tokens greedily for ``batch`` sequences behind a cached prompt
-    of ``context`` tokens; every layer steers every token by its first emotion and keeps the norm.
-    The variants share the model's weights; the model itself is left as it is.
+    It does so for ``batch`` sequences behind a cached prompt of ``context`` tokens; every layer
+    steers every token by the first emotion and keeps the norm. The variants share the model's
+    weights; the model itself is left as it is.
     """
     emotion = vectors.names[0]
     hooked = _sharing_weights(model)
     add_plain_hooks(hooked, vectors[emotion])
     steered = _sharing_weights(model)
     patch(steered, vectors).set(emotion)
-    variants = {UNPATCHED: model, PLAIN_HOOK: hooked, EMOKERNEL: steered}
+    models = {UNPATCHED: model, PLAIN_HOOK: hooked, EMOKERNEL: steered}
     if with_compiled_hook:
-        variants[COMPILED_HOOK] = torch.compile(hooked, dynamic=True)
-    timed = {name: _decoding(of, model, batch, context, tokens) for name, of in variants.items()}
-    seconds = measure(timed, rounds=rounds, warmup=5)
+        models[COMPILED_HOOK] = torch.compile(hooked, dynamic=True)
+    return {name: _decoding(of, model, batch, context, tokens) for name, of in models.items()}
+
+
+def compare(
+    model: PreTrainedModel,
+    vectors: EmotionVectors,
+    *,
+    tokens: int = 8,
+    rounds: int = 60,
+    wrap: Callable[[Iterable[int]], Iterable[int]] = iter,
+    **options: Any,
+) -> dict[str, list[float]]:
+    """Milliseconds per token of every measurement of each of `variants`, interleaved."""
+    timed = variants(model, vectors, tokens=tokens, **options)
+    seconds = measure(timed, rounds=rounds, warmup=5, wrap=wrap)
     return {name: [1e3 * s / tokens for s in times] for name, times in seconds.items()}
 
 

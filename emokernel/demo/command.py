@@ -9,6 +9,7 @@ from statistics import mean, median
 
 from emokernel import patch
 from emokernel.bench.decode import compare
+from emokernel.bench.decode_plot import latency as plot_latency
 from emokernel.bench.environment import machine, versions
 from emokernel.demo import plots
 from emokernel.demo.clean import is_presentable
@@ -66,7 +67,7 @@ def _write(output: Path, results: Results, latency: dict[str, list[float]]) -> N
             }
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
     plots.circumplex(output / CIRCUMPLEX, results.states, results.emotions)
-    plots.latency(output / LATENCY, latency, f"Decoding, embedded model, {machine()['cpu']}")
+    plot_latency(output / LATENCY, latency, f"Decoding, embedded model, {machine()['cpu']}")
 
 
 def _samples(results: Results) -> str:
