@@ -30,19 +30,24 @@ COMMON_FLAGS = [
     "-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno",
     "-Wall", "-Wextra",
 ]  # fmt: skip
+AVX2_FLAGS = ["-mavx2", "-mfma", "-mf16c"]
 # GCC 12 warns about its own AVX-512 headers (its bug 105593).
-AVX512_FLAGS = [f"-mavx512{part}" for part in ("f", "bw", "vl", "dq")]
-ISA_FLAGS = {
-    "portable": [],
-    "avx2": ["-mavx2", "-mfma", "-mf16c"],
-    "avx512": [*AVX512_FLAGS, "-mavx2", "-mfma", "-mf16c", "-Wno-maybe-uninitialized"],
+AVX512_FLAGS = [
+    *AVX2_FLAGS, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-Wno-maybe-uninitialized",
+]  # fmt: skip
+# By level: the header of csrc/kernels that it is compiled with, and the flags of that one file.
+ISA_LEVELS = {
+    "portable": ("vec_portable.h", []),
+    "avx2": ("vec_avx2.h", AVX2_FLAGS),
+    "avx512": ("vec_avx512.h", AVX512_FLAGS),
+    "avx512bf16": ("vec_avx512.h", [*AVX512_FLAGS, "-mavx512bf16"]),
 }
 
 
 def isa_levels() -> list[str]:
     """The levels that make sense for the machine this is built for."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return list(ISA_FLAGS) if x86 else ["portable"]
+    return list(ISA_LEVELS) if x86 else ["portable"]
 
 
 def package_version() -> str:
@@ -144,9 +149,10 @@ class NinjaBuild(build_ext):
         binding = [torch_target_macro(), *torch_includes]
         objects = [isa_object, file.compile(ROOT / "csrc/launchers/cpu_rows.cpp", define_x86)]
         for level in levels:
-            defines = [f"-DEMOKERNEL_ISA={level}", f'-DEMOKERNEL_VEC="vec_{level}.h"']
+            header, flags = ISA_LEVELS[level]
+            defines = [f"-DEMOKERNEL_ISA={level}", f'-DEMOKERNEL_VEC="{header}"']
             rows = ROOT / "csrc/kernels/rows.cpp"
-            objects.append(file.compile(rows, [*ISA_FLAGS[level], *defines], f"{level}_"))
+            objects.append(file.compile(rows, [*flags, *defines], f"{level}_"))
         for name in ("tensor", "checks", "ops"):
             objects.append(file.compile(ROOT / f"csrc/binding/{name}.cpp", binding))
         # No run path: the process has loaded its own libtorch_cpu, whatever its version.

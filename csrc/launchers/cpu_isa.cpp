@@ -71,6 +71,7 @@ const char* isa_name(Isa isa) {
   switch (isa) {
     case Isa::kAvx2: return "avx2";
     case Isa::kAvx512: return "avx512";
+    case Isa::kAvx512Bf16: return "avx512bf16";
     case Isa::kPortable: break;
   }
   return "portable";
@@ -78,7 +79,7 @@ const char* isa_name(Isa isa) {
 
 std::vector<Isa> isas_built() {
 #if defined(EMOKERNEL_X86)
-  return {Isa::kPortable, Isa::kAvx2, Isa::kAvx512};
+  return {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16};
 #else
   return {Isa::kPortable};
 #endif
@@ -87,10 +88,11 @@ std::vector<Isa> isas_built() {
 bool isa_supported(Isa isa) {
   const Features& has = features();
   const bool avx2 = has.avx2 && has.fma && has.f16c;
+  const bool avx512 = avx2 && has.avx512f && has.avx512bw && has.avx512vl && has.avx512dq;
   switch (isa) {
     case Isa::kAvx2: return avx2;
-    case Isa::kAvx512:
-      return avx2 && has.avx512f && has.avx512bw && has.avx512vl && has.avx512dq;
+    case Isa::kAvx512: return avx512;
+    case Isa::kAvx512Bf16: return avx512 && has.avx512_bf16;
     case Isa::kPortable: break;
   }
   return true;
