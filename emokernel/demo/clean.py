@@ -6,7 +6,7 @@ import re
 import unicodedata
 import zlib
 
-from .wordlist import default_word_list
+from emokernel.demo.wordlist import default_word_list
 
 MIN_WORDS, MAX_WORDS, MAX_CHARACTERS = 3, 30, 180
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .features import bag, bucket, character_ngrams, tokens
+from emokernel.demo.features import bag, bucket, character_ngrams, tokens
 
 JUDGE_PATH = Path(__file__).parent / "assets" / "judge"
 MAX_TOKENS = 48

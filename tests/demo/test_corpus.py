@@ -16,6 +16,7 @@ from emokernel.demo.train.corpus import (
 from emokernel.demo.train.corpus import (
     test_examples as final_examples,
 )
+from emokernel.demo.train.relabel import relabel
 
 LABELS = ("anger", "joy", "fear", "sadness", "disgust", "surprise", "annoyance", "disapproval",
           "amusement", "excitement", "gratitude", "love", "optimism", "admiration", "relief",
@@ -82,10 +83,24 @@ def test_both_halves_together_are_the_training_text(data: Path) -> None:
     assert 0.3 < len(judge) / len(everything) < 0.7
 
 
-def test_subtitles_keep_an_emotion_that_the_comments_confirm(data: Path) -> None:
-    lines = {e.text: e.emotions for e in language_examples(data) if e.source == "xed"}
+def test_lines_have_the_emotion_that_they_show(data: Path) -> None:
+    lines = {e.text: e.emotions for e in language_examples(data)}
     assert lines["I am so angry about the dog today!"] == ("anger",)
-    assert lines["We are so happy about the dog today."] == ()
+    assert lines["We are so happy about the dog today."] == ("joy",)
+    wrong = [text for text, names in lines.items() if "angry" in text and names == ("joy",)]
+    assert wrong == []
+
+
+def test_a_label_far_from_the_text_is_withdrawn() -> None:
+    reference = [Example(f"I am so angry about the {n}!", ("anger",), "goemotions") for n in NOUNS]
+    reference += [Example(f"We are happy with our {n}.", ("joy",), "goemotions") for n in NOUNS]
+    lines = [
+        Example("I am so angry about the dog!", ("joy",), "goemotions"),
+        Example("I am so angry about the dog!", ("joy", "anger"), "goemotions"),
+        Example("We are happy with our dog.", ("joy",), "goemotions"),
+    ]
+    found = [line.emotions for line in relabel(lines, reference * 300, LABELS)]
+    assert found == [(), ("anger",), ("joy",)]
 
 
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..features import Bag, bag, bucket, character_ngrams, tokens, word_ngrams
+from emokernel.demo.features import Bag, bag, bucket, character_ngrams, tokens, word_ngrams
 
 FeatureRows = list[tuple[list[int], list[int]]]
 

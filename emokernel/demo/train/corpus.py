@@ -24,14 +24,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..clean import clean
-from .confirm import confirm_emotions
+from emokernel.demo.clean import clean
+from emokernel.demo.train.relabel import relabel
 
 # A word that occurs once in the language text is mostly a typing error or a rare name.
 MIN_WORD_COUNT = 2
-
-# XED's anticipation (2) and trust (8) have no counterpart among the GoEmotions labels.
-_XED_EMOTIONS = {1: "anger", 3: "disgust", 4: "fear", 5: "joy", 6: "sadness", 7: "surprise"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ def test_examples(data: Path) -> list[Example]:
 def language_examples(data: Path) -> list[Example]:
     """Cleaned text for the language model and the emotion vectors, each line once.
 
-    Emotions of XED lines are those that `confirm_emotions` confirms.
+    Emotions are those that `relabel` finds in the line itself; XED's own labels are not used.
     """
     reserved = {_key(example.text) for example in judge_examples(data)}
     for part in ("dev", "test"):
@@ -84,9 +81,7 @@ def language_examples(data: Path) -> list[Example]:
         for key, example in cleaned.items()
         if all(counts[word] >= MIN_WORD_COUNT for word in key.split())
     ]
-    subtitles = [example for example in common if example.source == "xed"]
-    confirmed = confirm_emotions(subtitles, comments, emotion_labels(data))
-    return [example for example in common if example.source != "xed"] + confirmed
+    return relabel(common, comments, emotion_labels(data))
 
 
 def _cleaned(examples: list[Example]) -> Iterator[Example]:
@@ -141,12 +136,10 @@ def _training_half(data: Path, half: str) -> Iterator[Example]:
 
 
 def _xed(data: Path) -> Iterator[Example]:
-    """The annotated and the neutral English lines of XED."""
+    """The annotated and the neutral English lines of XED, without emotions."""
     for row in _read(data / "xed" / "en-annotated.tsv").split("\n"):
         if row:
-            text, _, numbers = row.rpartition("\t")
-            named = (_XED_EMOTIONS.get(int(number)) for number in numbers.split(","))
-            yield Example(text, tuple(sorted(filter(None, named))), "xed")
+            yield Example(row.rpartition("\t")[0], (), "xed")
     for row in _read(data / "xed" / "neu_en.txt").split("\n"):
         if "\t" in row:
-            yield Example(row.partition("\t")[2], ("neutral",), "xed")
+            yield Example(row.partition("\t")[2], (), "xed")

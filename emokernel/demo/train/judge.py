@@ -20,9 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from ..judge import JUDGE_PATH, Judge, JudgeNetwork
-from .classifier import distributions
-from .corpus import Example, emotion_labels, heldout_examples, judge_examples, test_examples
+from emokernel.demo.judge import JUDGE_PATH, Judge, JudgeNetwork
+from emokernel.demo.train.classifier import distributions
+from emokernel.demo.train.corpus import (
+    Example,
+    emotion_labels,
+    heldout_examples,
+    judge_examples,
+    test_examples,
+)
 
 DEFINITIONS = {
     "accuracy_any_label": "share of all rows whose most probable label is among the row's labels",

@@ -25,10 +25,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from ..clean import clean
-from ..conditions import CONDITIONS, prefix
-from .corpus import Example, heldout_examples, language_examples
-from .tokenizer import train_tokenizer
+from emokernel.demo.clean import clean
+from emokernel.demo.conditions import CONDITIONS, prefix
+from emokernel.demo.train.corpus import Example, heldout_examples, language_examples
+from emokernel.demo.train.tokenizer import train_tokenizer
 
 Document = list[int]
 
