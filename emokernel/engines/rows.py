@@ -73,7 +73,8 @@ class Plan:
         self._allowed = torch.tensor([POSITIONS[name] for name in positions])
         self._prompt_lengths = self._lengths(prompt_lengths)
         self._mask = self._checked_mask(attention_mask)
-        self._uniform = self.entries == 1 and positions[0] == "all" and slots[0]
+        uniform = self.entries == 1 and positions[0] == "all"
+        self._slot_of_all = slots[0] if uniform else None
         self._decode_rows: dict[tuple[int, torch.device], Tensor] = {}
 
     def _lengths(self, lengths: Sequence[int] | Tensor | None) -> Tensor | None:
@@ -106,9 +107,9 @@ class Plan:
         generation = call.generation
         if generation is not None and call.tokens == 1 and call.past >= generation.width:
             return self._decoding(call.batch, state.device)
-        mask = self._columns_mask(call, repeats, state.device)
-        if mask is None and self._uniform is not False:
-            return state.constant_rows(call.batch * call.tokens, self._uniform)
+        mask = self._columns_mask(call, state.device)
+        if mask is None and self._slot_of_all is not None:
+            return state.constant_rows(call.batch * call.tokens, self._slot_of_all)
         return self._by_position(call, repeats, mask, state.device)
 
     def _decoding(self, batch: int, device: torch.device) -> Tensor:
@@ -119,7 +120,7 @@ class Plan:
             self._decode_rows[key] = slots.repeat_interleave(batch // self.entries).to(device)
         return self._decode_rows[key]
 
-    def _columns_mask(self, call: Call, repeats: int, device: torch.device) -> Tensor | None:
+    def _columns_mask(self, call: Call, device: torch.device) -> Tensor | None:
         """Bool ``[batch, past + tokens]``: which columns hold a token, None if all do."""
         width = call.past + call.tokens
         mask = call.mask

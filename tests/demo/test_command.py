@@ -7,7 +7,6 @@ import json
 import pytest
 
 from emokernel import EmotionVectors
-from emokernel.cli import main
 from emokernel.demo.clean import is_presentable
 from emokernel.demo.command import demo
 from emokernel.demo.model import load_model, openings
@@ -99,26 +98,3 @@ def test_shipped_vectors_say_where_they_are_from():
     assert set(vectors.provenance["recommended_strengths"]) == set(vectors.names)
     for key in ("model", "data", "method", "counts", "versions"):
         assert vectors.provenance[key]
-
-
-@pytest.mark.parametrize("arguments", [["demo", "--seeds", "0"], ["sing"], []])
-def test_wrong_arguments_are_refused(arguments, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    assert stop.value.code == 2
-    assert "usage: emokernel" in capsys.readouterr().err
-
-
-def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    assert main(["demo", "--output", str(tmp_path / "file" / "demo")]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("emokernel: ")
-    assert len(error.splitlines()) == 1
-
-
-def test_info_says_which_backend_is_live(capsys):
-    assert main(["info"]) == 0
-    shown = capsys.readouterr().out
-    assert "live" in shown
-    assert "reference" in shown

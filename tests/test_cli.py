@@ -1,0 +1,40 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from emokernel.cli import main
+
+
+@pytest.mark.parametrize("arguments", [["demo", "--seeds", "0"], ["sing"], []])
+def test_wrong_arguments_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "usage: emokernel" in capsys.readouterr().err
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["demo", "--output", str(tmp_path / "file" / "demo")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("emokernel: ")
+    assert len(error.splitlines()) == 1
+
+
+def test_info_says_which_backend_is_live(capsys):
+    assert main(["info"]) == 0
+    shown = capsys.readouterr().out
+    assert "backend cpu        live" in shown
+    assert "isa" in shown
+
+
+def test_info_without_avx2_says_portable():
+    command = [sys.executable, "-m", "emokernel.cli", "info"]
+    environment = {"EMOKERNEL_CPU_ISA": "portable", "PATH": ""}
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "isa: portable" in shown.stdout
