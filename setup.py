@@ -56,7 +56,10 @@ def package_version() -> str:
 
 
 def compiler() -> list[str]:
-    return shlex.split(os.environ.get("CXX") or "c++")
+    command = shlex.split(os.environ.get("CXX") or "c++")
+    if shutil.which(command[0]) is None:
+        raise SystemExit(f"emokernel needs a C++17 compiler: {command[0]!r} is not on PATH (CXX)")
+    return command
 
 
 def compiler_version(command: list[str]) -> str:
@@ -122,9 +125,6 @@ class NinjaBuild(build_ext):
         if name.rpartition(".")[2] == "libemokernel":
             return os.path.join(*name.split(".")) + ".so"
         return super().get_ext_filename(name)
-
-    def get_export_symbols(self, ext: Extension) -> list[str]:
-        return ext.export_symbols
 
     def build_extensions(self) -> None:
         try:

@@ -41,6 +41,21 @@ def test_untouched_rows_keep_their_bits(dtype: torch.dtype, cast: Cast) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cast", [Cast.LLAMA, Cast.GEMMA, Cast.OLMO])
+def test_the_norm_of_a_row_does_not_know_how_the_row_came_about(
+    dtype: torch.dtype, cast: Cast
+) -> None:
+    """A steered y gets the norm that it gets as a row of its own that nothing steers."""
+    for d in WIDTHS:
+        case = make(26, d, dtype)
+        normed, y = BACKEND.add_steer_rms_norm(*case.norm_arguments(cast))
+        alone = replace(case.untouched(), x=y, residual=torch.full_like(y, -0.0))
+        again, same_y = BACKEND.add_steer_rms_norm(*alone.norm_arguments(cast))
+        assert same_bits(same_y, y), d
+        assert same_bits(again, normed), d
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("d", [5, 64, 1000])
 def test_rows_without_a_law_are_untouched(dtype: torch.dtype, d: int) -> None:
     """h = 0, t = 0, sums out of range and rows that are not finite, under laws that need norms."""
