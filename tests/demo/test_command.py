@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from emokernel import EmotionVectors
+from emokernel import EmotionVectors, Request, patch
 from emokernel.demo.clean import is_presentable
 from emokernel.demo.command import demo
+from emokernel.demo.generation import Job, write
 from emokernel.demo.model import load_model, openings
 from emokernel.demo.vectors import VECTORS_PATH, load_vectors
 
@@ -69,6 +70,16 @@ def test_generations_are_all_there(output, report):
 def test_generations_are_presentable(output):
     lines = (output / "generations.jsonl").read_text("utf-8").splitlines()
     assert [text for text in map(json.loads, lines) if not is_presentable(text["text"])] == []
+
+
+@pytest.mark.parametrize("emotion", ["anger", "disgust", "fear"])
+def test_generations_at_full_strength_are_presentable(emotion):
+    model, tokenizer = load_model()
+    steering = patch(model, load_vectors())
+    jobs = [Job(emotion, "steered", opening, Request(emotion, 4.0)) for opening in openings()]
+    texts = [one.text for batch in write(model, tokenizer, steering, jobs, 5) for one in batch]
+    assert len(set(texts)) > 40
+    assert [text for text in texts if not is_presentable(text)] == []
 
 
 def test_pictures_are_drawn(output):
