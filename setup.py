@@ -24,6 +24,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
+CSRC = ROOT / "csrc"
 TORCH_TARGET = (2, 11)
 # -ffp-contract=off: a fused multiply-add would round once where the specification rounds twice.
 COMMON_FLAGS = [
@@ -77,7 +78,7 @@ class NinjaFile:
     """A build.ninja in the making."""
 
     def __init__(self, cxx: list[str], flags: list[str]) -> None:
-        self.objects: dict[str, list[str]] = {}
+        self.compiler = cxx
         self.lines = [
             f"cxx = {shlex.join(cxx)}",
             f"flags = {shlex.join(flags)}",
@@ -85,8 +86,10 @@ class NinjaFile:
             "  command = $cxx $flags $extra -MMD -MF $out.d -c $in -o $out",
             "  depfile = $out.d",
             "  deps = gcc",
+            "  description = compile $out",
             "rule link",
             "  command = $cxx -shared $in $extra -o $out",
+            "  description = link $out",
         ]
 
     def _build(self, rule: str, out: str, inputs: list[str], extra: list[str]) -> None:
@@ -100,7 +103,7 @@ class NinjaFile:
 
     def compile(self, source: Path, extra: list[str], tag: str = "") -> str:
         """Compiles a source of csrc; returns the name of the object."""
-        name = f"{tag}{source.parent.name}_{source.stem}.o"
+        name = "_".join(filter(None, (tag, source.parent.name, source.stem))) + ".o"
         self._build("compile", name, [str(source)], extra)
         return name
 
@@ -136,47 +139,55 @@ class NinjaBuild(build_ext):
                 f"emokernel's compiled part needs {missing.name} at build time: install it, or drop"
                 " --no-build-isolation"
             ) from None
-        cxx = compiler()
-        file = NinjaFile(cxx, COMMON_FLAGS)
-        outputs = {ext.name: Path(self.get_ext_fullpath(ext.name)) for ext in self.extensions}
-        for path in outputs.values():
-            path.resolve().parent.mkdir(parents=True, exist_ok=True)
-        levels = isa_levels()
-        define_x86 = ["-DEMOKERNEL_X86"] if len(levels) > 1 else []
-        isa_object = file.compile(ROOT / "csrc/launchers/cpu_isa.cpp", define_x86)
-
-        torch_includes = [flag for path in include_paths() for flag in ("-isystem", path)]
-        binding = [torch_target_macro(), *torch_includes]
-        objects = [isa_object, file.compile(ROOT / "csrc/launchers/cpu_rows.cpp", define_x86)]
-        for level in levels:
-            header, flags = ISA_LEVELS[level]
-            defines = [f"-DEMOKERNEL_ISA={level}", f'-DEMOKERNEL_VEC="{header}"']
-            rows = ROOT / "csrc/kernels/rows.cpp"
-            objects.append(file.compile(rows, [*flags, *defines], f"{level}_"))
-        for name in ("tensor", "checks", "ops"):
-            objects.append(file.compile(ROOT / f"csrc/binding/{name}.cpp", binding))
-        # No run path: the process has loaded its own libtorch_cpu, whatever its version.
-        torch_libraries = [*(f"-L{path}" for path in library_paths()), "-ltorch_cpu"]
-        library = outputs["emokernel.libemokernel"].resolve()
-        file.link(library, objects, [*torch_libraries, "-Wl,-z,defs"])
-
-        facts = {
-            "VERSION": package_version(),
-            "COMPILER": compiler_version(cxx),
-            "FLAGS": " ".join(COMMON_FLAGS),
-            "TORCH_BUILT": torch.__version__,
-            "TORCH_TARGET": ".".join(map(str, TORCH_TARGET)),
-        }
-        defines = [f'-DEMOKERNEL_{key}="{value}"' for key, value in facts.items()]
-        includes = ["-isystem", pybind11.get_include()]
-        includes += ["-isystem", sysconfig.get_path("include")]
-        info = file.compile(ROOT / "csrc/binding/build_info.cpp", [*defines, *includes])
-        file.link(outputs["emokernel._build_info"].resolve(), [info, isa_object], [])
-
+        self.file = NinjaFile(compiler(), COMMON_FLAGS)
+        # The selector of the level is in both products: the module tells what the library will do.
+        self.x86_flag = ["-DEMOKERNEL_X86"] if len(isa_levels()) > 1 else []
+        self.isa_object = self.file.compile(CSRC / "launchers/cpu_isa.cpp", self.x86_flag)
+        self.add_library(include_paths(), library_paths())
+        self.add_build_info(pybind11.get_include(), torch.__version__)
         folder = Path(self.build_temp).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         jobs = self.parallel or int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
-        file.run(folder, jobs, verbose=self.verbose > 1)
+        self.file.run(folder, jobs, verbose=self.verbose > 1)
+
+    def output(self, name: str) -> Path:
+        path = Path(self.get_ext_fullpath(name)).resolve()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def add_library(self, torch_includes: list[str], torch_libraries: list[str]) -> None:
+        compile_source = self.file.compile
+        objects = [
+            self.isa_object,
+            compile_source(CSRC / "launchers/cpu_rows.cpp", self.x86_flag),
+        ]
+        for level in isa_levels():
+            header, flags = ISA_LEVELS[level]
+            defines = [f"-DEMOKERNEL_ISA={level}", f'-DEMOKERNEL_VEC="{header}"']
+            objects.append(compile_source(CSRC / "kernels/rows.cpp", [*flags, *defines], level))
+        binding = [torch_target_macro()]
+        binding += [flag for path in torch_includes for flag in ("-isystem", path)]
+        for name in ("tensor", "checks", "ops"):
+            objects.append(compile_source(CSRC / f"binding/{name}.cpp", binding))
+        # No run path: the process has loaded its own libtorch_cpu, whatever its version.
+        found = [f"-L{path}" for path in torch_libraries]
+        self.file.link(
+            self.output("emokernel.libemokernel"), objects, [*found, "-ltorch_cpu", "-Wl,-z,defs"]
+        )
+
+    def add_build_info(self, pybind11_include: str, torch_version: str) -> None:
+        facts = {
+            "VERSION": package_version(),
+            "COMPILER": compiler_version(self.file.compiler),
+            "FLAGS": " ".join(COMMON_FLAGS),
+            "TORCH_BUILT": torch_version,
+            "TORCH_TARGET": ".".join(map(str, TORCH_TARGET)),
+        }
+        flags = [f'-DEMOKERNEL_{key}="{value}"' for key, value in facts.items()]
+        for path in (pybind11_include, sysconfig.get_path("include")):
+            flags += ["-isystem", path]
+        info = self.file.compile(CSRC / "binding/build_info.cpp", flags)
+        self.file.link(self.output("emokernel._build_info"), [info, self.isa_object], [])
 
 
 if sys.platform != "linux":

@@ -17,7 +17,9 @@ PYBIND11_MODULE(_build_info, module) {
       "isas_built",
       [] {
         std::vector<std::string> names;
-        for (emokernel::Isa isa : emokernel::isas_built()) names.push_back(emokernel::isa_name(isa));
+        for (emokernel::Isa isa : emokernel::isas_built()) {
+          names.push_back(emokernel::isa_name(isa));
+        }
         return names;
       },
       "The instruction-set levels of the row kernels in this build, slowest first.");

@@ -151,7 +151,8 @@ void check_norm(const Call& call, int64_t d) {
   }
   if (!(call.eps >= 0.0) || !std::isfinite(static_cast<float>(call.eps))) {
     refuse(call, "eps",
-           "is " + std::to_string(call.eps) + "; it needs to be finite in float32 and not negative");
+           "is " + std::to_string(call.eps) +
+               "; it needs to be finite in float32 and not negative");
   }
   if (call.cast < 0 || call.cast >= kCasts) {
     refuse(call, "cast", "is " + std::to_string(call.cast) + "; it needs to be one of 0 to " +

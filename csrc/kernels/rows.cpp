@@ -361,7 +361,9 @@ void run_rows(const RowProblem& problem, int64_t begin, int64_t end, float* scra
     const RowData<T> next(problem, i + 1 < end ? i + 1 : i);
     const Mix<B> mix(problem.tables, i, problem.d);
     const float squares = steer_row<kAdd, kNorm, kStream>(row, next, mix, scratch);
-    if constexpr (kNorm != NormInput::kNone) norm_row<kStream>(problem, row, next, squares, scratch);
+    if constexpr (kNorm != NormInput::kNone) {
+      norm_row<kStream>(problem, row, next, squares, scratch);
+    }
   }
   if constexpr (kStream) Vec::finish_stores();
 }

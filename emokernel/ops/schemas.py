@@ -7,7 +7,9 @@ operations of `emokernel.reference` exist in three forms:
     steer_, add_steer_, add_steer_rms_norm_   in place: y overwrites the first argument
     steer_out, ...                            into given outputs, which may alias no input
 
-The in-place and out forms refuse tensors that require a gradient while grad mode is on.
+They have no backward. A backend's functions refuse arguments that require a gradient while grad
+mode is on; called directly, the operations cannot (torch's stable interface does not show a kernel
+which tensors require one), so callers keep them under `torch.no_grad()`.
 """
 
 from __future__ import annotations
