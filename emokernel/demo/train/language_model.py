@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from emokernel.demo.clean import clean
 from emokernel.demo.conditions import CONDITIONS, prefix
@@ -186,14 +186,8 @@ def train(arguments: argparse.Namespace) -> None:
     torch.manual_seed(arguments.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     examples = language_examples(arguments.data)
-    if arguments.start is None:
-        tokenizer = train_tokenizer(example.text for example in examples)
-        model = build_model(tokenizer)
-    else:
-        tokenizer = AutoTokenizer.from_pretrained(arguments.start, local_files_only=True)
-        model = LlamaForCausalLM.from_pretrained(
-            arguments.start, dtype=torch.float32, local_files_only=True
-        )
+    tokenizer = train_tokenizer(example.text for example in examples)
+    model = build_model(tokenizer)
     model.config.attention_dropout = arguments.dropout
     for layer in model.model.layers:
         layer.self_attn.attention_dropout = arguments.dropout
@@ -262,9 +256,7 @@ def train(arguments: argparse.Namespace) -> None:
         "heldout_perplexity_without_prefix": perplexity(model.float(), plain, pad),
         "training_seconds": round(time.monotonic() - started),
         "device": device.type,
-        "arguments": {
-            k: v for k, v in vars(arguments).items() if k not in ("data", "out", "start")
-        },
+        "arguments": {k: v for k, v in vars(arguments).items() if k not in ("data", "out")},
         "history": history,
     }
     (arguments.out / "training.json").write_text(json.dumps(card, indent=1) + "\n", "utf-8")
@@ -275,12 +267,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with goemotions/ and xed/")
     parser.add_argument("--out", type=Path, default=ASSETS, help="folder for the trained model")
-    parser.add_argument("--start", type=Path, help="folder of a trained model to go on from")
-    parser.add_argument("--without-prefix", type=float, default=0.1, help="share of lost prefixes")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--without-prefix", type=float, default=0.2, help="share of lost prefixes")
+    parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--batch", type=int, default=96, help="documents in a batch")
     parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--dropout", type=float, default=0.25)
+    parser.add_argument("--dropout", type=float, default=0.15)
     parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--ema", type=float, default=0.998, help="decay of the average of weights")
     parser.add_argument("--seed", type=int, default=0)
