@@ -139,7 +139,8 @@ class NinjaBuild(build_ext):
                 f"emokernel's compiled part needs {missing.name} at build time: install it, or drop"
                 " --no-build-isolation"
             ) from None
-        self.file = NinjaFile(compiler(), COMMON_FLAGS)
+        # Error messages of torch's macros name source files: without the folder of this build.
+        self.file = NinjaFile(compiler(), [*COMMON_FLAGS, f"-ffile-prefix-map={ROOT}=emokernel"])
         # The selector of the level is in both products: the module tells what the library will do.
         self.x86_flag = ["-DEMOKERNEL_X86"] if len(isa_levels()) > 1 else []
         self.isa_object = self.file.compile(CSRC / "launchers/cpu_isa.cpp", self.x86_flag)

@@ -218,7 +218,11 @@ EMOKERNEL_PASS float pass_through(const RowData<T>& row, float* scratch) {
   for_blocks(
       row.d(),
       [&](int64_t i, auto extent) EMOKERNEL_INLINE {
-        emit<kNorm, kStream>(row, i, row_sum<kAdd>(row, i, extent), extent, scratch, &squares);
+        if constexpr (kAdd) {
+          emit<kNorm, kStream>(row, i, row_sum<kAdd>(row, i, extent), extent, scratch, &squares);
+        } else {  // a copy: arithmetic would change the bits of a NaN
+          row.y.template store<kStream>(i, row.x.load(i, extent), extent);
+        }
       },
       [&]() EMOKERNEL_INLINE { squares.close_chunk(); });
   return squares.total();

@@ -39,11 +39,14 @@ def test_levels_agree_bit_for_bit(
 def test_every_half_survives(
     use_isa: Callable[[str], None], level: str, dtype: torch.dtype
 ) -> None:
-    """All 65536 numbers, widened and rounded again."""
+    """All 65536 numbers: copied by steer, and widened and rounded again by x + -0."""
     use_isa(level)
     case = make(256, 256, dtype).untouched()
     numbers = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype).view(256, 256)
-    assert same_bits(BACKEND.steer(numbers, *case.tables), numbers)
+    copied = BACKEND.steer(numbers, *case.tables)
+    assert torch.equal(copied.view(torch.int16), numbers.view(torch.int16)), "NaN has bits too"
+    summed = BACKEND.add_steer(numbers, torch.full_like(numbers, -0.0), *case.tables)
+    assert same_bits(summed, numbers)
 
 
 @pytest.mark.parametrize("level", LEVELS)
