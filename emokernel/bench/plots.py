@@ -49,6 +49,7 @@ def plot_ops(path: Path) -> Path:
         times = [1e3 * cell["seconds"] for cell in cells]
         time.bar(places, times, **style)
     share.axhline(100, color="#8d99a6", linestyle="--", linewidth=1)
+    share.text(-0.5, 101, "copy", color="#5d6873", fontsize=8)
     share.set_ylabel("bandwidth, % of a copy of the same bytes")
     time.set_yscale("log")
     time.set_ylabel("milliseconds (log scale)")
