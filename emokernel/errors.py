@@ -28,5 +28,9 @@ class ModelStructureError(EmokernelError):
     """A model that cannot be patched, or not by these vectors."""
 
 
+class BackendError(EmokernelError, RuntimeError):
+    """A backend that does not exist, or that was forced and cannot run."""
+
+
 class SteeringError(EmokernelError):
     """A steering request that cannot be carried out as asked."""

@@ -50,15 +50,23 @@ class DeviceState:
     """
 
     def __init__(self, vectors: Tensor, slots: int, device: torch.device, dtype: torch.dtype):
-        """vectors ``[L, E, d]`` fp32 (zero where a layer is not steered), basis kept in dtype."""
+        """vectors ``[L, E, d]`` fp32 (zero where a layer is not steered), basis kept in dtype.
+
+        SteeringError if a vector overflows or vanishes in ``dtype``.
+        """
         self.dtype = dtype
-        self.basis = vectors.to(device=device, dtype=dtype).contiguous()
+        with torch.inference_mode(False):
+            self.basis = vectors.to(device=device, dtype=dtype).clone().contiguous()
+            self.num_layers, self.num_slots = vectors.shape[0], slots
+            width = MAX_COMPONENTS + 1 + self.num_layers * MAX_COMPONENTS
+            self.records = torch.zeros(slots, width, dtype=torch.int32, device=device)
         norms = self.basis.float().norm(dim=-1).cpu()
         self._present = norms > 0
+        if not norms.isfinite().all() or (self._present != vectors.any(-1).cpu()).any():
+            raise SteeringError(
+                f"the vectors do not fit {dtype}: some entries overflow or vanish; scale them"
+            )
         self._inverse_norms = torch.where(self._present, 1.0 / norms, 0.0)
-        self.num_layers, self.num_slots = vectors.shape[0], slots
-        width = MAX_COMPONENTS + 1 + self.num_layers * MAX_COMPONENTS
-        self.records = torch.zeros(slots, width, dtype=torch.int32, device=device)
         self._rows = threading.local()
         self._constant: dict[int, Tensor] = {}
 
@@ -94,7 +102,8 @@ class DeviceState:
         held = self._constant.get(slot)
         if held is None or held.numel() < rows:
             size = max(256, 1 << (rows - 1).bit_length())
-            held = torch.full((size,), slot, dtype=torch.int32, device=self.device)
+            with torch.inference_mode(False):
+                held = torch.full((size,), slot, dtype=torch.int32, device=self.device)
             self._constant[slot] = held
         return held
 

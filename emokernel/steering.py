@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from torch import Tensor, nn
@@ -180,10 +181,14 @@ class Steering:
         A batch may be a whole multiple of the requests (beams, return sequences: each repeated in
         place). ``prompt_lengths`` ``[requests]`` (tokens, padding not counted) and
         ``attention_mask`` ``[requests, width]`` tell own decoding loops apart from prompts;
-        `generate` records both by itself. Each thread has its own requests. SteeringError if
-        there are more different mixes than free slots; nothing changes then.
+        `generate` records both by itself. SteeringError if there are more different mixes than
+        free slots; nothing changes then.
+
+        Each thread has its own requests (a context variable): a thread started within the block
+        sees them if it runs in a copy of its context, ``Thread(target=copy_context().run,
+        args=(model.generate, ...))`` with `contextvars.copy_context`.
         """
-        if isinstance(requests, str | Mapping) or not len(requests):
+        if not isinstance(requests, Sequence) or isinstance(requests, str) or not requests:
             raise SteeringError("requests needs a list with one entry per sequence of the batch")
         asked = [self._resolve(entry) for entry in map(_as_request, requests)]
         mixes = list(dict.fromkeys(mix for mix, _ in asked if mix is not None))
@@ -255,15 +260,15 @@ class Steering:
         return (Mix(tuple(components), law) if components else None), positions
 
     def _rows(self, named: dict[str, Any], state: DeviceState) -> Tensor:
-        call = read_call(self._model, named)
         plan = self._plan_of_set
         for steering, opened in reversed(_open_requests.get()):
             if steering is self:
                 plan = opened
                 break
         if plan is None:
-            return state.constant_rows(call.batch * call.tokens, UNTOUCHED)
-        return plan.token_slot(call, state)
+            rows = named["inputs_embeds"] if named.get("input_ids") is None else named["input_ids"]
+            return state.constant_rows(rows.shape[0] * rows.shape[1], UNTOUCHED)
+        return plan.token_slot(read_call(self._model, named, plan.mask), state)
 
 
 def _as_request(entry: Emotion | Request) -> Request:
@@ -271,7 +276,7 @@ def _as_request(entry: Emotion | Request) -> Request:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def _law_of(law: str, dose: str) -> Law:
@@ -286,14 +291,19 @@ def _layers(vectors: EmotionVectors, layers: Sequence[int] | None) -> list[int]:
     if layers is None:
         chosen = list(vectors.layers)
     else:
+        if isinstance(layers, str) or not all(isinstance(layer, int) for layer in layers):
+            raise EmokernelError(f"layers needs a list of layer numbers, got {layers!r}")
         chosen = sorted(set(layers))
         unknown = [layer for layer in chosen if not 0 <= layer < vectors.num_layers]
         if unknown:
             raise EmokernelError(
                 f"no such layers: {unknown}; these vectors have 0 to {vectors.num_layers - 1}"
             )
-    if not chosen:
-        raise EmokernelError("there is no layer to steer: the vectors are all zero, or layers=[]")
+    if set(chosen).isdisjoint(vectors.layers):
+        raise EmokernelError(
+            f"there is no layer to steer: the vectors are zero in layers {chosen}, other than in"
+            f" {list(vectors.layers)}"
+        )
     return chosen
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 
+import numpy as np
 import pytest
 import torch
+from transformers import DynamicCache, GenerationConfig
 
-from emokernel import Affect, EmokernelError, Request, patch
+from emokernel import Affect, EmokernelError, EmotionVectors, Request, patch
 from emokernel.errors import SteeringError, UnknownEmotionError
 
 
@@ -16,10 +19,11 @@ def logits(model, ids, **kwargs):
         return model(ids, **kwargs).logits
 
 
-def left_padded(prompts, pads=(0, 2, 3, 5)):
+def left_padded(prompts, pads=(0, 2, 3, 5), pad=5):
+    # Not the model's pad token, whose embedding is zero: the law leaves zero rows alone anyway.
     ids, mask = prompts.clone(), torch.ones_like(prompts)
     for row, count in enumerate(pads):
-        ids[row, :count], mask[row, :count] = 0, 0
+        ids[row, :count], mask[row, :count] = pad, 0
     return ids, mask
 
 
@@ -198,14 +202,49 @@ def test_generate_with_and_without_cache_agree(tiny, vectors, prompts):
     assert torch.equal(*texts)
 
 
-def test_generate_infers_the_padding_that_generate_infers(tiny, vectors, prompts):
-    ids, mask = left_padded(prompts)
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+@pytest.mark.parametrize("positions", ["all", "last"])
+def test_generate_infers_the_padding_that_generate_infers(positions, cache, tiny, vectors, prompts):
+    ids, mask = left_padded(prompts, pad=0)
     model = tiny()
+    with torch.no_grad():
+        model.model.embed_tokens.weight[0] = 0.3
     steering = patch(model, vectors())
-    steering.set("joy", 3.0, positions="last")
-    arguments = {"max_new_tokens": 4, "do_sample": False}
-    assert torch.equal(
-        model.generate(ids, **arguments), model.generate(ids, attention_mask=mask, **arguments)
+    steering.set("joy", 3.0, positions=positions)
+    config = GenerationConfig(max_new_tokens=4, do_sample=False, cache_implementation=cache)
+    seen = []
+    model.model.layers[0].register_forward_pre_hook(
+        lambda *_: seen.append(steering._patch.states[0].token_slot)
+    )
+    inferred = model.generate(ids, generation_config=config)
+    assert torch.equal(inferred, model.generate(ids, attention_mask=mask, generation_config=config))
+    last = torch.arange(7) == 6
+    expected = mask.bool() if positions == "all" else (mask.bool() & last)
+    assert torch.equal(seen[0].view_as(ids) == 0, expected)
+
+
+@pytest.mark.parametrize("positions", ["prompt", "generated", "last"])
+def test_a_filled_cache_and_new_tokens_only(positions, tiny, vectors, prompts):
+    model = tiny()
+    model.generation_config.eos_token_id = None
+    steering = patch(model, vectors())
+    steering.set("joy", 4.0, positions=positions)
+
+    def second_turn(past, ids):
+        steering.off()
+        cache = DynamicCache(config=model.config)
+        logits(model, prompts, past_key_values=cache)
+        steering.set("joy", 4.0, positions=positions)
+        mask = torch.ones(4, 7 + 3, dtype=torch.long)
+        output = model.generate(
+            ids, attention_mask=mask, past_key_values=cache, max_new_tokens=3, do_sample=False,
+            output_logits=True, return_dict_in_generate=True,
+        )  # fmt: skip
+        return torch.stack(output.logits)
+
+    new = prompts[:, :3]
+    torch.testing.assert_close(
+        second_turn(7, new), second_turn(7, torch.cat([prompts, new], 1)), rtol=1e-4, atol=1e-5
     )
 
 
@@ -247,9 +286,19 @@ def test_beams_repeat_each_request_in_place(tiny, vectors, prompts):
             assert torch.equal(model.generate(prompts, **arguments)[row], mixed[row])
 
 
-def test_an_own_decoding_loop_with_a_cache(tiny, vectors, prompts):
-    from transformers import DynamicCache
+def test_masks_that_do_not_show_padding_are_refused(tiny, vectors, prompts):
+    model = tiny()
+    steering = patch(model, vectors())
+    causal = torch.ones(4, 1, 7, 7, dtype=torch.bool).tril()
+    logits(model, prompts, attention_mask=causal)
+    steering.set("joy")
+    with pytest.raises(SteeringError, match="2-D attention_mask"):
+        logits(model, prompts, attention_mask=causal)
+    with steering.requests(["joy"] * 4, attention_mask=torch.ones_like(prompts)):
+        logits(model, prompts, attention_mask=causal)
 
+
+def test_an_own_decoding_loop_with_a_cache(tiny, vectors, prompts):
     model = tiny()
     steering = patch(model, vectors("block"), layers=[0])
     lengths = [7] * 4
@@ -344,6 +393,8 @@ def test_requests_that_do_not_fit_the_batch(tiny, vectors, prompts):
         (lambda s: s.set("joy", positions="first"), "unknown positions"),
         (lambda s: s.requests("joy").__enter__(), "a list"),
         (lambda s: s.requests([]).__enter__(), "a list"),
+        (lambda s: s.requests(None).__enter__(), "a list"),
+        (lambda s: s.requests(Affect(0.5, 0.5)).__enter__(), "a list"),
         (lambda s: s.requests(["joy"], prompt_lengths=[1, 2]).__enter__(), "prompt_lengths"),
         (
             lambda s: s.requests(["joy"], attention_mask=torch.ones(2, 3)).__enter__(),
@@ -357,14 +408,45 @@ def test_bad_requests_are_refused(call, message, tiny, vectors):
 
 
 def test_more_than_eight_components_are_refused(tiny):
-    from emokernel import EmotionVectors
-
     names = [f"emotion{n}" for n in range(9)]
     nine = EmotionVectors.from_tensors({name: torch.ones(3, 64) for name in names})
     steering = patch(tiny(), nine)
     steering.set(dict.fromkeys(names[:8], 0.1))
     with pytest.raises(SteeringError, match="9 emotions is too large"):
         steering.set(dict.fromkeys(names, 0.1))
+
+
+def test_numpy_numbers_are_numbers(tiny, vectors):
+    patch(tiny(), vectors()).set({"joy": np.float32(0.5)}, strength=np.float64(2.0))
+
+
+def test_a_thread_in_a_copy_of_the_context_sees_its_requests(tiny, vectors, prompts):
+    model = tiny()
+    steering = patch(model, vectors())
+    seen = []
+    with steering.requests(["joy"]):
+        expected = logits(model, prompts)
+        run = contextvars.copy_context().run
+        thread = threading.Thread(target=run, args=(lambda: seen.append(logits(model, prompts)),))
+        thread.start()
+        thread.join()
+    assert torch.equal(seen[0], expected)
+
+
+def test_a_model_patched_in_inference_mode_works_outside(tiny, vectors, prompts):
+    model = tiny()
+    with torch.inference_mode():
+        steering = patch(model, vectors())
+        steering.set("joy")
+        model.generate(prompts, max_new_tokens=2)
+    steering.set("anger")
+    model(prompts).logits.sum().backward()
+
+
+def test_vectors_that_overflow_the_dtype_are_refused(tiny):
+    huge = EmotionVectors.from_tensors({"joy": torch.full((3, 64), 1e5)})
+    with pytest.raises(SteeringError, match=r"do not fit torch\.float16"):
+        patch(tiny(dtype=torch.float16), huge)
 
 
 def test_report_says_what_was_done(tiny, vectors):

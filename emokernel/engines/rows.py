@@ -72,7 +72,7 @@ class Plan:
         self._slots = torch.tensor(slots, dtype=torch.int32)
         self._allowed = torch.tensor([POSITIONS[name] for name in positions])
         self._prompt_lengths = self._lengths(prompt_lengths)
-        self._mask = self._checked_mask(attention_mask)
+        self.mask = self._checked_mask(attention_mask)
         uniform = self.entries == 1 and positions[0] == "all"
         self._slot_of_all = slots[0] if uniform else None
         self._decode_rows: dict[tuple[int, torch.device], Tensor] = {}
@@ -116,8 +116,9 @@ class Plan:
         """Rows of a step in which every sequence has one generated token; made once."""
         key = batch, device
         if key not in self._decode_rows:
-            slots = torch.where(self._allowed[:, _GENERATED], self._slots, UNTOUCHED)
-            self._decode_rows[key] = slots.repeat_interleave(batch // self.entries).to(device)
+            with torch.inference_mode(False):
+                slots = torch.where(self._allowed[:, _GENERATED], self._slots, UNTOUCHED)
+                self._decode_rows[key] = slots.repeat_interleave(batch // self.entries).to(device)
         return self._decode_rows[key]
 
     def _columns_mask(self, call: Call, device: torch.device) -> Tensor | None:
@@ -125,7 +126,7 @@ class Plan:
         width = call.past + call.tokens
         mask = call.mask
         if mask is None or mask.dim() != 2 or mask.shape[1] < width:
-            mask = call.generation.mask if call.generation is not None else self._mask
+            mask = call.generation.mask if call.generation is not None else self.mask
             if mask is None:
                 return None
             # Columns after the prompt hold generated tokens.

@@ -30,9 +30,7 @@ def affect_of(probabilities: Tensor, labels: Sequence[str]) -> Tensor:
 
 
 def cosine(point: Tensor, target: Affect) -> float:
-    """Cosine between (valence, arousal) and a target, -1..1; 0 for a point at the centre."""
-    length = math.hypot(*point.tolist())
-    if length == 0.0:
-        return 0.0
+    """Cosine between (valence, arousal) and a target, -1..1; 0 if either is the centre."""
+    lengths = math.hypot(*point.tolist()) * target.radius
     product = point[0].item() * target.valence + point[1].item() * target.arousal
-    return product / (length * target.radius)
+    return product / lengths if lengths else 0.0

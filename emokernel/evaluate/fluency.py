@@ -47,7 +47,8 @@ def perplexity(
             return_offsets_mapping=True,
         )
         ids, mask = encoded["input_ids"], encoded["attention_mask"]
-        logits = model(ids, attention_mask=mask).logits[:, :-1].float()
+        device = model.get_input_embeddings().weight.device
+        logits = model(ids.to(device), attention_mask=mask.to(device)).logits[:, :-1].float().cpu()
         loss = nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
         contexts = torch.tensor([len(context) for context, _ in batch])
         counted = (encoded["offset_mapping"][:, 1:, 1] > contexts[:, None]) & (mask[:, 1:] != 0)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
+from emokernel.errors import BackendError
+
 ENVIRONMENT_VARIABLE = "EMOKERNEL_BACKEND"
 
 
@@ -43,9 +45,9 @@ BACKENDS = ("cpu", "reference")
 
 
 def load(name: str) -> Backend:
-    """The backend called ``name``; ValueError if there is none."""
+    """The backend called ``name``; BackendError if there is none."""
     if name not in BACKENDS:
-        raise ValueError(f"unknown backend {name!r}: choose one of {', '.join(BACKENDS)}")
+        raise BackendError(f"unknown backend {name!r}: choose one of {', '.join(BACKENDS)}")
     return importlib.import_module(f"emokernel.ops.{name}").BACKEND
 
 
@@ -58,7 +60,7 @@ def available(device: torch.device | str = "cpu") -> dict[str, str | None]:
 def select(device: torch.device | str, name: str | None = None) -> Backend:
     """The backend for ``device``: ``name``, else `EMOKERNEL_BACKEND`, else the first that can run.
 
-    Raises ValueError for an unknown name and RuntimeError where a forced backend cannot run.
+    Raises BackendError for an unknown name, or where a forced backend cannot run.
     """
     device = torch.device(device)
     forced = name or os.environ.get(ENVIRONMENT_VARIABLE)
@@ -66,6 +68,6 @@ def select(device: torch.device | str, name: str | None = None) -> Backend:
         backend = load(forced)
         refusal = backend.refusal(device)
         if refusal is not None:
-            raise RuntimeError(f"backend {forced!r} cannot run on {device.type}: {refusal}")
+            raise BackendError(f"backend {forced!r} cannot run on {device.type}: {refusal}")
         return backend
     return next(load(name) for name in BACKENDS if load(name).refusal(device) is None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from emokernel.errors import SteeringError
 from emokernel.ops import Backend
 from emokernel.ops.reference import BACKEND as DIFFERENTIABLE
 from emokernel.patch.norms import FusedNorm
-from emokernel.patch.structure import SequentialBlock
+from emokernel.patch.structure import Decoder, SequentialBlock
 from emokernel.state import UNTOUCHED, DeviceState
 
 
@@ -43,6 +43,11 @@ class ReplacedMethod:
         return getattr, (self.module, self.name)
 
 
+def is_patched(decoder: Decoder) -> bool:
+    """Whether the decoder's forward is replaced by one of emokernel's."""
+    return isinstance(vars(decoder.owner).get("forward"), ReplacedMethod)
+
+
 class SequentialForward(ReplacedMethod):
     """The forward of a sequential pre-norm block, steered at one site.
 
@@ -66,21 +71,25 @@ class SequentialForward(ReplacedMethod):
         self._structure, self._at_attention = structure, site == "attention"
         self.state, self._tables, self._backend = state, state.layer(layer), backend
         self._norm = norm
-        self._next: tuple[nn.Module, FusedNorm] | None = None
-        self.input_norm = getattr(block, structure.input_norm)
-        self._attention = getattr(block, structure.attention)
-        self._post_attention_norm = getattr(block, structure.post_attention_norm)
-        self._mlp = getattr(block, structure.mlp)
+        self._next: tuple[SequentialForward, FusedNorm] | None = None
+        # Looked up by name in every call: somebody may replace a child of the block.
+        self._children = block._modules
         self._names = list(inspect.signature(self.original).parameters)[1:]
-        accepted = inspect.signature(self._attention.forward).parameters.values()
+        attention = self._children[structure.attention]
+        accepted = inspect.signature(attention.forward).parameters.values()
         takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted)
         # What the block keeps to itself; everything else travels on, as far as it is taken.
         self._kept = frozenset(self._names) - structure.attention_arguments
         self._passed = None if takes_any else structure.attention_arguments
 
-    def hand_over_to(self, block: nn.Module, input_norm: FusedNorm) -> None:
+    @property
+    def input_norm(self) -> nn.Module:
+        """The norm before the attention branch."""
+        return self._children[self._structure.input_norm]
+
+    def hand_over_to(self, after: SequentialForward, input_norm: FusedNorm) -> None:
         """Run the input norm of the next block as part of this block's last operation."""
-        self._next = block, input_norm
+        self._next = after, input_norm
 
     @property
     def hands_over(self) -> bool:
@@ -111,10 +120,15 @@ class SequentialForward(ReplacedMethod):
         if normed is None:
             normed = self.input_norm(residual)
         branch = self._run_attention(normed, args, kwargs)
-        stream, normed = self._add_and_norm(branch, residual, at_attention, self._norm)
+        post_attention_norm = self._children[self._structure.post_attention_norm]
+        fused = self._norm
+        if fused is not None and not fused.stands_for(post_attention_norm):
+            fused = None
+        stream, normed = self._add_and_norm(branch, residual, at_attention, fused)
         if normed is None:
-            normed = self._post_attention_norm(stream)
-        stream, normed = self._add_and_norm(self._mlp(normed), stream, at_end, self._next_norm())
+            normed = post_attention_norm(stream)
+        branch = self._children[self._structure.mlp](normed)
+        stream, normed = self._add_and_norm(branch, stream, at_end, self._next_norm())
         if normed is not None:
             self.state.hand_over(stream, normed)
         return (stream,) if self._structure.returns_tuple else stream
@@ -135,18 +149,21 @@ class SequentialForward(ReplacedMethod):
             kwargs = {name: kwargs[name] for name in self._passed if name in kwargs}
         elif not self._kept.isdisjoint(kwargs):
             kwargs = {name: value for name, value in kwargs.items() if name not in self._kept}
+        attention = self._children[self._structure.attention]
         if self._structure.hidden_argument is None:
-            output = self._attention(normed, **kwargs)
+            output = attention(normed, **kwargs)
         else:
-            output = self._attention(**{self._structure.hidden_argument: normed}, **kwargs)
+            output = attention(**{self._structure.hidden_argument: normed}, **kwargs)
         return output[0] if isinstance(output, tuple) else output
 
     def _next_norm(self) -> FusedNorm | None:
         """The next block's input norm, unless somebody may look at or change what it is given."""
-        if self._next is None or self.module._forward_hooks:
+        if self._next is None or torch.is_grad_enabled() or _may_change(self.module._forward_hooks):
             return None
-        block, norm = self._next
-        return None if block._forward_pre_hooks or torch.is_grad_enabled() else norm
+        after, norm = self._next
+        if after.module._forward_pre_hooks or not norm.stands_for(after.input_norm):
+            return None
+        return norm
 
     def _add_and_norm(
         self, branch: Tensor, residual: Tensor, token_slot: Tensor, norm: FusedNorm | None
@@ -156,8 +173,13 @@ class SequentialForward(ReplacedMethod):
         # Under autocast the branch may come in another dtype: the sum promotes, as it would.
         if branch.dtype is not residual.dtype:
             stream = residual + branch
+            if stream.dtype is not self.state.dtype:
+                raise SteeringError(
+                    f"autocast turns the residual stream from {self.state.dtype} into"
+                    f" {stream.dtype}: cast the model instead, or use the model's own dtype"
+                )
             return self._choose(stream).steer(stream, basis, token_slot, *slots), None
-        if norm is None or norm.hooked:
+        if norm is None:
             ops = self._choose(branch, residual)
             return ops.add_steer(branch, residual, basis, token_slot, *slots), None
         weight = norm.weight
@@ -171,6 +193,14 @@ class SequentialForward(ReplacedMethod):
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
             return DIFFERENTIABLE
         return self._backend
+
+
+def _may_change(hooks: Mapping[int, Callable]) -> bool:
+    """Whether one of ``hooks`` is not of transformers' own that only record outputs.
+
+    Those stay on a model for good once it was asked for its hidden states.
+    """
+    return any(hook.__module__ != "transformers.utils.output_capturing" for hook in hooks.values())
 
 
 class DecoderForward(ReplacedMethod):
@@ -191,10 +221,12 @@ class DecoderForward(ReplacedMethod):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         named = dict(zip(self._names, args, strict=False)) | kwargs if args else kwargs
+        if named.get("input_ids") is None and named.get("inputs_embeds") is None:
+            return self.original(*args, **kwargs)  # which says what is missing
         outer = [state.token_slot for state in self._states]
-        for state in self._states:
-            state.token_slot = self._rows(named, state)
         try:
+            for state in self._states:
+                state.token_slot = self._rows(named, state)
             return self.original(*args, **kwargs)
         finally:
             for state, token_slot in zip(self._states, outer, strict=True):

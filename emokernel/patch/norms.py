@@ -29,10 +29,9 @@ class FusedNorm:
         # nn.Module.__getattr__ costs several times this, on every layer of every token.
         return self.module._parameters["weight"]
 
-    @property
-    def hooked(self) -> bool:
-        """Whether somebody has put a hook on the module since; the module itself must run then."""
-        return bool(self.module._forward_hooks or self.module._forward_pre_hooks)
+    def stands_for(self, module: nn.Module) -> bool:
+        """Whether ``module`` is still the one that was probed, without hooks put on it since."""
+        return module is self.module and not (module._forward_hooks or module._forward_pre_hooks)
 
 
 def probe_norm(module: nn.Module, dtype: torch.dtype) -> FusedNorm | str:

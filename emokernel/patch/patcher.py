@@ -141,7 +141,7 @@ class Patch:
                 continue
             norm = probe_norm(after.input_norm, forward.state.dtype)
             if isinstance(norm, FusedNorm):
-                forward.hand_over_to(after.module, norm)
+                forward.hand_over_to(after, norm)
 
     @staticmethod
     def _fusible(

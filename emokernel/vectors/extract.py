@@ -14,9 +14,11 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from emokernel.errors import EmokernelError
+from emokernel.patch.forward import is_patched
 from emokernel.patch.structure import Decoder, evaluating, find_decoder, read_block
 from emokernel.vectors.emotion_vectors import EmotionVectors, check_site
 
@@ -53,6 +55,8 @@ def extract(
     if not getattr(tokenizer, "is_fast", False):
         raise EmokernelError("extraction needs a fast tokenizer, one that knows character offsets")
     decoder = find_decoder(model)
+    if is_patched(decoder):
+        raise EmokernelError("extract from the model itself: call unpatch() on its Steering first")
     counts: dict[str, dict[str, int]] = {}
     means: dict[str, Tensor] = {}
     groups = [*emotional.items(), ("neutral text", neutral)]
@@ -137,29 +141,23 @@ def _run(model: nn.Module, tokenizer: Any, texts: list[Text], limit: int, mean: 
     pairs = [("", text) if isinstance(text, str) else text for text in texts]
     encoded = tokenizer(
         [context + text for context, text in pairs],
-        return_tensors="pt",
-        padding=True,
         truncation=True,
         max_length=limit,
         return_offsets_mapping=True,
         return_special_tokens_mask=True,
     )
-    starts = torch.tensor([len(context) for context, _ in pairs])
-    offsets = encoded["offset_mapping"]
-    # A token that begins with the space before the text belongs to the text.
-    mean.counted = (
-        (offsets[..., 1] > starts[:, None])
-        & (encoded["attention_mask"] != 0)
-        & (encoded["special_tokens_mask"] == 0)
+    # Padded by hand: many tokenizers of decoders have no pad token.
+    ids, mask, special, offsets = (
+        pad_sequence([torch.tensor(row) for row in encoded[name]], batch_first=True)
+        for name in ("input_ids", "attention_mask", "special_tokens_mask", "offset_mapping")
     )
+    starts = torch.tensor([len(context) for context, _ in pairs])
+    # A token that begins with the space before the text belongs to the text.
+    mean.counted = (offsets[..., 1] > starts[:, None]) & (mask != 0) & (special == 0)
     mean.texts += len(pairs)
     mean.tokens += int(mean.counted.sum())
     device = model.get_input_embeddings().weight.device
-    model(
-        input_ids=encoded["input_ids"].to(device),
-        attention_mask=encoded["attention_mask"].to(device),
-        use_cache=False,
-    )
+    model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
 
 
 def _versions() -> dict[str, str]:

@@ -209,6 +209,29 @@ def test_what_hooks_do_between_blocks_is_seen(side, tiny, vectors, prompts):
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
 
 
+def test_reading_hidden_states_changes_no_bits(tiny, vectors, prompts):
+    model = tiny()
+    patch(model, vectors()).set("joy")
+    before = logits(model, prompts)
+    with torch.no_grad():
+        model(prompts, output_hidden_states=True)
+    assert model.model.layers[0]._forward_hooks, "transformers leaves its recording hooks"
+    assert torch.equal(logits(model, prompts), before)
+
+
+def test_a_replaced_child_is_run(tiny, vectors, prompts):
+    model = tiny()
+    patch(model, vectors())
+    before = logits(model, prompts)
+    block = model.model.layers[1]
+    for name in ("mlp", "post_attention_layernorm", "input_layernorm"):
+        own = getattr(block, name)
+        setattr(block, name, torch.nn.Identity())
+        assert not torch.allclose(logits(model, prompts), before, atol=1e-3), name
+        setattr(block, name, own)
+    assert torch.equal(logits(model, prompts), before)
+
+
 def test_gradients_flow_through_a_patched_model(tiny, vectors, prompts):
     model = tiny()
     steering = patch(model, vectors())
@@ -274,6 +297,30 @@ def test_a_block_called_outside_of_its_model_is_refused(tiny, vectors):
         )
 
 
+def test_layers_without_vectors_are_refused(tiny):
+    tensor = torch.ones(3, 64)
+    tensor[0] = 0.0
+    with pytest.raises(EmokernelError, match="zero in layers"):
+        patch(tiny(), EmotionVectors.from_tensors({"joy": tensor}), layers=[0])
+
+
+def test_missing_input_is_told_by_the_model(tiny, vectors):
+    model = tiny()
+    patch(model, vectors())
+    with pytest.raises(ValueError, match="input_ids or inputs_embeds"):
+        model()
+
+
+def test_autocast_to_another_half_is_refused(tiny, vectors, prompts):
+    model = tiny(dtype=torch.bfloat16)
+    patch(model, vectors()).set("joy")
+    with (
+        torch.autocast("cpu", torch.float16),
+        pytest.raises(SteeringError, match="autocast"),
+    ):
+        logits(model, prompts)
+
+
 def test_no_transformers_model_is_refused(vectors):
     with pytest.raises(ModelStructureError, match="Hugging Face"):
         patch(torch.nn.Linear(2, 2), vectors())
@@ -288,6 +335,7 @@ def test_no_transformers_model_is_refused(vectors):
         ({"positions": "first"}, "unknown positions"),
         ({"layers": [3]}, "no such layers"),
         ({"layers": []}, "no layer to steer"),
+        ({"layers": "all"}, "a list of layer numbers"),
         ({"slots": 0}, "slots must be"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -68,6 +70,22 @@ def test_extraction_is_the_difference_of_means(site, batch_size, tiny, tokenizer
         expected = mean_activation(model, tokenizer, texts, site) - baseline
         torch.testing.assert_close(vectors[name].double(), expected, rtol=1e-4, atol=1e-5)
     assert vectors.provenance["counts"]["joy"] == {"texts": 3, "tokens": 10}
+
+
+def test_a_tokenizer_without_pad_token_will_do(tiny, tokenizer):
+    options = {"progress": False, "batch_size": 2}
+    padded = EmotionVectors.extract(tiny(), tokenizer, EMOTIONAL, NEUTRAL, **options)
+    plain = copy.deepcopy(tokenizer)
+    plain.pad_token = None
+    unpadded = EmotionVectors.extract(tiny(), plain, EMOTIONAL, NEUTRAL, **options)
+    assert torch.equal(padded.tensor, unpadded.tensor)
+
+
+def test_a_patched_model_is_refused(tiny, tokenizer, vectors):
+    model = tiny()
+    patch(model, vectors())
+    with pytest.raises(EmokernelError, match="unpatch"):
+        EmotionVectors.extract(model, tokenizer, EMOTIONAL, NEUTRAL, progress=False)
 
 
 def test_texts_are_streamed(tiny, tokenizer):
