@@ -24,13 +24,14 @@ from emokernel.vectors.emotion_vectors import EmotionVectors, check_site
 
 # A text, or (context, text): the context is read by the model but not averaged over.
 Text = str | tuple[str, str]
+_NEUTRAL = "neutral text "
 
 
 def extract(
     model: nn.Module,
     tokenizer: Any,
     emotional: Mapping[str, Iterable[Text]],
-    neutral: Iterable[Text],
+    neutral: Iterable[Text] | Mapping[str, Iterable[Text]],
     *,
     site: str = "block",
     batch_size: int = 32,
@@ -43,8 +44,9 @@ def extract(
 
     Texts are strings, or (context, text) pairs, where a context such as an instruction or a prefix
     conditions the model but its tokens are left out of the mean, as special tokens and padding
-    are. Texts are read once, ``batch_size`` at a time; memory does not grow with their number.
-    ``max_length`` in tokens cuts longer ones. ``data`` describes them for the provenance.
+    are. ``neutral`` is one set of texts for all emotions, or {emotion: texts}, such as the very
+    texts of the emotion behind a neutral context. Texts are read once, ``batch_size`` at a time;
+    memory does not grow with their number. ``max_length`` in tokens cuts longer ones. ``data`` describes them for the provenance.
 
     Raises EmokernelError for an emotion without a single token, a slow tokenizer or an unknown
     site, ModelStructureError for a model whose blocks cannot be read.
@@ -59,8 +61,12 @@ def extract(
         raise EmokernelError("extract from the model itself: call unpatch() on its Steering first")
     counts: dict[str, dict[str, int]] = {}
     means: dict[str, Tensor] = {}
-    groups = [*emotional.items(), ("neutral text", neutral)]
-    for name, texts in tqdm(groups, desc="extracting", unit="emotion", disable=not progress):
+    paired = isinstance(neutral, Mapping)
+    if paired and set(neutral) != set(emotional):
+        raise EmokernelError("neutral texts by emotion need the same emotions as emotional ones")
+    neutrals = neutral if paired else {"": neutral}
+    groups = [*emotional.items(), *((_NEUTRAL + of, texts) for of, texts in neutrals.items())]
+    for name, texts in tqdm(groups, desc="extracting", unit="set", disable=not progress):
         mean = _Mean()
         with torch.no_grad(), evaluating(model), _recording(decoder, site, mean):
             for batch in _batches(texts, batch_size):
@@ -69,9 +75,8 @@ def extract(
             raise EmokernelError(f"no tokens to average over for {name!r}: give it some text")
         means[name] = mean.value()
         counts[name] = {"texts": mean.texts, "tokens": mean.tokens}
-    baseline = means.pop("neutral text")
     return EmotionVectors.from_tensors(
-        {name: mean - baseline for name, mean in means.items()},
+        {name: means[name] - means[_NEUTRAL + (name if paired else "")] for name in emotional},
         site=site,
         provenance={
             "method": "mean over tokens of emotional text minus mean over tokens of neutral text",

@@ -72,6 +72,17 @@ def test_extraction_is_the_difference_of_means(site, batch_size, tiny, tokenizer
     assert vectors.provenance["counts"]["joy"] == {"texts": 3, "tokens": 10}
 
 
+def test_each_emotion_may_have_a_neutral_text_of_its_own(tiny, tokenizer):
+    model, options = tiny(), {"site": "attention", "progress": False}
+    neutral = {"anger": NEUTRAL[:1], "joy": NEUTRAL[1:]}
+    together = EmotionVectors.extract(model, tokenizer, EMOTIONAL, neutral, **options)
+    for name, texts in EMOTIONAL.items():
+        alone = EmotionVectors.extract(model, tokenizer, {name: texts}, neutral[name], **options)
+        torch.testing.assert_close(together[name], alone[name])
+    with pytest.raises(EmokernelError, match="same emotions"):
+        EmotionVectors.extract(model, tokenizer, EMOTIONAL, {"joy": NEUTRAL}, **options)
+
+
 def test_a_tokenizer_without_pad_token_will_do(tiny, tokenizer):
     options = {"progress": False, "batch_size": 2}
     padded = EmotionVectors.extract(tiny(), tokenizer, EMOTIONAL, NEUTRAL, **options)
@@ -120,7 +131,7 @@ def test_extracted_vectors_survive_a_file_and_steer(tiny, tokenizer, tmp_path, p
     [
         ({}, NEUTRAL, "no emotional text"),
         ({"joy": []}, NEUTRAL, "'joy'"),
-        ({"joy": ["I am"]}, [], "'neutral text'"),
+        ({"joy": ["I am"]}, [], "'neutral text '"),
         ({"joy": [("I am", "")]}, NEUTRAL, "'joy'"),
         ({"joy": "I am"}, NEUTRAL, "one string"),
     ],
