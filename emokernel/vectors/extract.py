@@ -46,7 +46,8 @@ def extract(
     conditions the model but its tokens are left out of the mean, as special tokens and padding
     are. ``neutral`` is one set of texts for all emotions, or {emotion: texts}, such as the very
     texts of the emotion behind a neutral context. Texts are read once, ``batch_size`` at a time;
-    memory does not grow with their number. ``max_length`` in tokens cuts longer ones. ``data`` describes them for the provenance.
+    memory does not grow with their number. ``max_length`` in tokens cuts longer ones. ``data``
+    describes them for the provenance.
 
     Raises EmokernelError for an emotion without a single token, a slow tokenizer or an unknown
     site, ModelStructureError for a model whose blocks cannot be read.
