@@ -12,12 +12,12 @@ from emokernel.bench.decode import compare
 from emokernel.bench.decode_plot import latency as plot_latency
 from emokernel.bench.environment import machine, versions
 from emokernel.demo import plots
-from emokernel.demo.clean import is_presentable
 from emokernel.demo.experiment import CONDITIONS, PREFIX, STEERED, UNSTEERED, Results, run
 from emokernel.demo.model import load_model, openings
 from emokernel.demo.vectors import load_vectors
 
 REPORT, GENERATIONS = "report.json", "generations.jsonl"
+_SHOWN = 2
 CIRCUMPLEX, LATENCY = "circumplex.png", "latency.png"
 
 
@@ -51,7 +51,7 @@ def _write(output: Path, results: Results, latency: dict[str, list[float]]) -> N
         "states": results.states,
         "mean_cosine": mean(state["cosine"] for state in results.states),
         "latency_ms": {name: median(times) for name, times in latency.items()},
-        "not_presentable": sum(not is_presentable(one.text) for one in results.written),
+        "redrawn": sum(one.redrawn for one in results.written),
         "machine": machine(),
         "versions": versions(),
     }
@@ -71,17 +71,16 @@ def _write(output: Path, results: Results, latency: dict[str, list[float]]) -> N
 
 
 def _samples(results: Results) -> str:
-    """One opening unsteered and under every emotion by vector, written in one mixed batch."""
+    """Openings unsteered and under every emotion by vector, written in mixed batches."""
     texts: dict[str, dict[str, str]] = {}
     for one in results.written:
         name = one.job.name if one.job.condition == STEERED else one.job.condition
         if one.seed == 0 and one.job.condition in (UNSTEERED, STEERED):
             texts.setdefault(one.job.opening, {})[name] = one.text
-    shown = next(
-        (group for group in texts.values() if all(map(is_presentable, group.values()))), {}
-    )
     lines = ["The same opening in one mixed batch, a different emotion for every row:"]
-    return "\n".join([*lines, *(f"  {name:<15}{text}" for name, text in shown.items())])
+    for group in list(texts.values())[:_SHOWN]:
+        lines += ["", *(f"  {name:<15}{text}" for name, text in group.items())]
+    return "\n".join(lines)
 
 
 def _tables(results: Results, latency: dict[str, list[float]]) -> str:

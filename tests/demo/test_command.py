@@ -1,4 +1,4 @@
-"""The demo on four openings: every file, key and figure that it promises."""
+"""The demo on eight openings: every file, key and figure that it promises."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONDITIONS = {"unsteered", "steered", "prefix"}
 @pytest.fixture(scope="module")
 def output(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    demo(folder, seeds=2, chosen=openings()[:4], rounds=2)
+    demo(folder, seeds=2, chosen=openings()[:8], rounds=2)
     return folder
 
 
@@ -60,11 +60,11 @@ def test_generations_are_all_there(output, report):
     lines = (output / "generations.jsonl").read_text("utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     emotions = len(report["emotions"])
-    assert len(rows) == 2 * 4 * (1 + 2 * emotions + 12)
+    assert len(rows) == 2 * 8 * (1 + 2 * emotions + 12)
     assert set(rows[0]) == {"emotion", "condition", "seed", "opening", "text"}
     assert all(row["text"].startswith(row["opening"]) for row in rows)
     steered = {row["text"] for row in rows if row["condition"] == "steered"}
-    assert len(steered) > 0.8 * 2 * 4 * emotions
+    assert len(steered) > 0.8 * 2 * 8 * emotions
 
 
 def test_generations_are_presentable(output):
