@@ -42,6 +42,18 @@ class Mix:
                 raise SteeringError(f"strength must be a finite fp32 number, got {weight}")
 
 
+class Running(threading.local):
+    """What the forward that runs in this thread keeps for its blocks; None outside of one.
+
+    ``token_slot`` and ``untouched`` are int32, at least one entry per row: the slot of each row,
+    and -1 throughout. ``handed`` is (rows, their normed form, the block that it was made for).
+    """
+
+    token_slot: Tensor | None = None
+    untouched: Tensor | None = None
+    handed: tuple[Tensor, Tensor, object] | None = None
+
+
 class DeviceState:
     """The basis ``[L, E, d]`` and the slots of one device, and the rows of the running forward.
 
@@ -67,7 +79,7 @@ class DeviceState:
                 f"the vectors do not fit {dtype}: some entries overflow or vanish; scale them"
             )
         self._inverse_norms = torch.where(self._present, 1.0 / norms, 0.0)
-        self._rows = threading.local()
+        self.running = Running()
         self._constant: dict[int, Tensor] = {}
 
     @property
@@ -106,25 +118,6 @@ class DeviceState:
                 held = torch.full((size,), slot, dtype=torch.int32, device=self.device)
             self._constant[slot] = held
         return held
-
-    @property
-    def token_slot(self) -> Tensor | None:
-        """The slot of each row of the forward that runs in this thread; None outside of one."""
-        return getattr(self._rows, "token_slot", None)
-
-    @token_slot.setter
-    def token_slot(self, token_slot: Tensor | None) -> None:
-        self._rows.token_slot = token_slot
-
-    def hand_over(self, rows: Tensor | None, normed: Tensor | None) -> None:
-        """Keep the normed form of ``rows`` for the block that is given them next in this thread."""
-        self._rows.handed = rows, normed
-
-    def take_over(self, rows: Tensor) -> Tensor | None:
-        """The normed form of ``rows``, if it was handed over for this very tensor; only once."""
-        kept, normed = getattr(self._rows, "handed", (None, None))
-        self._rows.handed = None, None
-        return normed if kept is rows else None
 
 
 class SlotAllocator:

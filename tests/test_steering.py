@@ -214,7 +214,7 @@ def test_generate_infers_the_padding_that_generate_infers(positions, cache, tiny
     config = GenerationConfig(max_new_tokens=4, do_sample=False, cache_implementation=cache)
     seen = []
     model.model.layers[0].register_forward_pre_hook(
-        lambda *_: seen.append(steering._patch.states[0].token_slot)
+        lambda *_: seen.append(steering._patch.states[0].running.token_slot)
     )
     inferred = model.generate(ids, generation_config=config)
     assert torch.equal(inferred, model.generate(ids, attention_mask=mask, generation_config=config))

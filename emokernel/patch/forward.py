@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +71,8 @@ class SequentialForward(ReplacedMethod):
         self._structure, self._at_attention = structure, site == "attention"
         self.state, self._tables, self._backend = state, state.layer(layer), backend
         self._norm = norm
-        self._next: tuple[SequentialForward, FusedNorm] | None = None
+        self._next: SequentialForward | None = None
+        self._norm_of_next: FusedNorm | None = None
         # Looked up by name in every call: somebody may replace a child of the block.
         self._children = block._modules
         self._names = list(inspect.signature(self.original).parameters)[1:]
@@ -89,7 +90,7 @@ class SequentialForward(ReplacedMethod):
 
     def hand_over_to(self, after: SequentialForward, input_norm: FusedNorm) -> None:
         """Run the input norm of the next block as part of this block's last operation."""
-        self._next = after, input_norm
+        self._next, self._norm_of_next = after, input_norm
 
     @property
     def hands_over(self) -> bool:
@@ -97,41 +98,42 @@ class SequentialForward(ReplacedMethod):
         return self._next is not None
 
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        structure, children, running = self._structure, self._children, self.state.running
         if self.module.training:
             self._check_training()
+        if hidden_states.dtype is not self.state.dtype or running.token_slot is None:
+            self._refuse(hidden_states)
+        at_attention, at_end = running.token_slot, running.untouched
+        if not self._at_attention:
+            at_attention, at_end = at_end, at_attention
+        residual = hidden_states if hidden_states.is_contiguous() else hidden_states.contiguous()
+        handed = running.handed
+        if handed is not None and handed[0] is hidden_states and handed[2] is self:
+            normed = handed[1]
+        else:
+            normed = children[structure.input_norm](residual)
+        branch = self._run_attention(normed, args, kwargs)
+        norm_module = children[structure.post_attention_norm]
+        norm = self._norm
+        if norm is not None and not norm.stands_for(norm_module):
+            norm = None
+        stream, normed = self._add_and_norm(branch, residual, at_attention, norm)
+        branch = children[structure.mlp](norm_module(stream) if normed is None else normed)
+        norm = None if self._next is None else self._next_norm()
+        stream, normed = self._add_and_norm(branch, stream, at_end, norm)
+        running.handed = None if normed is None else (stream, normed, self._next)
+        return (stream,) if structure.returns_tuple else stream
+
+    def _refuse(self, hidden_states: Tensor) -> NoReturn:
         if hidden_states.dtype is not self.state.dtype:
             raise SteeringError(
                 f"the residual stream is {hidden_states.dtype}, but was {self.state.dtype} when"
                 " the model was patched: unpatch() and patch again"
             )
-        token_slot = self.state.token_slot
-        rows = hidden_states.numel() // hidden_states.shape[-1]
-        if token_slot is None or token_slot.numel() < rows:
-            raise SteeringError(
-                "a patched block was called outside of its model's forward: call the model, or"
-                " unpatch() first"
-            )
-        untouched = self.state.constant_rows(rows, UNTOUCHED)
-        at_attention, at_end = (
-            (token_slot, untouched) if self._at_attention else (untouched, token_slot)
+        raise SteeringError(
+            "a patched block was called outside of its model's forward: call the model, or"
+            " unpatch() first"
         )
-        residual = hidden_states if hidden_states.is_contiguous() else hidden_states.contiguous()
-        normed = self.state.take_over(hidden_states)
-        if normed is None:
-            normed = self.input_norm(residual)
-        branch = self._run_attention(normed, args, kwargs)
-        post_attention_norm = self._children[self._structure.post_attention_norm]
-        fused = self._norm
-        if fused is not None and not fused.stands_for(post_attention_norm):
-            fused = None
-        stream, normed = self._add_and_norm(branch, residual, at_attention, fused)
-        if normed is None:
-            normed = post_attention_norm(stream)
-        branch = self._children[self._structure.mlp](normed)
-        stream, normed = self._add_and_norm(branch, stream, at_end, self._next_norm())
-        if normed is not None:
-            self.state.hand_over(stream, normed)
-        return (stream,) if self._structure.returns_tuple else stream
 
     def _check_training(self) -> None:
         if self._structure.random_in_training or getattr(
@@ -158,10 +160,14 @@ class SequentialForward(ReplacedMethod):
 
     def _next_norm(self) -> FusedNorm | None:
         """The next block's input norm, unless somebody may look at or change what it is given."""
-        if self._next is None or torch.is_grad_enabled() or _may_change(self.module._forward_hooks):
-            return None
-        after, norm = self._next
-        if after.module._forward_pre_hooks or not norm.stands_for(after.input_norm):
+        after, norm = self._next, self._norm_of_next
+        hooks = self.module._forward_hooks
+        if (
+            torch.is_grad_enabled()
+            or (hooks and _may_change(hooks))
+            or after.module._forward_pre_hooks
+            or not norm.stands_for(after.input_norm)
+        ):
             return None
         return norm
 
@@ -169,30 +175,33 @@ class SequentialForward(ReplacedMethod):
         self, branch: Tensor, residual: Tensor, token_slot: Tensor, norm: FusedNorm | None
     ) -> tuple[Tensor, Tensor | None]:
         """(law(residual + branch), its norm, or None if that is left to the module)."""
-        basis, *slots = self._tables
-        # Under autocast the branch may come in another dtype: the sum promotes, as it would.
+        basis, ids, weights, law = self._tables
+        ops = self._backend
         if branch.dtype is not residual.dtype:
-            stream = residual + branch
-            if stream.dtype is not self.state.dtype:
-                raise SteeringError(
-                    f"autocast turns the residual stream from {self.state.dtype} into"
-                    f" {stream.dtype}: cast the model instead, or use the model's own dtype"
-                )
-            return self._choose(stream).steer(stream, basis, token_slot, *slots), None
+            branch, residual = self._promoted(branch, residual), None
+        weight = norm.weight if norm is not None else None
+        if torch.is_grad_enabled() and any(
+            tensor is not None and tensor.requires_grad for tensor in (branch, residual, weight)
+        ):
+            ops = DIFFERENTIABLE
+        if residual is None:
+            return ops.steer(branch, basis, token_slot, ids, weights, law), None
         if norm is None:
-            ops = self._choose(branch, residual)
-            return ops.add_steer(branch, residual, basis, token_slot, *slots), None
-        weight = norm.weight
-        ops = self._choose(branch, residual, weight)
+            return ops.add_steer(branch, residual, basis, token_slot, ids, weights, law), None
         normed, stream = ops.add_steer_rms_norm(
-            branch, residual, weight, norm.eps, norm.cast, basis, token_slot, *slots
+            branch, residual, weight, norm.eps, norm.cast, basis, token_slot, ids, weights, law
         )
         return stream, normed
 
-    def _choose(self, *tensors: Tensor) -> Backend:
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-            return DIFFERENTIABLE
-        return self._backend
+    def _promoted(self, branch: Tensor, residual: Tensor) -> Tensor:
+        """The sum of two dtypes: under autocast the branch may come in another one."""
+        stream = residual + branch
+        if stream.dtype is not self.state.dtype:
+            raise SteeringError(
+                f"autocast turns the residual stream from {self.state.dtype} into"
+                f" {stream.dtype}: cast the model instead, or use the model's own dtype"
+            )
+        return stream
 
 
 def _may_change(hooks: Mapping[int, Callable]) -> bool:
@@ -223,12 +232,14 @@ class DecoderForward(ReplacedMethod):
         named = dict(zip(self._names, args, strict=False)) | kwargs if args else kwargs
         if named.get("input_ids") is None and named.get("inputs_embeds") is None:
             return self.original(*args, **kwargs)  # which says what is missing
-        outer = [state.token_slot for state in self._states]
+        outer = [(s.running.token_slot, s.running.untouched) for s in self._states]
         try:
             for state in self._states:
-                state.token_slot = self._rows(named, state)
+                running = state.running
+                running.token_slot = self._rows(named, state)
+                running.untouched = state.constant_rows(running.token_slot.shape[0], UNTOUCHED)
             return self.original(*args, **kwargs)
         finally:
-            for state, token_slot in zip(self._states, outer, strict=True):
-                state.token_slot = token_slot
-                state.hand_over(None, None)
+            for state, kept in zip(self._states, outer, strict=True):
+                state.running.token_slot, state.running.untouched = kept
+                state.running.handed = None

@@ -161,13 +161,15 @@ class Patch:
         """Compare the block before and after on random rows with nothing set."""
         block, hidden = forward.module, random_rows(like, seed=1)
         before = run_block(block, hidden.clone(), kwargs)
-        state.token_slot = state.constant_rows(hidden.numel() // hidden.shape[-1], UNTOUCHED)
+        running = state.running
+        running.untouched = state.constant_rows(hidden.numel() // hidden.shape[-1], UNTOUCHED)
+        running.token_slot = running.untouched
         forward.install()
         try:
             after = run_block(block, hidden.clone(), kwargs)
         finally:
             forward.restore()
-            state.token_slot = None
+            running.token_slot = running.untouched = running.handed = None
         if type(before) is type(after):
             pair = [value[0] if isinstance(value, tuple) else value for value in (before, after)]
             error = (pair[0].float() - pair[1].float()).norm() / pair[0].float().norm()

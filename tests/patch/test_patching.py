@@ -209,6 +209,16 @@ def test_what_hooks_do_between_blocks_is_seen(side, tiny, vectors, prompts):
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
 
 
+def test_a_skipped_block_does_not_leave_its_norm_behind(tiny, vectors, prompts):
+    results = []
+    for fuse_norm in (False, True):
+        model = tiny()
+        patch(model, vectors(), fuse_norm=fuse_norm).set("joy")
+        vars(model.model.layers[1])["forward"] = lambda hidden, **_: hidden
+        results.append(logits(model, prompts))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
 def test_reading_hidden_states_changes_no_bits(tiny, vectors, prompts):
     model = tiny()
     patch(model, vectors()).set("joy")
