@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from emokernel.affect import Affect, mix_for
-from emokernel.engines.generate import RecordedGenerate, read_call
+from emokernel.engines.generate import RecordedGenerate, is_plain, read_call
 from emokernel.engines.rows import Plan, check_positions
 from emokernel.errors import EmokernelError, SteeringError
 from emokernel.patch import Patch, PatchedLayer
@@ -265,9 +265,10 @@ class Steering:
             if steering is self:
                 plan = opened
                 break
-        if plan is None:
+        slot = UNTOUCHED if plan is None else plan.slot_of_all
+        if plan is None or (slot is not None and is_plain(named)):
             rows = named["inputs_embeds"] if named.get("input_ids") is None else named["input_ids"]
-            return state.constant_rows(rows.shape[0] * rows.shape[1], UNTOUCHED)
+            return state.constant_rows(rows.shape[0] * rows.shape[1], slot)
         return plan.token_slot(read_call(self._model, named, plan.mask), state)
 
 

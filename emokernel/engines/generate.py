@@ -16,6 +16,15 @@ from emokernel.patch.forward import ReplacedMethod
 _running: ContextVar[tuple[nn.Module, Generation] | None] = ContextVar("generation", default=None)
 
 
+def is_plain(named: dict[str, Any]) -> bool:
+    """Whether nothing tells the tokens of a call apart: no mask, no `generate`, no packing."""
+    return (
+        named.get("attention_mask") is None
+        and _running.get() is None
+        and "cu_seq_lens_q" not in named
+    )
+
+
 def read_call(model: nn.Module, named: dict[str, Any], recorded_mask: Tensor | None) -> Call:
     """What a decoder was called with: ``named`` are the arguments of its forward.
 

@@ -73,8 +73,9 @@ class Plan:
         self._allowed = torch.tensor([POSITIONS[name] for name in positions])
         self._prompt_lengths = self._lengths(prompt_lengths)
         self.mask = self._checked_mask(attention_mask)
-        uniform = self.entries == 1 and positions[0] == "all"
-        self._slot_of_all = slots[0] if uniform else None
+        # The one slot of every token that is not padding, if there is only one.
+        uniform = self.entries == 1 and positions[0] == "all" and attention_mask is None
+        self.slot_of_all = slots[0] if uniform else None
         self._decode_rows: dict[tuple[int, torch.device], Tensor] = {}
 
     def _lengths(self, lengths: Sequence[int] | Tensor | None) -> Tensor | None:
@@ -108,8 +109,8 @@ class Plan:
         if generation is not None and call.tokens == 1 and call.past >= generation.width:
             return self._decoding(call.batch, state.device)
         mask = self._columns_mask(call, state.device)
-        if mask is None and self._slot_of_all is not None:
-            return state.constant_rows(call.batch * call.tokens, self._slot_of_all)
+        if mask is None and self.slot_of_all is not None:
+            return state.constant_rows(call.batch * call.tokens, self.slot_of_all)
         return self._by_position(call, repeats, mask, state.device)
 
     def _decoding(self, batch: int, device: torch.device) -> Tensor:
