@@ -17,7 +17,7 @@ from emokernel.demo.model import load_model, openings
 from emokernel.demo.vectors import load_vectors
 
 REPORT, GENERATIONS = "report.json", "generations.jsonl"
-_SHOWN = 2
+_SHOWN = 3
 CIRCUMPLEX, LATENCY = "circumplex.png", "latency.png"
 
 
@@ -78,7 +78,7 @@ def _samples(results: Results) -> str:
         if one.seed == 0 and one.job.condition in (UNSTEERED, STEERED):
             texts.setdefault(one.job.opening, {})[name] = one.text
     lines = ["The same opening in one mixed batch, a different emotion for every row:"]
-    for group in list(texts.values())[:_SHOWN]:
+    for group in list(texts.values())[:: max(1, len(texts) // _SHOWN)]:
         lines += ["", *(f"  {name:<15}{text}" for name, text in group.items())]
     return "\n".join(lines)
 
