@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from emokernel.demo.clean import is_presentable
+from emokernel.errors import EmokernelError
 from emokernel.steering import Request, Steering
 
 MAX_NEW_TOKENS = 28
@@ -45,7 +46,7 @@ def write(
 ) -> Iterator[list[Written]]:
     """Write all ``jobs``, a mixed batch at a time; samples that are not presentable are redrawn.
 
-    RuntimeError if a job gives nothing presentable in `_DRAWS` draws.
+    EmokernelError if a job gives nothing presentable in `_DRAWS` draws.
     """
     for number, start in enumerate(range(0, len(jobs), _BATCH)):
         batch = jobs[start : start + _BATCH]
@@ -60,7 +61,7 @@ def write(
                 if is_presentable(text):
                     done[row] = Written(batch[row], seed, text, draw)
         if len(done) < len(batch):
-            raise RuntimeError(f"the model wrote nothing presentable in {_DRAWS} draws")
+            raise EmokernelError(f"the model wrote nothing presentable in {_DRAWS} draws")
         yield [done[row] for row in range(len(batch))]
 
 

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from emokernel import EmotionVectors, Request, patch
+from emokernel import EmokernelError, EmotionVectors, Request, patch
+from emokernel.demo import generation
 from emokernel.demo.clean import is_presentable
 from emokernel.demo.command import demo
 from emokernel.demo.generation import Job, write
@@ -70,6 +71,23 @@ def test_generations_are_all_there(output, report):
 def test_generations_are_presentable(output):
     lines = (output / "generations.jsonl").read_text("utf-8").splitlines()
     assert [text for text in map(json.loads, lines) if not is_presentable(text["text"])] == []
+
+
+def test_samples_that_are_not_presentable_are_drawn_again(monkeypatch):
+    drawn = iter([["A fine day.", "What a whore."], ["A good day."]])
+    monkeypatch.setattr(generation, "_sample", lambda *_: next(drawn))
+    jobs = [Job("joy", "steered", "A"), Job("anger", "steered", "What")]
+    (batch,) = write(None, None, None, jobs, 0)
+    assert [(one.job, one.text, one.redrawn) for one in batch] == [
+        (jobs[0], "A fine day.", 0),
+        (jobs[1], "A good day.", 1),
+    ]
+
+
+def test_a_model_that_never_writes_anything_presentable_is_an_error(monkeypatch):
+    monkeypatch.setattr(generation, "_sample", lambda *_: ["What a whore."])
+    with pytest.raises(EmokernelError, match="nothing presentable"):
+        next(write(None, None, None, [Job("anger", "steered", "What")], 0))
 
 
 @pytest.mark.parametrize("emotion", ["anger", "disgust", "fear"])
