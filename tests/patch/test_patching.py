@@ -219,10 +219,16 @@ def test_a_skipped_block_does_not_leave_its_norm_behind(tiny, vectors, prompts):
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
 
 
-def test_nothing_is_kept_after_a_forward(tiny, vectors, prompts):
+def test_nothing_is_kept_after_a_forward_that_failed(tiny, vectors, prompts):
     model = tiny()
     steering = patch(model, vectors())
-    logits(model, prompts)
+
+    def fail(*_):
+        raise RuntimeError("stop")
+
+    model.model.layers[1].self_attn.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="stop"):
+        logits(model, prompts)
     running = steering._patch.states[0].running
     assert (running.token_slot, running.untouched, running.handed) == (None, None, None)
 
