@@ -1,0 +1,55 @@
+"""The launch shape of the Triton row kernel: a function of the width and the dtype of the rows.
+
+It never reads how many rows there are: the shape decides the order in which a row is summed, and a
+row has to have the same bits in every batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+MAX_D = 16384
+_ACCESS_BYTES = 16
+_WARP = 32
+# Two vectors of 8 halves, or four of 4 floats, of each operand: a thread then needs about 60 to 90
+# registers, so that 700 to 1000 threads share a multiprocessor and keep 40 KB and more in flight.
+_ELEMENTS_PER_THREAD = 16
+# 32 warps would leave a thread 64 registers, and spill.
+_MAX_WARPS = 16
+# The parameters of a norm may wait in registers while the row is summed if they are this few.
+_PREFETCH_BYTES_PER_THREAD = 32
+
+
+@dataclass(frozen=True)
+class LaunchShape:
+    """How one program lays a row out.
+
+    ``block`` is the row padded to a power of two. ``vector`` is how many elements one access moves:
+    16 bytes, and then every row has to start on 16 bytes, or 1, and then rows may start anywhere.
+    ``prefetch``: whether the parameters of a norm are loaded before the sums that do not need them.
+    """
+
+    block: int
+    num_warps: int
+    vector: int
+    prefetch: bool
+
+
+@cache
+def launch_shape(d: int, dtype: torch.dtype) -> LaunchShape:
+    """The launch shape for rows ``[..., d]``, 1 <= d <= MAX_D; the same on every architecture."""
+    if not 1 <= d <= MAX_D:
+        raise ValueError(f"no launch shape for rows of {d}: 1 to {MAX_D} columns")
+    block = 1 << (d - 1).bit_length()
+    num_warps = min(max(block // (_WARP * _ELEMENTS_PER_THREAD), 1), _MAX_WARPS)
+    vector = _ACCESS_BYTES // dtype.itemsize
+    bytes_per_thread = block * dtype.itemsize // (num_warps * _WARP)
+    return LaunchShape(
+        block,
+        num_warps,
+        vector=vector if d % vector == 0 else 1,
+        prefetch=bytes_per_thread <= _PREFETCH_BYTES_PER_THREAD,
+    )
