@@ -40,22 +40,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _info() -> None:
+    import importlib
+
     import torch
 
-    from emokernel.ops import available, select
+    from emokernel.errors import BackendError
+    from emokernel.ops import BACKENDS, available, select
 
-    devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
     print(f"emokernel {__version__}, torch {torch.__version__}")
-    for device in devices:
-        live = select(device)
+    for device in ["cpu"] + (["cuda"] if torch.cuda.is_available() else []):
+        try:
+            live = select(device).name
+        except BackendError:
+            live = None
         for name, reason in available(device).items():
-            state = "live" if name == live.name else "available" if reason is None else reason
+            state = "live" if name == live else "available" if reason is None else reason
             print(f"  {device}: backend {name:<10} {state}")
-    from emokernel.ops.cpu import describe
-
-    for key, value in describe().items():
-        shown = ", ".join(value) if isinstance(value, list) else value
-        print(f"  cpu backend, {key.replace('_', ' ')}: {shown}")
+    for name in BACKENDS[:-1]:
+        for key, value in importlib.import_module(f"emokernel.ops.{name}").describe().items():
+            shown = ", ".join(value) if isinstance(value, list) else value
+            print(f"  {name} backend, {key.replace('_', ' ')}: {shown}")
 
 
 if __name__ == "__main__":

@@ -156,3 +156,23 @@ def add_steer_rms_norm(
     else:
         normed = rms_norm(y.float(), weight, eps, cast)
     return normed.reshape(x.shape), y.reshape(x.shape)
+
+
+def layer_norm(u: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """LayerNorm of the fp32 rows ``u [..., d]`` into the dtype of ``weight [d]``.
+
+    (u - mean) * rsqrt(variance + eps) * weight + bias in fp32, one rounding; the variance is the
+    mean of the squared deviations (biased, as in torch.nn.LayerNorm).
+    """
+    centred = u - u.mean(-1, keepdim=True)
+    n = centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + eps)
+    return (n * weight.float() + bias.float()).to(weight.dtype)
+
+
+def add_steer_layer_norm(
+    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float, basis: Tensor,
+    token_slot: Tensor, ids: Tensor, weights: Tensor, law: Tensor,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """(normed, y): y as in `add_steer`, normed = LayerNorm of y with weight and bias ``[d]``."""
+    y = add_steer(x, residual, basis, token_slot, ids, weights, law)
+    return layer_norm(y.float(), weight, bias, eps), y

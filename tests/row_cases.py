@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
+
+from emokernel.ops import Backend
+from emokernel.reference import Cast
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 HALVES = DTYPES[1:]
 WIDTHS = (1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 61, 64, 123, 127, 192, 1000, 1024, 4096, 4099)
 EPS = 1e-6
+LAYER = "layer"  # beside the casts of an RMSNorm, the other norm
+NORMS = (*Cast, LAYER)
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,7 @@ class Case:
     x: Tensor
     residual: Tensor
     weight: Tensor
+    bias: Tensor
     basis: Tensor
     token_slot: Tensor
     ids: Tensor
@@ -34,6 +40,12 @@ class Case:
 
     def norm_arguments(self, cast: int) -> tuple:
         return (self.x, self.residual, self.weight, EPS, int(cast), *self.tables)
+
+    def layer_norm_arguments(self) -> tuple:
+        return (self.x, self.residual, self.weight, self.bias, EPS, *self.tables)
+
+    def to(self, device: torch.device) -> Case:
+        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
     def rows(self, index: Tensor | slice) -> Case:
         """The same problem for some of its rows."""
@@ -80,12 +92,20 @@ def make(
         x=torch.randn(rows, d, generator=g).to(dtype),
         residual=torch.randn(rows, d, generator=g).to(dtype),
         weight=torch.rand(d, generator=g).add(0.5).to(dtype),
+        bias=torch.randn(d, generator=torch.Generator().manual_seed(seed + 1)).to(dtype),
         basis=torch.randn(vectors, d, generator=g).to(basis_dtype or dtype),
         token_slot=(torch.arange(rows, dtype=torch.int32) % (slots + 2)) - 1,
         ids=ids,
         weights=weights,
         law=laws,
     )
+
+
+def fused(backend: Backend, case: Case, norm: Cast | str) -> tuple[Tensor, Tensor]:
+    """(normed, y) of the operation with that norm."""
+    if norm == LAYER:
+        return backend.add_steer_layer_norm(*case.layer_norm_arguments())
+    return backend.add_steer_rms_norm(*case.norm_arguments(norm))
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:

@@ -17,7 +17,10 @@ void check_dtype(const Call& call, const char* argument, const Tensor& tensor, i
 }
 
 void check_place(const Call& call, const char* argument, const Tensor& tensor) {
-  if (!tensor.on_cpu()) refuse(call, argument, "is not on the CPU; all tensors need to be there");
+  if (!tensor.same_device(call.x)) {
+    refuse(call, argument, "is on " + device_text(tensor) + "; it needs to be on " +
+                               device_text(call.x) + " like the rows");
+  }
   if (!tensor.strided()) refuse(call, argument, "is sparse; it needs to be a dense tensor");
 }
 
@@ -143,12 +146,15 @@ void check_token_slot(const Call& call, int64_t rows) {
   }
 }
 
+void check_parameter(const Call& call, const char* argument, const Tensor& tensor, int64_t d) {
+  check_vector(call, argument, tensor, d, "one per column");
+  check_dtype(call, argument, tensor, call.x.dtype());
+  if (d > 1 && tensor.stride(0) != 1) refuse(call, argument, "is strided; pass it contiguous");
+}
+
 void check_norm(const Call& call, int64_t d) {
-  check_vector(call, "weight", *call.weight, d, "one per column");
-  check_dtype(call, "weight", *call.weight, call.x.dtype());
-  if (d > 1 && call.weight->stride(0) != 1) {
-    refuse(call, "weight", "is strided; pass it contiguous");
-  }
+  check_parameter(call, "weight", *call.weight, d);
+  if (call.bias) check_parameter(call, "bias", *call.bias, d);
   if (!(call.eps >= 0.0) || !std::isfinite(static_cast<float>(call.eps))) {
     refuse(call, "eps",
            "is " + std::to_string(call.eps) +
@@ -198,6 +204,7 @@ void check_output(const Call& call, const RowProblem& problem, const char* argum
     apart("residual", span_of(problem.residual.data, rows, problem.residual.stride, d, size));
   }
   if (problem.weight) apart("weight", span_of(problem.weight, 1, d, d, size));
+  if (problem.bias) apart("bias", span_of(problem.bias, 1, d, d, size));
   apart("basis", span_of(tables.basis.data, tables.vectors, tables.basis.stride, d, basis_size));
   apart("token_slot", span_of(tables.token_slot.data, rows, tables.token_slot.stride, 1, 4));
   apart("ids", span_of(tables.ids.data, tables.slots, tables.ids.stride, tables.components, 4));
@@ -209,9 +216,8 @@ void check_output(const Call& call, const RowProblem& problem, const char* argum
 }  // namespace
 
 Checked check(const Call& call) {
-  const bool has_residual = call.operation != Operation::kSteer;
-  const bool has_norm = call.operation == Operation::kAddSteerRmsNorm;
-  const char* first = has_residual ? "x" : "h";
+  const bool adds = has_residual(call.operation), norms = has_norm(call.operation);
+  const char* first = adds ? "x" : "h";
   const Tensor& x = call.x;
   check_place(call, first, x);
   const std::optional<DType> stream = stream_dtype(x.dtype());
@@ -227,18 +233,19 @@ Checked check(const Call& call) {
   checked.stream = *stream;
   problem.d = x.last();
   problem.rows = x.numel() / problem.d;
-  if (has_residual) check_rows(call, "residual", *call.residual, first);
-  if (has_norm) check_norm(call, problem.d);
+  if (adds) check_rows(call, "residual", *call.residual, first);
+  if (norms) check_norm(call, problem.d);
   checked.basis = check_basis(call, problem.d);
   check_token_slot(call, problem.rows);
   check_slots(call);
 
   problem.x = {x.read(), row_stride(call, first, x)};
-  if (has_residual) {
+  if (adds) {
     problem.residual = {call.residual->read(), row_stride(call, "residual", *call.residual)};
   }
-  if (has_norm) {
+  if (norms) {
     problem.weight = call.weight->read();
+    if (call.bias) problem.bias = call.bias->read();
     problem.eps = static_cast<float>(call.eps);
     problem.cast = static_cast<Cast>(call.cast);
   }
@@ -249,11 +256,11 @@ Checked check(const Call& call) {
     problem.y = {x.write(), problem.x.stride};
     check_output(call, problem, first, problem.y, size, true);
   } else if (call.form == Form::kOut) {
-    const char* y_name = has_norm ? "y" : "out";
+    const char* y_name = norms ? "y" : "out";
     check_rows(call, y_name, *call.y, first);
     problem.y = {call.y->write(), row_stride(call, y_name, *call.y)};
     check_output(call, problem, y_name, problem.y, size, false);
-    if (has_norm) {
+    if (norms) {
       check_rows(call, "normed", *call.normed, first);
       problem.normed = {call.normed->write(), row_stride(call, "normed", *call.normed)};
       check_output(call, problem, "normed", problem.normed, size, false);

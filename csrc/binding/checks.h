@@ -18,6 +18,7 @@ struct Call {
   Tensor x;  // h for steer
   std::optional<Tensor> residual;
   std::optional<Tensor> weight;
+  std::optional<Tensor> bias;
   double eps = 0.0;
   int64_t cast = 0;
   Tensor basis;

@@ -13,7 +13,7 @@ Tensor Tensor::empty_like(const Tensor& like) {
   }
   AtenTensorHandle handle = nullptr;
   check_torch(aoti_torch_empty_strided(like.dim_, like.sizes_, strides, like.dtype_, like.device_,
-                                       0, &handle),
+                                       like.device_index_, &handle),
               "empty_strided");
   return Tensor(handle);
 }
@@ -34,6 +34,12 @@ std::optional<DType> stream_dtype(int32_t dtype) {
   if (dtype == aoti_torch_dtype_bfloat16()) return DType::kBFloat16;
   if (dtype == aoti_torch_dtype_float16()) return DType::kFloat16;
   return std::nullopt;
+}
+
+std::string device_text(const Tensor& tensor) {
+  if (tensor.on_cpu()) return "the CPU";
+  if (tensor.on_cuda()) return "cuda:" + std::to_string(tensor.device_index());
+  return "another device";
 }
 
 std::string shape_text(const Tensor& tensor) {

@@ -28,11 +28,13 @@ class Tensor {
     aoti_torch_get_strides(handle_, &strides_);
     aoti_torch_get_dtype(handle_, &dtype_);
     aoti_torch_get_device_type(handle_, &device_);
+    aoti_torch_get_device_index(handle_, &device_index_);
     aoti_torch_get_layout(handle_, &layout_);
   }
   Tensor(Tensor&& other) noexcept
       : handle_(other.handle_), dim_(other.dim_), sizes_(other.sizes_), strides_(other.strides_),
-        dtype_(other.dtype_), device_(other.device_), layout_(other.layout_) {
+        dtype_(other.dtype_), device_(other.device_), device_index_(other.device_index_),
+        layout_(other.layout_) {
     other.handle_ = nullptr;
   }
   Tensor(const Tensor&) = delete;
@@ -51,6 +53,11 @@ class Tensor {
   int64_t last() const { return sizes_[dim_ - 1]; }
   int32_t dtype() const { return dtype_; }
   bool on_cpu() const { return device_ == aoti_torch_device_type_cpu(); }
+  int32_t device_index() const { return device_index_; }
+  bool same_device(const Tensor& other) const {
+    return device_ == other.device_ && device_index_ == other.device_index_;
+  }
+  bool on_cuda() const { return device_ == aoti_torch_device_type_cuda(); }
   bool strided() const { return layout_ == aoti_torch_layout_strided(); }
   int64_t numel() const {
     int64_t count = 1;
@@ -83,6 +90,7 @@ class Tensor {
   int64_t* strides_ = nullptr;
   int32_t dtype_ = 0;
   int32_t device_ = 0;
+  int32_t device_index_ = 0;
   int32_t layout_ = 0;
 };
 
@@ -91,6 +99,9 @@ std::string dtype_name(int32_t dtype);
 
 // The dtype of a stream, or nothing.
 std::optional<DType> stream_dtype(int32_t dtype);
+
+// "the CPU", "cuda:0", or "another device"
+std::string device_text(const Tensor& tensor);
 
 // "[2, 3]"
 std::string shape_text(const Tensor& tensor);

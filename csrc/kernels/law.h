@@ -1,4 +1,4 @@
-// The row law y = r * (h + c * v): its two scalars per row. The specification is reference.py.
+// The row law y = r * (h + c * v) and the norm behind it: their scalars per row. The specification is reference.py.
 #pragma once
 
 #include <cstdint>
@@ -34,6 +34,18 @@ EMOKERNEL_HD float law_c(int32_t law, float hh) {
 
 EMOKERNEL_HD float law_r(int32_t law, float hh, float tt) {
   return (law & kPreserve) != 0 ? __builtin_sqrtf(hh) / __builtin_sqrtf(tt) : 1.0f;
+}
+
+// The factors of the norms. `rest` is the mean of what subtracting the rounded mean has left, and
+// `squares` the sum of the squares of that: a row far from zero would else lose the digits that the
+// rounding of its mean takes.
+EMOKERNEL_HD float rms_norm_scale(float squares, int64_t d, float eps) {
+  return 1.0f / __builtin_sqrtf(squares / static_cast<float>(d) + eps);
+}
+
+EMOKERNEL_HD float layer_norm_scale(float squares, float rest, int64_t d, float eps) {
+  const float variance = squares / static_cast<float>(d) - rest * rest;
+  return 1.0f / __builtin_sqrtf((variance < 0.0f ? 0.0f : variance) + eps);
 }
 
 }  // namespace emokernel

@@ -27,14 +27,14 @@ using Block = Vec::Block;
 using Whole = std::true_type;   // the block lies inside the row
 using Partial = std::false_type;  // the row ends inside the block
 
-// A sum of squares over a row: lanes within a chunk first, then chunk by chunk.
-struct SquareSum {
+// A sum over a row: lanes within a chunk first, then chunk by chunk.
+struct RowSum {
   Block chunk = Vec::splat(0.0f);
   Block lanes = Vec::splat(0.0f);
 
-  EMOKERNEL_INLINE void take(const Block& values) {
-    chunk = Vec::add(chunk, Vec::mul(values, values));
-  }
+  EMOKERNEL_INLINE void take(const Block& values) { chunk = Vec::add(chunk, values); }
+
+  EMOKERNEL_INLINE void take_squares(const Block& values) { take(Vec::mul(values, values)); }
 
   EMOKERNEL_INLINE void close_chunk() {
     lanes = Vec::add(lanes, chunk);
@@ -173,8 +173,9 @@ struct RowData {
   }
 };
 
-// What a fused norm sees: nothing, the rounded row, or the row before its rounding.
-enum class NormInput { kNone, kRounded, kExact };
+// What follows the row: nothing, or a norm of it. An RMSNorm sees the rounded row (kRms) or the row
+// before its rounding (kRmsExact).
+enum class Norm { kNone, kRms, kRmsExact, kLayer };
 
 // x, or x + residual, before its rounding.
 template <bool kAdd, class T, class Extent>
@@ -194,16 +195,17 @@ EMOKERNEL_HD Block row_h(const RowData<T>& row, int64_t i, Extent extent) {
   return Vec::unpack(rounded);
 }
 
-// Rounds and stores a block of y; what the norm sees goes to scratch and into its sum.
-template <NormInput kNorm, bool kStream, class T, class Extent>
+// Rounds and stores a block of y; what the norm sees goes to scratch and into its sum: of squares,
+// or of the elements themselves for a LayerNorm.
+template <Norm kNorm, bool kStream, class T, class Extent>
 EMOKERNEL_HD void emit(const RowData<T>& row, int64_t i, const Block& exact, Extent extent,
-                       float* scratch, SquareSum* squares) {
+                       float* scratch, RowSum* sum) {
   Vec::Packed<T> rounded;
   Vec::pack(exact, &rounded);
   row.y.template store<kStream>(i, rounded, extent);
-  if constexpr (kNorm != NormInput::kNone) {
-    const Block seen = kNorm == NormInput::kExact ? exact : Vec::unpack(rounded);
-    squares->take(seen);
+  if constexpr (kNorm != Norm::kNone) {
+    const Block seen = kNorm == Norm::kRmsExact ? exact : Vec::unpack(rounded);
+    kNorm == Norm::kLayer ? sum->take(seen) : sum->take_squares(seen);
     scratch_store(scratch, i, seen);
   }
 }
@@ -211,22 +213,27 @@ EMOKERNEL_HD void emit(const RowData<T>& row, int64_t i, const Block& exact, Ext
 // The passes over a row. They are functions of their own, so that each exists once per set of
 // parameters that it depends on.
 
-// y = h; returns the sum of squares that the norm needs.
-template <bool kAdd, NormInput kNorm, bool kStream, class T>
+// y = h; returns the sum that the norm needs.
+template <bool kAdd, Norm kNorm, bool kStream, class T>
 EMOKERNEL_PASS float pass_through(const RowData<T>& row, float* scratch) {
-  SquareSum squares;
+  RowSum sum;
   for_blocks(
       row.d(),
       [&](int64_t i, auto extent) EMOKERNEL_INLINE {
         if constexpr (kAdd) {
-          emit<kNorm, kStream>(row, i, row_sum<kAdd>(row, i, extent), extent, scratch, &squares);
+          emit<kNorm, kStream>(row, i, row_sum<kAdd>(row, i, extent), extent, scratch, &sum);
         } else {  // a copy: arithmetic would change the bits of a NaN
           row.y.template store<kStream>(i, row.x.load(i, extent), extent);
         }
       },
-      [&]() EMOKERNEL_INLINE { squares.close_chunk(); });
-  return squares.total();
+      [&]() EMOKERNEL_INLINE { sum.close_chunk(); });
+  return sum.total();
 }
+
+struct Centred {
+  float rest;
+  float squares;
+};
 
 struct Sums {
   float hh;
@@ -236,14 +243,14 @@ struct Sums {
 // t into scratch for an absolute dose, c = 1: one pass gives both sums.
 template <bool kAdd, bool kSingle, class T, class B>
 EMOKERNEL_PASS Sums absolute_t(const RowData<T>& row, const Mix<B>& mix, float* scratch) {
-  SquareSum h_squares, t_squares;
+  RowSum h_squares, t_squares;
   for_blocks(
       row.d(),
       [&](int64_t i, auto extent) EMOKERNEL_INLINE {
         const Block h = row_h<kAdd>(row, i, extent);
         const Block t = Vec::add(h, mix.template at<kSingle>(i, extent));
-        h_squares.take(h);
-        t_squares.take(t);
+        h_squares.take_squares(h);
+        t_squares.take_squares(t);
         scratch_store(scratch, i, t);
       },
       [&]() EMOKERNEL_INLINE {
@@ -257,12 +264,12 @@ EMOKERNEL_PASS Sums absolute_t(const RowData<T>& row, const Mix<B>& mix, float* 
 template <bool kAdd, class T, class B>
 EMOKERNEL_PASS Sums relative_t(const RowData<T>& row, const Mix<B>& mix, float* scratch) {
   float* v = scratch + emokernel::padded(row.d());
-  SquareSum h_squares, t_squares;
+  RowSum h_squares, t_squares;
   for_blocks(
       row.d(),
       [&](int64_t i, auto extent) EMOKERNEL_INLINE {
         const Block h = row_h<kAdd>(row, i, extent);
-        h_squares.take(h);
+        h_squares.take_squares(h);
         scratch_store(scratch, i, h);
         scratch_store(v, i, mix.template at<false>(i, extent));
       },
@@ -273,7 +280,7 @@ EMOKERNEL_PASS Sums relative_t(const RowData<T>& row, const Mix<B>& mix, float* 
       row.d(),
       [&](int64_t i, auto) EMOKERNEL_INLINE {
         const Block t = Vec::add(scratch_load(scratch, i), Vec::mul(c, scratch_load(v, i)));
-        t_squares.take(t);
+        t_squares.take_squares(t);
         scratch_store(scratch, i, t);
       },
       [&]() EMOKERNEL_INLINE { t_squares.close_chunk(); });
@@ -281,26 +288,27 @@ EMOKERNEL_PASS Sums relative_t(const RowData<T>& row, const Mix<B>& mix, float* 
 }
 
 // y = r * t from the t in scratch, asking for x of the next row meanwhile.
-template <NormInput kNorm, bool kStream, class T>
+template <Norm kNorm, bool kStream, class T>
 EMOKERNEL_PASS float rescale(const RowData<T>& row, const RowData<T>& next, float r_scalar,
                              float* scratch) {
   const Block r = Vec::splat(r_scalar);
-  SquareSum squares;
+  RowSum sum;
   for_blocks(
       row.d(),
       [&](int64_t i, auto extent) EMOKERNEL_INLINE {
         next.x.prefetch(i);
         const Block y = Vec::mul(r, scratch_load(scratch, i));
-        emit<kNorm, kStream>(row, i, y, extent, scratch, &squares);
+        emit<kNorm, kStream>(row, i, y, extent, scratch, &sum);
       },
-      [&]() EMOKERNEL_INLINE { squares.close_chunk(); });
-  return squares.total();
+      [&]() EMOKERNEL_INLINE { sum.close_chunk(); });
+  return sum.total();
 }
 
-// normed from what `emit` left in scratch, asking for the residual of the next row meanwhile.
+// RMSNorm of what `emit` left in scratch, asking for the residual of the next row meanwhile.
 template <Cast kCast, bool kStream, class T>
-EMOKERNEL_PASS void norm(const RowData<T>& row, const RowData<T>& next, const Row<const T>& weight,
-                         float scale_scalar, const float* scratch) {
+EMOKERNEL_PASS void rms_norm(const RowData<T>& row, const RowData<T>& next,
+                             const Row<const T>& weight, float scale_scalar,
+                             const float* scratch) {
   const Block scale = Vec::splat(scale_scalar);
   for_blocks(
       row.d(),
@@ -320,6 +328,49 @@ EMOKERNEL_PASS void norm(const RowData<T>& row, const RowData<T>& next, const Ro
       []() EMOKERNEL_INLINE {});
 }
 
+// Scratch minus the mean; the sums of what is left and of its squares: direct, so that nothing
+// cancels.
+template <class T>
+EMOKERNEL_PASS Centred centre(const RowData<T>& row, float mean_scalar, float* scratch) {
+  const Block minus_mean = Vec::splat(-mean_scalar);
+  RowSum rest, squares;
+  for_blocks(
+      row.d(),
+      [&](int64_t i, auto extent) EMOKERNEL_INLINE {
+        scratch_store(scratch, i, Vec::add(scratch_load(scratch, i), minus_mean));
+        if constexpr (!extent) {  // what lies beyond the row stays out of the sums
+          for (int64_t beyond = row.d(); beyond < i + kLanes; ++beyond) scratch[beyond] = 0.0f;
+        }
+        const Block centred = scratch_load(scratch, i);
+        rest.take(centred);
+        squares.take_squares(centred);
+      },
+      [&]() EMOKERNEL_INLINE {
+        rest.close_chunk();
+        squares.close_chunk();
+      });
+  return {rest.total(), squares.total()};
+}
+
+// LayerNorm of the centred row in scratch, asking for the residual of the next row meanwhile.
+template <bool kStream, class T>
+EMOKERNEL_PASS void layer_norm(const RowData<T>& row, const RowData<T>& next,
+                               const Row<const T>& weight, const Row<const T>& bias,
+                               float rest_scalar, float scale_scalar, const float* scratch) {
+  const Block minus_rest = Vec::splat(-rest_scalar), scale = Vec::splat(scale_scalar);
+  for_blocks(
+      row.d(),
+      [&](int64_t i, auto extent) EMOKERNEL_INLINE {
+        next.residual.prefetch(i);
+        const Block n = Vec::mul(Vec::add(scratch_load(scratch, i), minus_rest), scale);
+        const Block scaled = Vec::mul(n, Vec::unpack(weight.load(i, extent)));
+        Vec::Packed<T> out;
+        Vec::pack(Vec::add(scaled, Vec::unpack(bias.load(i, extent))), &out);
+        row.normed.template store<kStream>(i, out, extent);
+      },
+      []() EMOKERNEL_INLINE {});
+}
+
 template <bool kAdd, class T, class B>
 EMOKERNEL_HD Sums compute_t(const RowData<T>& row, const Mix<B>& mix, float* scratch) {
   if ((mix.law & emokernel::kRelative) != 0) return relative_t<kAdd>(row, mix, scratch);
@@ -327,8 +378,8 @@ EMOKERNEL_HD Sums compute_t(const RowData<T>& row, const Mix<B>& mix, float* scr
   return absolute_t<kAdd, false>(row, mix, scratch);
 }
 
-// Stores y; returns the sum of squares that the norm needs.
-template <bool kAdd, NormInput kNorm, bool kStream, class T, class B>
+// Stores y; returns the sum that the norm needs.
+template <bool kAdd, Norm kNorm, bool kStream, class T, class B>
 EMOKERNEL_HD float steer_row(const RowData<T>& row, const RowData<T>& next, const Mix<B>& mix,
                              float* scratch) {
   if (mix.count > 0) {
@@ -341,38 +392,47 @@ EMOKERNEL_HD float steer_row(const RowData<T>& row, const RowData<T>& next, cons
   return pass_through<kAdd, kNorm, kStream>(row, scratch);
 }
 
-template <bool kStream, class T>
+// normed from what `emit` left in scratch, and its sum.
+template <Norm kNorm, bool kStream, class T>
 EMOKERNEL_HD void norm_row(const RowProblem& problem, const RowData<T>& row,
-                           const RowData<T>& next, float squares, const float* scratch) {
-  const Row<const T> weight{static_cast<const T*>(problem.weight), problem.d};
-  const float variance = squares / static_cast<float>(problem.d);
-  const float scale = 1.0f / __builtin_sqrtf(variance + problem.eps);
-  switch (problem.cast) {
-    case Cast::kGemma:
-      return norm<Cast::kGemma, kStream>(row, next, weight, scale, scratch);
-    case Cast::kOlmo:
-      return norm<Cast::kOlmo, kStream>(row, next, weight, scale, scratch);
-    case Cast::kLlama:
-    case Cast::kVllm:
-      return norm<Cast::kLlama, kStream>(row, next, weight, scale, scratch);
+                           const RowData<T>& next, float sum, float* scratch) {
+  const int64_t d = problem.d;
+  const Row<const T> weight{static_cast<const T*>(problem.weight), d};
+  if constexpr (kNorm == Norm::kLayer) {
+    const Row<const T> bias{static_cast<const T*>(problem.bias), d};
+    const auto [rest_sum, squares] = centre(row, sum / static_cast<float>(d), scratch);
+    const float rest = rest_sum / static_cast<float>(d);
+    const float scale = emokernel::layer_norm_scale(squares, rest, d, problem.eps);
+    return layer_norm<kStream>(row, next, weight, bias, rest, scale, scratch);
+  } else {
+    const float scale = emokernel::rms_norm_scale(sum, d, problem.eps);
+    switch (problem.cast) {
+      case Cast::kGemma:
+        return rms_norm<Cast::kGemma, kStream>(row, next, weight, scale, scratch);
+      case Cast::kOlmo:
+        return rms_norm<Cast::kOlmo, kStream>(row, next, weight, scale, scratch);
+      case Cast::kLlama:
+      case Cast::kVllm:
+        return rms_norm<Cast::kLlama, kStream>(row, next, weight, scale, scratch);
+    }
   }
 }
 
-template <class T, class B, bool kAdd, NormInput kNorm, bool kStream>
+template <class T, class B, bool kAdd, Norm kNorm, bool kStream>
 void run_rows(const RowProblem& problem, int64_t begin, int64_t end, float* scratch) {
   for (int64_t i = begin; i < end; ++i) {
     const RowData<T> row(problem, i);
     const RowData<T> next(problem, i + 1 < end ? i + 1 : i);
     const Mix<B> mix(problem.tables, i, problem.d);
-    const float squares = steer_row<kAdd, kNorm, kStream>(row, next, mix, scratch);
-    if constexpr (kNorm != NormInput::kNone) {
-      norm_row<kStream>(problem, row, next, squares, scratch);
+    const float sum = steer_row<kAdd, kNorm, kStream>(row, next, mix, scratch);
+    if constexpr (kNorm != Norm::kNone) {
+      norm_row<kNorm, kStream>(problem, row, next, sum, scratch);
     }
   }
   if constexpr (kStream) Vec::finish_stores();
 }
 
-template <class T, class B, bool kAdd, NormInput kNorm>
+template <class T, class B, bool kAdd, Norm kNorm>
 void run_stores(const RowProblem& problem, int64_t begin, int64_t end, float* scratch) {
   problem.stream ? run_rows<T, B, kAdd, kNorm, true>(problem, begin, end, scratch)
                  : run_rows<T, B, kAdd, kNorm, false>(problem, begin, end, scratch);
@@ -380,13 +440,15 @@ void run_stores(const RowProblem& problem, int64_t begin, int64_t end, float* sc
 
 template <class T, class B, Operation kOperation>
 void run(const RowProblem& problem, int64_t begin, int64_t end, float* scratch) {
-  constexpr bool kAdd = kOperation != Operation::kSteer;
-  if constexpr (kOperation != Operation::kAddSteerRmsNorm) {
-    run_stores<T, B, kAdd, NormInput::kNone>(problem, begin, end, scratch);
+  constexpr bool kAdd = emokernel::has_residual(kOperation);
+  if constexpr (kOperation == Operation::kAddSteerLayerNorm) {
+    run_stores<T, B, kAdd, Norm::kLayer>(problem, begin, end, scratch);
+  } else if constexpr (!emokernel::has_norm(kOperation)) {
+    run_stores<T, B, kAdd, Norm::kNone>(problem, begin, end, scratch);
   } else if (problem.cast == Cast::kVllm) {
-    run_stores<T, B, kAdd, NormInput::kExact>(problem, begin, end, scratch);
+    run_stores<T, B, kAdd, Norm::kRmsExact>(problem, begin, end, scratch);
   } else {
-    run_stores<T, B, kAdd, NormInput::kRounded>(problem, begin, end, scratch);
+    run_stores<T, B, kAdd, Norm::kRms>(problem, begin, end, scratch);
   }
 }
 
@@ -400,7 +462,8 @@ void run(const RowProblem& problem, int64_t begin, int64_t end, float* scratch) 
 
 const emokernel::KernelTable kTable = {{EMOKERNEL_KERNELS(Operation::kSteer),
                                         EMOKERNEL_KERNELS(Operation::kAddSteer),
-                                        EMOKERNEL_KERNELS(Operation::kAddSteerRmsNorm)}};
+                                        EMOKERNEL_KERNELS(Operation::kAddSteerRmsNorm),
+                                        EMOKERNEL_KERNELS(Operation::kAddSteerLayerNorm)}};
 
 }  // namespace
 

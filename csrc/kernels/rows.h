@@ -10,8 +10,13 @@ namespace emokernel {
 enum class DType : int { kFloat32, kBFloat16, kFloat16 };
 constexpr int kDTypes = 3;
 
-enum class Operation : int { kSteer, kAddSteer, kAddSteerRmsNorm };
-constexpr int kOperations = 3;
+enum class Operation : int { kSteer, kAddSteer, kAddSteerRmsNorm, kAddSteerLayerNorm };
+constexpr int kOperations = 4;
+
+constexpr bool has_residual(Operation operation) { return operation != Operation::kSteer; }
+constexpr bool has_norm(Operation operation) {
+  return operation == Operation::kAddSteerRmsNorm || operation == Operation::kAddSteerLayerNorm;
+}
 
 // Rows [rows, d] with a contiguous last dimension.
 struct Rows {
@@ -48,10 +53,11 @@ struct RowProblem {
   ConstRows x;         // h for kSteer
   ConstRows residual;  // unused by kSteer
   Rows y;
-  Rows normed;          // kAddSteerRmsNorm only, like the next three
+  Rows normed;          // only for operations with a norm, like the next four
   const void* weight = nullptr;
+  const void* bias = nullptr;  // kAddSteerLayerNorm
   float eps = 0.0f;
-  Cast cast = Cast::kLlama;
+  Cast cast = Cast::kLlama;    // kAddSteerRmsNorm
   Tables tables;
   bool stream = false;  // store around the caches; needs rows aligned to kStreamAlignment
 };

@@ -87,9 +87,8 @@ Isa live_isa() { return isa_in_use(); }
 void launch_rows(RowProblem problem, Operation operation, DType stream, DType basis,
                  ParallelFor parallel_for) {
   const int64_t size = element_size(stream);
-  const bool has_norm = operation == Operation::kAddSteerRmsNorm;
   problem.stream = problem.rows * problem.d * size >= kStreamBytes &&
-                   streamable(problem.y, size) && (!has_norm || streamable(problem.normed, size));
+                   streamable(problem.y, size) && (!has_norm(operation) || streamable(problem.normed, size));
   const KernelTable& table = table_of(isa_in_use());
   Launch launch{problem, table.kernels[static_cast<int>(operation)][static_cast<int>(stream)]
                                       [basis == stream ? 0 : 1]};

@@ -18,9 +18,9 @@ ENVIRONMENT_VARIABLE = "EMOKERNEL_BACKEND"
 class Backend:
     """One implementation of the operations of `emokernel.reference`.
 
-    ``steer``, ``add_steer`` and ``add_steer_rms_norm`` return fresh tensors; the names with an
-    underscore overwrite their first argument with y (schemas: `emokernel.ops.schemas`).
-    ``unavailable`` returns why the backend cannot run here, or None.
+    ``steer``, ``add_steer``, ``add_steer_rms_norm`` and ``add_steer_layer_norm`` return fresh
+    tensors; the names with an underscore overwrite their first argument with y (schemas:
+    `emokernel.ops.schemas`). ``unavailable`` returns why the backend cannot run here, or None.
     """
 
     name: str
@@ -32,6 +32,8 @@ class Backend:
     add_steer_: Callable
     add_steer_rms_norm: Callable
     add_steer_rms_norm_: Callable
+    add_steer_layer_norm: Callable
+    add_steer_layer_norm_: Callable
 
     def refusal(self, device: torch.device) -> str | None:
         """Why this backend cannot serve tensors on ``device``, or None."""
@@ -41,7 +43,9 @@ class Backend:
 
 
 # Names in order of preference; each is a module of this package with a `BACKEND`.
-BACKENDS = ("cpu", "reference")
+BACKENDS = ("cpu", "cuda", "triton", "reference")
+# Correct anywhere, but slow: only where it is asked for by name.
+_NEVER_CHOSEN = "reference"
 
 
 def load(name: str) -> Backend:
@@ -60,7 +64,8 @@ def available(device: torch.device | str = "cpu") -> dict[str, str | None]:
 def select(device: torch.device | str, name: str | None = None) -> Backend:
     """The backend for ``device``: ``name``, else `EMOKERNEL_BACKEND`, else the first that can run.
 
-    Raises BackendError for an unknown name, or where a forced backend cannot run.
+    The reference is never chosen unless it is named. Raises BackendError for an unknown name, where
+    a forced backend cannot run, and where none can.
     """
     device = torch.device(device)
     forced = name or os.environ.get(ENVIRONMENT_VARIABLE)
@@ -70,4 +75,15 @@ def select(device: torch.device | str, name: str | None = None) -> Backend:
         if refusal is not None:
             raise BackendError(f"backend {forced!r} cannot run on {device.type}: {refusal}")
         return backend
-    return next(load(name) for name in BACKENDS if load(name).refusal(device) is None)
+    refusals = []
+    for candidate in BACKENDS:
+        if candidate == _NEVER_CHOSEN:
+            continue
+        refusal = load(candidate).refusal(device)
+        if refusal is None:
+            return load(candidate)
+        refusals.append(f"{candidate}: {refusal}")
+    raise BackendError(
+        f"no backend runs on {device.type} here ({'; '.join(refusals)}); backend='reference' is"
+        f" plain PyTorch: correct anywhere, but slow"
+    )

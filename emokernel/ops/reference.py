@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from emokernel import reference
 from emokernel.ops.backends import Backend
 
 
-def _steer_(h: Tensor, *tables: Tensor) -> None:
-    h.copy_(reference.steer(h, *tables))
+def _over_first(operation: Callable[..., Tensor]) -> Callable[..., None]:
+    def in_place(x: Tensor, *arguments: object) -> None:
+        x.copy_(operation(x, *arguments))
+
+    return in_place
 
 
-def _add_steer_(x: Tensor, residual: Tensor, *tables: Tensor) -> None:
-    x.copy_(reference.add_steer(x, residual, *tables))
+def _over_first_with_norm(operation: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Tensor]:
+    def in_place(x: Tensor, *arguments: object) -> Tensor:
+        normed, y = operation(x, *arguments)
+        x.copy_(y)
+        return normed
 
-
-def _add_steer_rms_norm_(
-    x: Tensor, residual: Tensor, weight: Tensor, eps: float, cast: int, *tables: Tensor
-) -> Tensor:
-    normed, y = reference.add_steer_rms_norm(x, residual, weight, eps, cast, *tables)
-    x.copy_(y)
-    return normed
+    return in_place
 
 
 BACKEND = Backend(
@@ -29,9 +31,11 @@ BACKEND = Backend(
     device_types=(),
     unavailable=lambda: None,
     steer=reference.steer,
-    steer_=_steer_,
+    steer_=_over_first(reference.steer),
     add_steer=reference.add_steer,
-    add_steer_=_add_steer_,
+    add_steer_=_over_first(reference.add_steer),
     add_steer_rms_norm=reference.add_steer_rms_norm,
-    add_steer_rms_norm_=_add_steer_rms_norm_,
+    add_steer_rms_norm_=_over_first_with_norm(reference.add_steer_rms_norm),
+    add_steer_layer_norm=reference.add_steer_layer_norm,
+    add_steer_layer_norm_=_over_first_with_norm(reference.add_steer_layer_norm),
 )

@@ -1,4 +1,7 @@
-"""The cpu backend, which has to be built: without it these tests fail, they do not skip."""
+"""The backends under test: a test that takes ``target`` runs on each of `targets.names`.
+
+The cpu backend has to be built: without it these tests fail, they do not skip.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,24 @@ import ctypes
 from collections.abc import Callable, Iterator
 
 import pytest
+import targets
+import torch
+from targets import Target
 
 from emokernel import _build_info
 from emokernel.ops import cpu
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _cpu_backend_runs() -> None:
-    assert cpu.BACKEND.unavailable() is None, cpu.BACKEND.unavailable()
+@pytest.fixture(scope="session", params=targets.names())
+def _target(request: pytest.FixtureRequest) -> Target:
+    return targets.target(request.param)
+
+
+@pytest.fixture
+def target(_target: Target) -> Iterator[Target]:
+    """One backend; what the test makes lies on its device unless it says otherwise."""
+    with torch.device(_target.device):
+        yield _target
 
 
 @pytest.fixture

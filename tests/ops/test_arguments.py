@@ -6,26 +6,29 @@ import re
 
 import pytest
 import torch
-from row_cases import make
+from targets import Target
+
+from emokernel.ops.schemas import OPERATIONS
 
 D, ROWS = 8, 6
-ops = torch.ops.emokernel
 
 
-def call(name: str, **changes: object) -> None:
+def call(target: Target, name: str, **changes: object) -> None:
     """Runs an operation on a good case with some arguments replaced.
 
     A change may be a value, or a function of the case.
     """
-    case = make(ROWS, D)
+    case = target.make(ROWS, D)
     tables = ("basis", "token_slot", "ids", "weights", "law")
     values: dict[str, object] = {field: getattr(case, field) for field in tables}
-    values |= {"x": case.x, "residual": case.residual, "weight": case.weight}
+    values |= {"x": case.x, "residual": case.residual, "weight": case.weight, "bias": case.bias}
     values |= {"h": case.x, "eps": 1e-6, "cast": 0}
     values |= {key: torch.empty_like(case.x) for key in ("out", "y", "normed")}
     for key, change in changes.items():
-        values[key] = change(case) if callable(change) else change
-    operation = getattr(ops, name).default
+        change = change(case) if callable(change) else change
+        moves = isinstance(change, torch.Tensor) and change.device.type == "cpu"
+        values[key] = change.to(target.device) if moves else change
+    operation = getattr(target.ops, name).default
     names = [argument.name for argument in operation._schema.arguments]
     operation(**{key: values[key] for key in names})
 
@@ -84,6 +87,15 @@ WRONG: list[tuple[str, dict[str, object], str]] = [
     ("add_steer_rms_norm", {"eps": float("inf")}, "eps is inf; it needs to be finite"),
     ("add_steer_rms_norm", {"cast": 4}, "cast is 4; it needs to be one of 0 to 3"),
     ("add_steer_rms_norm", {"cast": -1}, "cast is -1; it needs to be one of 0 to 3"),
+    ("add_steer_layer_norm", {"weight": rows(7)},
+     "weight has shape [7]; it needs [8], one per column"),
+    ("add_steer_layer_norm", {"bias": rows(9)},
+     "bias has shape [9]; it needs [8], one per column"),
+    ("add_steer_layer_norm", {"bias": rows(8, dtype=torch.float16)},
+     "bias is float16; it needs float32"),
+    ("add_steer_layer_norm", {"bias": rows(8, 2)[:, 0]}, "bias is strided; pass it contiguous"),
+    ("add_steer_layer_norm", {"eps": -1.0}, "eps is -1.000000; it needs to be finite in float32"),
+    ("add_steer_layer_norm_", {"bias": lambda case: case.x[0]}, "x shares memory with bias"),
     ("steer_", {"h": lambda case: case.basis[:6]}, "h shares memory with basis"),
     ("steer_", {"h": lambda case: rows(1, 8).expand(6, 8)}, "h has rows that overlap each other"),
     ("add_steer_", {"residual": lambda case: case.x}, "x shares memory with residual"),
@@ -103,37 +115,37 @@ WRONG: list[tuple[str, dict[str, object], str]] = [
 
 
 @pytest.mark.parametrize(("name", "changes", "message"), WRONG)
-def test_refused(name: str, changes: dict[str, object], message: str) -> None:
-    with pytest.raises(RuntimeError, match=re.escape(f"emokernel::{name}: {message}")) as caught:
-        call(name, **changes)
+def test_refused(target: Target, name: str, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(RuntimeError, match=re.escape(f"::{name}: {message}")) as caught:
+        call(target, name, **changes)
     assert "\n" not in str(caught.value)
 
 
-def test_outputs_that_share_memory_are_refused() -> None:
+def test_outputs_that_share_memory_are_refused(target: Target, ) -> None:
     both = rows(12, 8)
     with pytest.raises(RuntimeError, match="normed shares memory with y"):
-        call("add_steer_rms_norm_out", y=both[:6], normed=both[3:9])
+        call(target, "add_steer_rms_norm_out", y=both[:6], normed=both[3:9])
 
 
-def test_rows_side_by_side_are_not_taken_for_overlapping() -> None:
+def test_rows_side_by_side_are_not_taken_for_overlapping(target: Target, ) -> None:
     packed = rows(6, 16)
-    call("add_steer_", x=packed[:, :8], residual=packed[:, 8:])
+    call(target, "add_steer_", x=packed[:, :8], residual=packed[:, 8:])
     with pytest.raises(RuntimeError, match="x shares memory with residual"):
-        call("add_steer_", x=packed[:, :8], residual=packed[:, 7:15])
+        call(target, "add_steer_", x=packed[:, :8], residual=packed[:, 7:15])
 
 
-def test_a_longer_token_slot_is_fine() -> None:
-    call("steer", token_slot=ints(60))
+def test_a_longer_token_slot_is_fine(target: Target, ) -> None:
+    call(target, "steer", token_slot=ints(60))
 
 
 @pytest.mark.parametrize("form", ["", "_", "_out"])
-@pytest.mark.parametrize("name", ["steer", "add_steer", "add_steer_rms_norm"])
-def test_good_arguments_are_accepted(name: str, form: str) -> None:
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_good_arguments_are_accepted(target: Target, name: str, form: str) -> None:
     """The table above changes one thing at a time in calls that work."""
-    call(name + form)
+    call(target, name + form)
 
 
-def test_other_devices_are_refused() -> None:
+def test_other_devices_are_refused(target: Target, ) -> None:
     """Nothing is registered for them, so torch itself says so."""
     with pytest.raises(NotImplementedError):
-        call("steer", h=rows(6, 8).to_sparse())
+        call(target, "steer", h=rows(6, 8).to_sparse())

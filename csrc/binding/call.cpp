@@ -1,0 +1,73 @@
+#include "call.h"
+
+#include <utility>
+
+namespace emokernel {
+namespace {
+
+// Takes the arguments off the stack, in the order of the schema.
+class Stack {
+ public:
+  explicit Stack(StableIValue* values) : next_(values) {}
+  Tensor tensor() { return Tensor(take<AtenTensorHandle>()); }
+  std::optional<Tensor> tensor_if(bool present) {
+    return present ? std::optional<Tensor>(tensor()) : std::nullopt;
+  }
+  template <class T>
+  T take() {
+    return torch::stable::detail::to<T>(*next_++);
+  }
+
+ private:
+  StableIValue* next_;
+};
+
+Call read_call(const char* name, Operation operation, Form form, StableIValue* values) {
+  Stack stack(values);
+  const bool norm = has_norm(operation);
+  const bool out = form == Form::kOut;
+  // Initialisers in braces run in order.
+  return Call{name,
+              operation,
+              form,
+              stack.tensor(),
+              stack.tensor_if(has_residual(operation)),
+              stack.tensor_if(norm),
+              stack.tensor_if(operation == Operation::kAddSteerLayerNorm),
+              norm ? stack.take<double>() : 0.0,
+              operation == Operation::kAddSteerRmsNorm ? stack.take<int64_t>() : 0,
+              stack.tensor(),
+              stack.tensor(),
+              stack.tensor(),
+              stack.tensor(),
+              stack.tensor(),
+              stack.tensor_if(norm && out),
+              stack.tensor_if(out)};
+}
+
+void give(StableIValue* slot, Tensor&& tensor) {
+  *slot = torch::stable::detail::from(tensor.release());
+}
+
+}  // namespace
+
+void run_call(const char* name, Operation operation, Form form, Launch launch,
+              StableIValue* stack) {
+  const Call call = read_call(name, operation, form, stack);
+  Checked checked = check(call);
+  RowProblem& problem = checked.problem;
+  std::optional<Tensor> normed, y;
+  if (has_norm(operation) && form != Form::kOut) {
+    normed.emplace(Tensor::empty_like(call.x));
+    problem.normed = {normed->write(), problem.d};
+  }
+  if (form == Form::kFunctional) {
+    y.emplace(Tensor::empty_like(call.x));
+    problem.y = {y->write(), problem.d};
+  }
+  if (problem.rows > 0) launch(call, checked);
+  if (normed) give(stack++, std::move(*normed));
+  if (y) give(stack, std::move(*y));
+}
+
+}  // namespace emokernel

@@ -1,0 +1,43 @@
+"""A backend made of registered torch operations.
+
+The kernels are inference only. Where grad mode is on and an argument requires a gradient, every
+function of such a backend raises RuntimeError instead of cutting the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, is_grad_enabled
+
+from emokernel.ops.backends import Backend
+from emokernel.ops.schemas import OPERATIONS
+
+
+def registered_backend(
+    name: str,
+    device_types: tuple[str, ...],
+    unavailable: Callable[[], str | None],
+    namespace: str,
+) -> Backend:
+    """The backend ``name`` whose functions are the operations of ``torch.ops.<namespace>``."""
+    ops = getattr(torch.ops, namespace)
+    functions = {
+        form: _without_gradient(name, getattr(ops, form).default)
+        for operation in OPERATIONS
+        for form in (operation, f"{operation}_")
+    }
+    return Backend(name, device_types, unavailable, **functions)
+
+
+def _without_gradient(backend: str, operation: Callable) -> Callable:
+    def call(*arguments: object) -> object:
+        if is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
+            raise RuntimeError(
+                f"the {backend} backend has no gradient, and an argument requires one: use the"
+                " reference backend, or torch.no_grad()"
+            )
+        return operation(*arguments)
+
+    return call
