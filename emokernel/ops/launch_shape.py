@@ -14,13 +14,16 @@ import torch
 MAX_D = 16384
 _ACCESS_BYTES = 16
 _WARP = 32
-# Two vectors of 8 halves, or four of 4 floats, of each operand: a thread then needs about 60 to 90
-# registers, so that 700 to 1000 threads share a multiprocessor and keep 40 KB and more in flight.
+# Two vectors of 8 halves, or four of 4 floats, of each operand: a thread then needs 60 to 90
+# registers, so that 600 to 1000 threads share a multiprocessor and keep 40 KB or more in flight.
 _ELEMENTS_PER_THREAD = 16
-# 32 warps would leave a thread 64 registers, and spill.
+# 32 warps would leave a thread 64 registers even where it holds no more than 16 elements.
 _MAX_WARPS = 16
-# The parameters of a norm may wait in registers while the row is summed if they are this few.
-_PREFETCH_BYTES_PER_THREAD = 32
+# A multiprocessor has 65536 registers. Of programs of 512 threads it runs two at a time, one that
+# loads while the other sums, only if a thread needs no more than this.
+_REGISTERS_OF_16_WARPS = 64
+# Few enough that the parameters of a norm can wait in registers while the row is summed.
+_PREFETCH_WARPS, _PREFETCH_BYTES_PER_THREAD = 8, 32
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,14 @@ class LaunchShape:
     ``block`` is the row padded to a power of two. ``vector`` is how many elements one access moves:
     16 bytes, and then every row has to start on 16 bytes, or 1, and then rows may start anywhere.
     ``prefetch``: whether the parameters of a norm are loaded before the sums that do not need them.
+    ``max_registers`` of a thread, None for as many as the compiler likes.
     """
 
     block: int
     num_warps: int
     vector: int
     prefetch: bool
+    max_registers: int | None
 
 
 @cache
@@ -46,10 +51,14 @@ def launch_shape(d: int, dtype: torch.dtype) -> LaunchShape:
     block = 1 << (d - 1).bit_length()
     num_warps = min(max(block // (_WARP * _ELEMENTS_PER_THREAD), 1), _MAX_WARPS)
     vector = _ACCESS_BYTES // dtype.itemsize
-    bytes_per_thread = block * dtype.itemsize // (num_warps * _WARP)
+    elements = block // (num_warps * _WARP)
     return LaunchShape(
         block,
         num_warps,
         vector=vector if d % vector == 0 else 1,
-        prefetch=bytes_per_thread <= _PREFETCH_BYTES_PER_THREAD,
+        prefetch=num_warps <= _PREFETCH_WARPS
+        and elements * dtype.itemsize <= _PREFETCH_BYTES_PER_THREAD,
+        max_registers=_REGISTERS_OF_16_WARPS
+        if num_warps == _MAX_WARPS and elements <= _ELEMENTS_PER_THREAD
+        else None,
     )

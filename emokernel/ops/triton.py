@@ -30,14 +30,17 @@ _ALIGNMENT = 16
 _MAX_ROWS = 2**31 - 1  # of a CUDA grid
 
 
+def _installed() -> bool:
+    try:
+        return importlib.util.find_spec("triton") is not None
+    except ImportError:
+        return False
+
+
 @cache
 def unavailable() -> str | None:
     """Why the backend cannot run here, or None."""
-    try:
-        found = importlib.util.find_spec("triton")
-    except ImportError:
-        found = None
-    if found is None:
+    if not _installed():
         return "triton is not installed: pip install 'emokernel[triton]'"
     import triton
 
@@ -58,7 +61,7 @@ def unavailable() -> str | None:
 def describe() -> dict[str, object]:
     """What runs: why it cannot, or None; and, where triton is installed, which and how."""
     reason = unavailable()
-    if importlib.util.find_spec("triton") is None:
+    if not _installed():
         return {"unavailable": reason}
     import triton
 
@@ -76,10 +79,12 @@ def _kernel() -> object:
 
 
 @cache
-def _settings(d: int, dtype: torch.dtype, components: int, norm: int, cast: int) -> dict:
+def _settings(
+    d: int, dtype: torch.dtype, components: int, norm: int, cast: int
+) -> dict[str, object]:
     """The constants and compiler options of a kernel: all that it is compiled for but dtypes."""
     shape = launch_shape(d, dtype)
-    return {
+    settings: dict[str, object] = {
         "D": d,
         "BLOCK": shape.block,
         "VECTOR": shape.vector,
@@ -90,6 +95,9 @@ def _settings(d: int, dtype: torch.dtype, components: int, norm: int, cast: int)
         "num_warps": shape.num_warps,
         "enable_fp_fusion": False,
     }
+    if shape.max_registers is not None:
+        settings["maxnreg"] = shape.max_registers
+    return settings
 
 
 def _readable(rows: Tensor | None, vector: int) -> tuple[Tensor | None, int]:

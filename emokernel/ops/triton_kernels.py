@@ -135,7 +135,7 @@ def row_kernel(
     number = ()
     for k in tl.static_range(K):
         w_k = tl.load(weights + slot * weights_stride + k, has_slot, 0.0)
-        number_k = tl.load(ids + slot * ids_stride + k, has_slot, -1).to(tl.int64)
+        number_k = tl.load(ids + slot * ids_stride + k, has_slot, -1)
         w_k = tl.where((number_k >= 0) & (number_k < vectors), w_k, 0.0)
         steered = steered | (w_k != 0.0)
         w = w + (w_k,)  # noqa: RUF005
@@ -150,7 +150,8 @@ def row_kernel(
         v = tl.zeros((BLOCK,), tl.float32)
         for k in tl.static_range(K):
             if w[k] != 0.0:
-                e = tl.load(pointers(basis, number[k] * basis_stride, columns, VECTOR), inside, 0.0)
+                first = number[k].to(tl.int64) * basis_stride
+                e = tl.load(pointers(basis, first, columns, VECTOR), inside, 0.0)
                 v = v + w[k] * widened(e)
         hh = tl.full((), 1.0, tl.float32)
         tt = tl.full((), 1.0, tl.float32)

@@ -1,0 +1,183 @@
+"""The launches of the triton backend, and where it cannot run."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError, replace
+from unittest.mock import patch
+
+import pytest
+import torch
+from row_cases import DTYPES, EPS, WIDTHS, Case, make
+from torch import Tensor
+
+from emokernel.ops import available, triton
+from emokernel.ops.launch_shape import MAX_D, launch_shape
+
+INSTALLED = importlib.util.find_spec("triton") is not None
+needs_triton = pytest.mark.skipif(
+    not INSTALLED, reason="triton is not installed: pip install 'emokernel[triton]'"
+)
+
+
+def test_a_launch_shape_depends_on_width_and_dtype_only() -> None:
+    assert list(inspect.signature(launch_shape).parameters) == ["d", "dtype"]
+    shape = launch_shape(4096, torch.bfloat16)
+    assert shape == launch_shape(4096, torch.bfloat16)
+    with pytest.raises(FrozenInstanceError):
+        shape.num_warps = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_launch_shapes_hold_the_row(dtype: torch.dtype) -> None:
+    for d in (*WIDTHS, 5120, 8192, MAX_D):
+        shape = launch_shape(d, dtype)
+        assert d <= shape.block < 2 * d or d == shape.block == 1
+        assert shape.block & (shape.block - 1) == 0
+        assert shape.vector == (16 // dtype.itemsize if d * dtype.itemsize % 16 == 0 else 1)
+        assert 1 <= shape.num_warps <= 16
+
+
+def test_rows_that_are_too_wide_are_refused() -> None:
+    with pytest.raises(ValueError, match="no launch shape for rows of 16385"):
+        launch_shape(MAX_D + 1, torch.float32)
+    case = make(2, MAX_D + 1)
+    with pytest.raises(RuntimeError, match="x has rows of 16385; this backend takes rows of up to"):
+        triton.functional("add_steer", case.x, case.residual, *case.tables)
+
+
+def launch(case: Case, operation: str = "add_steer_rms_norm", **outputs: Tensor) -> tuple:
+    """The arguments that the kernel of an operation is launched with."""
+    calls = []
+    norm = (case.weight, EPS, 0) if operation == "add_steer_rms_norm" else ()
+    form = triton.out if outputs else triton.functional
+    with (
+        patch.object(triton, "launch", lambda _, *arguments, **__: calls.append(arguments)),
+        patch.object(triton, "INTERPRETED", True),
+    ):
+        form(operation, case.x, case.residual, *norm, *case.tables, **outputs)
+    return calls[0] if calls else ()
+
+
+def misaligned(rows: Tensor) -> Tensor:
+    return torch.empty(rows.numel() + 1, dtype=rows.dtype)[1:].view(rows.shape).copy_(rows)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("d", [8, 1000])
+def test_vector_mode_gets_aligned_rows(dtype: torch.dtype, d: int) -> None:
+    """Whatever views come in, and whatever outputs were given."""
+    case = make(3, d, dtype)
+    wide = torch.zeros(3, d + 1, dtype=dtype)
+    wide[:, 1:] = case.residual
+    odd = replace(
+        case,
+        x=misaligned(case.x),
+        residual=wide[:, 1:],
+        weight=misaligned(case.weight),
+        basis=misaligned(case.basis),
+    )
+    y, normed = misaligned(case.x), misaligned(case.x)
+    arguments = launch(odd, y=y, normed=normed)
+    x, residual, new_y, new_normed, weight, bias, basis = arguments[:7]
+    assert bias is None
+    strides = arguments[11:16]
+    for rows, stride in zip((x, residual, new_y, new_normed, basis), strides, strict=True):
+        assert rows.data_ptr() % 16 == 0
+        assert stride * rows.element_size() % 16 == 0
+    assert weight.data_ptr() % 16 == 0
+    for copy, rows in ((x, case.x), (residual, case.residual), (basis, case.basis)):
+        assert torch.equal(copy, rows)
+
+
+def test_rows_are_not_copied_without_need() -> None:
+    aligned = make(4, 64, torch.bfloat16)
+    expanded = replace(aligned, residual=aligned.residual[:1].expand(4, 64))
+    for case in (aligned, expanded, replace(make(4, 61), x=misaligned(make(4, 61).x))):
+        arguments = launch(case)
+        assert arguments[0] is case.x
+        assert arguments[1] is case.residual
+        assert arguments[6] is case.basis
+
+
+def test_no_rows_launch_nothing() -> None:
+    assert launch(make(4, 64).rows(slice(0, 0))) == ()
+
+
+def test_given_outputs_get_what_was_computed_beside_them() -> None:
+    case = make(3, 8)
+    out = misaligned(case.x)
+
+    def fill(_: int, *arguments: object, **__: object) -> None:
+        arguments[2].fill_(7.0)  # type: ignore[attr-defined]
+
+    with patch.object(triton, "launch", fill), patch.object(triton, "INTERPRETED", True):
+        triton.out("add_steer", case.x, case.residual, *case.tables, out=out)
+    assert bool((out == 7.0).all())
+
+
+@needs_triton
+def test_reasons_for_being_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    import triton as installed
+
+    reason = triton.unavailable.__wrapped__  # the answer of the process is kept
+    triton.unavailable()
+    with monkeypatch.context() as m:
+        m.setattr(triton, "INTERPRETED", True)
+        assert reason() is None
+        m.setattr(installed, "__version__", "3.5.1")
+        assert reason() == "triton 3.5.1 is too old: it needs 3.6 or newer"
+    with monkeypatch.context() as m:
+        m.setattr(importlib.util, "find_spec", lambda _: None)
+        assert reason() == "triton is not installed: pip install 'emokernel[triton]'"
+        assert list(triton.describe()) == ["unavailable"]
+    if not torch.cuda.is_available() and not triton.INTERPRETED:
+        assert "triton finds no GPU driver" in reason()
+        assert "triton finds no GPU driver" in available("cuda")["triton"]
+        assert triton.describe() == {
+            "unavailable": reason(), "triton": installed.__version__, "interpreted": False,
+        }  # fmt: skip
+
+
+@pytest.mark.skipif(triton.INTERPRETED, reason="the interpreter serves CPU tensors")
+def test_cpu_tensors_are_refused() -> None:
+    case = make(2, 8)
+    assert available("cpu")["triton"] == "it serves cuda tensors only"
+    with pytest.raises(RuntimeError, match="h is on cpu; it needs to be on a GPU"):
+        triton.functional("steer", case.x, *case.tables)
+    with pytest.raises(NotImplementedError):
+        torch.ops.emokernel_triton.steer(case.x, *case.tables)
+
+
+def run(script: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_emokernel_works_without_triton() -> None:
+    blocked = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "triton":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Blocker())
+import emokernel, torch
+from emokernel.ops import available, select, triton
+print(select("cpu").name, available("cuda")["triton"])
+print(triton.describe())
+"""
+    first, second = run(blocked).splitlines()
+    assert first == "cpu triton is not installed: pip install 'emokernel[triton]'"
+    assert "is not installed" in second
+
+
+def test_triton_is_not_imported_before_it_is_needed() -> None:
+    script = "import sys, emokernel, emokernel.ops.triton; print('triton' in sys.modules)"
+    assert run(script).strip() == "False"
