@@ -12,7 +12,8 @@
 namespace emokernel {
 namespace {
 
-// How far a tile has come: h; t in fp32; y, and in fp32 what a norm sees of it; that less its mean.
+// How far a tile has come: h, with v beside it; t in place of v; y, with what a norm sees of it; that
+// less its mean.
 enum class Stage { kH, kT, kY, kCentred };
 
 // The components of a row's mix that are present, as bits; lane k of each warp knows component k.
@@ -51,8 +52,10 @@ class Row {
     fetch_parameters();
     wait_for_inputs();
     Tile tile;
-    if constexpr (kKept) load_h(tile);
+    Inputs inputs;
+    if constexpr (kKept) load(tile, inputs);  // on its way while the slot is looked up
     const Mix mix(problem_.tables, row_);
+    if constexpr (kKept) prepare(tile, inputs, mix);
     if (mix.present != 0) steer(tile, mix);
     if constexpr (kKept) finish(tile);
     if (problem_.weight != nullptr) {
@@ -69,6 +72,12 @@ class Row {
     int base = 0;
     Packed<T> row[kVectors];
     float u[kVectors][kLanes];
+  };
+
+  // x and residual as they lie in memory.
+  struct Inputs {
+    Packed<T> x[kVectors];
+    Packed<T> residual[kVectors];
   };
 
   __device__ __forceinline__ int column(const Tile& tile, int j) const {
@@ -92,8 +101,10 @@ class Row {
     } else {
       const int step = kVectors * kLanes * static_cast<int>(blockDim.x);
       for (tile.base = 0; tile.base < d_; tile.base += step) {
-        load_h(tile);
-        if (stage >= Stage::kT && steered_) compute_t(tile, mix);
+        Inputs inputs;
+        load(tile, inputs);
+        prepare(tile, inputs, mix);
+        if (stage >= Stage::kT && steered_) compute_t(tile);
         if (stage >= Stage::kY) finish(tile);
         if (stage >= Stage::kCentred) centre(tile);
         body();
@@ -135,30 +146,41 @@ class Row {
     });
   }
 
-  // x + residual before its rounding, or x.
-  __device__ __forceinline__ void load_sum(int c, float* u) const {
-    load_lanes<kWide, kLanes>(at<T>(problem_.x, row_), c, d_, u);
-    if (problem_.residual.data == nullptr) return;
-    float r[kLanes];
-    load_lanes<kWide, kLanes>(at<T>(problem_.residual, row_), c, d_, r);
-#pragma unroll
-    for (int i = 0; i < kLanes; ++i) u[i] += r[i];
+  __device__ __forceinline__ bool adds() const { return problem_.residual.data != nullptr; }
+
+  __device__ __forceinline__ void load(Tile& tile, Inputs& inputs) const {
+    for_vectors(tile, [&](float*, int j, int c) {
+      inputs.x[j] = load_vector<kWide>(at<T>(problem_.x, row_), c, d_);
+    });
+    if (!adds()) return;
+    for_vectors(tile, [&](float*, int j, int c) {
+      inputs.residual[j] = load_vector<kWide>(at<T>(problem_.residual, row_), c, d_);
+    });
   }
 
-  __device__ __forceinline__ void load_h(Tile& tile) const {
-    if (problem_.residual.data == nullptr) {  // as it is: a NaN keeps its bits
-      for_vectors(tile, [&](float*, int j, int c) {
-        tile.row[j] = load_vector<kWide>(at<T>(problem_.x, row_), c, d_);
-      });
-    } else {
-      for_vectors(tile, [&](float* u, int, int c) { load_sum(c, u); });
-      for_vectors(tile, [&](float* u, int j, int) { pack(u, &tile.row[j]); });
+  // h, and v of a row with a mix: what v needs is asked for before x and residual are waited for.
+  __device__ __forceinline__ void prepare(Tile& tile, const Inputs& inputs, const Mix& mix) const {
+    if (mix.present != 0) {
+      given_.float_basis ? compute_v<float>(tile, mix) : compute_v<T>(tile, mix);
+    }
+#pragma unroll
+    for (int j = 0; j < kVectors; ++j) {
+      if (adds()) {
+        float sum[kLanes], r[kLanes];
+        unpack(inputs.x[j], sum);
+        unpack(inputs.residual[j], r);
+#pragma unroll
+        for (int i = 0; i < kLanes; ++i) sum[i] += r[i];
+        pack(sum, &tile.row[j]);
+      } else {
+        tile.row[j] = inputs.x[j];  // as it is: a NaN keeps its bits
+      }
     }
   }
 
-  // u = h + c * v with v = sum of weight * vector, components in order.
+  // u = v, the sum of weight * vector over the components in order.
   template <class B>
-  __device__ __forceinline__ void compute_t_from(Tile& tile, const Mix& mix) const {
+  __device__ __forceinline__ void compute_v(Tile& tile, const Mix& mix) const {
     for_vectors(tile, [&](float* u, int, int) {
 #pragma unroll
       for (int i = 0; i < kLanes; ++i) u[i] = 0.0f;
@@ -175,16 +197,16 @@ class Row {
         for (int i = 0; i < kLanes; ++i) u[i] += weight * e[i];
       });
     }
+  }
+
+  // u = t = h + c * v from v.
+  __device__ __forceinline__ void compute_t(Tile& tile) const {
     for_vectors(tile, [&](float* u, int j, int) {
       float h[kLanes];
       unpack(tile.row[j], h);
 #pragma unroll
       for (int i = 0; i < kLanes; ++i) u[i] = h[i] + c_ * u[i];
     });
-  }
-
-  __device__ __forceinline__ void compute_t(Tile& tile, const Mix& mix) const {
-    given_.float_basis ? compute_t_from<float>(tile, mix) : compute_t_from<T>(tile, mix);
   }
 
   // Leaves t in the tile, and c, r and whether the row is steered.
@@ -206,7 +228,7 @@ class Row {
       squares.x = sums_(squares.x);
       c_ = law_c(mix.law, squares.x);
     }
-    if constexpr (kKept) compute_t(tile, mix);
+    if constexpr (kKept) compute_t(tile);
     if ((mix.law & kPreserve) != 0) {
       if ((mix.law & kRelative) != 0) {
         for_tiles(tile, mix, Stage::kT, [&] { add_t(&squares.y); });
@@ -232,10 +254,19 @@ class Row {
         for (int i = 0; i < kLanes; ++i) u[i] = r_ * u[i];
         pack(u, &tile.row[j]);
       } else if (exact) {
-        load_sum(c, u);
+        add_again(c, u);
       }
       if (!exact) unpack(tile.row[j], u);
     });
+  }
+
+  // x + residual before its rounding, from memory: y is not stored yet.
+  __device__ __forceinline__ void add_again(int c, float* sum) const {
+    float r[kLanes];
+    load_lanes<kWide, kLanes>(at<T>(problem_.x, row_), c, d_, sum);
+    load_lanes<kWide, kLanes>(at<T>(problem_.residual, row_), c, d_, r);
+#pragma unroll
+    for (int i = 0; i < kLanes; ++i) sum[i] += r[i];
   }
 
   __device__ __forceinline__ void store_y(Tile& tile) const {
@@ -346,8 +377,13 @@ class Row {
   float c_ = 1.0f, r_ = 1.0f, mean_ = 0.0f, rest_ = 0.0f;
 };
 
+constexpr int most_threads(int vectors, bool kept) {
+  return kept && vectors == 1 ? static_cast<int>(kCudaSingleVectors) : kCudaMaxThreads;
+}
+
 template <class T, int kVectors, bool kWide, bool kKept>
-__global__ void __launch_bounds__(kCudaMaxThreads) row_kernel(const __grid_constant__ CudaRows rows) {
+__global__ void __launch_bounds__(most_threads(kVectors, kKept))
+    row_kernel(const __grid_constant__ CudaRows rows) {
   __shared__ BlockSums::Partials partials;
   Row<T, kVectors, kWide, kKept>(rows, blockIdx.x, partials).run();
 }
