@@ -177,8 +177,10 @@ def row_kernel(
         # An infinite weight of a mix makes NaN of the padding.
         seen = tl.where(inside, seen, 0.0)
         if NORM == LAYER_NORM:
-            mean = tl.div_rn(tl.sum(seen, 0), tl.full((), D, tl.float32))
-            seen = tl.where(inside, seen - mean, 0.0)
+            # Twice: far from zero the first mean is off by more than the rest of the row allows.
+            for _ in tl.static_range(2):
+                mean = tl.div_rn(tl.sum(seen, 0), tl.full((), D, tl.float32))
+                seen = tl.where(inside, seen - mean, 0.0)
         n = seen * inverse_root_of_mean(tl.sum(seen * seen, 0), eps, D)
         if not PREFETCH:
             gain = tl.load(pointers(norm_weight, 0, columns, VECTOR), inside, 0.0)
