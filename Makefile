@@ -10,6 +10,7 @@ demo: $(VENV)/built
 
 test: $(VENV)/built
 	$(BIN)/python -m pytest
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/ops -k interpreted
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

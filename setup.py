@@ -1,7 +1,8 @@
 """Builds the compiled products with ninja; everything else is declared in pyproject.toml.
 
-    emokernel/libemokernel.so        the operations on the CPU, through torch's stable ABI: no Python
-                                     symbols, and one build serves every torch from TORCH_TARGET on
+    emokernel/libemokernel.so        the operations on the CPU, through torch's stable ABI: no
+                                     Python symbols, and one build serves every torch from
+                                     TORCH_TARGET on
     emokernel/libemokernel_cuda.so   the same for CUDA, where EMOKERNEL_CUDA says so:
                                      0 never; 1 always (an error without nvcc); auto, the default,
                                      where nvcc is found and torch is a CUDA build
@@ -107,7 +108,7 @@ class Toolkit:
 
 
 def toolkit_home() -> Path | None:
-    """The toolkit of CUDA_HOME or CUDA_PATH, else that of the nvcc on PATH, else the usual place."""
+    """Where CUDA_HOME or CUDA_PATH says, else around the nvcc on PATH, else the usual place."""
     named = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     found = shutil.which("nvcc")
     places = [Path(named)] if named else []

@@ -38,7 +38,12 @@ class Target:
     ops: ModuleType
     device: torch.device
     widths: tuple[int, ...] = WIDTHS
+    long_widths: tuple[int, ...] = ()
     many_rows: int = 4097
+
+    @property
+    def all_widths(self) -> tuple[int, ...]:
+        return self.widths + self.long_widths
 
     @property
     def slow(self) -> bool:
@@ -67,7 +72,7 @@ def target(name: str) -> Target:
         torch.ops.load_library(str(library()))
         backend = registered_backend(name, ("cpu",), lambda: None, HOST_NAMESPACE)
         ops = getattr(torch.ops, HOST_NAMESPACE)
-        return Target(name, backend, ops, cpu, (*WIDTHS, *_LONG_WIDTHS), many_rows=260)
+        return Target(name, backend, ops, cpu, WIDTHS, _LONG_WIDTHS, many_rows=260)
     backend = load("triton" if name == "interpreted" else name)
     device = cpu if name in ("cpu", "interpreted") else torch.device("cuda", 0)
     refusal = backend.refusal(device)
@@ -76,4 +81,5 @@ def target(name: str) -> Target:
     ops = getattr(torch.ops, namespace)
     if name == "interpreted":
         return Target(name, backend, ops, device, _FEW_WIDTHS, many_rows=40)
-    return Target(name, backend, ops, device)
+    long_widths = _LONG_WIDTHS if name == "cuda" else ()
+    return Target(name, backend, ops, device, WIDTHS, long_widths)
