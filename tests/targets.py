@@ -24,7 +24,7 @@ from emokernel.ops.registered import registered_backend
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 HOST_NAMESPACE = "emokernel_on_host"
 # The interpreter takes milliseconds for each row.
-_FEW_WIDTHS = (1, 7, 64, 123, 1000)
+_FEW_WIDTHS = (1, 7, 64, 123)
 # Beyond what a block of threads keeps in registers, aligned and not.
 _LONG_WIDTHS = (20008, 20011)
 
@@ -80,6 +80,6 @@ def target(name: str) -> Target:
     namespace = schemas.TRITON_NAMESPACE if backend.name == "triton" else schemas.NAMESPACE
     ops = getattr(torch.ops, namespace)
     if name == "interpreted":
-        return Target(name, backend, ops, device, _FEW_WIDTHS, many_rows=40)
+        return Target(name, backend, ops, device, _FEW_WIDTHS, many_rows=33)
     long_widths = _LONG_WIDTHS if name == "cuda" else ()
     return Target(name, backend, ops, device, WIDTHS, long_widths)

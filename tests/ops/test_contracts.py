@@ -88,8 +88,8 @@ def test_rows_without_a_law_are_untouched(target: Target, dtype: torch.dtype, d:
 def test_a_row_is_the_same_alone_and_in_any_batch(
     target: Target, dtype: torch.dtype, d: int
 ) -> None:
-    if target.slow and d > 600:
-        pytest.skip("the interpreter takes minutes for so many long rows")
+    if target.slow and d not in (61, 64):
+        pytest.skip("the interpreter takes minutes for all of them")
     many = target.many_rows if d < 600 else min(target.many_rows, 257)
     counts = (1, 2, 3, 31) if target.slow else (1, 2, 3, 255, 256, 257)
     case = target.make(many, d, dtype)
