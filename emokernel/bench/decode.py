@@ -36,9 +36,9 @@ def variants(
     weights; the model itself is left as it is.
     """
     emotion = vectors.names[0]
-    hooked = _sharing_weights(model)
+    hooked = sharing_weights(model)
     add_plain_hooks(hooked, vectors[emotion])
-    steered = _sharing_weights(model)
+    steered = sharing_weights(model)
     patch(steered, vectors).set(emotion)
     models = {UNPATCHED: model, PLAIN_HOOK: hooked, EMOKERNEL: steered}
     if with_compiled_hook:
@@ -70,15 +70,20 @@ def add_plain_hooks(model: nn.Module, vectors: Tensor, strength: float = 1.0) ->
     def steer_with(vector: Tensor) -> Callable:
         def hook(_: nn.Module, __: Any, output: Any) -> Any:
             hidden = output[0] if isinstance(output, tuple) else output
-            norm = hidden.norm(dim=-1, keepdim=True)
-            steered = hidden + strength * vector
-            steered = steered / steered.norm(dim=-1, keepdim=True) * norm
+            steered = plain_steering(hidden, vector, strength)
             return (steered, *output[1:]) if isinstance(output, tuple) else steered
 
         return hook
 
     for block, vector in zip(find_decoder(model).blocks, vectors, strict=True):
         block.register_forward_hook(steer_with(vector.to(next(block.parameters()))))
+
+
+def plain_steering(hidden: Tensor, vector: Tensor, strength: float = 1.0) -> Tensor:
+    """What the plain hook computes, in hidden's dtype: ``vector`` added, the old norm restored."""
+    norm = hidden.norm(dim=-1, keepdim=True)
+    steered = hidden + strength * vector
+    return steered / steered.norm(dim=-1, keepdim=True) * norm
 
 
 def random_vectors(model: PreTrainedModel, emotions: int = 4) -> EmotionVectors:
@@ -94,7 +99,7 @@ def random_vectors(model: PreTrainedModel, emotions: int = 4) -> EmotionVectors:
     )
 
 
-def _sharing_weights(model: PreTrainedModel) -> PreTrainedModel:
+def sharing_weights(model: PreTrainedModel) -> PreTrainedModel:
     """A copy of the modules around the same parameters and buffers."""
     tensors = [*model.parameters(), *model.buffers()]
     return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})

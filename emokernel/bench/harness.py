@@ -11,18 +11,27 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 
+def wall_clock(call: Callable[[], object]) -> float:
+    """Seconds of ``call``."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
 def measure(
     variants: Mapping[str, Callable[[], object]],
     rounds: int = 30,
     warmup: int = 3,
     *,
     wrap: Callable[[Iterable[int]], Iterable[int]] = iter,
+    clock: Callable[[Callable[[], object]], float] = wall_clock,
 ) -> dict[str, list[float]]:
     """Seconds of every call, by variant; entry i of each list is from round i.
 
     A round calls every variant once, in an order that is shuffled (reproducibly) from round to
     round, so that slow drifts of the machine meet all of them alike. ``warmup`` rounds are not
-    recorded. ``wrap`` may be tqdm. The garbage collector is off meanwhile.
+    recorded. ``wrap`` may be tqdm, and ``clock`` another way to time a call than the wall clock.
+    The garbage collector is off meanwhile.
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, got {rounds}")
@@ -35,10 +44,7 @@ def measure(
         for number in wrap(range(warmup + rounds)):
             shuffle(order)
             for name in order:
-                call = variants[name]
-                start = time.perf_counter()
-                call()
-                elapsed = time.perf_counter() - start
+                elapsed = clock(variants[name])
                 if number >= warmup:
                     seconds[name].append(elapsed)
     finally:
