@@ -94,9 +94,9 @@ class Step:
         generator = torch.Generator().manual_seed(1)
         shape = batch, context + 1
         tokens = torch.randint(model.config.vocab_size, shape, generator=generator).to(model.device)
-        self._token = tokens[:, context:].clone()
+        self._prompt, self._token = tokens[:, :context], tokens[:, context:].clone()
         self._cache = StaticCache(config=model.config, max_cache_len=2 * context)
-        self._forward(tokens[:, :context])
+        self._forward(self._prompt)
         # The layers count their tokens, each in a tensor of its own; as views of one they can all
         # be set back by one kernel.
         layers = self._cache.layers

@@ -174,7 +174,7 @@ class Budget:
     seconds: float
     running: bool = True
     _spent: float = 0.0
-    _start: float = field(default_factory=time.monotonic)
+    _start: float = field(default_factory=lambda: time.monotonic())
 
     def left(self) -> float:
         """Seconds that remain; negative when overdrawn."""

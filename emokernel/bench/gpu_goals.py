@@ -184,20 +184,28 @@ def _each(
     ``value``: (value) or (value, low, high) of a row.
     """
     rows = list(rows)
-    measured = [row for row in rows if _measured(row)]
+    measured = [(found, row) for row in rows if (found := _value(value, row)) is not None]
     if not measured:
-        reasons = [str(row.get("not_run") or row.get("error")) for row in rows]
-        return Goal(text, reasons[0].splitlines()[0][:50] if reasons else "", "not measured")
-    row = worst(measured, key=lambda row: value(row)[0])
-    number, *interval = value(row)
+        reasons = [str(row.get("not_run") or row.get("error") or "") for row in rows]
+        why = next(filter(None, reasons), "").partition("\n")[0][:50]
+        return Goal(text, why, "not measured")
+    (number, *interval), row = worst(measured, key=lambda pair: pair[0][0])
     found = f"{number:.3f}"
     if interval:
         found += f" [{interval[0]:.3f}, {interval[1]:.3f}]"
     if len(rows) > 1:
-        missed = sum(not meets(value(row)[0]) for row in measured)
+        missed = sum(not meets(value[0]) for value, _ in measured)
         found += f", worst of {len(measured)} ({missed} missed)"
     found += f" at {place(row)}" if place(row) else ""
     if not meets(number):
         return Goal(text, found, "MISSED")
     partly = len(measured) < len(rows)
     return Goal(text, found, f"met where run ({len(measured)} of {len(rows)})" if partly else "met")
+
+
+def _value(value: Callable[[Row], Sequence[float]], row: Row) -> Sequence[float] | None:
+    """The value of a row, or None where it, or what it is compared to, was not measured."""
+    try:
+        return value(row) if _measured(row) else None
+    except KeyError:
+        return None

@@ -80,7 +80,7 @@ def plot_decode(path: Path) -> list[Path]:
         axes.set_ylabel("ms per decode step (above the bars: times unpatched)")
         axes.set_title("eager" if mode == "eager" else "CUDA graph")
         _tidy(axes)
-    panels[0][0].legend(fontsize=8, frameon=False)
+    _legend_below(figure, panels)
     figure.suptitle(f"Decoding with every layer and sequence steered, {_machine(rows)}")
     return [_save(figure, path, "decode")]
 
@@ -112,7 +112,7 @@ def _bandwidth(path: Path, rows: list[dict]) -> Path:
         axes.set_ylabel("bandwidth, % of a copy (dashed)")
     for axes in panels[-1]:
         axes.set_xlabel("d")
-    panels[0][0].legend(fontsize=8, frameon=False)
+    _legend_below(figure, panels)
     figure.suptitle(
         f"add + steer + RMSNorm, bf16, every row steered by one vector, {_machine(rows)}"
     )
@@ -139,7 +139,7 @@ def _latency(path: Path, rows: list[dict]) -> Path:
         _over_powers(axes, sorted({row["rows"] for row in some}))
         _tidy(axes)
     panels[0][0].set_ylabel("microseconds a call in a CUDA graph (log scale)")
-    panels[0][0].legend(fontsize=8, frameon=False)
+    _legend_below(figure, panels)
     figure.suptitle(f"add + steer + RMSNorm, bf16, few rows, {_machine(rows)}")
     return _save(figure, path, "latency")
 
@@ -176,7 +176,7 @@ def _steered(path: Path, rows: list[dict]) -> Path:
         _over_powers(axes, sorted({row["d"] for row in rows}))
         _tidy(axes)
     panels[0][0].set_ylabel("time steered / time with nothing steered")
-    panels[0][0].legend(fontsize=8, frameon=False)
+    _legend_below(figure, panels)
     figure.suptitle(f"What steering every row costs, add + steer + RMSNorm, {_machine(rows)}")
     return _save(figure, path, "steered")
 
@@ -202,6 +202,18 @@ def _tidy(axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.25)
     axes.set_axisbelow(True)
+
+
+def _legend_below(figure, panels) -> None:
+    """One legend for all panels: every label once."""
+    found = {}
+    for axes in panels.flat:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    figure.legend(
+        list(found.values()), list(found), loc="outside lower center", ncols=6, frameon=False,
+        fontsize=9,
+    )  # fmt: skip
 
 
 def _machine(rows: list[dict]) -> str:
