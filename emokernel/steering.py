@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from emokernel.affect import Affect, mix_for
-from emokernel.engines.generate import RecordedGenerate, is_plain, read_call
+from emokernel.engines.generate import RecordedGenerate, follow_call, is_plain, read_call
 from emokernel.engines.rows import Plan, check_positions
 from emokernel.errors import EmokernelError, SteeringError
 from emokernel.patch import Patch, PatchedLayer
@@ -28,8 +28,8 @@ LAWS = {"add": Law.ADD, "preserve": Law.PRESERVE}
 DOSES = {"absolute": Law.ADD, "relative": Law.RELATIVE}
 _SLOT_OF_SET = 0
 
-# (steering, plan) of every `requests` block that is open in this context, innermost last.
-_open_requests: ContextVar[tuple[tuple[Steering, Plan], ...]] = ContextVar("requests", default=())
+# Every `requests` block that is open in this context, innermost last.
+_open_requests: ContextVar[tuple[OpenRequests, ...]] = ContextVar("requests", default=())
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,9 @@ class Steering:
         """Steer every sequence from now on: a name, {name: weight}, an `Affect`, or None.
 
         ``strength`` multiplies the weights; negatives are allowed. `requests` overrides this.
-        Raises UnknownEmotionError, or SteeringError for a mix that is no mix; nothing changes then.
+        Called from a streamer or a logits processor it holds from the next token on; called from
+        another thread, a token that is being computed may get some of both. Raises
+        UnknownEmotionError, or SteeringError for a mix that is no mix; nothing changes then.
         """
         mix, positions = self._resolve(Request(emotion, strength, law, dose, positions))
         if mix is None:
@@ -175,41 +177,31 @@ class Steering:
         *,
         prompt_lengths: Sequence[int] | Tensor | None = None,
         attention_mask: Tensor | None = None,
-    ) -> Iterator[None]:
+    ) -> Iterator[OpenRequests]:
         """Within the block, one request per sequence of the batch; overrides `set`.
 
         A batch may be a whole multiple of the requests (beams, return sequences: each repeated in
         place). ``prompt_lengths`` ``[requests]`` (tokens, padding not counted) and
         ``attention_mask`` ``[requests, width]`` tell own decoding loops apart from prompts;
-        `generate` records both by itself. SteeringError if there are more different mixes than
+        `generate` records both by itself, counting as prompt all that it is given in that call
+        (``prompt_lengths`` go before that). SteeringError if there are more different mixes than
         free slots; nothing changes then.
+
+        The block gives an `OpenRequests`, whose ``change`` asks for others while it is open.
 
         Each thread has its own requests (a context variable): a thread started within the block
         sees them if it runs in a copy of its context, ``Thread(target=copy_context().run,
         args=(model.generate, ...))`` with `contextvars.copy_context`.
         """
-        if not isinstance(requests, Sequence) or isinstance(requests, str) or not requests:
-            raise SteeringError("requests needs a list with one entry per sequence of the batch")
-        asked = [self._resolve(entry) for entry in map(_as_request, requests)]
-        mixes = list(dict.fromkeys(mix for mix, _ in asked if mix is not None))
-        taken = self._slots.take(len(mixes))
+        opened = OpenRequests(self, requests, prompt_lengths, attention_mask)
         try:
-            slot_of = dict(zip(mixes, taken, strict=True))
-            for mix, slot in slot_of.items():
-                self._write(slot, mix)
-            plan = Plan(
-                [UNTOUCHED if mix is None else slot_of[mix] for mix, _ in asked],
-                [positions for _, positions in asked],
-                prompt_lengths,
-                attention_mask,
-            )
-            token = _open_requests.set((*_open_requests.get(), (self, plan)))
+            token = _open_requests.set((*_open_requests.get(), opened))
             try:
-                yield
+                yield opened
             finally:
                 _open_requests.reset(token)
         finally:
-            self._slots.give_back(taken)
+            opened._close()
 
     def unpatch(self) -> None:
         """Restore everything that `patch` replaced; harmless the second time."""
@@ -261,15 +253,74 @@ class Steering:
 
     def _rows(self, named: dict[str, Any], state: DeviceState) -> Tensor:
         plan = self._plan_of_set
-        for steering, opened in reversed(_open_requests.get()):
-            if steering is self:
-                plan = opened
+        for opened in reversed(_open_requests.get()):
+            if opened.steering is self:
+                plan = opened.plan
                 break
         slot = UNTOUCHED if plan is None else plan.slot_of_all
+        if plan is None:
+            follow_call(self._model, named, state.device)
         if plan is None or (slot is not None and is_plain(named)):
             rows = named["inputs_embeds"] if named.get("input_ids") is None else named["input_ids"]
             return state.constant_rows(rows.shape[0] * rows.shape[1], slot)
-        return plan.token_slot(read_call(self._model, named, plan.mask), state)
+        return plan.token_slot(read_call(self._model, named, plan.mask, state.device), state)
+
+
+class OpenRequests:
+    """The requests of an open `Steering.requests` block."""
+
+    def __init__(
+        self,
+        steering: Steering,
+        requests: Sequence[Emotion | Request],
+        prompt_lengths: Sequence[int] | Tensor | None,
+        attention_mask: Tensor | None,
+    ) -> None:
+        """Made by `Steering.requests`."""
+        self.steering = steering
+        self._recorded = prompt_lengths, attention_mask
+        self._slot_of: dict[Mix, int] = {}
+        self.plan = self._planned(requests)
+
+    def change(self, requests: Sequence[Emotion | Request]) -> None:
+        """From the next forward call on, these requests, as many as there were.
+
+        Meant for a streamer or a logits processor: what they ask for holds from the next token on.
+        SteeringError if there are not enough slots for the new mixes beside the old; nothing
+        changes then.
+        """
+        if len(requests) != self.plan.entries:
+            raise SteeringError(
+                f"{len(requests)} requests cannot take the place of {self.plan.entries}"
+            )
+        self.plan = self._planned(requests)
+
+    def _planned(self, requests: Sequence[Emotion | Request]) -> Plan:
+        if not isinstance(requests, Sequence) or isinstance(requests, str) or not requests:
+            raise SteeringError("requests needs a list with one entry per sequence of the batch")
+        steering, held = self.steering, self._slot_of
+        asked = [steering._resolve(entry) for entry in map(_as_request, requests)]
+        mixes = dict.fromkeys(mix for mix, _ in asked if mix is not None)
+        new = [mix for mix in mixes if mix not in held]
+        taken = dict(zip(new, steering._slots.take(len(new)), strict=True))
+        try:
+            for mix, slot in taken.items():
+                steering._write(slot, mix)
+            slot_of = held | taken
+            plan = Plan(
+                [UNTOUCHED if mix is None else slot_of[mix] for mix, _ in asked],
+                [positions for _, positions in asked],
+                *self._recorded,
+            )
+        except BaseException:
+            steering._slots.give_back(list(taken.values()))
+            raise
+        steering._slots.give_back([slot for mix, slot in held.items() if mix not in mixes])
+        self._slot_of = {mix: slot_of[mix] for mix in mixes}
+        return plan
+
+    def _close(self) -> None:
+        self.steering._slots.give_back(list(self._slot_of.values()))
 
 
 def _as_request(entry: Emotion | Request) -> Request:

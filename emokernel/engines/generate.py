@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from contextvars import ContextVar
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from emokernel.engines.rows import Call, Generation
+from emokernel.engines.generation import Generation, Text
+from emokernel.engines.rows import Call, Prompts
 from emokernel.errors import SteeringError
 from emokernel.patch.forward import ReplacedMethod
 
@@ -25,73 +28,128 @@ def is_plain(named: dict[str, Any]) -> bool:
     )
 
 
-def read_call(model: nn.Module, named: dict[str, Any], recorded_mask: Tensor | None) -> Call:
-    """What a decoder was called with: ``named`` are the arguments of its forward.
+def follow_call(
+    model: nn.Module, named: dict[str, Any], device: torch.device
+) -> tuple[Text | None, int | Tensor]:
+    """(The text of the running `generate` that a call belongs to, if any; the columns before it).
 
-    SteeringError if they do not show which tokens are padding, and no ``recorded_mask`` does.
+    ``named``: the arguments of the decoder's forward. To be called for every call within
+    `generate`, steered or not, once for each ``device`` of the model.
     """
-    rows = named.get("input_ids")
-    if rows is None:
-        rows = named["inputs_embeds"]
-    cache = named.get("past_key_values")
-    past = int(cache.get_seq_length()) if cache is not None else 0
-    mask = named.get("attention_mask")
-    running = _running.get()
-    generation = running[1] if running is not None and running[0] is model else None
-    if mask is not None and not (isinstance(mask, Tensor) and mask.dim() == 2):
-        if generation is None and recorded_mask is None:
-            raise SteeringError(
-                "only a 2-D attention_mask shows where padding is: pass one, or give"
-                " attention_mask= to requests"
-            )
-        mask = None
+    rows, cache, running = _rows_of(named), named.get("past_key_values"), _running.get()
+    past = cache.get_seq_length() if cache is not None else 0
+    if running is None or running[0] is not model:
+        return None, past.to(device) if isinstance(past, Tensor) else past
+    text = running[1].text_of(cache, past, rows.shape[1], _mask_of(named), device)
+    return text, text.advance(past, rows.shape[1], device)
+
+
+def read_call(
+    model: nn.Module, named: dict[str, Any], recorded_mask: Tensor | None, device: torch.device
+) -> Call:
+    """What a decoder was called with, for each ``device`` of the model; `follow_call` included.
+
+    SteeringError if the arguments do not show which tokens are padding, and no ``recorded_mask``
+    does, or if `generate` was given what cannot be steered.
+    """
     if "cu_seq_lens_q" in named:
         raise SteeringError("packed sequences (continuous batching) cannot be steered yet")
-    return Call(rows.shape[0], rows.shape[1], past, mask, generation)
+    text, past = follow_call(model, named, device)
+    if text is not None and (problem := _running.get()[1].problem) is not None:
+        raise SteeringError(problem)
+    mask = _mask_of(named)
+    recorded = recorded_mask is not None or (text is not None and text.is_own)
+    if named.get("attention_mask") is not None and mask is None and not recorded:
+        raise SteeringError(
+            "only a 2-D attention_mask shows where padding is: pass one, or give attention_mask= to"
+            " requests"
+        )
+    batch, tokens = _rows_of(named).shape[:2]
+    return Call(batch, tokens, past, mask, None if text is None else text.prompts)
+
+
+def _rows_of(named: dict[str, Any]) -> Tensor:
+    ids = named.get("input_ids")
+    return named["inputs_embeds"] if ids is None else ids
+
+
+def _mask_of(named: dict[str, Any]) -> Tensor | None:
+    mask = named.get("attention_mask")
+    return mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
 
 
 class RecordedGenerate(ReplacedMethod):
-    """A model's `generate` that also records the width and mask of its prompts."""
+    """A model's `generate` that also records where its prompts end and which of it is padding."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model, "generate")
         self._names = list(inspect.signature(self.original).parameters)
+        # Where the prompts of a draft end, by the cache that `generate` goes on with in each round.
+        self._drafts: weakref.WeakKeyDictionary[Any, Prompts] = weakref.WeakKeyDictionary()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         given = dict(zip(self._names, args, strict=False)) | kwargs
-        token = _running.set((self.module, self._prompts(given)))
+        drafting = bool(self._option(given, "is_assistant"))
+        prompts, problem = self._prompts(given)
+        if drafting:
+            # An assistant is given the text so far: only in the first round that is the prompt.
+            prompts = self._drafts.get(given.get("past_key_values"), prompts)
+        token = _running.set((self.module, Generation(prompts, problem, self._is_guided(given))))
         try:
-            return self.original(*args, **kwargs)
+            output = self.original(*args, **kwargs)
         finally:
             _running.reset(token)
+        if drafting and getattr(output, "past_key_values", None) is not None:
+            self._drafts[output.past_key_values] = prompts
+        return output
 
-    def _prompts(self, given: dict[str, Any]) -> Generation:
-        for name in ("inputs", "input_ids", "inputs_embeds"):
-            prompts = given.get(name)
-            if prompts is not None:
-                mask = self._mask(given, prompts)
-                return Generation(self._width(given, prompts.shape[1], mask), mask)
-        return Generation(1, None)
+    def _prompts(self, given: dict[str, Any]) -> tuple[Prompts, str | None]:
+        """(Where the prompts end and their mask; why they cannot be steered, if so)."""
+        ids = given.get("inputs")
+        ids = given.get("input_ids") if ids is None else ids
+        embeds = given.get("inputs_embeds")
+        if ids is None and embeds is None:
+            return Prompts(1, None), None  # `generate` starts from the bos token
+        mask = given.get("attention_mask")
+        if mask is None:
+            mask = self._inferred_mask(given, ids if ids is not None and ids.shape[1] else embeds)
+        problem = None
+        if mask is not None and mask.dim() != 2:
+            mask, problem = None, "only a 2-D attention_mask shows `generate` where padding is"
+        if self._option(given, "token_healing"):
+            problem = "token_healing changes the prompts after they were given: heal them before"
+        rows = ids if embeds is None else embeds
+        return Prompts(self._width(given, rows.shape[1], embeds is None, mask), mask), problem
 
     @staticmethod
-    def _width(given: dict[str, Any], tokens: int, mask: Tensor | None) -> int:
+    def _width(given: dict[str, Any], tokens: int, are_ids: bool, mask: Tensor | None) -> int:
         """Columns up to the end of the prompt; a filled cache may stand for the first of them."""
         cache = given.get("past_key_values")
         past = int(cache.get_seq_length()) if cache is not None else 0
-        new_only = past >= tokens or (mask is not None and mask.shape[1] == past + tokens)
-        return past + tokens if new_only else tokens
+        if are_ids and mask is not None and mask.shape[1] != tokens:
+            return past + tokens  # `generate` takes them for what follows the cache
+        # It takes them for the whole text, and cuts off as many as the cache holds.
+        return past + len(range(tokens)[-(tokens - past) :])
 
-    def _mask(self, given: dict[str, Any], prompts: Tensor) -> Tensor | None:
-        """The mask given, else the one that `generate` infers from pad tokens in the prompts."""
-        if given.get("attention_mask") is not None or prompts.dim() != 2:
-            return given.get("attention_mask")
-        pad, eos = (self._token_id(given, name) for name in ("pad_token_id", "eos_token_id"))
-        if pad is None or pad in (eos if isinstance(eos, list | tuple) else [eos]):
+    def _inferred_mask(self, given: dict[str, Any], prompts: Tensor) -> Tensor | None:
+        """The mask ``[batch, tokens]`` that `generate` infers from pad tokens in the prompts."""
+        if prompts.dim() != 2 or prompts.dtype not in (torch.int, torch.long):
+            return None
+        pad, eos = (self._option(given, name) for name in ("pad_token_id", "eos_token_id"))
+        if pad is None:
+            return None
+        pad = torch.as_tensor(pad, device=prompts.device)
+        if eos is not None and torch.isin(torch.as_tensor(eos, device=prompts.device), pad).any():
             return None
         return (prompts != pad).long()
 
-    def _token_id(self, given: dict[str, Any], name: str) -> Any:
-        """A special token as `generate` finds it: its argument, its config, the model's config."""
+    def _is_guided(self, given: dict[str, Any]) -> bool:
+        return self._option(given, "guidance_scale") not in (None, 1)
+
+    def _option(self, given: dict[str, Any], name: str) -> Any:
+        """An option as `generate` finds it: its argument, its config, the model's config."""
+        if name in given:
+            return given[name]
         places = (given.get("generation_config"), self.module.generation_config)
-        found = [given.get(name), *(getattr(place, name, None) for place in places)]
+        found = [getattr(place, name, None) for place in places]
         return next((value for value in found if value is not None), None)

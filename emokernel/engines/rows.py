@@ -35,8 +35,8 @@ def check_positions(positions: str) -> str:
 
 
 @dataclass(frozen=True)
-class Generation:
-    """What `generate` was given: the width of its prompts and their mask ``[batch, width]``."""
+class Prompts:
+    """Prompts that end before column ``width``; ``mask`` ``[prompts, width]``, None: no padding."""
 
     width: int
     mask: Tensor | None
@@ -44,13 +44,18 @@ class Generation:
 
 @dataclass(frozen=True)
 class Call:
-    """One forward call of the decoder."""
+    """One forward call of the decoder.
+
+    ``past``: the columns before the new tokens, a 0-d tensor where only the device knows how many.
+    ``mask`` ``[batch, columns]``: what the call itself was given. ``prompts``: what `generate` was
+    given, None in a plain call.
+    """
 
     batch: int
     tokens: int
-    past: int
+    past: int | Tensor
     mask: Tensor | None
-    generation: Generation | None
+    prompts: Prompts | None
 
 
 class Plan:
@@ -69,25 +74,26 @@ class Plan:
         attention_mask: Tensor | None = None,
     ) -> None:
         self.entries = len(slots)
-        self._slots = torch.tensor(slots, dtype=torch.int32)
-        self._allowed = torch.tensor([POSITIONS[name] for name in positions])
-        self._prompt_lengths = self._lengths(prompt_lengths)
+        allowed = torch.tensor([POSITIONS[name] for name in positions])
+        chosen = torch.tensor(slots, dtype=torch.int32)[:, None]
+        self._tables = {"slots": torch.where(allowed, chosen, UNTOUCHED).to(torch.int32)}
+        self._counted = prompt_lengths is not None
+        if self._counted:
+            self._tables["lengths"] = self._checked_lengths(prompt_lengths)
         self.mask = self._checked_mask(attention_mask)
         # The one slot of every token that is not padding, if there is only one.
         uniform = self.entries == 1 and positions[0] == "all" and attention_mask is None
         self.slot_of_all = slots[0] if uniform else None
-        self._decode_rows: dict[tuple[int, torch.device], Tensor] = {}
+        self._kept: dict[tuple, Tensor] = {}
 
-    def _lengths(self, lengths: Sequence[int] | Tensor | None) -> Tensor | None:
-        if lengths is None:
-            return None
+    def _checked_lengths(self, lengths: Sequence[int] | Tensor) -> Tensor:
         lengths = torch.as_tensor(lengths)
         if lengths.shape != (self.entries,):
             raise SteeringError(
                 f"prompt_lengths needs {self.entries} numbers, one per entry, got"
                 f" {list(lengths.shape)}"
             )
-        return lengths
+        return lengths[:, None]
 
     def _checked_mask(self, mask: Tensor | None) -> Tensor | None:
         if mask is not None and (mask.dim() != 2 or mask.shape[0] != self.entries):
@@ -98,63 +104,125 @@ class Plan:
         return mask
 
     def token_slot(self, call: Call, state: DeviceState) -> Tensor:
-        """The slot of each row of ``call``, int32, on the device of ``state``."""
+        """The slot of each row of ``call``, int32, on the device of ``state``.
+
+        Reads nothing back from the device; what is the same in every call is copied to it once.
+        """
         repeats, rest = divmod(call.batch, self.entries)
         if rest or not repeats:
             raise SteeringError(
                 f"{self.entries} requests do not fit a batch of {call.batch} sequences: give one"
                 " per sequence (or one for each of the prompts that beams were made from)"
             )
-        generation = call.generation
-        if generation is not None and call.tokens == 1 and call.past >= generation.width:
-            return self._decoding(call.batch, state.device)
-        mask = self._columns_mask(call, state.device)
+        if self._only_generated(call):
+            return self._generated_rows(call, repeats, state.device)
+        mask, beyond = self._mask_of(call, state.device)
         if mask is None and self.slot_of_all is not None:
             return state.constant_rows(call.batch * call.tokens, self.slot_of_all)
-        return self._by_position(call, repeats, mask, state.device)
+        return self._by_position(call, mask, beyond, state.device)
 
-    def _decoding(self, batch: int, device: torch.device) -> Tensor:
-        """Rows of a step in which every sequence has one generated token; made once."""
-        key = batch, device
-        if key not in self._decode_rows:
+    def _only_generated(self, call: Call) -> bool:
+        """Whether every new token was generated: a decoding step, or candidates to be verified."""
+        past, prompts = call.past, call.prompts
+        if prompts is None or self._counted or isinstance(past, Tensor):
+            return False
+        return past >= prompts.width
+
+    def _generated_rows(self, call: Call, repeats: int, device: torch.device) -> Tensor:
+        """Rows of a call in which every token was generated; made once."""
+        key = call.batch, call.tokens, device
+        if key not in self._kept:
             with torch.inference_mode(False):
-                slots = torch.where(self._allowed[:, _GENERATED], self._slots, UNTOUCHED)
-                self._decode_rows[key] = slots.repeat_interleave(batch // self.entries).to(device)
-        return self._decode_rows[key]
+                slots = self._tables["slots"][:, _GENERATED]
+                self._kept[key] = slots.repeat_interleave(repeats * call.tokens).to(device)
+        return self._kept[key]
 
-    def _columns_mask(self, call: Call, device: torch.device) -> Tensor | None:
-        """Bool ``[batch, past + tokens]``: which columns hold a token, None if all do."""
-        width = call.past + call.tokens
-        mask = call.mask
-        if mask is None or mask.dim() != 2 or mask.shape[1] < width:
-            mask = call.generation.mask if call.generation is not None else self.mask
-            if mask is None:
-                return None
-            # Columns after the prompt hold generated tokens.
-            mask = torch.nn.functional.pad(mask, (0, max(0, width - mask.shape[1])), value=1)
-        mask = mask[:, :width].to(device) != 0
+    def _table(self, name: str, batch: int, device: torch.device) -> Tensor:
+        """A table of this plan, each entry repeated in place, ``[batch, ...]``; copied once."""
+        key = name, batch, device
+        if key not in self._kept:
+            with torch.inference_mode(False):
+                table = self._tables[name].repeat_interleave(batch // self.entries, dim=0)
+                self._kept[key] = table.to(device)
+        return self._kept[key]
+
+    def _mask_of(self, call: Call, device: torch.device) -> tuple[Tensor | None, bool]:
+        """(Bool ``[batch, columns]``, which hold a token, None if all; whether those beyond do).
+
+        Columns beyond a recorded mask hold what was generated since; a call's own mask has all.
+        """
+        mask, beyond = call.mask, False
+        if call.prompts is not None and call.prompts.mask is not None:
+            mask, beyond = call.prompts.mask, True
+        elif mask is None:
+            mask, beyond = self.mask, True
+        if mask is None:
+            return None, True
+        if not beyond and not isinstance(call.past, Tensor):
+            self._check_columns(mask, call.past, call.tokens)
+        mask = mask.to(device) != 0
         if mask.shape[0] != call.batch:
-            mask = mask.repeat_interleave(call.batch // mask.shape[0], dim=0)
-        return mask
+            repeats, rest = divmod(call.batch, mask.shape[0])
+            if rest:
+                raise SteeringError(
+                    f"an attention_mask of {mask.shape[0]} sequences does not fit a batch of"
+                    f" {call.batch}"
+                )
+            mask = mask.repeat_interleave(repeats, dim=0)
+        return mask, beyond
+
+    @staticmethod
+    def _check_columns(mask: Tensor, past: int, tokens: int) -> None:
+        if mask.shape[1] < past + tokens:
+            raise SteeringError(
+                f"attention_mask has {mask.shape[1]} columns, but with {past} tokens in the cache"
+                f" and {tokens} new ones there are {past + tokens}: pass a mask of all of them"
+            )
 
     def _by_position(
-        self, call: Call, repeats: int, mask: Tensor | None, device: torch.device
+        self, call: Call, mask: Tensor | None, beyond: bool, device: torch.device
     ) -> Tensor:
-        width = call.past + call.tokens
-        if mask is None:
-            mask = torch.ones(call.batch, width, dtype=torch.bool, device=device)
-        new = slice(call.past, width)
-        if call.generation is not None:
-            place, last = torch.arange(width, device=device).expand_as(mask), call.generation.width
-            last = torch.full((call.batch, 1), last - 1, device=device)
-        elif self._prompt_lengths is not None:
-            place = mask.long().cumsum(-1)
-            last = self._prompt_lengths.to(device).repeat_interleave(repeats)[:, None]
+        """Slots ``[batch * tokens]`` from where each new token is and where its prompt ends."""
+        columns = torch.arange(call.tokens, device=device) + call.past
+        held = None if mask is None else _at(mask, columns, beyond)
+        if self._counted:
+            place = columns + 1 if mask is None else _count(mask, columns)
+            last = self._table("lengths", call.batch, device)
         else:
-            place = mask.long().cumsum(-1)
-            last = place[:, -1:]
-        place = place[:, new]
+            place = columns
+            last = self._last_columns(call, mask, held, columns)
         kind = torch.where(place > last, _GENERATED, torch.where(place == last, _LAST, _PROMPT))
-        allowed = self._allowed.to(device).repeat_interleave(repeats, dim=0).gather(1, kind)
-        slots = self._slots.to(device).repeat_interleave(repeats)[:, None]
-        return torch.where(mask[:, new] & allowed, slots, UNTOUCHED).to(torch.int32).reshape(-1)
+        kind = kind.expand(call.batch, call.tokens)
+        slots = self._table("slots", call.batch, device).gather(1, kind)
+        if held is not None:
+            slots = torch.where(held, slots, UNTOUCHED)
+        return slots.to(torch.int32).reshape(-1)
+
+    @staticmethod
+    def _last_columns(
+        call: Call, mask: Tensor | None, held: Tensor | None, columns: Tensor
+    ) -> Tensor:
+        """The column of the last prompt token of each sequence ``[batch or 1, 1]``."""
+        if call.prompts is None:
+            # A plain call: everything that it was given is prompt.
+            if held is None:
+                return columns[-1:, None]
+            return torch.where(held, columns, -1).amax(1, keepdim=True)
+        width = call.prompts.width
+        if mask is None or mask.shape[1] < width:
+            return torch.full((1, 1), width - 1, device=columns.device)
+        prompt = torch.arange(width, device=columns.device)
+        return torch.where(mask[:, :width], prompt, -1).amax(1, keepdim=True)
+
+
+def _at(mask: Tensor, columns: Tensor, beyond: bool) -> Tensor:
+    """``mask`` at ``columns``, ``beyond`` where it has no such column: ``[batch, tokens]``."""
+    known = mask.index_select(1, columns.clamp(max=mask.shape[1] - 1))
+    return torch.where(columns < mask.shape[1], known, beyond)
+
+
+def _count(mask: Tensor, columns: Tensor) -> Tensor:
+    """How many tokens each sequence has up to ``columns``, all beyond counted."""
+    width = mask.shape[1]
+    counts = mask.long().cumsum(1).index_select(1, columns.clamp(max=width - 1))
+    return counts + (columns - (width - 1)).clamp(min=0)
