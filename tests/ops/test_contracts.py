@@ -136,6 +136,33 @@ def test_alignment_does_not_matter(target: Target, dtype: torch.dtype) -> None:
             assert same_bits(got[1], expected[1])
 
 
+@pytest.mark.parametrize("field", ["x", "residual", "weight", "bias", "basis"])
+def test_one_operand_may_lie_anywhere(target: Target, field: str) -> None:
+    """A kernel that moves 16 bytes at a time has to look at each of them."""
+    for d, dtype in ((64, torch.float32), (1000, torch.bfloat16)):
+        case = target.make(13, d, dtype)
+        aligned = getattr(case, field)
+        storage = torch.zeros(aligned.numel() + 1, dtype=dtype)
+        moved = storage[1:].view(aligned.shape).copy_(aligned)
+        got = fused(target.backend, replace(case, **{field: moved}), LAYER)
+        expected = fused(target.backend, case, LAYER)
+        assert same_bits(got[0], expected[0])
+        assert same_bits(got[1], expected[1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_that_begin_aligned_may_end_anywhere(target: Target, dtype: torch.dtype) -> None:
+    """Rows of 61 in memory of 64: what lies behind each is not theirs."""
+    case = target.make(13, 61, dtype)
+    expected = target.backend.steer(case.x, *case.tables)
+    padded = torch.full((13, 64), 7.0, dtype=dtype)
+    basis = torch.full((len(case.basis), 64), 5.0, dtype=dtype)
+    padded[:, :61], basis[:, :61] = case.x, case.basis
+    target.backend.steer_(padded[:, :61], basis[:, :61], *case.tables[1:])
+    assert same_bits(padded[:, :61], expected)
+    assert bool((padded[:, 61:] == 7.0).all())
+
+
 @pytest.mark.parametrize("dtype", HALVES)
 def test_large_outputs_have_the_bits_of_small_ones(target: Target, dtype: torch.dtype) -> None:
     """Above some size the CPU kernels store around the caches."""
