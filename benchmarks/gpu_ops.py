@@ -5,7 +5,9 @@
     python benchmarks/gpu_ops.py --device cpu --smoke       the same path without a GPU, tiny
 
 The time of a kernel is that of a CUDA graph of many calls over rotating buffers (see
-`emokernel.bench.gpu_cases`), variants interleaved. Variants of a shape:
+`emokernel.bench.gpu_cases`), variants interleaved. The calls follow each other without a gap: where
+a kernel is launched as a dependent one (programmatic dependent launch), the start of each overlaps
+the end of the one before, as it would only behind such a kernel in a model. Variants of a shape:
 
     copy                    Tensor.copy_ of as many bytes
     cuda_k0 k1 k3 k8        emokernel's CUDA kernel: no row steered, or every row by a slot of its
@@ -24,14 +26,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -355,19 +356,26 @@ def run(work: Benchmark, todo: Sequence[Case], budget: Budget) -> None:
         work.rows += [{**row, "not_run": reason} for step in left for row in step.instead]
 
 
-def warm(device: torch.device, workers: int) -> None:
-    """Compiles in parallel processes, into the caches on disk, what a run compiles one by one."""
-    compiled = [case for case in cases(smoke=False) if case.rivals]
-    tasks: list[Case] = [Case("", 1, d, dtype) for d in D for dtype in ("bf16",)]
+def warm(device: torch.device, workers: int, worker: int | None) -> int:
+    """Compiles in parallel processes, into the caches on disk, what a run compiles one by one.
+
+    ``worker`` is the number of this process among them, None in the one that starts them. Each is a
+    run of this file: what a worker of multiprocessing compiled was not found in the cache again
+    (torch 2.13).
+    """
+    if worker is None:
+        command = [sys.executable, *sys.argv, "--workers", str(workers), "--worker"]
+        started = [subprocess.Popen([*command, str(number)]) for number in range(workers)]
+        return max(process.wait() for process in started)
+    tasks = [Case("", 1, d) for d in D]
     tasks += [Case("", 1, EAGER_D, dtype) for dtype in ("fp32", "fp16")]
-    tasks += compiled
-    # Spawned: a process that has used a GPU cannot be forked.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        found = pool.map(partial(_warm, device), tasks)
-        for task, error in tqdm(zip(tasks, found, strict=True), total=len(tasks), mininterval=2):
-            if error:
-                print(f"{task.label}: {error}", file=sys.stderr)
+    tasks += [case for case in cases(smoke=False) if case.rivals]
+    for task in tasks[worker::workers]:
+        start = time.monotonic()
+        error = _warm(device, task)
+        what = task.label if task.operation else f"Triton {task.d} {task.dtype}"
+        print(f"{what}: {error or f'{time.monotonic() - start:.1f} s'}", flush=True)
+    return 0
 
 
 def _warm(device: torch.device, case: Case) -> str | None:
@@ -384,7 +392,7 @@ def _warm(device: torch.device, case: Case) -> str | None:
         if device.type == "cuda":
             torch.cuda.synchronize()
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}".partition("\n")[0]
     return None
 
 
@@ -402,16 +410,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--warm", action="store_true", help="only fill the compilers' caches")
     parser.add_argument("--workers", type=int, default=max(1, min(8, (os.cpu_count() or 2) // 2)))
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     budget = Budget(options.budget)
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SystemExit("torch finds no GPU; --device cpu --smoke tries the path without one")
-    # Each shape is one or two kernels: no pool of compiler processes, here as in `warm`.
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     if options.warm:
-        warm(device, options.workers)
-        return 0
+        return warm(device, options.workers, options.worker)
     share = 0.4 * options.budget if options.compile_budget is None else options.compile_budget
     todo = cases(options.smoke)
     rows: list[dict[str, object]] = []

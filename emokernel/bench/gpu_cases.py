@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch._inductor.config
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
@@ -202,6 +203,8 @@ class Variants:
 
     def compiled(self) -> list[Call]:
         """torch.compile of the specification for this very shape, with tables of one column."""
+        # One or two kernels a shape need no pool of compiler processes.
+        torch._inductor.config.compile_threads = 1
         torch._dynamo.reset()  # else what another size taught it makes the shapes dynamic, and slow
         function = torch.compile(getattr(reference, self._case.operation), dynamic=False)
         return [_bound(function, arguments) for arguments in self.arguments(1, width=1)]

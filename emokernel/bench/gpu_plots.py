@@ -135,8 +135,10 @@ def _latency(path: Path, rows: list[dict]) -> Path:
             times = [row["microseconds"] for row in series]
             counts = [row["rows"] for row in series]
             axes.plot(counts, times, "o-", color=colour, label=label, markersize=4)
-        axes.set(title=f"d = {width}", xlabel="rows", yscale="log")
+        axes.set(title=f"d = {width}", xlabel="rows")
         _over_powers(axes, sorted({row["rows"] for row in some}))
+        axes.set_yscale("log", base=2)
+        axes.yaxis.set_major_formatter("{x:g}")
         _tidy(axes)
     panels[0][0].set_ylabel("microseconds a call in a CUDA graph (log scale)")
     _legend_below(figure, panels)

@@ -121,6 +121,20 @@ def test_full_grid(ops: ModuleType) -> None:
     assert {(rows, d) for rows in ops.ROWS for d in (4096, 8192)} <= rivals
 
 
+def test_warming_covers_every_kernel(ops: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, found = torch.device("cpu"), []
+    error = ops._warm(cpu, Case("", 1, 64))  # Triton cannot run here
+    assert error
+    assert "\n" not in error
+    monkeypatch.setattr(ops, "_warm", lambda _, case: found.append(case))
+    for worker in range(3):
+        assert ops.warm(cpu, 3, worker) == 0
+    assert {case.d for case in found if not case.operation} == set(ops.D)
+    assert {case.dtype for case in found} == set(DTYPES)
+    compiled = [case for case in found if case.operation]
+    assert sorted(map(repr, compiled)) == sorted(repr(c) for c in ops.cases(False) if c.rivals)
+
+
 def test_sets_exceed_the_cache_and_fit_the_pool() -> None:
     l2 = 60 * 2**20
     for rows, d in ((1, 1024), (256, 4096), (8192, 16384)):

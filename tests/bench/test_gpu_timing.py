@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
 from contextlib import contextmanager
 
 import pytest
 import torch
 
-from emokernel.bench import gpu
+from emokernel.bench import environment, gpu
 
 
 def test_host_timer_runs_all_calls_and_keeps_the_last_result() -> None:
@@ -145,3 +146,25 @@ def test_torch_has_what_the_graph_timer_calls() -> None:
         (torch.cuda, ("stream", "current_stream", "synchronize", "get_device_properties")),
     ):
         assert all(callable(getattr(owner, name)) for name in names), owner
+
+
+def test_facts_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess:
+        asked.extend(command)
+        return subprocess.CompletedProcess(command, 0, "580.1, 1980, 3201, 1980, 3201, 700.00\n")
+
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(subprocess, "run", run)
+    facts = environment._driver_facts()
+    assert (facts["driver"], facts["sm_mhz"], facts["power_limit_watts"]) == (
+        "580.1", "1980", "700.00",
+    )  # fmt: skip
+    assert "nvidia-smi" in asked
+
+    def missing(*_: object, **__: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(subprocess, "run", missing)
+    assert environment._driver_facts() == {}
