@@ -79,6 +79,8 @@ class DeviceState:
                 f"the vectors do not fit {dtype}: some entries overflow or vanish; scale them"
             )
         self._inverse_norms = torch.where(self._present, 1.0 / norms, 0.0)
+        # (basis, ids, weights, law) of each layer, as the operations take them.
+        self.tables = [self.layer(number) for number in range(self.num_layers)]
         self.running = Running()
         self._constant: dict[int, Tensor] = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -57,19 +58,14 @@ class Report:
     slots: int
 
     def __str__(self) -> str:
-        fused = [layer.layer for layer in self.layers if layer.not_fused is None]
-        handing = [layer.layer + 1 for layer in self.layers if layer.hands_over]
         lines = [
             f"{self.model}: {len(self.layers)} of {self.num_layers} layers patched at site"
             f" {self.site!r}, backend {self.backend!r}, {self.slots} slots",
-            f"  norm after attention fused in layers: {_ranges(fused) or 'none'}",
-            f"  input norm fused in layers: {_ranges(handing) or 'none'}",
         ]
-        lines += [
-            f"  layer {layer.layer}: norm not fused ({layer.not_fused})"
-            for layer in self.layers
-            if layer.not_fused is not None
-        ]
+        for (block, operation, norm, reason, other), layers in _alike(self.layers).items():
+            did = f"{operation} with {norm}" if norm else f"{operation}, norm not fused ({reason})"
+            also = f"; its other add computes {other}" if other else ""
+            lines.append(f"  {block} {_ranges(layers)}: {did}{also}")
         if self.site != self.vectors_site:
             lines.append(f"  note: the vectors were made at site {self.vectors_site!r}")
         return "\n".join([*lines, f"  emotions: {', '.join(self.emotions)}"])
@@ -357,6 +353,17 @@ def _layers(vectors: EmotionVectors, layers: Sequence[int] | None) -> list[int]:
             f" {list(vectors.layers)}"
         )
     return chosen
+
+
+def _alike(layers: Sequence[PatchedLayer]) -> dict[tuple, list[int]]:
+    """The layers to which the same was done, by what it was; norms without their layer's number."""
+    groups: dict[tuple, list[int]] = {}
+    for layer in layers:
+        norms = (layer.norm, layer.not_fused, layer.also_fused)
+        norm, reason, other = (text and re.sub(r"\b\d+\.", "*.", text) for text in norms)
+        key = layer.block, layer.operation, norm, reason, other
+        groups.setdefault(key, []).append(layer.layer)
+    return groups
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from emokernel.bench.harness import measure
-from emokernel.patch.structure import find_decoder
+from emokernel.patch.decoder import find_decoder
 from emokernel.steering import patch
 from emokernel.vectors import EmotionVectors
 

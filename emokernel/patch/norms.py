@@ -1,69 +1,166 @@
-"""Which cast policy and eps an RMSNorm module has, found by probing it numerically."""
+"""Which norm a module computes, found by probing it, and the fused operation that replaces it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from emokernel.numerics import ulp_distance
-from emokernel.reference import Cast, rms_norm
+from emokernel.ops import Backend
+from emokernel.reference import Cast, layer_norm, rms_norm
 
-_PROBED = (Cast.LLAMA, Cast.GEMMA, Cast.OLMO)
-# How far a fused norm may be from the module (the order of its reduction differs).
+NO_NORM = "it is no norm with a weight, and perhaps a bias, for each column"
+_RMS_CASTS = (Cast.LLAMA, Cast.GEMMA, Cast.OLMO)
+# How far a fused RMSNorm may be from the module (the order of its reduction differs).
 MAX_ULP = {torch.float32: 8, torch.bfloat16: 2, torch.float16: 2}
+# Of a LayerNorm, in units of the dtype's epsilon of |w| (|n| + 1) + |b|, n the normed row.
+_MAX_LAYER_NORM_ERROR = 4.0
+# Beside what the module holds: some write theirs into their forward.
+_USUAL_EPS = (1e-5, 1e-6)
 
 
-@dataclass(frozen=True)
+@dataclass
 class FusedNorm:
-    """An RMSNorm module that the fused operation can stand in for."""
+    """A norm module that a fused operation can stand in for.
+
+    ``cast``: that of an RMSNorm, None for a LayerNorm. ``plus_one``: a LayerNorm that multiplies by
+    its weight plus one, rounded to the weight's dtype.
+    """
 
     module: nn.Module
     eps: float
-    cast: Cast
+    cast: Cast | None
+    plus_one: bool = False
+    # (what it was made from, its version, the result): parameters that the module has not got, or
+    # has in another form.
+    _made: dict[str, tuple[object, int, Tensor]] = field(default_factory=dict, repr=False)
 
     @property
-    def weight(self) -> Tensor:
-        """The module's weight ``[d]``, as it is now."""
-        # nn.Module.__getattr__ costs several times this, on every layer of every token.
-        return self.module._parameters["weight"]
+    def operation(self) -> str:
+        """The operation that computes it."""
+        return "add_steer_layer_norm" if self.cast is None else "add_steer_rms_norm"
 
-    def stands_for(self, module: nn.Module) -> bool:
-        """Whether ``module`` is still the one that was probed, without hooks put on it since."""
-        return module is self.module and not (module._forward_hooks or module._forward_pre_hooks)
+    def run(
+        self, ops: Backend, x: Tensor, residual: Tensor, tables: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor] | None:
+        """(normed, y) of the fused operation; None where the parameters do not fit the rows now."""
+        weight = self.module._parameters.get("weight")
+        if weight is None:
+            weight = self._constant("weight", x, 1.0)
+        elif weight.dtype is not x.dtype or weight.device != x.device:
+            return None
+        elif self.plus_one:
+            weight = self._one_more(weight)
+        if self.cast is not None:
+            return ops.add_steer_rms_norm(x, residual, weight, self.eps, self.cast, *tables)
+        bias = self.module._parameters.get("bias")
+        if bias is None:
+            bias = self._constant("bias", x, 0.0)
+        elif bias.dtype is not x.dtype or bias.device != x.device:
+            return None
+        return ops.add_steer_layer_norm(x, residual, weight, bias, self.eps, *tables)
+
+    def _constant(self, name: str, like: Tensor, value: float) -> Tensor:
+        kind = (like.dtype, like.device)
+        made = self._made.get(name)
+        if made is None or made[0] != kind:
+            with torch.inference_mode(False):
+                made = (kind, 0, like.new_full((like.shape[-1],), value, requires_grad=False))
+            self._made[name] = made
+        return made[2]
+
+    def _one_more(self, weight: Tensor) -> Tensor:
+        made = self._made.get("weight")
+        version = 0 if weight.is_inference() else weight._version
+        if made is None or made[0] is not weight or made[1] != version:
+            with torch.inference_mode(False), torch.no_grad():
+                made = self._made["weight"] = (weight, version, weight + 1)
+        return made[2]
 
 
-def probe_norm(module: nn.Module, dtype: torch.dtype) -> FusedNorm | str:
+def probe_norm(module: nn.Module, width: int, dtype: torch.dtype) -> FusedNorm | str:
     """The `FusedNorm` of ``module`` for rows of ``dtype``, or one line that says why there is none.
 
-    The module runs on random rows of several scales with a random weight (its own stays as it is),
-    and must agree with one policy of `Cast` within `MAX_ULP`.
+    The module runs on random rows of several scales with random parameters (its own stay as they
+    are), and must agree with a LayerNorm or with an RMSNorm of one of the casts.
     """
     parameters = dict(module.named_parameters())
-    if list(parameters) != ["weight"] or list(module.buffers()) or parameters["weight"].dim() != 1:
-        return "it is no norm with one weight vector"
-    weight = parameters["weight"]
-    if weight.dtype != dtype:
-        return f"its weight is {weight.dtype}, the residual stream {dtype}"
-    if module._forward_hooks or module._forward_pre_hooks:
-        return "it carries hooks"
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(96, weight.numel(), generator=generator)
-    rows *= torch.logspace(-4, 2, 96)[:, None]
-    rows = rows.to(weight.device, dtype)
-    random_weight = (0.5 + torch.rand(weight.numel(), generator=generator)).to(weight)
+    unknown = set(parameters) - {"weight", "bias"} or [name for name, _ in module.named_buffers()]
+    if unknown or any(p.shape != (width,) for p in parameters.values()):
+        return NO_NORM
+    for name, parameter in parameters.items():
+        if parameter.dtype != dtype:
+            return f"its {name} is {parameter.dtype}, the residual stream {dtype}"
+    probe = _Probe(module, parameters, width, dtype)
     with torch.no_grad():
-        wanted = torch.func.functional_call(module, {"weight": random_weight}, (rows,))
-        if not isinstance(wanted, Tensor) or wanted.shape != rows.shape or wanted.dtype != dtype:
-            return "it changes the shape or dtype of its rows"
-        found = []
-        for eps in sorted({v for v in vars(module).values() if isinstance(v, float) and v >= 0}):
-            for cast in _PROBED:
-                distance = ulp_distance(rms_norm(rows.float(), random_weight, eps, cast), wanted)
-                if distance.max() <= MAX_ULP[dtype]:
-                    found.append(((distance > 0).float().mean().item(), cast, eps))
+        found = list(probe.matches()) if probe.usable() else []
     if not found:
-        return "it computes none of the RMSNorms that the kernels know"
-    _, cast, eps = min(found)
-    return FusedNorm(module, eps, cast)
+        return "it computes none of the norms that the kernels know"
+    return min(found, key=lambda match: match[0])[1]
+
+
+class _Probe:
+    """What a module makes of random rows, compared with the norms that the kernels know."""
+
+    def __init__(
+        self, module: nn.Module, parameters: dict[str, Tensor], width: int, dtype: torch.dtype
+    ) -> None:
+        self._module, self._dtype, self._names = module, dtype, frozenset(parameters)
+        generator = torch.Generator().manual_seed(0)
+        rows = torch.randn(96, width, generator=generator) + 0.3
+        rows *= torch.logspace(-4, 2, 96)[:, None]
+        place = next(iter(parameters.values()), None)
+        device = place.device if place is not None else torch.device("cpu")
+        random = 0.5 + torch.rand(2, width, generator=generator)
+        self._rows, self._random = rows.to(device, dtype), random.to(device, dtype)
+        self._given = {
+            name: value
+            for name, value in zip(("weight", "bias"), self._random, strict=True)
+            if name in parameters
+        }
+
+    def usable(self) -> bool:
+        """Whether the module turns rows into rows of the same shape and dtype."""
+        try:
+            self._wanted = torch.func.functional_call(
+                self._module, self._given, (self._rows.clone(),)
+            )
+        except Exception:  # whatever a module raises that is no norm
+            return False
+        wanted = self._wanted
+        same = isinstance(wanted, Tensor) and wanted.shape == self._rows.shape
+        return same and wanted.dtype == self._dtype
+
+    def matches(self) -> Iterator[tuple[float, FusedNorm]]:
+        """Every norm that fits, with the share of elements in which it differs."""
+        held = {v for v in vars(self._module).values() if isinstance(v, float) and v >= 0}
+        for eps in sorted(held | set(_USUAL_EPS)):
+            if "bias" not in self._names:
+                yield from self._rms_matches(eps)
+            yield from self._layer_matches(eps)
+
+    def _rms_matches(self, eps: float) -> Iterator[tuple[float, FusedNorm]]:
+        weight = self._random[0] if self._names else torch.ones_like(self._random[0])
+        for cast in _RMS_CASTS if self._names else (Cast.LLAMA,):
+            made = rms_norm(self._rows.float(), weight, eps, cast)
+            distance = ulp_distance(made, self._wanted)
+            if distance.max() <= MAX_ULP[self._dtype]:
+                yield float((distance > 0).float().mean()), FusedNorm(self._module, eps, cast)
+
+    def _layer_matches(self, eps: float) -> Iterator[tuple[float, FusedNorm]]:
+        weight, bias = self._random
+        if "bias" not in self._names:
+            bias = torch.zeros_like(bias)
+        weights = {True: weight + 1, False: weight} if "weight" in self._names else {}
+        for plus_one, w in (weights or {False: torch.ones_like(weight)}).items():
+            rows = self._rows.float()
+            made = layer_norm(rows, w, bias, eps)
+            n = layer_norm(rows, torch.ones_like(w), torch.zeros_like(w), eps).float().abs()
+            scale = w.float().abs() * (n + 1) + bias.float().abs()
+            off = (made.float() - self._wanted.float()).abs()
+            if (off <= _MAX_LAYER_NORM_ERROR * torch.finfo(self._dtype).eps * scale).all():
+                share = float((made != self._wanted).float().mean())
+                yield share, FusedNorm(self._module, eps, None, plus_one)

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from emokernel.errors import ModelStructureError
-from emokernel.ops import Backend, select
-from emokernel.patch.forward import DecoderForward, ReplacedMethod, SequentialForward
-from emokernel.patch.norms import FusedNorm, probe_norm
-from emokernel.patch.structure import (
-    STREAM_DTYPES,
-    SequentialBlock,
-    find_decoder,
-    random_rows,
-    read_block,
-    run_block,
+from emokernel.errors import EmokernelError, ModelStructureError
+from emokernel.ops import select
+from emokernel.patch.decoder import evaluating, find_decoder, run_on_a_few_tokens, stream_of
+from emokernel.patch.forward import (
+    Add,
+    DecoderForward,
+    NormForward,
+    RewrittenForward,
+    SteeredOutput,
 )
+from emokernel.patch.norms import NO_NORM, FusedNorm, probe_norm
+from emokernel.patch.replaced import ReplacedMethod, forward_name
+from emokernel.patch.source import Key, rewrite
+from emokernel.patch.structure import read_block
+from emokernel.patch.trace import Addition, trace
 from emokernel.state import UNTOUCHED, DeviceState
 
+STREAM_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # A fused norm differs from the module's by the order of one sum; a wrong one by far more.
 _PROOF_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
@@ -31,14 +35,17 @@ _PROOF_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e
 class PatchedLayer:
     """What was done to one layer.
 
-    ``not_fused`` says why the norm after its attention branch runs on its own, if it does;
-    ``hands_over`` whether it also runs the input norm of the next layer.
+    ``operation`` is the one that steers it, ``norm`` the norm that it computes too (a dotted name
+    in the model); ``not_fused`` says why there is none. ``also_fused`` is the norm that the layer's
+    other residual add computes.
     """
 
     layer: int
     block: str
+    operation: str
+    norm: str | None
     not_fused: str | None
-    hands_over: bool
+    also_fused: str | None
 
 
 class Patch:
@@ -54,36 +61,39 @@ class Patch:
         slots: int,
         fuse_norm: bool,
         backend: str | None,
-        rows: Callable[[dict[str, Any], DeviceState], Tensor],
+        rows: Callable[[Mapping[str, Any], DeviceState], Tensor],
     ) -> None:
         """vectors ``[L, E, d]`` fp32; ``layers`` are the ones to steer (DESIGN of `patch`)."""
-        decoder = find_decoder(model)
-        self.model, self.decoder = model, decoder
-        self._check(vectors)
+        self.model, self.decoder = model, find_decoder(model)
+        self._site, self._fuse_norm = site, fuse_norm
+        self._check_vectors(vectors)
+        self._check_untouched()
+        self._trace = trace(model, self.decoder)
+        self._check_streams()
+        self._names = {module: name for name, module in model.named_modules()}
         self.states: list[DeviceState] = []
-        self.layers: list[PatchedLayer] = []
         self._replaced: list[ReplacedMethod] = []
+        self._norms: dict[nn.Module, NormForward | str] = {}
         steered = torch.zeros_like(vectors)
         steered[list(layers)] = vectors[list(layers)]
         self.backend = select(self._stream(layers[0]).device, backend)
-        forwards: dict[int, SequentialForward] = {}
-        unfused: dict[int, str | None] = {}
         for layer in layers:
-            state = self._state_on(self._stream(layer), steered, slots, backend)
-            forwards[layer], unfused[layer] = self._prepare(layer, state, site, fuse_norm)
-        if fuse_norm:
-            self._link(forwards)
-        for layer, forward in forwards.items():
-            name = type(forward.module).__name__
-            self.layers.append(PatchedLayer(layer, name, unfused[layer], forward.hands_over))
-        for forward in [*forwards.values(), DecoderForward(decoder.owner, self.states, rows)]:
-            self._replaced.append(forward)
-            forward.install()
+            self._state_on(self._stream(layer), steered, slots)
+        try:
+            self.layers = [self._patch_layer(layer) for layer in layers]
+            for layer in layers:
+                self._prove(layer)
+            self.replace(DecoderForward(self.decoder.owner, self.states, rows))
+            self._prove_whole()
+        except BaseException:
+            self.remove()
+            raise
+        del self._trace
 
     def _stream(self, layer: int) -> Tensor:
-        return self.decoder.calls[layer][0]
+        return self._trace.blocks[layer].result.tensor
 
-    def _check(self, vectors: Tensor) -> None:
+    def _check_vectors(self, vectors: Tensor) -> None:
         blocks, hidden_size = len(self.decoder.blocks), self.decoder.hidden_size
         if vectors.shape[0] != blocks or vectors.shape[2] != hidden_size:
             raise ModelStructureError(
@@ -91,94 +101,164 @@ class Patch:
                 f" width {vectors.shape[2]}, {type(self.model).__name__} has {blocks} of width"
                 f" {hidden_size}; extract vectors from this model"
             )
-        for module in (self.decoder.owner, *self.decoder.blocks):
-            own = vars(module).get("forward")
-            if isinstance(own, ReplacedMethod):
+
+    def _check_untouched(self) -> None:
+        for module in self.model.modules():
+            if any(isinstance(value, ReplacedMethod) for value in vars(module).values()):
                 raise ModelStructureError(
                     "this model is patched already: call unpatch() on its Steering first"
                 )
+        for module in (self.decoder.owner, *self.decoder.blocks):
+            own = vars(module).get(forward_name(module))
             # A deep copy of a patched model holds its class's own method as an attribute.
             if own is not None and getattr(own, "__func__", None) is not type(module).forward:
                 raise ModelStructureError(
-                    f"something else replaced the forward of {type(module).__name__}"
-                    " (accelerate?): remove it first"
+                    f"something else replaced the forward of {type(module).__name__}: remove it"
+                    " first"
                 )
-        for index in range(blocks):
-            if self._stream(index).dtype not in STREAM_DTYPES:
+
+    def _check_streams(self) -> None:
+        for index, run in self._trace.blocks.items():
+            kind, stream = type(self.decoder.blocks[index]).__name__, run.result.tensor
+            if stream.dtype not in STREAM_DTYPES:
                 raise ModelStructureError(
-                    f"the residual stream is {self._stream(index).dtype}; the kernels know fp32,"
-                    " bf16 and fp16: cast the model first"
+                    f"the residual stream is {stream.dtype}; the kernels know fp32, bf16 and fp16:"
+                    " cast the model first"
+                )
+            if stream.dim() != 3 or stream.shape[0] != 1:
+                raise ModelStructureError(
+                    f"{kind} carries {list(stream.shape)} for one sequence, more than one residual"
+                    " stream; such a model cannot be patched"
                 )
 
-    def _state_on(
-        self, hidden: Tensor, vectors: Tensor, slots: int, backend: str | None
-    ) -> DeviceState:
-        for state in self.states:
-            if state.device == hidden.device:
-                return state
-        select(hidden.device, backend)
-        state = DeviceState(vectors, slots, hidden.device, hidden.dtype)
-        self.states.append(state)
-        return state
+    def _state_on(self, stream: Tensor, vectors: Tensor, slots: int) -> None:
+        if all(state.device != stream.device for state in self.states):
+            select(stream.device, self.backend.name)
+            self.states.append(DeviceState(vectors, slots, stream.device, stream.dtype))
 
-    def _prepare(
-        self, layer: int, state: DeviceState, site: str, fuse_norm: bool
-    ) -> tuple[SequentialForward, str | None]:
+    def _state_of(self, layer: int) -> DeviceState:
+        device = self._stream(layer).device
+        return next(state for state in self.states if state.device == device)
+
+    def _patch_layer(self, layer: int) -> PatchedLayer:
         block = self.decoder.blocks[layer]
-        hidden, kwargs = self.decoder.calls[layer]
-        structure = read_block(block, hidden, kwargs)
-        norm, reason = self._fusible(block, structure, hidden.dtype, fuse_norm)
-        backend: Backend = select(state.device, self.backend.name)
-        forward = SequentialForward(block, structure, site, state, layer, backend, norm)
-        self._prove(forward, state, hidden, kwargs)
-        return forward, reason
+        kind = type(block).__name__
+        adds = read_block(self._trace, layer, block)
+        if self._site == "attention" and adds.attention is None:
+            raise ModelStructureError(
+                f"{kind} has no place behind its attention branch alone (it adds its branches to"
+                ' the stream at once, has one only, or adds out of sight): use site="block"'
+            )
+        site = adds.attention if self._site == "attention" else adds.end
+        other = adds.end if self._site == "attention" else adds.attention
+        state = self._state_of(layer)
+        chosen: dict[Addition, Add] = {}
+        norm_name = also_fused = None
+        if site is not None:
+            chosen[site] = Add(state, layer, self.backend, steered=True)
+            norm_name, reason = self._fuse(layer, chosen[site], site)
+            operation = chosen[site].norm.norm.operation if norm_name else "add_steer"
+        else:
+            operation, reason = "steer", f"{kind} does not return the result of an add"
+        if other is not None:
+            add = Add(state, layer, self.backend, steered=False)
+            also_fused, _ = self._fuse(layer, add, other)
+            if also_fused is not None:
+                chosen[other] = add
+        self._rewrite(block, chosen)
+        if site is None:
+            self.replace(SteeredOutput(block, state, layer, self.backend))
+        return PatchedLayer(layer, kind, operation, norm_name, reason, also_fused)
 
-    def _link(self, forwards: dict[int, SequentialForward]) -> None:
-        """Let each block run the input norm of the next one, where both are patched."""
-        for layer, forward in forwards.items():
-            after = forwards.get(layer + 1)
-            if after is None or after.state is not forward.state:
-                continue
-            norm = probe_norm(after.input_norm, forward.state.dtype)
-            if isinstance(norm, FusedNorm):
-                forward.hand_over_to(after, norm)
-
-    @staticmethod
-    def _fusible(
-        block: nn.Module, structure: SequentialBlock, dtype: torch.dtype, fuse_norm: bool
-    ) -> tuple[FusedNorm | None, str | None]:
-        if not fuse_norm:
+    def _fuse(self, layer: int, add: Add, addition: Addition) -> tuple[str | None, str | None]:
+        """Let the norm that reads the rows of an add run with it: (its name, or why not)."""
+        if not self._fuse_norm:
             return None, "fuse_norm=False"
-        norm = probe_norm(getattr(block, structure.post_attention_norm), dtype)
-        if isinstance(norm, str):
-            return None, f"{structure.post_attention_norm}: {norm}"
-        return norm, None
+        reasons = []
+        blocks = self.decoder.blocks
+        for read in self._trace.readers(addition.result):
+            if any(True for _ in read.module.children()):
+                continue
+            found = self._norm_of(read.module, add.state)
+            if isinstance(found, NormForward):
+                crosses = read.block != layer
+                add.compute_ahead(
+                    found,
+                    leaves=blocks[layer] if crosses else None,
+                    enters=blocks[read.block] if crosses and read.block is not None else None,
+                )
+                return self._names[read.module], None
+            if found != NO_NORM:
+                reasons.append(f"{self._names[read.module]}: {found}")
+        return None, reasons[0] if reasons else "no norm reads the row directly"
 
-    @staticmethod
-    def _prove(
-        forward: SequentialForward, state: DeviceState, like: Tensor, kwargs: dict[str, Any]
-    ) -> None:
-        """Compare the block before and after on random rows with nothing set."""
-        block, hidden = forward.module, random_rows(like, seed=1)
-        before = run_block(block, hidden.clone(), kwargs)
-        running = state.running
-        running.untouched = state.constant_rows(hidden.numel() // hidden.shape[-1], UNTOUCHED)
-        running.token_slot = running.untouched
-        forward.install()
+    def _norm_of(self, module: nn.Module, state: DeviceState) -> NormForward | str:
+        if module not in self._norms:
+            probed = probe_norm(module, self.decoder.hidden_size, state.dtype)
+            if isinstance(probed, FusedNorm):
+                probed = NormForward(probed, state)
+                self.replace(probed)
+            self._norms[module] = probed
+        found = self._norms[module]
+        if isinstance(found, NormForward) and found.state is not state:
+            return "it is on another device"
+        return found
+
+    def _rewrite(self, block: nn.Module, chosen: Mapping[Addition, Add]) -> None:
+        by_child: dict[str, dict[Key, Add]] = {}
+        for addition, add in chosen.items():
+            child, key = addition.place
+            by_child.setdefault(child, {})[key] = add
+        for child, by_key in by_child.items():
+            module = block.get_submodule(child) if child else block
+            function = rewrite(type(module).forward, by_key.get)
+            self.replace(RewrittenForward(module, function))
+
+    def _prove(self, layer: int) -> None:
+        """Compare the block before and after, on what the trace gave it, with nothing set."""
+        block, run = self.decoder.blocks[layer], self._trace.blocks[layer]
+        state = self._state_of(layer)
+        running, tokens = state.running, run.result.tensor.shape[1]
+        running.untouched = running.token_slot = state.constant_rows(tokens, UNTOUCHED)
         try:
-            after = run_block(block, hidden.clone(), kwargs)
+            with torch.no_grad(), torch.inference_mode(False), evaluating(block):
+                after = block(*run.args, **run.kwargs)
+        except EmokernelError:
+            raise
+        except Exception as error:
+            raise ModelStructureError(
+                f"{type(block).__name__} does not run when patched ({error})"
+            ) from error
         finally:
-            forward.restore()
             running.token_slot = running.untouched = running.handed = None
-        if type(before) is type(after):
-            pair = [value[0] if isinstance(value, tuple) else value for value in (before, after)]
-            error = (pair[0].float() - pair[1].float()).norm() / pair[0].float().norm()
-            if pair[0].dtype == pair[1].dtype and error <= _PROOF_TOLERANCE[hidden.dtype]:
-                return
-        raise ModelStructureError(
-            f"{type(block).__name__} gives other results when patched; this model cannot be"
-            " patched yet"
-        )
+        if type(after) is not type(run.output) or not _close(stream_of(after), run.result.tensor):
+            raise ModelStructureError(
+                f"{type(block).__name__} gives other results when patched; this model cannot be"
+                " patched yet"
+            )
+
+    def _prove_whole(self) -> None:
+        """Compare the whole model before and after: what blocks hand to each other as well."""
+        streams: dict[int, Tensor] = {}
+        handles = [
+            block.register_forward_hook(
+                lambda _, __, output, index=index: streams.__setitem__(index, stream_of(output))
+            )
+            for index, block in enumerate(self.decoder.blocks)
+        ]
+        try:
+            with torch.inference_mode(False):
+                run_on_a_few_tokens(self.model)
+        finally:
+            for handle in handles:
+                handle.remove()
+        for index, run in self._trace.blocks.items():
+            if not _close(streams[index], run.result.tensor, allowance=4.0):
+                kind = type(self.decoder.blocks[index]).__name__
+                raise ModelStructureError(
+                    f"{kind} {index} gives other results in the patched model; it cannot be"
+                    " patched yet"
+                )
 
     def replace(self, method: ReplacedMethod) -> None:
         """Install one more replaced method, to be restored with the others."""
@@ -189,3 +269,10 @@ class Patch:
         """Restore every method; nothing happens the second time."""
         while self._replaced:
             self._replaced.pop().restore()
+
+
+def _close(after: Tensor | None, before: Tensor, allowance: float = 1.0) -> bool:
+    if after is None or after.shape != before.shape or after.dtype != before.dtype:
+        return False
+    error = (after.float() - before.float()).norm()
+    return bool(error <= allowance * _PROOF_TOLERANCE[before.dtype] * before.float().norm())

@@ -17,9 +17,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from emokernel.errors import EmokernelError
-from emokernel.patch.forward import is_patched
-from emokernel.patch.structure import Decoder, evaluating, find_decoder, read_block
+from emokernel.errors import EmokernelError, ModelStructureError
+from emokernel.patch.decoder import Decoder, evaluating, find_decoder, stream_of
+from emokernel.patch.forward import RewrittenForward, is_patched
+from emokernel.patch.source import rewrite
+from emokernel.patch.structure import BlockAdds, read_block
+from emokernel.patch.trace import trace
 from emokernel.vectors.emotion_vectors import EmotionVectors, check_site
 
 # A text, or (context, text): the context is read by the model but not averaged over.
@@ -60,6 +63,7 @@ def extract(
     decoder = find_decoder(model)
     if is_patched(decoder):
         raise EmokernelError("extract from the model itself: call unpatch() on its Steering first")
+    adds = _attention_adds(model, decoder) if site == "attention" else None
     counts: dict[str, dict[str, int]] = {}
     means: dict[str, Tensor] = {}
     paired = isinstance(neutral, Mapping)
@@ -69,7 +73,7 @@ def extract(
     groups = [*emotional.items(), *((_NEUTRAL + of, texts) for of, texts in neutrals.items())]
     for name, texts in tqdm(groups, desc="extracting", unit="set", disable=not progress):
         mean = _Mean()
-        with torch.no_grad(), evaluating(model), _recording(decoder, site, mean):
+        with torch.no_grad(), evaluating(model), _recording(decoder, adds, mean):
             for batch in _batches(texts, batch_size):
                 _run(model, tokenizer, batch, max_length, mean)
         if not mean.tokens:
@@ -100,6 +104,7 @@ class _Mean:
 
     def add(self, layer: int, activations: Tensor) -> None:
         """Add ``activations [batch, tokens, d]`` where ``counted [batch, tokens]`` is true."""
+        activations = activations.view(*self.counted.shape, -1)
         total = activations[self.counted.to(activations.device)].double().sum(0).cpu()
         self._sums[layer] = self._sums[layer] + total if layer in self._sums else total
 
@@ -109,28 +114,55 @@ class _Mean:
         return (sums / self.tokens).float()
 
 
-class _recording:
-    """Hooks on every layer's activations at a site, for as long as the block lasts."""
+def _attention_adds(model: nn.Module, decoder: Decoder) -> list[BlockAdds]:
+    traced = trace(model, decoder)
+    adds = [read_block(traced, index, block) for index, block in enumerate(decoder.blocks)]
+    for block, found in zip(decoder.blocks, adds, strict=True):
+        if found.attention is None or found.branch is None:
+            raise ModelStructureError(
+                f"{type(block).__name__} does not add its attention branch to the stream by itself:"
+                ' extract at site="block"'
+            )
+    return adds
 
-    def __init__(self, decoder: Decoder, site: str, mean: _Mean) -> None:
-        self._decoder, self._site, self._mean = decoder, site, mean
+
+class _recording:
+    """Watches every layer's activations, for as long as the block lasts.
+
+    With ``adds`` those are the attention branches that the blocks add, else the stream behind them.
+    """
+
+    def __init__(self, decoder: Decoder, adds: list[BlockAdds] | None, mean: _Mean) -> None:
+        self._decoder, self._adds, self._mean = decoder, adds, mean
 
     def __enter__(self) -> None:
-        self._handles = []
+        self._undo: list[Callable[[], None]] = []
         for layer, block in enumerate(self._decoder.blocks):
-            module = block
-            if self._site == "attention":
-                structure = read_block(block, *self._decoder.calls[layer])
-                module = getattr(block, structure.attention)
-            self._handles.append(module.register_forward_hook(self._hook(layer)))
+            if self._adds is not None:
+                self._watch_branch(layer, block, self._adds[layer])
+            else:
+                handle = block.register_forward_hook(self._hook(layer))
+                self._undo.append(handle.remove)
 
     def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
+        for undo in self._undo:
+            undo()
+
+    def _watch_branch(self, layer: int, block: nn.Module, adds: BlockAdds) -> None:
+        child, key = adds.attention.place
+        module = block.get_submodule(child) if child else block
+
+        def add(a: Tensor, b: Tensor) -> Tensor:
+            self._mean.add(layer, (a, b)[adds.branch])
+            return a + b
+
+        watched = RewrittenForward(module, rewrite(type(module).forward, {key: add}.get))
+        watched.install()
+        self._undo.append(watched.restore)
 
     def _hook(self, layer: int) -> Callable:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
-            self._mean.add(layer, output[0] if isinstance(output, tuple) else output)
+            self._mean.add(layer, stream_of(output))
 
         return hook
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.olmo2.modeling_olmo2 import Olmo2RMSNorm
 
+from emokernel.ops import select
 from emokernel.patch.norms import probe_norm
 from emokernel.reference import Cast
 
@@ -22,14 +25,14 @@ from emokernel.reference import Cast
 def test_cast_and_eps_are_found(kind, cast, dtype, eps):
     module = kind(96, eps=eps).to(dtype)
     weight = module.weight.clone()
-    found = probe_norm(module, dtype)
+    found = probe_norm(module, 96, dtype)
     assert (found.cast, found.eps) == (cast, eps)
     assert torch.equal(module.weight, weight)
 
 
 def test_fp32_gemma_is_not_taken_for_llama():
-    assert probe_norm(GemmaRMSNorm(96), torch.float32).cast == Cast.GEMMA
-    assert probe_norm(LlamaRMSNorm(96), torch.float32).cast != Cast.GEMMA
+    assert probe_norm(GemmaRMSNorm(96), 96, torch.float32).cast == Cast.GEMMA
+    assert probe_norm(LlamaRMSNorm(96), 96, torch.float32).cast != Cast.GEMMA
 
 
 class HalvedNorm(LlamaRMSNorm):
@@ -37,21 +40,60 @@ class HalvedNorm(LlamaRMSNorm):
         return super().forward(rows) / 2
 
 
-def hooked():
-    module = LlamaRMSNorm(8)
-    module.register_forward_hook(lambda *_: None)
-    return module
-
-
 @pytest.mark.parametrize(
     ("module", "reason"),
     [
-        (nn.LayerNorm(8), "no norm with one weight"),
-        (nn.Identity(), "no norm with one weight"),
+        (nn.Identity(), "none of the norms"),
+        (nn.Linear(8, 8), "no norm with a weight"),
+        (LlamaRMSNorm(4), "no norm with a weight"),
         (LlamaRMSNorm(8).to(torch.bfloat16), "residual stream torch.float32"),
-        (HalvedNorm(8), "none of the RMSNorms"),
-        (hooked(), "hooks"),
+        (HalvedNorm(8), "none of the norms"),
     ],
 )
 def test_other_modules_are_not_fused_and_told_why(module, reason):
-    assert reason in probe_norm(module, torch.float32)
+    assert reason in probe_norm(module, 8, torch.float32)
+
+
+class PlusOne(nn.LayerNorm):
+    """As in Nemotron."""
+
+    def forward(self, rows):
+        return nn.functional.layer_norm(rows, (8,), self.weight + 1, self.bias, self.eps)
+
+
+class Bare(nn.Module):
+    """As in OLMo: neither weight nor bias, and its eps out of sight."""
+
+    def forward(self, rows):
+        return nn.functional.layer_norm(rows.float(), (8,), eps=1e-5).to(rows.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    "module",
+    [nn.LayerNorm(8), nn.LayerNorm(8, bias=False), nn.LayerNorm(8, eps=1e-3), PlusOne(8), Bare()],
+    ids=["plain", "no-bias", "eps", "plus-one", "bare"],
+)
+def test_layer_norms_are_found_and_stand_in(module, dtype):
+    module = copy.deepcopy(module)
+    for parameter in module.parameters():
+        parameter.data.uniform_(0.5, 1.5)
+    module = module.to(dtype)
+    norm = probe_norm(module, 8, dtype)
+    assert norm.cast is None
+    assert norm.eps == getattr(module, "eps", 1e-5)
+    x = torch.randn(40, 8).to(dtype)
+    none = torch.zeros(1, 8, dtype=dtype), torch.full((40,), -1, dtype=torch.int32)
+    ids = torch.zeros(1, 1, dtype=torch.int32)
+    with torch.no_grad():
+        normed, _ = norm.run(
+            select("cpu"), x, torch.zeros_like(x), (*none, ids, ids.float(), ids[0])
+        )
+        wanted = module(x)
+        torch.testing.assert_close(normed, wanted, rtol=2**-7, atol=1e-2)
+        if isinstance(module, PlusOne):  # a new weight is seen
+            module.weight.mul_(3.0)
+            normed, _ = norm.run(
+                select("cpu"), x, torch.zeros_like(x), (*none, ids, ids.float(), ids[0])
+            )
+            torch.testing.assert_close(normed, module(x), rtol=2**-6, atol=1e-2)

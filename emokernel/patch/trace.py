@@ -1,0 +1,181 @@
+"""One run of a model with every residual add and every small module watched.
+
+Tensors are followed by the memory that they lie in, and by torch's count of the writes to it: a
+norm reads the result of an add if it gets that very memory and nobody has written to it since. All
+that is recorded is kept alive meanwhile, so that no memory is used twice.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from emokernel.errors import ModelStructureError
+from emokernel.patch.decoder import Decoder, run_on_a_few_tokens, stream_of
+from emokernel.patch.replaced import forward_name
+from emokernel.patch.source import Key, rewrite
+
+# (direct child of the block, or "" for the block itself; key in the source of its forward)
+Place = tuple[str, Key]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A tensor at one moment."""
+
+    tensor: Tensor
+    version: int
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> Seen:
+        return cls(tensor, tensor._version)
+
+    def is_read_by(self, later: Seen) -> bool:
+        """Whether ``later`` holds the same numbers at the same place, nothing written between."""
+        a, b = self.tensor, later.tensor
+        return (
+            a.data_ptr() == b.data_ptr()
+            and a.numel() == b.numel()
+            and a.dtype == b.dtype
+            and a.is_contiguous()
+            and b.is_contiguous()
+            and self.version == later.version
+        )
+
+
+@dataclass(frozen=True)
+class Addition:
+    """An add of two tensors of the size of the stream, in the run of one block."""
+
+    place: Place
+    operands: tuple[Seen, Seen]
+    result: Seen
+
+
+@dataclass(frozen=True)
+class Read:
+    """A module of the model that was given a tensor, in the order of the run."""
+
+    module: nn.Module
+    input: Seen
+    block: int | None
+
+
+@dataclass
+class BlockRun:
+    """What one block was called with, what it added, and what it returned."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    hidden: Seen
+    additions: list[Addition] = field(default_factory=list)
+    output: Any = None
+    result: Seen | None = None
+
+
+@dataclass
+class Trace:
+    """A run of all blocks, and everything that was read."""
+
+    blocks: dict[int, BlockRun] = field(default_factory=dict)
+    reads: list[Read] = field(default_factory=list)
+
+    def readers(self, seen: Seen) -> list[Read]:
+        return [read for read in self.reads if seen.is_read_by(read.input)]
+
+
+def trace(model: nn.Module, decoder: Decoder) -> Trace:
+    """Run the model once; ModelStructureError if a block cannot be followed."""
+    recorder = _Recorder(decoder)
+    with torch.inference_mode(False), recorder.installed(model):
+        run_on_a_few_tokens(model)
+    missing = [i for i in range(len(decoder.blocks)) if i not in recorder.trace.blocks]
+    if missing:
+        raise ModelStructureError(f"{type(model).__name__} did not run its blocks {missing}")
+    for index, run in recorder.trace.blocks.items():
+        if run.result is None:
+            kind = type(decoder.blocks[index]).__name__
+            raise ModelStructureError(f"{kind} returns no hidden states as its first result")
+    return recorder.trace
+
+
+class _Recorder:
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder, self.trace = decoder, Trace()
+        self._block: int | None = None
+
+    @contextmanager
+    def installed(self, model: nn.Module) -> Iterator[None]:
+        """Watch the model's blocks, their children and all small modules until the end."""
+        kept: list[tuple[nn.Module, str, object]] = []
+        handles = []
+        try:
+            for index, block in enumerate(self._decoder.blocks):
+                handles += self._watch_block(index, block)
+                self._watch_adds(block, "", kept)
+                for name, child in block.named_children():
+                    self._watch_adds(child, name, kept)
+            for module in model.modules():
+                handles.append(module.register_forward_pre_hook(self._read, with_kwargs=True))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            for module, name, own in reversed(kept):
+                vars(module).pop(name) if own is None else vars(module).__setitem__(name, own)
+
+    def _watch_block(self, index: int, block: nn.Module) -> list:
+        width = self._decoder.hidden_size
+
+        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            given = (v for v in (*args, *kwargs.values()) if isinstance(v, Tensor))
+            hidden = next((v for v in given if v.shape[-1:] == (width,)), None)
+            if hidden is None:
+                return
+            self._block = index
+            self.trace.blocks[index] = BlockRun(args, dict(kwargs), Seen.of(hidden))
+
+        def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            run, stream = self.trace.blocks.get(index), stream_of(output)
+            self._block = None
+            if run is not None and stream is not None:
+                run.output, run.result = output, Seen.of(stream)
+
+        return [
+            block.register_forward_pre_hook(before, with_kwargs=True),
+            block.register_forward_hook(after, with_kwargs=True),
+        ]
+
+    def _watch_adds(self, module: nn.Module, name: str, kept: list) -> None:
+        def watch(key: Key) -> Any:
+            return lambda a, b: self._add((name, key), a, b)
+
+        rewritten = rewrite(type(module).forward, watch)
+        if rewritten is None:
+            return
+        attribute = forward_name(module)
+        kept.append((module, attribute, vars(module).get(attribute)))
+        vars(module)[attribute] = types.MethodType(rewritten, module)
+
+    def _add(self, place: Place, a: Any, b: Any) -> Any:
+        result = a + b
+        run = self.trace.blocks.get(self._block) if self._block is not None else None
+        if run is not None and all(isinstance(t, Tensor) for t in (a, b)):
+            stream = run.hidden.tensor
+            if all(t.numel() == stream.numel() and t.dim() > 0 for t in (a, b, result)) and all(
+                t.shape[-1] == self._decoder.hidden_size for t in (a, b)
+            ):
+                operands = Seen.of(a), Seen.of(b)
+                run.additions.append(Addition(place, operands, Seen.of(result)))
+        return result
+
+    def _read(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, Tensor) and value.shape[-1:] == (self._decoder.hidden_size,):
+                self.trace.reads.append(Read(module, Seen.of(value), self._block))
