@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ PROBE_TOKENS = 5
 
 @dataclass(frozen=True)
 class Decoder:
-    """The module that loops over the decoder blocks, the blocks, and their width."""
+    """The decoder blocks, their width, and the module around them that is given the tokens."""
 
     owner: nn.Module
     blocks: nn.ModuleList
@@ -44,19 +45,29 @@ def find_decoder(model: nn.Module) -> Decoder:
         for child in owner.children()
         if isinstance(child, nn.ModuleList) and len(child) == count
     ]
-    if len(found) > 1:
-        found = [(owner, blocks) for owner, blocks in found if _carries_the_stream(blocks)]
+    found = [(owner, blocks) for owner, blocks in found if not _is_within(blocks, found)]
     if len(found) != 1 or hidden_size is None:
         raise ModelStructureError(
             f"{kind}: found {len(found)} lists of {count} blocks where one decoder was expected;"
             " pass the language model itself, if this one is a part of it"
         )
-    return Decoder(*found[0], hidden_size)
+    holder, blocks = found[0]
+    return Decoder(_takes_tokens(model, holder), blocks, hidden_size)
 
 
-def _carries_the_stream(blocks: nn.ModuleList) -> bool:
-    """Whether these are blocks rather than parts of blocks: each has a norm or mixer of its own."""
-    return all(len(list(block.children())) > 1 for block in blocks)
+def _is_within(blocks: nn.ModuleList, others: list[tuple[nn.Module, nn.ModuleList]]) -> bool:
+    """Whether these are parts of the blocks of another list."""
+    return any(
+        blocks is not other and any(part is blocks for part in other.modules())
+        for _, other in others
+    )
+
+
+def _takes_tokens(model: nn.Module, holder: nn.Module) -> nn.Module:
+    """The innermost module around ``holder`` whose forward takes token ids."""
+    around = [part for part in model.modules() if any(m is holder for m in part.modules())]
+    takes = [part for part in around if "input_ids" in inspect.signature(part.forward).parameters]
+    return takes[-1] if takes else holder
 
 
 class evaluating:
@@ -89,13 +100,13 @@ def run_on_a_few_tokens(model: nn.Module) -> Any:
 
 
 def stream_of(output: Any) -> Tensor | None:
-    """The hidden states that a block returns: its tensor, or the first of its tuple."""
-    first = output[0] if isinstance(output, tuple) and output else output
+    """The hidden states that a block returns: its tensor, or the first of its tuple or list."""
+    first = output[0] if isinstance(output, tuple | list) and output else output
     return first if isinstance(first, Tensor) else None
 
 
 def map_stream(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """What a block returns, with its hidden states changed."""
-    if isinstance(output, tuple):
-        return (change(output[0]), *output[1:])
+    if isinstance(output, tuple | list):
+        return type(output)([change(output[0]), *output[1:]])
     return change(output)

@@ -111,7 +111,10 @@ class _Points(ast.NodeTransformer):
         if not isinstance(called, ast.Name):
             return None
         found = self._function.__globals__.get(called.id)
-        same = isinstance(found, FunctionType) and found.__module__ == self._function.__module__
+        if not isinstance(found, FunctionType) or hasattr(found, "__wrapped__"):
+            return None
+        # A decorator may give a function the name of another: the file of its code is its own.
+        same = found.__code__.co_filename == self._function.__code__.co_filename
         return found if same else None
 
 
