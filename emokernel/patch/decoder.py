@@ -66,7 +66,7 @@ def _is_within(blocks: nn.ModuleList, others: list[tuple[nn.Module, nn.ModuleLis
 def _takes_tokens(model: nn.Module, holder: nn.Module) -> nn.Module:
     """The innermost module around ``holder`` whose forward takes token ids."""
     around = [part for part in model.modules() if any(m is holder for m in part.modules())]
-    takes = [part for part in around if "input_ids" in inspect.signature(part.forward).parameters]
+    takes = [p for p in around if "input_ids" in inspect.signature(type(p).forward).parameters]
     return takes[-1] if takes else holder
 
 
