@@ -91,9 +91,9 @@ class RecordedGenerate(ReplacedMethod):
         given = dict(zip(self._names, args, strict=False)) | kwargs
         drafting = bool(self._option(given, "is_assistant"))
         prompts, problem = self._prompts(given)
-        if drafting:
+        if drafting and given.get("past_key_values") is not None:
             # An assistant is given the text so far: only in the first round that is the prompt.
-            prompts = self._drafts.get(given.get("past_key_values"), prompts)
+            prompts = self._drafts.get(given["past_key_values"], prompts)
         token = _running.set((self.module, Generation(prompts, problem, self._is_guided(given))))
         try:
             output = self.original(*args, **kwargs)
