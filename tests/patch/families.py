@@ -32,6 +32,10 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(("attention_heads",), 4),
     **dict.fromkeys(("vocab_size", "vocab_size_per_layer_input"), VOCABULARY),
     **dict.fromkeys(("max_position_embeddings", "n_positions", "max_seq_len"), 128),
+    **dict.fromkeys(("decoder_attention_heads", "encoder_attention_heads"), 4),
+    **dict.fromkeys(("decoder_ffn_dim", "encoder_ffn_dim"), 2 * WIDTH),
+    **dict.fromkeys(("decoder_layers", "encoder_layers"), LAYERS),
+    "max_target_positions": 128,
     "num_key_value_heads": 2,
     "head_dim": 16,
     "attention_head_dim": 16,
@@ -56,6 +60,7 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(("state_size", "ssm_state_size", "mamba_d_state"), 8),
     **dict.fromkeys(("mamba_n_heads", "mamba_num_heads"), 8),
     **dict.fromkeys(("mamba_d_head", "mamba_head_dim"), 16),
+    **dict.fromkeys(("mamba_chunk_size", "chunk_size"), 8),
     "mamba_d_ssm": 128,
     "mamba_n_groups": 1,
     "linear_num_key_heads": 2,
@@ -76,6 +81,7 @@ class Family:
     the residual as the first branch (the first name that a block has; blocks may differ).
     ``second_output``: children whose zeroed output leaves the row after the first branch as it is.
     ``streams``: how many rows a token has between blocks.
+    ``attention_free``: the blocks whose first branch is a convolution or a recurrence.
     ``blocks``: the name of the block list, where its length does not tell.
     """
 
@@ -88,6 +94,7 @@ class Family:
     scale: float = 1.0
     second_output: tuple[str, ...] = ("mlp",)
     streams: int = 1
+    attention_free: tuple[int, ...] = ()
     blocks: str | None = None
     note: str = ""
 
@@ -101,10 +108,12 @@ _MLA = {"head_dim": 8, "num_key_value_heads": 4}
 _INDEXER = {**_MLA, "index_head_dim": 16, "index_n_heads": 2, "index_topk": 4}
 _GATED_DELTA = {"layer_types": ["linear_attention", "full_attention", "linear_attention"]}
 _CONV = {"layer_types": ["conv", "full_attention", "conv"]}
-_HYBRID_MAMBA = ["mamba", "hybrid", "hybrid"]
+_HYBRID_MAMBA = ["linear_attention", "hybrid", "hybrid"]
+_INKLING = {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 16}
 _MULTIPLIER = {"residual_multiplier": 0.7}
 
 _PARALLEL: dict[str, Any] = {"sites": BLOCK, "note": "parallel branches, one residual add"}
+_DECODER = {"is_decoder": True, "is_encoder_decoder": False}
 _ONE_BRANCH: dict[str, Any] = {"sites": BLOCK, "note": "one branch in a block"}
 _HYPER: dict[str, Any] = {"sites": BLOCK, "note": "the stream has several rows per token"}
 _RENORMED: dict[str, Any] = {"sites": BLOCK, "note": "the residual is what a norm gave"}
@@ -122,8 +131,8 @@ _PLAIN = (
     "apertus arcee aria_text bitnet cwm deepseek_v2 diffllama dots1 ernie4_5 ernie4_5_moe "
     "exaone_moe flint gemma glm glm4_moe gpt_oss helium hunyuan_v1_dense hunyuan_v1_moe hy_v3 "
     "internlm3 iquestcoder laguna llama mellum mimo_v2_flash minimax_m2 minimax_m3_vl_text "
-    "ministral ministral3 mistral mixtral nanochat olmoe phi3 qwen2 qwen2_moe qwen3 qwen3_moe "
-    "seed_oss smollm3 solar_open vaultgemma "
+    "ministral ministral3 mistral mixtral moshi nanochat olmoe phi3 qwen2 qwen2_moe qwen3 "
+    "qwen3_moe seed_oss smollm3 solar_open vaultgemma "
     # LayerNorm and its variants
     "jais2 nemotron olmo persimmon phimoe starcoder2 stablelm"
 ).split()
@@ -134,6 +143,15 @@ _ALL = (
     *(Family(name, _INDEXER) for name in ("axk2", "deepseek_v32", "glm_moe_dsa")),
     *(Family(name, **_FC2) for name in ("biogpt", "opt", "xglm")),
     *(Family(name, **_ATTN) for name in ("gpt2", "gpt_bigcode", "modernbert-decoder")),
+    # The decoders of encoder-decoder models, without their cross attention; BERT and its kin
+    *(
+        Family(name, _DECODER, **_FC2)
+        for name in ("bigbird_pegasus", "blenderbot", "mbart", "pegasus", "whisper")
+    ),
+    *(
+        Family(name, _DECODER, attention_output=("attention",), second_output=("output.dense",))
+        for name in ("megatron-bert", "roberta-prelayernorm", "xlm-roberta-xl")
+    ),
     Family("jetmoe", attention_output=("self_attention",)),
     Family("llama4_text", second_output=("feed_forward",)),
     Family("doge", note="the residual is multiplied by a row"),
@@ -193,6 +211,7 @@ _ALL = (
     Family(
         "granitemoehybrid",
         {"layer_types": ["mamba", "attention", "mamba"], **_MULTIPLIER},
+        attention_free=(0, 2),
         attention_output=("self_attn", "mamba"),
         **_MOE_AND_SHARED,
     ),
@@ -255,35 +274,104 @@ _ALL = (
     Family(
         "lfm2",
         _CONV,
+        attention_free=(0, 2),
         attention_output=("self_attn", "conv"),
         second_output=("feed_forward",),
     ),
     Family(
         "lfm2_moe",
         _CONV,
+        attention_free=(0, 2),
         attention_output=("self_attn", "conv"),
         second_output=("feed_forward",),
     ),
     Family(
         "lfm3",
+        attention_free=(0, 1),
         attention_output=("post_operator_norm",),
         second_output=("feed_forward",),
     ),
     Family(
         "bamba",
         {"attn_layer_indices": [1]},
+        attention_free=(0, 2),
         attention_output=("self_attn", "mamba"),
         second_output=("feed_forward",),
     ),
     Family(
         "jamba",
         {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_dt_rank": 4},
+        attention_free=(0, 2),
         attention_output=("self_attn", "mamba"),
         second_output=("feed_forward",),
     ),
-    Family("recurrent_gemma", attention_output=("temporal_block",), second_output=("mlp_block",)),
-    Family("rwkv", attention_output=("attention",), second_output=("feed_forward",)),
+    Family(
+        "recurrent_gemma",
+        attention_free=(0, 1),
+        attention_output=("temporal_block",),
+        second_output=("mlp_block",),
+    ),
+    Family(
+        "rwkv",
+        attention_free=(0, 1, 2),
+        attention_output=("attention",),
+        second_output=("feed_forward",),
+    ),
+    Family(
+        "xlstm",
+        {"num_blocks": LAYERS, "embedding_dim": WIDTH, "qk_dim_factor": 1.0},
+        drop=("v_head_dim",),
+        attention_free=(0, 1, 2),
+        attention_output=("mlstm_layer",),
+        second_output=("ffn",),
+    ),
+    Family(
+        "inkling_text",
+        {**_INKLING, "d_rel": 8},
+        attention_output=("attn_sconv",),
+        second_output=("mlp_sconv",),
+        note="a convolution after each branch",
+    ),
+    Family(
+        "dots3_note_text",
+        {
+            **_INDEXER,
+            **{f"swa_{k}": v for k, v in {**_MLA, "num_attention_heads": 4}.items()},
+            **{f"swa_{k}": 16 for k in ("q_lora_rank", "kv_lora_rank", "v_head_dim")},
+            "swa_head_dim": 16,
+            "swa_qk_nope_head_dim": 8,
+            "layer_types": ["indexed_attention", "sliding_attention", "indexed_attention"],
+        },
+    ),
     # Block only
+    Family(
+        "cohere_compass_text",
+        {
+            "head_dim": 64,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "rope_parameters": {
+                kind: {"rope_type": "default", "rope_theta": 10000.0}
+                for kind in ("full_attention", "sliding_attention")
+            },
+        },
+        **_PARALLEL,
+    ),
+    Family("inkling2_text", _INKLING, **_HYPER),
+    Family(
+        "qwen4_exp_text",
+        {
+            **_GATED_DELTA,
+            "hc_lowrank": 8,
+            "ple_embed_dim": 16,
+            "indexer_n_heads": 2,
+            "indexer_kv_heads": 1,
+            "indexer_head_dim": 16,
+            "indexer_budget": 8,
+            "indexer_compress_ratio": 4,
+        },
+        streams=4,
+        **_HYPER,
+    ),
     *(Family(name, **_PARALLEL) for name in ("cohere", "cohere2", "cohere2_moe", "phi")),
     *(Family(name, **_PARALLEL | _ATTN) for name in ("codegen", "gptj")),
     Family("gpt_neox", attention_output=("attention",), **_PARALLEL),
@@ -322,7 +410,6 @@ _ALL = (
         "zamba2",
         {
             "layers_block_type": _HYBRID_MAMBA,
-            "layer_types": _HYBRID_MAMBA,
             "mamba_ngroups": 1,
         },
         **_ONE_BRANCH,
@@ -333,6 +420,14 @@ _ALL = (
         scale=0.8,
         **_RENORMED,
     ),
+    *(
+        Family(name, _DECODER, **_RENORMED)
+        for name in (
+            "bart bert bert-generation big_bird blenderbot-small camembert data2vec-text ernie "
+            "marian mvp plbart rembert roberta roformer trocr xlm-roberta"
+        ).split()
+    ),
+    Family("electra", {**_DECODER, "embedding_size": WIDTH}, **_RENORMED),
     Family("openai-gpt", **_RENORMED | _ATTN),
     Family(
         "opt_post_norm",

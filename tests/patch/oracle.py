@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 
 class Steered(NamedTuple):
-    """Logits ``[B, T, V]`` and the stream after each block, in order."""
+    """Logits ``[B, T, V]`` and the stream after each block, in order, rows last."""
 
     logits: Tensor
     streams: list[Tensor]
@@ -73,6 +73,11 @@ def over_rows(chosen: Tensor, like: Tensor) -> Tensor:
     return chosen[..., None]
 
 
+def as_rows(x: Tensor, width: int) -> Tensor:
+    """The stream with its rows last, where a model keeps several of a token side by side."""
+    return x if x.shape[-1] == width else x.unflatten(-1, (-1, width))
+
+
 @contextmanager
 def hooked(*pairs: tuple[nn.Module, Callable[..., Any]]) -> Iterator[None]:
     """Forward hooks, while the context lasts; those of one module run in order."""
@@ -110,8 +115,15 @@ def steered_logits_and_stream(
     blocks = decoder_blocks(model, family)
     streams: list[Tensor] = []
 
+    width = vectors.shape[-1]
+
     def at_block(vector: Tensor) -> Callable[[Tensor], Tensor]:
-        return lambda x: torch.where(over_rows(chosen, x), steer_row(x, vector, weight, law), x)
+        def change(x: Tensor) -> Tensor:
+            x_rows = as_rows(x, width)
+            new = steer_row(x_rows, vector, weight, law)
+            return torch.where(over_rows(chosen, x_rows), new, x_rows).view_as(x)
+
+        return change
 
     def at_branch(vector: Tensor) -> Callable[[Tensor], Tensor]:
         amount = weight / family.scale
@@ -126,10 +138,11 @@ def steered_logits_and_stream(
         ]
     else:
         raise ValueError(f"no oracle for {family.name}, site {site!r}, law {law!r}")
-    recording = [
-        (block, lambda _module, _args, output: streams.append(first(output).detach().clone()))
-        for block in blocks
-    ]
+
+    def record(_module: nn.Module, _args: Any, output: Any) -> None:
+        streams.append(as_rows(first(output), width).clone())
+
+    recording = [(block, record) for block in blocks]
     with torch.no_grad(), hooked(*steering, *recording):
         logits = model(ids, attention_mask=mask).logits
     return Steered(logits, streams)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from patch.families import ATTENTION_FAMILIES, FAMILIES, LAYERS, WIDTH, build, prompts
 from patch.oracle import (
+    Steered,
     child,
     decoder_blocks,
     first,
@@ -32,8 +33,8 @@ def some_vectors(scale: float = 0.3) -> Tensor:
 
 
 def test_table_covers_the_families():
-    assert len(FAMILIES) >= 100
-    assert len(ATTENTION_FAMILIES) >= 80
+    assert len(FAMILIES) >= 140
+    assert len(ATTENTION_FAMILIES) >= 95
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -57,7 +58,7 @@ def test_oracle_at_blocks(name):
     with torch.no_grad():
         before = model(ids, attention_mask=mask).logits
 
-    def run(weight: float, law: str, rows: Tensor | None = None):
+    def run(weight: float, law: str, rows: Tensor | None = None) -> Steered:
         return steered_logits_and_stream(
             model, ids, mask, vectors, family=family, law=law, weight=weight, rows=rows
         )
@@ -80,41 +81,37 @@ def test_oracle_at_attention_moves_the_row_between_the_branches(name):
     """With the second branch silenced, a block's output moves by the vector and nothing else."""
     family, model, ids = FAMILIES[name], build(name), prompts()
     mask, vectors = torch.ones_like(ids), some_vectors()
+    blocks = decoder_blocks(model, family)
     with torch.no_grad():
         before = model(ids, attention_mask=mask).logits
 
-    def run(weight: float):
+    def run(weight: float, vectors: Tensor = vectors) -> Steered:
         return steered_logits_and_stream(
             model, ids, mask, vectors, family=family, site="attention", weight=weight
         )
 
+    read: list[Tensor] = []
+    handle = child(blocks[0], family.second_output).register_forward_pre_hook(
+        lambda _module, args, kwargs: read.append((*args, *kwargs.values())[0]), with_kwargs=True
+    )
     assert torch.equal(run(0.0).logits, before)
     assert not torch.equal(run(1.0).logits, before)
+    handle.remove()
+    assert not torch.equal(read[0], read[-1]), "the second branch does not see the moved row"
 
     def silence(_module, _args, output):
         return replaced(output, torch.zeros_like(first(output)))
 
-    blocks = decoder_blocks(model, family)
-    second = [block.get_submodule(part) for block in blocks for part in family.second_output]
-    seen: list[Tensor] = []
-    listen = (
-        child(blocks[0], family.second_output),
-        lambda _module, args, kwargs, _output: seen.append((*args, *kwargs.values())[0]),
-    )
-    for depth, block in enumerate(blocks):
-        vectors = torch.zeros(LAYERS, WIDTH)
-        vectors[depth] = some_vectors()[depth]
-        with hooked(*((module, silence) for module in second)):
-            moved = run(1.0).streams[depth] - run(0.0).streams[depth]
-        factor = AFTERWARDS.get(name, lambda _: 1.0)(block)
-        wanted = (vectors[depth] * factor).expand_as(moved)
-        torch.testing.assert_close(moved, wanted, rtol=1e-4, atol=2e-5)
-    # Sequential: the second branch reads the moved row.
-    vectors = some_vectors()
-    handle = listen[0].register_forward_hook(listen[1], with_kwargs=True)
-    run(0.0), run(1.0)
-    handle.remove()
-    assert not torch.equal(seen[0], seen[-1])
+    second = [b.get_submodule(part) for b in blocks for part in family.second_output]
+    with hooked(*((module, silence) for module in second)):
+        still = run(0.0).streams
+        for depth, block in enumerate(blocks):
+            alone = torch.zeros_like(vectors)
+            alone[depth] = vectors[depth]
+            moved = run(1.0, alone).streams[depth] - still[depth]
+            factor = AFTERWARDS.get(name, lambda _: 1.0)(block)
+            wanted = (vectors[depth] * factor).expand_as(moved)
+            torch.testing.assert_close(moved, wanted, rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("law", ["add", "preserve", "relative"])
