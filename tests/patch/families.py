@@ -128,7 +128,7 @@ _MIXED: dict[str, Any] = {"attention_output": ("self_attn", "linear_attn")}
 
 # Two norms, each before its branch, and two residual adds: (names, what they share)
 _PLAIN = (
-    "apertus arcee aria_text bitnet cwm deepseek_v2 diffllama dots1 ernie4_5 ernie4_5_moe "
+    "apertus arcee aria_text bitnet cwm diffllama dots1 ernie4_5 ernie4_5_moe "
     "exaone_moe flint gemma glm glm4_moe gpt_oss helium hunyuan_v1_dense hunyuan_v1_moe hy_v3 "
     "internlm3 iquestcoder laguna llama mellum mimo_v2_flash minimax_m2 minimax_m3_vl_text "
     "ministral ministral3 mistral mixtral moshi nanochat olmoe phi3 qwen2 qwen2_moe qwen3 "
@@ -139,7 +139,10 @@ _PLAIN = (
 
 _ALL = (
     *(Family(name) for name in _PLAIN),
-    *(Family(name, _MLA) for name in ("axk1", "deepseek_v3", "glm4_moe_lite", "youtu")),
+    *(
+        Family(name, _MLA)
+        for name in ("axk1", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "youtu")
+    ),
     *(Family(name, _INDEXER) for name in ("axk2", "deepseek_v32", "glm_moe_dsa")),
     *(Family(name, **_FC2) for name in ("biogpt", "opt", "xglm")),
     *(Family(name, **_ATTN) for name in ("gpt2", "gpt_bigcode", "modernbert-decoder")),
@@ -215,7 +218,7 @@ _ALL = (
         attention_output=("self_attn", "mamba"),
         **_MOE_AND_SHARED,
     ),
-    Family("minicpm3", {"scale_depth": 0.7 * LAYERS**0.5}, scale=0.7),
+    Family("minicpm3", {**_MLA, "scale_depth": 0.7 * LAYERS**0.5}, scale=0.7),
     Family(
         "hyperclovax",
         {**_MULTIPLIER, "use_post_norm": True},
@@ -260,7 +263,7 @@ _ALL = (
         Family(name, _GATED_DELTA, **_MIXED)
         for name in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")
     ),
-    Family("bailing_hybrid", _GATED_DELTA),
+    Family("bailing_hybrid", {**_GATED_DELTA, **_MLA}),
     Family(
         "kimi_linear",
         {**_GATED_DELTA, **_MLA, "linear_head_dim": 16, "linear_num_heads": 4},
@@ -339,6 +342,7 @@ _ALL = (
             **{f"swa_{k}": v for k, v in {**_MLA, "num_attention_heads": 4}.items()},
             **{f"swa_{k}": 16 for k in ("q_lora_rank", "kv_lora_rank", "v_head_dim")},
             "swa_head_dim": 16,
+            "moe_shared_expert_intermediate_size": 32,
             "swa_qk_nope_head_dim": 8,
             "layer_types": ["indexed_attention", "sliding_attention", "indexed_attention"],
         },
@@ -347,10 +351,9 @@ _ALL = (
     Family(
         "cohere_compass_text",
         {
-            "head_dim": 64,
             "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
             "rope_parameters": {
-                kind: {"rope_type": "default", "rope_theta": 10000.0}
+                kind: {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2]}
                 for kind in ("full_attention", "sliding_attention")
             },
         },
@@ -438,7 +441,7 @@ _ALL = (
     Family("zaya", {"num_experts_per_tok": 1}, sites=BLOCK, note="both terms of an add are scaled"),
     Family(
         "longcat_flash",
-        _MLA,
+        {**_MLA, "zero_expert_num": 2},
         "",
         ("num_hidden_layers",),
         sites=BLOCK,
@@ -513,8 +516,17 @@ def _built(name: str) -> PreTrainedModel:
 
 
 def build(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A fresh small random model of a family, in eval mode; the same weights at every call."""
-    return copy.deepcopy(_built(name)).to(dtype)
+    """A fresh small random model of a family, in eval mode; the same weights at every call.
+
+    What a model wants to keep in fp32 when it is loaded in a smaller type stays in fp32.
+    """
+    model = copy.deepcopy(_built(name))
+    kept = getattr(model, "_keep_in_fp32_modules_strict", None) or ()
+    model.to(dtype)
+    for path, parameter in model.named_parameters():
+        if any(part in path for part in kept):
+            parameter.data = parameter.data.float()
+    return model
 
 
 def prompts(rows: int = 2, length: int = 7) -> torch.Tensor:

@@ -47,6 +47,10 @@ def test_family_builds_runs_and_repeats(name):
         logits = model(ids, attention_mask=mask).logits
         assert logits.isfinite().all()
         assert torch.equal(build(name)(ids, attention_mask=mask).logits, logits)
+        mask[0, :3] = 0
+        padded = model(ids, attention_mask=mask).logits
+        assert padded[mask.bool()].isfinite().all()
+        mask[:] = 1
     made = model.generate(ids, attention_mask=mask, max_new_tokens=3, do_sample=False)
     assert ids.shape[1] < made.shape[1] <= ids.shape[1] + 3
 
