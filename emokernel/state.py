@@ -66,23 +66,36 @@ class DeviceState:
 
         SteeringError if a vector overflows or vanishes in ``dtype``.
         """
-        self.dtype = dtype
+        self._vectors = vectors.detach().to("cpu", torch.float32)
+        self.num_layers, self.num_slots = vectors.shape[0], slots
+        self._mixes: dict[int, Mix] = {}
+        self.running = Running()
+        self._build(device, dtype)
+
+    def _build(self, device: torch.device, dtype: torch.dtype) -> None:
+        vectors = self._vectors
         with torch.inference_mode(False):
             self.basis = vectors.to(device=device, dtype=dtype).clone().contiguous()
-            self.num_layers, self.num_slots = vectors.shape[0], slots
             width = MAX_COMPONENTS + 1 + self.num_layers * MAX_COMPONENTS
-            self.records = torch.zeros(slots, width, dtype=torch.int32, device=device)
+            self.records = torch.zeros(self.num_slots, width, dtype=torch.int32, device=device)
+        self.dtype = dtype
         norms = self.basis.float().norm(dim=-1).cpu()
         self._present = norms > 0
-        if not norms.isfinite().all() or (self._present != vectors.any(-1).cpu()).any():
+        if not norms.isfinite().all() or (self._present != vectors.any(-1)).any():
             raise SteeringError(
                 f"the vectors do not fit {dtype}: some entries overflow or vanish; scale them"
             )
         self._inverse_norms = torch.where(self._present, 1.0 / norms, 0.0)
         # (basis, ids, weights, law) of each layer, as the operations take them.
         self.tables = [self.layer(number) for number in range(self.num_layers)]
-        self.running = Running()
         self._constant: dict[int, Tensor] = {}
+        self._outgrown: list[Tensor] = []
+
+    def move(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Build everything anew for a model that was moved or cast; slots hold what they held."""
+        self._build(device, dtype)
+        for slot, mix in self._mixes.items():
+            self.write(slot, mix)
 
     @property
     def device(self) -> torch.device:
@@ -110,6 +123,7 @@ class DeviceState:
             weights[:, k] = weight * scales[:, number]
         record[MAX_COMPONENTS] = int(mix.law)
         self.records[slot].copy_(record)
+        self._mixes[slot] = mix
 
     def constant_rows(self, rows: int, slot: int) -> Tensor:
         """At least ``rows`` int32 entries that all say ``slot``; kept between calls."""
@@ -117,8 +131,10 @@ class DeviceState:
         if held is None or held.numel() < rows:
             size = max(256, 1 << (rows - 1).bit_length())
             with torch.inference_mode(False):
-                held = torch.full((size,), slot, dtype=torch.int32, device=self.device)
-            self._constant[slot] = held
+                grown = torch.full((size,), slot, dtype=torch.int32, device=self.device)
+            if held is not None:  # a captured graph may still read it
+                self._outgrown.append(held)
+            held = self._constant[slot] = grown
         return held
 
 

@@ -44,6 +44,8 @@ def find_decoder(model: nn.Module) -> Decoder:
         for owner in model.modules()
         for child in owner.children()
         if isinstance(child, nn.ModuleList) and len(child) == count
+        # A block holds more than one module; a list of projections does not.
+        and all(len(list(block.children())) > 1 for block in child)
     ]
     found = [(owner, blocks) for owner, blocks in found if not _is_within(blocks, found)]
     if len(found) != 1 or hidden_size is None:

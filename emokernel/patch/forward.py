@@ -12,17 +12,54 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from emokernel.errors import SteeringError
-from emokernel.ops import Backend
+from emokernel.ops import Backend, select
 from emokernel.ops.reference import BACKEND as DIFFERENTIABLE
 from emokernel.patch.decoder import Decoder, map_stream
 from emokernel.patch.norms import FusedNorm
 from emokernel.patch.replaced import ReplacedMethod, forward_name
 from emokernel.state import UNTOUCHED, DeviceState
 
+STREAM_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
 
 def is_patched(decoder: Decoder) -> bool:
     """Whether the decoder's forward is replaced by one of emokernel's."""
     return isinstance(vars(decoder.owner).get(forward_name(decoder.owner)), ReplacedMethod)
+
+
+class Placed:
+    """The state and the backend of one device, which follow the model when it is moved or cast.
+
+    ``block`` is one that lives there; where its first parameter of floating type goes, they go.
+    """
+
+    def __init__(self, state: DeviceState, forced: str | None, block: nn.Module) -> None:
+        self.state, self._forced = state, forced
+        self.backend: Backend = select(state.device, forced)
+        self._home, self._name = next(
+            (module, name)
+            for module in block.modules()
+            for name, parameter in module._parameters.items()
+            if parameter is not None and parameter.is_floating_point()
+        )
+        self._dtype = self._home._parameters[self._name].dtype
+
+    def follow(self) -> None:
+        """Move the state if the model has moved; SteeringError for a dtype without kernels."""
+        parameter = self._home._parameters.get(self._name)
+        if parameter is None:
+            return
+        if parameter.dtype is self._dtype and parameter.device == self.state.device:
+            return
+        dtype = parameter.dtype if self.state.dtype is self._dtype else self.state.dtype
+        if dtype not in STREAM_DTYPES:
+            raise SteeringError(
+                f"the model was cast to {dtype}; the kernels know fp32, bf16 and fp16: cast it to"
+                " one of them, or unpatch()"
+            )
+        self.backend = select(parameter.device, self._forced)
+        self.state.move(parameter.device, dtype)
+        self._dtype = parameter.dtype
 
 
 class NormForward(ReplacedMethod):
@@ -31,12 +68,12 @@ class NormForward(ReplacedMethod):
     For any other input, rows that a hook has replaced for one, it computes as ever.
     """
 
-    def __init__(self, norm: FusedNorm, state: DeviceState) -> None:
+    def __init__(self, norm: FusedNorm, placed: Placed) -> None:
         super().__init__(norm.module, forward_name(norm.module))
-        self.norm, self.state = norm, state
+        self.norm, self.placed, self._state = norm, placed, placed.state
 
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        running = self.state.running
+        running = self._state.running
         handed = running.handed
         if handed is not None and handed[2] is self:
             running.handed = None
@@ -64,9 +101,8 @@ class Add:
     not, its rows are untouched, and it is there for the norm that it computes ahead.
     """
 
-    def __init__(self, state: DeviceState, layer: int, backend: Backend, steered: bool) -> None:
-        self.state, self._layer, self._steered = state, layer, steered
-        self._backend = backend
+    def __init__(self, placed: Placed, layer: int, steered: bool) -> None:
+        self.placed, self._state, self._layer, self._steered = placed, placed.state, layer, steered
         self.norm: NormForward | None = None
         self._between: tuple[Mapping[int, Callable], ...] = ()
 
@@ -86,14 +122,14 @@ class Add:
         )
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        state = self.state
+        state = self._state
         running = state.running
         slots = running.token_slot if self._steered else running.untouched
         if slots is None:
             _refuse_alone()
         if a.dtype is not b.dtype or a.shape != b.shape:  # what torch promotes or broadcasts
             y = a + b
-            return _steered(y, slots, state, self._layer, self._backend) if self._steered else y
+            return _steered(y, slots, self.placed, self._layer) if self._steered else y
         if a.dtype is not state.dtype:
             _refuse_dtype(a, state)
         if not a.is_contiguous():
@@ -109,12 +145,12 @@ class Add:
             and not (any(self._between) and _may_change(self._between))
             and not torch.is_autocast_enabled(a.device.type)
         ):
-            fused = norm.norm.run(self._backend, a, b, (basis, slots, ids, weights, law))
+            fused = norm.norm.run(self.placed.backend, a, b, (basis, slots, ids, weights, law))
             if fused is not None:
                 normed, y = fused
                 running.handed = y, normed, norm
                 return y
-        return self._backend.add_steer(a, b, basis, slots, ids, weights, law)
+        return self.placed.backend.add_steer(a, b, basis, slots, ids, weights, law)
 
 
 def _may_change(kinds: tuple[Mapping[int, Callable], ...]) -> bool:
@@ -126,14 +162,13 @@ def _may_change(kinds: tuple[Mapping[int, Callable], ...]) -> bool:
     return any(hook.__module__ != recording for hooks in kinds for hook in hooks.values())
 
 
-def _steered(
-    rows: Tensor, slots: Tensor, state: DeviceState, layer: int, backend: Backend
-) -> Tensor:
+def _steered(rows: Tensor, slots: Tensor, placed: Placed, layer: int) -> Tensor:
     """The law alone, for rows that are there already."""
+    state = placed.state
     if rows.dtype is not state.dtype:
         _refuse_dtype(rows, state)
     basis, ids, weights, law = state.tables[layer]
-    ops = DIFFERENTIABLE if torch.is_grad_enabled() and rows.requires_grad else backend
+    ops = DIFFERENTIABLE if torch.is_grad_enabled() and rows.requires_grad else placed.backend
     return ops.steer(rows.contiguous(), basis, slots, ids, weights, law)
 
 
@@ -175,17 +210,17 @@ class RewrittenForward(ReplacedMethod):
 class SteeredOutput(ReplacedMethod):
     """The forward of a block whose last add cannot be seen: what it returns is steered."""
 
-    def __init__(self, block: nn.Module, state: DeviceState, layer: int, backend: Backend) -> None:
+    def __init__(self, block: nn.Module, placed: Placed, layer: int) -> None:
         super().__init__(block, forward_name(block))
-        self.state, self._layer, self._backend = state, layer, backend
+        self._placed, self._layer = placed, layer
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        slots = self.state.running.token_slot
+        slots = self._placed.state.running.token_slot
         if slots is None:
             _refuse_alone()
         return map_stream(
             self.original(*args, **kwargs),
-            lambda rows: _steered(rows, slots, self.state, self._layer, self._backend),
+            lambda rows: _steered(rows, slots, self._placed, self._layer),
         )
 
 
@@ -198,17 +233,20 @@ class DecoderForward(ReplacedMethod):
     def __init__(
         self,
         owner: nn.Module,
-        states: list[DeviceState],
+        placed: list[Placed],
         rows: Callable[[Mapping[str, Any], DeviceState], Tensor],
     ) -> None:
         super().__init__(owner, forward_name(owner))
-        self._states, self._rows = states, rows
+        self._placed, self._rows = placed, rows
+        self._states = [each.state for each in placed]
         self._names = list(inspect.signature(self.original).parameters)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         named = dict(zip(self._names, args, strict=False)) | kwargs if args else kwargs
         if named.get("input_ids") is None and named.get("inputs_embeds") is None:
             return self.original(*args, **kwargs)  # which says what is missing
+        for placed in self._placed:
+            placed.follow()
         outer = [(s.running.token_slot, s.running.untouched) for s in self._states]
         try:
             for state in self._states:

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from emokernel.errors import EmokernelError, ModelStructureError
-from emokernel.ops import select
+from emokernel.ops import Backend, select
 from emokernel.patch.decoder import evaluating, find_decoder, run_on_a_few_tokens, stream_of
 from emokernel.patch.forward import (
+    STREAM_DTYPES,
     Add,
     DecoderForward,
     NormForward,
+    Placed,
     RewrittenForward,
     SteeredOutput,
 )
@@ -26,7 +28,6 @@ from emokernel.patch.structure import read_block
 from emokernel.patch.trace import Addition, trace
 from emokernel.state import UNTOUCHED, DeviceState
 
-STREAM_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # A fused norm differs from the module's by the order of one sum; a wrong one by far more.
 _PROOF_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
@@ -71,19 +72,18 @@ class Patch:
         self._trace = trace(model, self.decoder)
         self._check_streams()
         self._names = {module: name for name, module in model.named_modules()}
-        self.states: list[DeviceState] = []
+        self._placed: list[Placed] = []
         self._replaced: list[ReplacedMethod] = []
         self._norms: dict[nn.Module, NormForward | str] = {}
         steered = torch.zeros_like(vectors)
         steered[list(layers)] = vectors[list(layers)]
-        self.backend = select(self._stream(layers[0]).device, backend)
         for layer in layers:
-            self._state_on(self._stream(layer), steered, slots)
+            self._place(layer, steered, slots, backend)
         try:
             self.layers = [self._patch_layer(layer) for layer in layers]
             for layer in layers:
                 self._prove(layer)
-            self.replace(DecoderForward(self.decoder.owner, self.states, rows))
+            self.replace(DecoderForward(self.decoder.owner, self._placed, rows))
             self._prove_whole()
         except BaseException:
             self.remove()
@@ -131,14 +131,26 @@ class Patch:
                     " stream; such a model cannot be patched"
                 )
 
-    def _state_on(self, stream: Tensor, vectors: Tensor, slots: int) -> None:
-        if all(state.device != stream.device for state in self.states):
-            select(stream.device, self.backend.name)
-            self.states.append(DeviceState(vectors, slots, stream.device, stream.dtype))
+    @property
+    def states(self) -> list[DeviceState]:
+        """The state on each device."""
+        return [placed.state for placed in self._placed]
 
-    def _state_of(self, layer: int) -> DeviceState:
+    @property
+    def backend(self) -> Backend:
+        """The backend that serves the first device."""
+        return self._placed[0].backend
+
+    def _place(self, layer: int, vectors: Tensor, slots: int, backend: str | None) -> None:
+        stream = self._stream(layer)
+        if all(state.device != stream.device for state in self.states):
+            select(stream.device, backend)  # refuses before anything is made there
+            state = DeviceState(vectors, slots, stream.device, stream.dtype)
+            self._placed.append(Placed(state, backend, self.decoder.blocks[layer]))
+
+    def _placed_of(self, layer: int) -> Placed:
         device = self._stream(layer).device
-        return next(state for state in self.states if state.device == device)
+        return next(placed for placed in self._placed if placed.state.device == device)
 
     def _patch_layer(self, layer: int) -> PatchedLayer:
         block = self.decoder.blocks[layer]
@@ -151,23 +163,23 @@ class Patch:
             )
         site = adds.attention if self._site == "attention" else adds.end
         other = adds.end if self._site == "attention" else adds.attention
-        state = self._state_of(layer)
+        placed = self._placed_of(layer)
         chosen: dict[Addition, Add] = {}
         norm_name = also_fused = None
         if site is not None:
-            chosen[site] = Add(state, layer, self.backend, steered=True)
+            chosen[site] = Add(placed, layer, steered=True)
             norm_name, reason = self._fuse(layer, chosen[site], site)
             operation = chosen[site].norm.norm.operation if norm_name else "add_steer"
         else:
             operation, reason = "steer", f"{kind} does not return the result of an add"
         if other is not None:
-            add = Add(state, layer, self.backend, steered=False)
+            add = Add(placed, layer, steered=False)
             also_fused, _ = self._fuse(layer, add, other)
             if also_fused is not None:
                 chosen[other] = add
         self._rewrite(block, chosen)
         if site is None:
-            self.replace(SteeredOutput(block, state, layer, self.backend))
+            self.replace(SteeredOutput(block, placed, layer))
         return PatchedLayer(layer, kind, operation, norm_name, reason, also_fused)
 
     def _fuse(self, layer: int, add: Add, addition: Addition) -> tuple[str | None, str | None]:
@@ -179,7 +191,7 @@ class Patch:
         for read in self._trace.readers(addition.result):
             if any(True for _ in read.module.children()):
                 continue
-            found = self._norm_of(read.module, add.state)
+            found = self._norm_of(read.module, add.placed)
             if isinstance(found, NormForward):
                 crosses = read.block != layer
                 add.compute_ahead(
@@ -192,15 +204,15 @@ class Patch:
                 reasons.append(f"{self._names[read.module]}: {found}")
         return None, reasons[0] if reasons else "no norm reads the row directly"
 
-    def _norm_of(self, module: nn.Module, state: DeviceState) -> NormForward | str:
+    def _norm_of(self, module: nn.Module, placed: Placed) -> NormForward | str:
         if module not in self._norms:
-            probed = probe_norm(module, self.decoder.hidden_size, state.dtype)
+            probed = probe_norm(module, self.decoder.hidden_size, placed.state.dtype)
             if isinstance(probed, FusedNorm):
-                probed = NormForward(probed, state)
+                probed = NormForward(probed, placed)
                 self.replace(probed)
             self._norms[module] = probed
         found = self._norms[module]
-        if isinstance(found, NormForward) and found.state is not state:
+        if isinstance(found, NormForward) and found.placed is not placed:
             return "it is on another device"
         return found
 
@@ -217,7 +229,7 @@ class Patch:
     def _prove(self, layer: int) -> None:
         """Compare the block before and after, on what the trace gave it, with nothing set."""
         block, run = self.decoder.blocks[layer], self._trace.blocks[layer]
-        state = self._state_of(layer)
+        state = self._placed_of(layer).state
         running, tokens = state.running, run.result.tensor.shape[1]
         running.untouched = running.token_slot = state.constant_rows(tokens, UNTOUCHED)
         try:

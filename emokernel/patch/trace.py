@@ -97,7 +97,11 @@ def trace(model: nn.Module, decoder: Decoder) -> Trace:
         run_on_a_few_tokens(model)
     missing = [i for i in range(len(decoder.blocks)) if i not in recorder.trace.blocks]
     if missing:
-        raise ModelStructureError(f"{type(model).__name__} did not run its blocks {missing}")
+        raise ModelStructureError(
+            f"{type(model).__name__} gives its blocks {missing} no rows of width"
+            f" {decoder.hidden_size} (more than one residual stream?), or does not run them; such a"
+            " model cannot be patched"
+        )
     for index, run in recorder.trace.blocks.items():
         if run.result is None:
             kind = type(decoder.blocks[index]).__name__

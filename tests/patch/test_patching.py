@@ -278,12 +278,18 @@ def test_gradients_flow_through_a_patched_model(tiny, vectors, prompts):
     assert model.model.layers[0].post_attention_layernorm.weight.grad.abs().max() > 0
 
 
-def test_a_model_cast_after_patching_is_refused(tiny, vectors, prompts):
-    model = tiny()
-    patch(model, vectors())
-    model.to(torch.bfloat16)
-    with pytest.raises(SteeringError, match="unpatch"):
-        logits(model, prompts)
+@pytest.mark.parametrize("dose", ["absolute", "relative"])
+def test_a_model_may_be_cast_after_patching(dose, tiny, vectors, prompts):
+    """What it holds is made anew from the fp32 vectors, not from rounded ones."""
+    for dtypes in ([torch.bfloat16], [torch.float16], [torch.bfloat16, torch.float32]):
+        model, other = tiny(), tiny()
+        patch(model, vectors(), dose=dose).set("joy", 0.5)
+        for dtype in dtypes:
+            model.to(dtype), other.to(dtype)
+        patch(other, vectors(), dose=dose).set("joy", 0.5)
+        assert torch.equal(logits(model, prompts), logits(other, prompts))
+    with pytest.raises(SteeringError, match=r"cast to torch\.float64"):
+        logits(model.double(), prompts)
 
 
 def test_a_site_that_a_structure_has_not_is_refused_and_the_model_left_alone(
