@@ -76,7 +76,8 @@ class Family:
     """One structure, as a small config and the facts that tests need.
 
     ``sites`` lacks "attention" where a block adds to the residual once (parallel branches, blocks
-    without a second branch) or where the stream is not one row per token.
+    without a second branch), where the row after the first branch is normed or scaled before it
+    becomes the residual of the second, and where the stream is not one row per token.
     ``attention_output``: the child of a block whose output is multiplied by ``scale`` and added to
     the residual as the first branch (the first name that a block has; blocks may differ).
     ``second_output``: children whose zeroed output leaves the row after the first branch as it is.
@@ -359,7 +360,12 @@ _ALL = (
         },
         **_PARALLEL,
     ),
-    Family("inkling2_text", _INKLING, **_HYPER),
+    Family(
+        "inkling2_text",
+        _INKLING,
+        sites=BLOCK,
+        note="a block also reads the output of earlier blocks",
+    ),
     Family(
         "qwen4_exp_text",
         {
