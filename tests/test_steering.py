@@ -451,5 +451,6 @@ def test_vectors_that_overflow_the_dtype_are_refused(tiny):
 
 def test_report_says_what_was_done(tiny, vectors):
     text = str(patch(tiny(), vectors(), layers=[0, 2], fuse_norm=False).report())
-    for part in ("LlamaForCausalLM", "2 of 3 layers", "'attention'", "LlamaDecoderLayer 0, 2: add_steer, norm not fused"):
+    unfused = "LlamaDecoderLayer 0, 2: add_steer, norm not fused"
+    for part in ("LlamaForCausalLM", "2 of 3 layers", "'attention'", unfused):
         assert part in text

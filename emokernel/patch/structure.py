@@ -31,9 +31,14 @@ def read_block(trace: Trace, index: int, block: nn.Module) -> BlockAdds:
     """The adds of block ``index`` in a run of the model."""
     run = trace.blocks[index]
     end = _end(run)
-    # What the block itself adds counts before what its children do.
+    # What the block itself adds counts before what its parts do, and of that only what they add to
+    # the block's input: they have adds of their own.
     own = [addition for addition in run.additions if addition.place[0] == ""]
-    theirs = [addition for addition in run.additions if addition.place[0] != ""]
+    theirs = [
+        addition
+        for addition in run.additions
+        if addition.place[0] != "" and _branch(run, addition) is not None
+    ]
     attention = next(
         (
             addition

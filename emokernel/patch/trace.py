@@ -21,7 +21,7 @@ from emokernel.patch.decoder import Decoder, run_on_a_few_tokens, stream_of
 from emokernel.patch.replaced import forward_name
 from emokernel.patch.source import Key, rewrite
 
-# (direct child of the block, or "" for the block itself; key in the source of its forward)
+# (name of a part of the block, "" for the block itself; key in the source of its forward)
 Place = tuple[str, Key]
 
 
@@ -122,9 +122,9 @@ class _Recorder:
         try:
             for index, block in enumerate(self._decoder.blocks):
                 handles += self._watch_block(index, block)
-                self._watch_adds(block, "", kept)
-                for name, child in block.named_children():
-                    self._watch_adds(child, name, kept)
+                for name, part in block.named_modules():
+                    if not type(part).__module__.startswith("torch."):
+                        self._watch_adds(part, name, kept)
             for module in model.modules():
                 handles.append(module.register_forward_pre_hook(self._read, with_kwargs=True))
             yield
