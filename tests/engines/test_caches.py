@@ -25,6 +25,19 @@ def before(columns, end):
     return torch.arange(columns).expand(4, -1) < end
 
 
+def runs_prefixes_again(model, ids):
+    """Whether `generate` itself, unpatched, gets a prefix that is in the cache wrong in chunks."""
+    cache, chunks = DynamicCache(config=model.config), []
+    with torch.no_grad():
+        model(ids[:, :3], past_key_values=cache)
+    handle = model.register_forward_pre_hook(
+        lambda _, args, kwargs: chunks.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    model.generate(ids, past_key_values=cache, prefill_chunk_size=2, max_new_tokens=1)
+    handle.remove()
+    return sum(chunks) != ids.shape[1] - 3
+
+
 @pytest.mark.parametrize("positions", POSITIONS)
 @pytest.mark.parametrize("family", ["llama", "sliding"])
 @pytest.mark.parametrize("given", ["the whole text", "what follows", "the whole text in chunks"])
@@ -42,6 +55,8 @@ def test_a_shared_prefix_stays_as_it_was_computed(
             position_ids=(start.cumsum(-1) - 1).clamp(min=0),
         )  # fmt: skip
     options = OPTIONS | ({"prefill_chunk_size": 2} if "chunks" in given else {})
+    if "chunks" in given and runs_prefixes_again(plain, ids[:1]):
+        pytest.skip("this transformers runs a cached prefix again when it prefills in chunks")
     with steering.requests(requests):
         for _ in range(2):
             output = model.generate(

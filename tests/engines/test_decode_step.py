@@ -50,6 +50,7 @@ def test_a_decoding_step_of_generate_runs_no_operation(
 ):
     model = model_of()
     steering = patch(model, vectors("block"))
+    logged.clear()  # what `patch` itself ran
     ids, mask = padded(side)
     with steering.requests(requests_at(positions)):
         model.generate(
@@ -66,6 +67,7 @@ def test_a_step_of_an_own_loop_reads_nothing_back(
 ):
     model = model_of()
     steering = patch(model, vectors("block"))
+    logged.clear()  # what `patch` itself ran
     ids, mask = padded()
     cache, real = StaticCache(config=model.config, max_cache_len=16), mask
     requests = requests_at("last")
