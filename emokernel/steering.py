@@ -18,6 +18,7 @@ from emokernel.engines.generate import RecordedGenerate, follow_call, is_plain, 
 from emokernel.engines.rows import Plan, check_positions
 from emokernel.errors import EmokernelError, SteeringError
 from emokernel.patch import Patch, PatchedLayer
+from emokernel.presets import choose
 from emokernel.reference import Law
 from emokernel.state import UNTOUCHED, DeviceState, Mix, SlotAllocator
 from emokernel.vectors import EmotionVectors
@@ -75,11 +76,12 @@ def patch(
     model: nn.Module,
     vectors: EmotionVectors,
     *,
+    preset: str | None = None,
     site: str | None = None,
-    law: str = "preserve",
-    dose: str = "absolute",
+    law: str | None = None,
+    dose: str | None = None,
     layers: Sequence[int] | None = None,
-    positions: str = "all",
+    positions: str | None = None,
     fuse_norm: bool = True,
     backend: str | None = None,
     slots: int = 256,
@@ -87,28 +89,35 @@ def patch(
     """Patch a Hugging Face causal language model in place; nothing is steered until it is asked.
 
     ``site``: "attention" or "block", the vectors' own unless given. ``law``: "preserve" (back to
-    the row's norm) or "add". ``dose``: "absolute", or "relative" (weights in units of the row's
-    norm). ``layers``: the layers to steer, all that the vectors have unless given. ``positions``:
-    "all", "prompt", "generated" or "last". ``fuse_norm``: fuse the norm after the attention branch
-    with the residual add; without it, a row that is not steered has the bits of the unpatched
-    model. ``backend``: one of `emokernel.ops.BACKENDS`. ``slots``: how many different mixes
+    the row's norm; the default) or "add". ``dose``: "absolute" (the default), or "relative"
+    (weights in units of the row's norm). ``layers``: the layers to steer, all that the vectors have
+    unless given. ``positions``: "all" (the default), "prompt", "generated" or "last". ``preset``: a
+    published method, one of `emokernel.presets.PRESETS`, that makes these five choices; one beside
+    it that contradicts it is an error. "emotion-vectors" (arXiv 2502.04075) is site="attention",
+    law="add", dose="absolute", all layers, positions="last"; `emokernel.presets` says how it
+    differs from the published code. ``fuse_norm``: fuse the norm after the attention branch with
+    the residual add; without it, a row that is not steered has the bits of the unpatched model.
+    ``backend``: one of `emokernel.ops.BACKENDS`. ``slots``: how many different mixes
     `Steering.requests` can hold at a time.
 
     Raises ModelStructureError if the model or its size does not fit, SteeringError for an unknown
-    choice, RuntimeError if a forced backend cannot run.
+    choice or one that contradicts the preset, RuntimeError if a forced backend cannot run.
     """
     if not isinstance(vectors, EmotionVectors):
         raise SteeringError(
             f"vectors must be EmotionVectors, got {type(vectors).__name__}: use"
             " EmotionVectors.load(path) or EmotionVectors.from_tensors(...)"
         )
-    site = check_site(site or vectors.site)
-    defaults = Request(None, 1.0, law, dose, check_positions(positions))
-    _law_of(law, dose)
+    chosen = choose(
+        preset, vectors, site=site, law=law, dose=dose, layers=layers, positions=positions
+    )
+    site = check_site(chosen.site or vectors.site)
+    defaults = Request(None, 1.0, chosen.law, chosen.dose, check_positions(chosen.positions))
+    _law_of(chosen.law, chosen.dose)
     if slots < 1:
         raise SteeringError(f"slots must be at least 1, got {slots}")
     return Steering(
-        model, vectors, site, _layers(vectors, layers), defaults, fuse_norm, backend, slots
+        model, vectors, site, _layers(vectors, chosen.layers), defaults, fuse_norm, backend, slots
     )
 
 

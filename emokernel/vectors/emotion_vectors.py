@@ -79,6 +79,28 @@ class EmotionVectors:
 
         return load(path)
 
+    @classmethod
+    def from_json(
+        cls,
+        source: str | PathLike[str] | Iterable[str | PathLike[str]],
+        *,
+        num_layers: int | None = None,
+        prefix: str = "",
+    ) -> EmotionVectors:
+        """Read the files of arXiv 2502.04075: for each emotion ``{"0": [[d numbers]], ...}``.
+
+        ``source``: a folder, of which all ``.json`` files are read in the order of their names, or
+        paths of files. An emotion is called what its file is called, less ``prefix``:
+        "qwen2.5_joy.json" with the prefix "qwen2.5_" is "joy". All files need the same layers;
+        layers that they lack are zero. L is ``num_layers``, or one more than the highest layer.
+        The site is "attention", the provenance names the files.
+
+        Raises FileNotFoundError, or VectorsFileError naming the file, the layer and the fault.
+        """
+        from emokernel.vectors.json_files import load_json
+
+        return load_json(source, num_layers=num_layers, prefix=prefix)
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write a safetensors file with names, site and provenance."""
         from emokernel.vectors.file import save

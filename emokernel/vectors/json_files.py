@@ -1,0 +1,157 @@
+"""Vectors from JSON files, the form in which arXiv 2502.04075 publishes its own.
+
+One file for each emotion, ``{"0": [[d numbers]], "1": [[d numbers]], ...}``: the layer's number and
+one row of as many numbers as the residual stream is wide. They are differences of the attention's
+output, so their site is "attention".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emokernel.errors import VectorsFileError
+from emokernel.vectors.emotion_vectors import EmotionVectors
+
+# More than any model has: a wrong number must not ask for that much memory.
+_MOST_LAYERS = 10_000
+_LARGEST = torch.finfo(torch.float32).max
+
+Paths = str | PathLike[str] | Iterable[str | PathLike[str]]
+
+
+def load_json(source: Paths, *, num_layers: int | None = None, prefix: str = "") -> EmotionVectors:
+    """Read `EmotionVectors.from_json`'s files."""
+    rows: dict[str, dict[int, list[float]]] = {}
+    paths: dict[str, Path] = {}
+    for path in _files(source):
+        name = _name(path, prefix)
+        if name in paths:
+            raise VectorsFileError(f"{paths[name]} and {path} are both files of {name!r}: give one")
+        rows[name], paths[name] = _read(path), path
+    _check_alike(rows, paths)
+    first = next(iter(rows))
+    layers = max(rows[first]) + 1 if num_layers is None else num_layers
+    if max(rows[first]) >= layers:
+        raise VectorsFileError(
+            f"{paths[first]}: there is no layer {max(rows[first])} in {layers} layers: correct the"
+            " file or num_layers"
+        )
+    width = len(next(iter(rows[first].values())))
+    tensor = torch.zeros(layers, len(rows), width)
+    for emotion, of_layer in enumerate(rows.values()):
+        for layer, row in of_layer.items():
+            tensor[layer, emotion] = torch.tensor(row)
+    provenance = {
+        "method": "read from JSON files, layer number -> [[numbers]], as arXiv 2502.04075 has them",
+        "files": {name: str(path) for name, path in paths.items()},
+    }
+    return EmotionVectors(tuple(rows), tensor, "attention", provenance)
+
+
+def _files(source: Paths) -> list[Path]:
+    if not isinstance(source, (str, PathLike)):
+        files = [Path(path) for path in source]
+        if not files:
+            raise VectorsFileError("no JSON files given: pass a folder of them, or their paths")
+        return files
+    source = Path(source)
+    if not source.is_dir():
+        return [source]
+    files = sorted(path for path in source.glob("*.json") if not path.name.startswith("."))
+    if not files:
+        raise VectorsFileError(f"{source} holds no .json files: pass a folder with one per emotion")
+    return files
+
+
+def _name(path: Path, prefix: str) -> str:
+    name = path.stem
+    if not name.startswith(prefix) or name == prefix:
+        raise VectorsFileError(
+            f"{path}: no name of an emotion behind the prefix {prefix!r}: give the part that the"
+            " names of all files begin with"
+        )
+    return name.removeprefix(prefix)
+
+
+def _read(path: Path) -> dict[int, list[float]]:
+    """The rows of one file by layer."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file of emotion vectors: {path}")
+    try:
+        content = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError) as error:
+        raise VectorsFileError(f"{path} is no JSON file ({error})") from error
+    if not isinstance(content, _Pairs) or not content:
+        raise VectorsFileError(f'{path} needs layers with their vectors, {{"0": [[numbers]], ...}}')
+    rows: dict[int, list[float]] = {}
+    for key, value in content:
+        if not re.fullmatch("0|[1-9][0-9]{0,8}", key) or int(key) >= _MOST_LAYERS:
+            raise VectorsFileError(
+                f"{path}: {key!r} is no layer number: layers are counted from 0, written plainly"
+            )
+        if int(key) in rows:
+            raise VectorsFileError(f"{path}: layer {key} stands there twice: remove one")
+        try:
+            rows[int(key)] = _row(value)
+        except ValueError as error:
+            raise VectorsFileError(f"{path}: layer {key} {error}") from None
+        first = next(iter(rows))
+        if len(rows[int(key)]) != len(rows[first]):
+            raise VectorsFileError(
+                f"{path}: layer {key} has {len(rows[int(key)])} numbers, layer {first} has"
+                f" {len(rows[first])}"
+            )
+    return rows
+
+
+class _Pairs(list):
+    """A JSON object as (key, value) pairs: a dict would forget keys that stand there twice."""
+
+
+def _row(value: Any) -> list[float]:
+    """The one row of a layer; ValueError with the end of a sentence about that layer."""
+    nested = isinstance(value, list) and all(type(row) is list for row in value)
+    if not nested or isinstance(value, _Pairs) or not value:
+        raise ValueError("needs one row of numbers in a list, [[numbers]]")
+    if len(value) > 1:
+        raise ValueError(f"has {len(value)} rows: it needs one")
+    if not value[0]:
+        raise ValueError("has no numbers")
+    return [_number(place, number) for place, number in enumerate(value[0])]
+
+
+def _number(place: int, value: Any) -> float:
+    if type(value) not in (int, float):
+        raise ValueError(f"holds {str(value)[:40]!r} in place {place}, which is no number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"holds {value} in place {place}: numbers must be finite")
+    if abs(value) > _LARGEST:
+        raise ValueError(f"holds a number in place {place} that is too large for fp32")
+    return float(value)
+
+
+def _check_alike(rows: dict[str, dict[int, list[float]]], paths: dict[str, Path]) -> None:
+    """VectorsFileError unless all files have the same layers and width."""
+    first = next(iter(rows))
+    for name in rows:
+        for one, other in ((first, name), (name, first)):
+            missing = sorted(rows[one].keys() - rows[other].keys())
+            if missing:
+                raise VectorsFileError(
+                    f"{paths[other]}: layer {missing[0]} is missing, {paths[one]} has it: all files"
+                    " need the same layers"
+                )
+        for layer, row in rows[name].items():
+            if len(row) != len(rows[first][layer]):
+                raise VectorsFileError(
+                    f"{paths[name]}: layer {layer} has {len(row)} numbers, in {paths[first]} it has"
+                    f" {len(rows[first][layer])}"
+                )
