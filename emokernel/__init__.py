@@ -2,7 +2,7 @@
 
 from emokernel.affect import Affect
 from emokernel.errors import EmokernelError
-from emokernel.steering import Report, Request, Steering, patch
+from emokernel.steering import Report, Request, Steering, patch, steering_of
 from emokernel.vectors import EmotionVectors
 
 __version__ = "0.1.0"
@@ -16,4 +16,5 @@ __all__ = [
     "Steering",
     "__version__",
     "patch",
+    "steering_of",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -18,6 +18,9 @@ from emokernel.engines.generate import RecordedGenerate, follow_call, is_plain, 
 from emokernel.engines.rows import Plan, check_positions
 from emokernel.errors import EmokernelError, SteeringError
 from emokernel.patch import Patch, PatchedLayer
+from emokernel.patch.decoder import find_decoder, find_generator
+from emokernel.patch.forward import DecoderForward, PatchedOnUse
+from emokernel.patch.replaced import forward_name
 from emokernel.presets import choose
 from emokernel.reference import Law
 from emokernel.state import UNTOUCHED, DeviceState, Mix, SlotAllocator
@@ -121,6 +124,20 @@ def patch(
     )
 
 
+def steering_of(model: nn.Module) -> Steering:
+    """The handle of a patched model, such as a deep copy of one, which has slots of its own.
+
+    SteeringError if the model is not patched.
+    """
+    decoder = find_decoder(model).owner
+    forward = vars(decoder).get(forward_name(decoder))
+    if isinstance(forward, PatchedOnUse):
+        return forward.patch()
+    if not isinstance(forward, DecoderForward):
+        raise SteeringError(f"this {type(model).__name__} is not patched: call emokernel.patch")
+    return forward.handle
+
+
 class Steering:
     """The handle of a patched model."""
 
@@ -137,15 +154,20 @@ class Steering:
     ) -> None:
         """Made by `patch`."""
         self._model, self._vectors, self._site, self._defaults = model, vectors, site, defaults
+        self._layers, self._fuse_norm, self._backend = layers, fuse_norm, backend
         self._slots = SlotAllocator(range(1, slots + 1))
         self._num_slots = slots
         self._plan_of_set: Plan | None = None
+        self._request_of_set: Request | None = None
+        self._generator = model
         self._patch: Patch | None = Patch(
             model, vectors.tensor, layers, site=site, slots=slots + 1, fuse_norm=fuse_norm,
-            backend=backend, rows=self._rows,
+            backend=backend, rows=self._rows, handle=self,
         )  # fmt: skip
-        if hasattr(model, "generate"):
-            self._patch.replace(RecordedGenerate(model))
+        generator = find_generator(model, self._patch.decoder)
+        if generator is not None:
+            self._generator = generator
+            self._patch.replace(RecordedGenerate(generator))
 
     def set(
         self,
@@ -169,11 +191,12 @@ class Steering:
             return
         self._write(_SLOT_OF_SET, mix)
         self._plan_of_set = Plan([_SLOT_OF_SET], [positions])
+        self._request_of_set = Request(emotion, strength, law, dose, positions)
 
     def off(self) -> None:
         """Undo `set`: sequences are left as they are unless `requests` says otherwise."""
         self._patched()
-        self._plan_of_set = None
+        self._plan_of_set = self._request_of_set = None
 
     @contextmanager
     def requests(
@@ -222,6 +245,24 @@ class Steering:
             self._vectors.names, tuple(patch.layers), self._vectors.num_layers, self._num_slots,
         )  # fmt: skip
 
+    def copier(self) -> Callable[[nn.Module], Steering]:
+        """What makes a handle like this one is now, with slots of its own, for a deep copy."""
+        asked = self._request_of_set
+
+        def patch_copy(model: nn.Module) -> Steering:
+            steering = Steering(
+                model, self._vectors, self._site, self._layers, self._defaults, self._fuse_norm,
+                self._backend, self._num_slots,
+            )  # fmt: skip
+            if asked is not None:
+                steering.set(
+                    asked.emotion, asked.strength, law=asked.law, dose=asked.dose,
+                    positions=asked.positions,
+                )  # fmt: skip
+            return steering
+
+        return patch_copy
+
     def _patched(self) -> Patch:
         if self._patch is None:
             raise SteeringError("the model was unpatched: call emokernel.patch again")
@@ -264,11 +305,11 @@ class Steering:
                 break
         slot = UNTOUCHED if plan is None else plan.slot_of_all
         if plan is None:
-            follow_call(self._model, named, state.device)
+            follow_call(self._generator, named, state.device)
         if plan is None or (slot is not None and is_plain(named)):
             rows = named["inputs_embeds"] if named.get("input_ids") is None else named["input_ids"]
             return state.constant_rows(rows.shape[0] * rows.shape[1], slot)
-        return plan.token_slot(read_call(self._model, named, plan.mask, state.device), state)
+        return plan.token_slot(read_call(self._generator, named, plan.mask, state.device), state)
 
 
 class OpenRequests:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +50,13 @@ def find_decoder(model: nn.Module) -> Decoder:
         and all(len(list(block.children())) > 1 for block in child)
     ]
     found = [(owner, blocks) for owner, blocks in found if not _is_within(blocks, found)]
+    if len(found) > 1:
+        found = _of_the_language_model(model, found)
+    if not found and _has_compiled_blocks(model, count):
+        raise ModelStructureError(
+            f"the blocks of {kind} are wrapped by torch.compile: patch first and wrap them then, or"
+            " compile each in place with block.compile()"
+        )
     if len(found) != 1 or hidden_size is None:
         raise ModelStructureError(
             f"{kind}: found {len(found)} lists of {count} blocks where one decoder was expected;"
@@ -63,6 +72,37 @@ def _is_within(blocks: nn.ModuleList, others: list[tuple[nn.Module, nn.ModuleLis
         blocks is not other and any(part is blocks for part in other.modules())
         for _, other in others
     )
+
+
+def _of_the_language_model(
+    model: nn.Module, found: list[tuple[nn.Module, nn.ModuleList]]
+) -> list[tuple[nn.Module, nn.ModuleList]]:
+    """Those lists of blocks that are a part of what the model itself calls its decoder."""
+    get_decoder = getattr(model, "get_decoder", None)
+    decoder = get_decoder() if callable(get_decoder) else None
+    if not isinstance(decoder, nn.Module):
+        return found
+    parts = set(decoder.modules())
+    return [(owner, blocks) for owner, blocks in found if blocks in parts]
+
+
+def _has_compiled_blocks(model: nn.Module, count: int | None) -> bool:
+    return any(
+        isinstance(module, nn.ModuleList)
+        and len(module) == count
+        and any("_orig_mod" in block._modules for block in module)
+        for module in model.modules()
+    )
+
+
+def find_generator(model: nn.Module, decoder: Decoder) -> nn.Module | None:
+    """The innermost module around the decoder that has a `generate` of its own.
+
+    Wrappers (PEFT, torch.compile) call that one, and so may their user.
+    """
+    around = [m for m in model.modules() if any(part is decoder.owner for part in m.modules())]
+    able = [module for module in around if callable(getattr(type(module), "generate", None))]
+    return able[-1] if able else None
 
 
 def _takes_tokens(model: nn.Module, holder: nn.Module) -> nn.Module:
@@ -87,17 +127,49 @@ class evaluating:
             part.training = True
 
 
-def run_on_a_few_tokens(model: nn.Module) -> Any:
-    """One forward of the model without a cache; ModelStructureError if it cannot."""
-    embeddings = model.get_input_embeddings().weight
-    tokens = torch.arange(PROBE_TOKENS, device=embeddings.device)[None] % embeddings.shape[0]
+def uncompiled() -> AbstractContextManager:
+    """Within it, what torch.compile has compiled runs as it was written."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and it is slow to import
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
+
+
+def device_of(module: nn.Module, parameter: Tensor) -> torch.device:
+    """Where a parameter of ``module`` is when it is used: accelerate may keep it elsewhere."""
+    if parameter.device.type == "meta":
+        hook = getattr(module, "_hf_hook", None)
+        for each in getattr(hook, "hooks", (hook,)):
+            device = getattr(each, "execution_device", None)
+            if device is not None:
+                return torch.empty(0, device=device).device  # "cuda" is "cuda:0"
+    return parameter.device
+
+
+def run_on_a_few_tokens(model: nn.Module, last: int | None = None) -> Any:
+    """One forward of the model without a cache; ModelStructureError if it cannot.
+
+    ``last``: which number the last token has, the usual one if None.
+    """
+    kind = type(model).__name__
     try:
-        with torch.no_grad(), evaluating(model):
+        embeddings = model.get_input_embeddings()
+        vocabulary = embeddings.weight.shape[0]
+        device = device_of(embeddings, embeddings.weight)
+    except Exception as error:  # whatever a model raises that reads no tokens
+        raise ModelStructureError(
+            f"{kind} has no table of token embeddings: pass a causal language model"
+        ) from error
+    if device.type == "meta":
+        raise ModelStructureError(f"the weights of {kind} are on the meta device: load them first")
+    tokens = torch.arange(PROBE_TOKENS, device=device)[None] % vocabulary
+    if last is not None:
+        tokens[0, -1] = last % vocabulary
+    try:
+        with torch.no_grad(), evaluating(model), uncompiled():
             return model(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False)
     except Exception as error:
         raise ModelStructureError(
-            f"{type(model).__name__} could not run on a few tokens ({error}): pass a causal"
-            " language model"
+            f"{kind} could not run on a few tokens ({error}): pass a causal language model"
         ) from error
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping
 from types import FunctionType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_h
 from emokernel.errors import SteeringError
 from emokernel.ops import Backend, select
 from emokernel.ops.reference import BACKEND as DIFFERENTIABLE
-from emokernel.patch.decoder import Decoder, map_stream
+from emokernel.patch.decoder import Decoder, device_of, map_stream
 from emokernel.patch.norms import FusedNorm
 from emokernel.patch.replaced import ReplacedMethod, forward_name
 from emokernel.state import UNTOUCHED, DeviceState
@@ -49,7 +50,10 @@ class Placed:
         parameter = self._home._parameters.get(self._name)
         if parameter is None:
             return
-        if parameter.dtype is self._dtype and parameter.device == self.state.device:
+        device = device_of(self._home, parameter)
+        if device.type == "meta":
+            device = self.state.device
+        if parameter.dtype is self._dtype and device == self.state.device:
             return
         dtype = parameter.dtype if self.state.dtype is self._dtype else self.state.dtype
         if dtype not in STREAM_DTYPES:
@@ -57,8 +61,8 @@ class Placed:
                 f"the model was cast to {dtype}; the kernels know fp32, bf16 and fp16: cast it to"
                 " one of them, or unpatch()"
             )
-        self.backend = select(parameter.device, self._forced)
-        self.state.move(parameter.device, dtype)
+        self.backend = select(device, self._forced)
+        self.state.move(device, dtype)
         self._dtype = parameter.dtype
 
 
@@ -224,10 +228,18 @@ class SteeredOutput(ReplacedMethod):
         )
 
 
+class Handle(Protocol):
+    """What a patched model is steered with."""
+
+    def copier(self) -> Callable[[nn.Module], Handle]:
+        """What patches a deep copy of the model as the model is now, and returns its handle."""
+
+
 class DecoderForward(ReplacedMethod):
     """The forward of the decoder: decides once which slot each row has, then runs as before.
 
-    ``rows(named arguments)`` gives the int32 ``token_slot`` of this call on a given device.
+    ``rows(named arguments)`` gives the int32 ``token_slot`` of this call on a given device. A deep
+    copy of ``model`` is patched like it, by ``handle``, when it is used first.
     """
 
     def __init__(
@@ -235,9 +247,12 @@ class DecoderForward(ReplacedMethod):
         owner: nn.Module,
         placed: list[Placed],
         rows: Callable[[Mapping[str, Any], DeviceState], Tensor],
+        model: nn.Module,
+        handle: Handle,
     ) -> None:
         super().__init__(owner, forward_name(owner))
         self._placed, self._rows = placed, rows
+        self._model, self.handle = model, handle
         self._states = [each.state for each in placed]
         self._names = list(inspect.signature(self.original).parameters)
 
@@ -258,3 +273,46 @@ class DecoderForward(ReplacedMethod):
             for state, kept in zip(self._states, outer, strict=True):
                 state.running.token_slot, state.running.untouched = kept
                 state.running.handed = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return _copied(self, self._model, self.handle.copier(), memo)
+
+
+def _copied(
+    method: ReplacedMethod,
+    model: nn.Module,
+    patch_copy: Callable[[nn.Module], Handle],
+    memo: dict[int, Any],
+) -> Any:
+    """What stands in the copy of a model where ``method`` stands in the model."""
+    owner = copy.deepcopy(method.module, memo)
+    if id(model) not in memo:  # a part of the model is copied, not the model
+        return getattr(owner, method.name)
+    return PatchedOnUse(owner, method.name, memo[id(model)], patch_copy)
+
+
+class PatchedOnUse(ReplacedMethod):
+    """The forward of the decoder of a copied model: patches the copy, which is complete by then."""
+
+    def __init__(
+        self,
+        owner: nn.Module,
+        name: str,
+        model: nn.Module,
+        patch_copy: Callable[[nn.Module], Handle],
+    ) -> None:
+        # The copy is still being made: nothing can be looked up in it yet.
+        self.module, self.name = owner, name
+        self._model, self._patch_copy = model, patch_copy
+
+    def patch(self) -> Handle:
+        """Patch the copy now; its handle."""
+        vars(self.module).pop(self.name)
+        return self._patch_copy(self._model)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.patch()
+        return getattr(self.module, self.name)(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return _copied(self, self._model, self._patch_copy, memo)

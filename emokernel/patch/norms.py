@@ -92,6 +92,8 @@ def probe_norm(module: nn.Module, width: int, dtype: torch.dtype) -> FusedNorm |
     if unknown or any(p.shape != (width,) for p in parameters.values()):
         return NO_NORM
     for name, parameter in parameters.items():
+        if parameter.device.type == "meta":
+            return f"its {name} is offloaded"
         if parameter.dtype != dtype:
             return f"its {name} is {parameter.dtype}, the residual stream {dtype}"
     probe = _Probe(module, parameters, width, dtype)

@@ -11,11 +11,20 @@ from torch import Tensor, nn
 
 from emokernel.errors import EmokernelError, ModelStructureError
 from emokernel.ops import Backend, select
-from emokernel.patch.decoder import evaluating, find_decoder, run_on_a_few_tokens, stream_of
+from emokernel.patch.decoder import (
+    PROBE_TOKENS,
+    evaluating,
+    find_decoder,
+    find_generator,
+    run_on_a_few_tokens,
+    stream_of,
+    uncompiled,
+)
 from emokernel.patch.forward import (
     STREAM_DTYPES,
     Add,
     DecoderForward,
+    Handle,
     NormForward,
     Placed,
     RewrittenForward,
@@ -63,6 +72,7 @@ class Patch:
         fuse_norm: bool,
         backend: str | None,
         rows: Callable[[Mapping[str, Any], DeviceState], Tensor],
+        handle: Handle,
     ) -> None:
         """vectors ``[L, E, d]`` fp32; ``layers`` are the ones to steer (DESIGN of `patch`)."""
         self.model, self.decoder = model, find_decoder(model)
@@ -71,6 +81,7 @@ class Patch:
         self._check_untouched()
         self._trace = trace(model, self.decoder)
         self._check_streams()
+        self._check_causal()
         self._names = {module: name for name, module in model.named_modules()}
         self._placed: list[Placed] = []
         self._replaced: list[ReplacedMethod] = []
@@ -83,7 +94,8 @@ class Patch:
             self.layers = [self._patch_layer(layer) for layer in layers]
             for layer in layers:
                 self._prove(layer)
-            self.replace(DecoderForward(self.decoder.owner, self._placed, rows))
+            owner = self.decoder.owner
+            self.replace(DecoderForward(owner, self._placed, rows, model, handle))
             self._prove_whole()
         except BaseException:
             self.remove()
@@ -130,6 +142,29 @@ class Patch:
                     f"{kind} carries {list(stream.shape)} for one sequence, more than one residual"
                     " stream; such a model cannot be patched"
                 )
+
+    def _check_causal(self) -> None:
+        """Where nothing generates, another last token must leave the rows before it as they are.
+
+        A few models that generate read their prompts in both directions.
+        """
+        if find_generator(self.model, self.decoder) is not None:
+            return
+        last = len(self.decoder.blocks) - 1
+        kept: list[Tensor] = []
+        handle = self.decoder.blocks[last].register_forward_hook(
+            lambda _, __, output: kept.append(stream_of(output))
+        )
+        try:
+            with torch.inference_mode(False):
+                run_on_a_few_tokens(self.model, last=PROBE_TOKENS)
+        finally:
+            handle.remove()
+        if not _close(kept[0][:, :-1], self._stream(last)[:, :-1], allowance=4.0):
+            raise ModelStructureError(
+                f"{type(self.model).__name__} is not causal (what it computes for a token depends"
+                " on those that follow): pass a causal language model"
+            )
 
     @property
     def states(self) -> list[DeviceState]:
@@ -233,7 +268,12 @@ class Patch:
         running, tokens = state.running, run.result.tensor.shape[1]
         running.untouched = running.token_slot = state.constant_rows(tokens, UNTOUCHED)
         try:
-            with torch.no_grad(), torch.inference_mode(False), evaluating(block):
+            with (
+                torch.inference_mode(False),  # which switches gradients on
+                torch.no_grad(),
+                evaluating(block),
+                uncompiled(),
+            ):
                 after = block(*run.args, **run.kwargs)
         except EmokernelError:
             raise
@@ -245,9 +285,13 @@ class Patch:
             running.token_slot = running.untouched = running.handed = None
         if type(after) is not type(run.output) or not _close(stream_of(after), run.result.tensor):
             raise ModelStructureError(
-                f"{type(block).__name__} gives other results when patched; this model cannot be"
-                " patched yet"
+                f"{type(block).__name__} gives other results when patched; {self._way_out()}"
             )
+
+    def _way_out(self) -> str:
+        if not self._fuse_norm:
+            return "it cannot be patched yet"
+        return "use fuse_norm=False (quantised activations may turn one rounding into many)"
 
     def _prove_whole(self) -> None:
         """Compare the whole model before and after: what blocks hand to each other as well."""
@@ -268,8 +312,7 @@ class Patch:
             if not _close(streams[index], run.result.tensor, allowance=4.0):
                 kind = type(self.decoder.blocks[index]).__name__
                 raise ModelStructureError(
-                    f"{kind} {index} gives other results in the patched model; it cannot be"
-                    " patched yet"
+                    f"{kind} {index} gives other results in the patched model; {self._way_out()}"
                 )
 
     def replace(self, method: ReplacedMethod) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
@@ -28,11 +29,27 @@ class ReplacedMethod:
         vars(self.module)[self.name] = self
 
     def restore(self) -> None:
-        """Bring back the method that was there before."""
-        if self._had_own is None:
-            vars(self.module).pop(self.name, None)
-        else:
-            vars(self.module)[self.name] = self._had_own
+        """Bring back the method that was there before, wherever this object is by now.
+
+        Accelerate moves a forward when it adds or removes its hooks. Where something else wraps it,
+        that stays, and is given the method that was there before.
+        """
+        attributes = vars(self.module)
+        places = [name for name, value in attributes.items() if value is self]
+        for name in places:
+            if name == self.name and self._had_own is None:
+                del attributes[name]
+            else:
+                attributes[name] = self.original
+        if not places:
+            self.__class__ = _PassedOn
 
     def __reduce__(self) -> tuple[Callable, tuple[nn.Module, str]]:
         return getattr, (self.module, self.name)
+
+
+class _PassedOn(ReplacedMethod):
+    """One that was restored while something else, which wraps it, goes on calling it."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.original(*args, **kwargs)

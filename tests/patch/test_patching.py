@@ -8,7 +8,7 @@ import pickle
 import pytest
 import torch
 
-from emokernel import EmokernelError, EmotionVectors, patch
+from emokernel import EmokernelError, EmotionVectors, patch, steering_of
 from emokernel.errors import ModelStructureError, SteeringError
 from emokernel.numerics import ulp_distance
 from emokernel.ops import select
@@ -84,17 +84,51 @@ def test_unpatch_restores_everything(tiny, vectors, prompts):
         steering.set("joy")
 
 
-def test_pickles_and_copies_are_not_patched_and_can_be(tiny, vectors, prompts):
+def test_pickles_are_not_patched_and_can_be(tiny, vectors, prompts):
     model = tiny()
     before = logits(model, prompts)
     steering = patch(model, vectors(), fuse_norm=False)
     steering.set("anger", 3.0)
-    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert torch.equal(logits(other, prompts), before)
-        patch(other, vectors()).set("joy")
-        assert not torch.equal(logits(other, prompts), before)
+    other = pickle.loads(pickle.dumps(model))
+    assert torch.equal(logits(other, prompts), before)
+    with pytest.raises(SteeringError, match="not patched"):
+        steering_of(other)
+    patch(other, vectors()).set("joy")
+    assert not torch.equal(logits(other, prompts), before)
     steering.off()
     assert torch.equal(logits(model, prompts), before)
+
+
+@pytest.mark.parametrize("used_first", [True, False])
+def test_a_deep_copy_is_patched_with_slots_of_its_own(used_first, tiny, vectors, prompts):
+    model = tiny()
+    unsteered = logits(model, prompts)
+    steering = patch(model, vectors())
+    steering.set("anger", 3.0)
+    steered = logits(model, prompts)
+    other = copy.deepcopy(model)
+    if used_first:
+        assert torch.equal(logits(other, prompts), steered)
+    steering.off()
+    assert torch.equal(logits(other, prompts), steered)
+    assert steering_of(model) is steering
+    assert steering_of(other) is not steering
+    steering_of(other).set("joy")
+    assert not torch.equal(logits(other, prompts), steered)
+    torch.testing.assert_close(logits(model, prompts), unsteered, rtol=1e-5, atol=1e-6)
+    steering_of(other).unpatch()
+    assert torch.equal(logits(other, prompts), unsteered)
+    twice = copy.deepcopy(copy.deepcopy(model))
+    assert steering_of(twice).report() == steering.report()
+
+
+def test_a_deep_copy_of_a_part_is_not_patched(tiny, vectors, prompts):
+    model = tiny()
+    with torch.no_grad():
+        before = model.model(prompts).last_hidden_state
+    patch(model, vectors()).set("anger", 3.0)
+    with torch.no_grad():
+        assert torch.equal(copy.deepcopy(model.model)(prompts).last_hidden_state, before)
 
 
 def test_saved_model_is_the_unpatched_one(tiny, vectors, prompts, tmp_path):
