@@ -19,6 +19,13 @@ from emokernel.patch.forward import ReplacedMethod
 _running: ContextVar[tuple[nn.Module, Generation] | None] = ContextVar("generation", default=None)
 
 
+# Options with which `generate` may run the model on several generated tokens at a time.
+_SPANS = (
+    "assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit", "custom_generate",
+    "use_mtp",
+)  # fmt: skip
+
+
 def is_plain(named: dict[str, Any]) -> bool:
     """Whether nothing tells the tokens of a call apart: no mask, no `generate`, no packing."""
     return (
@@ -30,14 +37,16 @@ def is_plain(named: dict[str, Any]) -> bool:
 
 def follow_call(
     model: nn.Module, named: dict[str, Any], device: torch.device
-) -> tuple[Text | None, int | Tensor]:
+) -> tuple[Text | None, int | Tensor | None]:
     """(The text of the running `generate` that a call belongs to, if any; the columns before it).
+
+    The columns are None outside of `generate` where a cache does not count its tokens.
 
     ``named``: the arguments of the decoder's forward. To be called for every call within
     `generate`, steered or not, once for each ``device`` of the model.
     """
-    rows, cache, running = _rows_of(named), named.get("past_key_values"), _running.get()
-    past = cache.get_seq_length() if cache is not None else 0
+    rows, cache, running = _rows_of(named), _cache_of(named), _running.get()
+    past = _columns_in(cache)
     if running is None or running[0] is not model:
         return None, past.to(device) if isinstance(past, Tensor) else past
     text = running[1].text_of(cache, past, rows.shape[1], _mask_of(named), device)
@@ -65,12 +74,30 @@ def read_call(
             " requests"
         )
     batch, tokens = _rows_of(named).shape[:2]
+    if past is None and mask is not None and mask.shape[1] > tokens:
+        past = mask.shape[1] - tokens
     return Call(batch, tokens, past, mask, None if text is None else text.prompts)
 
 
 def _rows_of(named: dict[str, Any]) -> Tensor:
     ids = named.get("input_ids")
     return named["inputs_embeds"] if ids is None else ids
+
+
+def _cache_of(named: dict[str, Any]) -> Any:
+    """What a call goes on from, by the name that the model has for it."""
+    found = (named.get(name) for name in ("past_key_values", "cache_params", "state"))
+    return next((cache for cache in found if cache is not None), None)
+
+
+def _columns_in(cache: Any) -> int | Tensor | None:
+    """How many columns a cache holds, None where it does not count them (recurrent states)."""
+    if cache is None:
+        return 0
+    try:
+        return cache.get_seq_length()
+    except (AttributeError, ValueError):
+        return None
 
 
 def _mask_of(named: dict[str, Any]) -> Tensor | None:
@@ -94,7 +121,9 @@ class RecordedGenerate(ReplacedMethod):
         if drafting and given.get("past_key_values") is not None:
             # An assistant is given the text so far: only in the first round that is the prompt.
             prompts = self._drafts.get(given["past_key_values"], prompts)
-        token = _running.set((self.module, Generation(prompts, problem, self._is_guided(given))))
+        spans = drafting or any(self._option(given, name) for name in _SPANS)
+        generation = Generation(prompts, problem, self._is_guided(given), spans)
+        token = _running.set((self.module, generation))
         try:
             output = self.original(*args, **kwargs)
         finally:
@@ -125,7 +154,7 @@ class RecordedGenerate(ReplacedMethod):
     def _width(given: dict[str, Any], tokens: int, are_ids: bool, mask: Tensor | None) -> int:
         """Columns up to the end of the prompt; a filled cache may stand for the first of them."""
         cache = given.get("past_key_values")
-        past = int(cache.get_seq_length()) if cache is not None else 0
+        past = int(_columns_in(cache) or 0)
         if are_ids and mask is not None and mask.shape[1] != tokens:
             return past + tokens  # `generate` takes them for what follows the cache
         # It takes them for the whole text, and cuts off as many as the cache holds.

@@ -10,6 +10,11 @@ from torch import Tensor
 
 from emokernel.engines.rows import Prompts
 
+_TWO_TEXTS = (
+    "guidance_scale runs two texts, which only a cache that counts its tokens tells apart: use"
+    " use_cache=True, or a model that has such a cache"
+)
+
 
 @dataclass(eq=False)
 class Text:
@@ -21,11 +26,11 @@ class Text:
     # Columns so far, on each device of the model: a static cache would have to ask the device.
     columns: dict[torch.device, int] = field(default_factory=dict)
 
-    def advance(self, past: int | Tensor, tokens: int, device: torch.device) -> int:
+    def advance(self, past: int | Tensor | None, tokens: int, device: torch.device) -> int:
         """The columns before a call with ``tokens`` new ones, which are counted from then on."""
-        if isinstance(past, Tensor):
+        if not isinstance(past, int):
             known = self.columns.get(device)
-            past = int(past) if known is None else known
+            past = int(past or 0) if known is None else known
         self.columns[device] = past + tokens
         return past
 
@@ -38,16 +43,30 @@ class Generation:
     prompt.
     """
 
-    def __init__(self, prompts: Prompts, problem: str | None = None, guided: bool = False) -> None:
+    def __init__(
+        self,
+        prompts: Prompts,
+        problem: str | None = None,
+        guided: bool = False,
+        spans: bool = False,
+    ) -> None:
+        """``guided``: with a second text beside it; ``spans``: several new tokens in a step."""
         # Why the texts cannot be steered, if so; nobody is told unless they are to be.
         self.problem = problem
-        self._prompts, self._guided = prompts, guided
+        self._prompts, self._guided, self._spans = prompts, guided, spans
         self._texts: list[Text] = []
 
     def text_of(
-        self, cache: Any, past: int | Tensor, tokens: int, mask: Tensor | None, device: torch.device
+        self,
+        cache: Any,
+        past: int | Tensor | None,
+        tokens: int,
+        mask: Tensor | None,
+        device: torch.device,
     ) -> Text:
         """The text that a call continues or begins."""
+        if isinstance(past, int) and past >= self._prompts.width and tokens > 1 and not self._spans:
+            self._repeated(cache)
         if not self._texts:
             self._texts.append(Text(self._prompts, cache, True))
             return self._texts[0]
@@ -56,6 +75,11 @@ class Generation:
         for text in self._texts:
             if text.cache is cache:
                 return text
+        if past is None:
+            if self._guided:
+                self.problem = _TWO_TEXTS
+            self._texts[0].cache = cache
+            return self._texts[0]
         known = int(past)
         for text in self._texts:
             # The model itself made a cache in a call that was given none.
@@ -64,13 +88,18 @@ class Generation:
                 return text
         return self._begin(cache, known + tokens, mask)
 
+    def _repeated(self, cache: Any) -> None:
+        """Some models take their whole text in each step, and leave out themselves what is held."""
+        if not self._texts or self._texts[0].cache is cache:
+            self.problem = (
+                "the model is given several tokens in a step beside a cache, so that its rows"
+                " cannot be told: use use_cache=False"
+            )
+
     def _uncached(self, tokens: int, mask: Tensor | None) -> Text:
         own = self._texts[0]
         if own.cache is None and self._guided:
-            self.problem = (
-                "guidance_scale without a cache runs two texts that cannot be told apart: use"
-                " use_cache=True"
-            )
+            self.problem = _TWO_TEXTS
         if own.cache is None and tokens >= own.prompts.width:
             return own
         self._texts = [text for text in self._texts if text is own or text.cache is not None]

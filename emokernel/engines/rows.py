@@ -7,7 +7,7 @@ A *column* is a place in the (padded) sequence, counted from its start.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -46,14 +46,15 @@ class Prompts:
 class Call:
     """One forward call of the decoder.
 
-    ``past``: the columns before the new tokens, a 0-d tensor where only the device knows how many.
+    ``past``: the columns before the new tokens, a 0-d tensor where only the device knows how many,
+    None where nothing does.
     ``mask`` ``[batch, columns]``: what the call itself was given. ``prompts``: what `generate` was
     given, None in a plain call.
     """
 
     batch: int
     tokens: int
-    past: int | Tensor
+    past: int | Tensor | None
     mask: Tensor | None
     prompts: Prompts | None
 
@@ -114,12 +115,23 @@ class Plan:
                 f"{self.entries} requests do not fit a batch of {call.batch} sequences: give one"
                 " per sequence (or one for each of the prompts that beams were made from)"
             )
+        if call.past is None:
+            call = self._without_past(call)
         if self._only_generated(call):
             return self._generated_rows(call, repeats, state.device)
         mask, beyond = self._mask_of(call, state.device)
         if mask is None and self.slot_of_all is not None:
             return state.constant_rows(call.batch * call.tokens, self.slot_of_all)
         return self._by_position(call, mask, beyond, state.device)
+
+    def _without_past(self, call: Call) -> Call:
+        """A plain call in which it does not matter how many columns came before."""
+        if self._counted or self.mask is not None:
+            raise SteeringError(
+                "the model's cache does not count its tokens: pass an attention_mask of all"
+                " columns, those before the new tokens included"
+            )
+        return replace(call, past=0)
 
     def _only_generated(self, call: Call) -> bool:
         """Whether every new token was generated: a decoding step, or candidates to be verified."""

@@ -10,6 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import (
+    CpmAntConfig,
+    CpmAntForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
     PreTrainedModel,
@@ -23,7 +29,7 @@ PAD = 5  # not the models' pad token, whose embedding is zero: the law leaves ze
 
 
 @cache
-def _windowed(family: str) -> PreTrainedModel:
+def _other(family: str) -> PreTrainedModel:
     sizes = {
         "vocab_size": 96,
         "hidden_size": 64,
@@ -38,6 +44,19 @@ def _windowed(family: str) -> PreTrainedModel:
     torch.manual_seed(0)
     if family == "sliding":
         model = MistralForCausalLM(MistralConfig(**sizes))
+    elif family == "gemma2":
+        model = Gemma2ForCausalLM(Gemma2Config(**sizes, head_dim=16))
+    elif family == "recurrent":
+        model = MambaForCausalLM(
+            MambaConfig(vocab_size=96, hidden_size=64, num_hidden_layers=3, pad_token_id=0)
+        )
+    elif family == "cpmant":
+        model = CpmAntForCausalLM(
+            CpmAntConfig(
+                vocab_size=96, hidden_size=64, num_attention_heads=4, dim_head=16, dim_ff=128,
+                num_hidden_layers=3, prompt_length=2,
+            )
+        )  # fmt: skip
     else:
         hybrid = {"use_sliding_window": True, "max_window_layers": 1}
         model = Qwen2ForCausalLM(Qwen2Config(**sizes, **hybrid))
@@ -48,12 +67,12 @@ def _windowed(family: str) -> PreTrainedModel:
 def model_of(tiny) -> Callable[[str], PreTrainedModel]:
     """``model_of(family)``: a fresh small model that never ends a text by itself.
 
-    "sliding": a window of 4 in every layer; "hybrid": in all layers but the first.
+    "sliding": a window of 4 in every layer; "hybrid": in all layers but the first; "gemma2": in
+    every other layer; "recurrent": no attention at all.
     """
 
     def make(family: str = "llama") -> PreTrainedModel:
-        windowed = family in ("sliding", "hybrid")
-        model = copy.deepcopy(_windowed(family)) if windowed else tiny(family)
+        model = tiny(family) if family == "llama" else copy.deepcopy(_other(family))
         model.generation_config.eos_token_id = None
         return model
 

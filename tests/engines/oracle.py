@@ -7,6 +7,7 @@ given, since a cache holds what was steered when it was computed.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 
 import torch
@@ -74,17 +75,16 @@ def teacher_forced(
 
     places = (real[:, :width].long().cumsum(-1) - 1).masked_fill(real[:, :width] == 0, 0)
     later = places[:, -1:] + 1 + torch.arange(ids.shape[1] - width)
+    given = {"attention_mask": real.long(), "use_cache": False}
+    if "position_ids" in inspect.signature(model.forward).parameters:
+        given["position_ids"] = torch.cat([places, later], 1)
     handles = [
-        block.register_forward_hook(hook(layer)) for layer, block in enumerate(model.model.layers)
+        block.register_forward_hook(hook(layer))
+        for layer, block in enumerate(model.base_model.layers)
     ]
     try:
         with torch.no_grad():
-            return model(
-                ids,
-                attention_mask=real.long(),
-                position_ids=torch.cat([places, later], 1),
-                use_cache=False,
-            ).logits
+            return model(ids, **given).logits
     finally:
         for handle in handles:
             handle.remove()

@@ -77,12 +77,25 @@ def test_positions_are_exact_for_one_emotion_set(
 
 @pytest.mark.parametrize("positions", POSITIONS)
 @pytest.mark.parametrize("mode", ["greedy", "static cache", "prefill in chunks", "without cache"])
-@pytest.mark.parametrize("family", ["sliding", "hybrid"])
+@pytest.mark.parametrize("family", ["sliding", "hybrid", "gemma2"])
 def test_positions_are_exact_with_a_window_shorter_than_the_text(
     family, mode, positions, pair, padded, requests_at, emotions
 ):
     plain, model, steering = pair(family)
     ids, mask = padded()
+    requests = requests_at(positions)
+    with steering.requests(requests):
+        output = generated(model, ids, mask, **MODES[mode])
+    assert_steered(output, mask, requests, positions, plain, emotions)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("mode", ["greedy", "sampling", "return sequences", "without cache"])
+def test_positions_are_exact_with_a_cache_that_does_not_count(
+    mode, positions, pair, padded, requests_at, emotions
+):
+    plain, model, steering = pair("recurrent")
+    ids, mask = padded("no")
     requests = requests_at(positions)
     with steering.requests(requests):
         output = generated(model, ids, mask, **MODES[mode])

@@ -123,3 +123,16 @@ def test_a_mask_of_other_sequences_is_refused(pair, prompts):
         pytest.raises(SteeringError, match="3 sequences does not fit a batch of 4"),
     ):
         model(prompts, attention_mask=torch.ones(3, 7))
+
+
+def test_a_cache_that_does_not_count_needs_a_mask_of_all_columns(pair, padded, requests_at):
+    _, model, steering = pair("recurrent")
+    ids, mask = padded("no")
+    requests = requests_at("generated")
+    real = torch.cat([mask, mask[:, :1]], 1)
+    with steering.requests(requests, prompt_lengths=[7] * 4), torch.no_grad():
+        cache = model(ids, use_cache=True).cache_params
+        given = {"cache_params": cache, "use_cache": True}
+        with pytest.raises(SteeringError, match="does not count its tokens"):
+            model(ids[:, :1], **given)
+        model(ids[:, :1], attention_mask=real, **given)

@@ -184,3 +184,12 @@ def test_copies_of_a_patched_model_record_their_own_generate(pair, prompts, requ
     nothing = [None] * 4
     full = forced(output.sequences, real, 7, nothing, "all", plain, emotions)
     assert_steps(output.logits, full, 7)
+
+
+def test_a_model_that_takes_its_whole_text_beside_a_cache_is_refused(pair, prompts):
+    _, model, steering = pair("cpmant")
+    options = {"max_new_tokens": 3, "do_sample": False}
+    model.generate(prompts, **options)
+    steering.set("joy")
+    with pytest.raises(SteeringError, match="use_cache=False"):
+        model.generate(prompts, **options)
