@@ -147,6 +147,11 @@ class RecordedGenerate(ReplacedMethod):
             mask, problem = None, "only a 2-D attention_mask shows `generate` where padding is"
         if self._option(given, "token_healing"):
             problem = "token_healing changes the prompts after they were given: heal them before"
+        if self._adds_virtual_tokens():
+            problem = (
+                "prompt and prefix tuning (PEFT) put rows of their own before every prompt, which"
+                " `generate` cannot tell apart yet: use an adapter that can be merged, such as LoRA"
+            )
         rows = ids if embeds is None else embeds
         return Prompts(self._width(given, rows.shape[1], embeds is None, mask), mask), problem
 
@@ -171,6 +176,12 @@ class RecordedGenerate(ReplacedMethod):
         if eos is not None and torch.isin(torch.as_tensor(eos, device=prompts.device), pad).any():
             return None
         return (prompts != pad).long()
+
+    def _adds_virtual_tokens(self) -> bool:
+        """Whether a PEFT model that puts its own rows before the prompts has begun this call."""
+        begun_by = vars(self.module).get("prepare_inputs_for_generation")
+        config = getattr(getattr(begun_by, "__self__", None), "active_peft_config", None)
+        return bool(getattr(config, "is_prompt_learning", False))
 
     def _is_guided(self, given: dict[str, Any]) -> bool:
         return self._option(given, "guidance_scale") not in (None, 1)

@@ -278,6 +278,11 @@ class Patch:
         except EmokernelError:
             raise
         except Exception as error:
+            if run.kwargs.get("past_key_values") is not None:
+                raise ModelStructureError(
+                    f"{type(self.model).__name__} gives its blocks a cache for every text (prefix"
+                    " tuning): patch the model within it"
+                ) from error
             raise ModelStructureError(
                 f"{type(block).__name__} does not run when patched ({error})"
             ) from error
