@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from engines.oracle import assert_steps, by_hand, teacher_forced
-from transformers import GenerationConfig, LogitsProcessorList
+from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
 
 from emokernel.errors import SteeringError
 
@@ -76,6 +76,8 @@ def test_a_processor_that_calls_the_model_does_not_disturb_the_text(
     def look(text, scores):
         with torch.no_grad():
             seen.append(model(text[:, :3]).logits)  # all that a plain call is given is prompt
+            own = DynamicCache(config=model.config)
+            seen.append(model(text[:, :3], past_key_values=own).logits)
         return scores
 
     with steering.requests(requests):
