@@ -247,6 +247,21 @@ def test_blocks_compiled_in_place_are_steered(first, tiny, vectors, prompts):
     torch._dynamo.reset()
 
 
+def test_patching_compiles_nothing(tiny, vectors):
+    """The runs that read and prove the blocks go through them as they are written."""
+    compiled: list[object] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Callable:
+        compiled.append(graph)
+        return graph.forward
+
+    model = tiny()
+    for block in model.model.layers:
+        block.compile(backend=backend)
+    patch(model, vectors())
+    assert not compiled
+
+
 def test_a_model_wrapped_by_compile_is_steered(tiny, vectors, prompts):
     torch._dynamo.reset()
     model, alone = tiny(), tiny()
