@@ -160,6 +160,44 @@ def test_hidden_states_show_the_steered_stream(tiny, vectors, prompts):
     torch.testing.assert_close(steered[2], expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("captured_first", [False, True])
+def test_attentions_are_those_of_the_steered_stream(captured_first, tiny, vectors, prompts):
+    model, hooked = tiny(), tiny()
+    for each in (model, hooked):
+        each.set_attn_implementation("eager")
+    vector = 2.0 * vectors("block")["joy"][0]
+    if captured_first:
+        logits(model, prompts, output_attentions=True)
+    patch(model, vectors("block"), layers=[0], law="add").set("joy", 2.0)
+    hooked.model.layers[0].register_forward_hook(lambda _, __, output: output + vector)
+    with torch.no_grad():
+        before = hooked(prompts, output_attentions=True).attentions
+        after = model(prompts, output_attentions=True).attentions
+    assert len(after) == len(before) == 3
+    for a, b in zip(after, before, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    plain = tiny()
+    plain.set_attn_implementation("eager")
+    with torch.no_grad():
+        assert not torch.allclose(plain(prompts, output_attentions=True).attentions[1], after[1])
+
+
+def test_what_the_user_holds_is_never_written_to(tiny, vectors, prompts):
+    model = tiny()
+    embeds = model.get_input_embeddings()(prompts).detach()
+    kept = embeds.clone()
+    steering = patch(model, vectors())
+    steering.set("joy", 2.0)
+    with torch.inference_mode():
+        states = model(inputs_embeds=embeds, output_hidden_states=True).hidden_states
+    held = [state.clone() for state in states]
+    with torch.inference_mode():
+        model(inputs_embeds=embeds)
+    assert torch.equal(embeds, kept)
+    assert torch.equal(states[0], kept)
+    assert all(torch.equal(*pair) for pair in zip(states, held, strict=True))
+
+
 def first_input(module, run):
     """What ``module`` was given first while ``run()`` ran."""
     seen = []
