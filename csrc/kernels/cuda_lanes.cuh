@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "dtype.h"
 
@@ -20,26 +21,18 @@ struct alignas(16) Packed {
 };
 
 // Two fp32 numbers, rounded to nearest even into one word.
-__device__ __forceinline__ uint32_t narrow_pair(float first, float second, const Bf16*) {
+template <class T>
+__device__ __forceinline__ uint32_t narrow_pair(float first, float second) {
 #if defined(__CUDA_ARCH__)
   uint32_t word;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(second), "f"(first));
+  if constexpr (std::is_same_v<T, Bf16>) {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(second), "f"(first));
+  } else {
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(second), "f"(first));
+  }
   return word;
 #else
-  Bf16 pair[2];
-  narrow(first, &pair[0]);
-  narrow(second, &pair[1]);
-  return pair[0].bits | uint32_t{pair[1].bits} << 16;
-#endif
-}
-
-__device__ __forceinline__ uint32_t narrow_pair(float first, float second, const Fp16*) {
-#if defined(__CUDA_ARCH__)
-  uint32_t word;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(second), "f"(first));
-  return word;
-#else
-  Fp16 pair[2];
+  T pair[2];
   narrow(first, &pair[0]);
   narrow(second, &pair[1]);
   return pair[0].bits | uint32_t{pair[1].bits} << 16;
@@ -84,7 +77,7 @@ template <class T>
 __device__ __forceinline__ void pack(const float* lanes, Packed<T>* packed) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    packed->word[i] = narrow_pair(lanes[2 * i], lanes[2 * i + 1], static_cast<T*>(nullptr));
+    packed->word[i] = narrow_pair<T>(lanes[2 * i], lanes[2 * i + 1]);
   }
 }
 

@@ -50,15 +50,18 @@ def assert_steered(output, mask, requests, positions, plain, emotions):
     assert_steps(output.logits, full, width)
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
-@pytest.mark.parametrize("mode", MODES)
-def test_positions_are_exact_in(mode, positions, pair, padded, requests_at, emotions):
-    plain, model, steering = pair()
-    ids, mask = padded()
-    requests = requests_at(positions)
+def check(models, prompts, mode, positions, requests, emotions):
+    """Generate under ``requests`` and compare every step with hooks on the plain model."""
+    (plain, model, steering), (ids, mask) = models, prompts
     with steering.requests(requests):
         output = generated(model, ids, mask, **MODES[mode])
     assert_steered(output, mask, requests, positions, plain, emotions)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("mode", MODES)
+def test_positions_are_exact_in(mode, positions, pair, padded, requests_at, emotions):
+    check(pair(), padded(), mode, positions, requests_at(positions), emotions)
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
@@ -81,12 +84,7 @@ def test_positions_are_exact_for_one_emotion_set(
 def test_positions_are_exact_with_a_window_shorter_than_the_text(
     family, mode, positions, pair, padded, requests_at, emotions
 ):
-    plain, model, steering = pair(family)
-    ids, mask = padded()
-    requests = requests_at(positions)
-    with steering.requests(requests):
-        output = generated(model, ids, mask, **MODES[mode])
-    assert_steered(output, mask, requests, positions, plain, emotions)
+    check(pair(family), padded(), mode, positions, requests_at(positions), emotions)
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
@@ -94,12 +92,7 @@ def test_positions_are_exact_with_a_window_shorter_than_the_text(
 def test_positions_are_exact_with_a_cache_that_does_not_count(
     mode, positions, pair, padded, requests_at, emotions
 ):
-    plain, model, steering = pair("recurrent")
-    ids, mask = padded("no")
-    requests = requests_at(positions)
-    with steering.requests(requests):
-        output = generated(model, ids, mask, **MODES[mode])
-    assert_steered(output, mask, requests, positions, plain, emotions)
+    check(pair("recurrent"), padded("no"), mode, positions, requests_at(positions), emotions)
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
@@ -107,12 +100,7 @@ def test_positions_are_exact_with_a_cache_that_does_not_count(
 def test_the_last_prompt_token_comes_before_padding_on_the_right(
     mode, positions, pair, padded, requests_at, emotions
 ):
-    plain, model, steering = pair()
-    ids, mask = padded("right")
-    requests = requests_at(positions)
-    with steering.requests(requests):
-        output = generated(model, ids, mask, **MODES[mode])
-    assert_steered(output, mask, requests, positions, plain, emotions)
+    check(pair(), padded("right"), mode, positions, requests_at(positions), emotions)
 
 
 def test_positions_may_differ_within_a_batch(pair, padded, emotions, requests_at):

@@ -149,7 +149,7 @@ def test_cpu_tensors_are_refused() -> None:
     assert available("cpu")["triton"] == "it serves cuda tensors only"
     with pytest.raises(RuntimeError, match="h is on cpu; it needs to be on a GPU"):
         triton.functional("steer", case.x, *case.tables)
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(NotImplementedError, match="Could not run 'emokernel_triton::steer'"):
         torch.ops.emokernel_triton.steer(case.x, *case.tables)
 
 
