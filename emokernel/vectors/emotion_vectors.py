@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from emokernel.errors import EmokernelError, UnknownEmotionError
+from emokernel.vectors.calibration import Calibration
 
 SITES = ("attention", "block")
 
@@ -28,16 +29,24 @@ class EmotionVectors:
 
     ``site`` says which space they live in: "attention", differences of the attention branch's own
     output, or "block", differences of the residual stream after the block. A layer without vectors
-    is all zero. ``provenance`` names what they were made from.
+    is all zero. ``provenance`` names what they were made from, ``diagnostics`` what was measured of
+    them when they were extracted (`emokernel.vectors.extraction.diagnostics`), ``calibration`` what
+    strength 1.0 means; without one it means the vectors as they are.
+
+    Immutable: the tensor is a copy of its own, and every operation gives new vectors.
     """
 
     names: tuple[str, ...]
     tensor: Tensor
     site: str
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         check_site(self.site)
+        object.__setattr__(self, "names", tuple(self.names))
+        object.__setattr__(self, "tensor", self.tensor.detach().to("cpu", torch.float32, copy=True))
         if self.tensor.dim() != 3 or self.tensor.shape[1] != len(self.names):
             raise EmokernelError(
                 f"emotion vectors need a tensor [layers, {len(self.names)} emotions, hidden size],"
@@ -47,6 +56,11 @@ class EmotionVectors:
             raise EmokernelError("emotion names must be distinct and not empty")
         if not torch.isfinite(self.tensor).all():
             raise EmokernelError("emotion vectors must be finite: the tensor holds inf or nan")
+        if self.calibration and len(self.calibration.profile) != self.tensor.shape[0]:
+            raise EmokernelError(
+                f"the calibration is for {len(self.calibration.profile)} layers, the vectors have"
+                f" {self.tensor.shape[0]}"
+            )
 
     @classmethod
     def from_tensors(
@@ -67,15 +81,15 @@ class EmotionVectors:
 
     @classmethod
     def extract(cls, model: Any, tokenizer: Any, *args: Any, **kwargs: Any) -> EmotionVectors:
-        """Extract vectors from a model; arguments as in `emokernel.vectors.extract.extract`."""
-        from emokernel.vectors.extract import extract
+        """Extract vectors from a model; arguments as in `emokernel.vectors.extraction.extract`."""
+        from emokernel.vectors.extraction import extract
 
         return extract(model, tokenizer, *args, **kwargs)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> EmotionVectors:
         """Read a safetensors file written by `save`; VectorsFileError if it is no such file."""
-        from emokernel.vectors.file import load
+        from emokernel.vectors.formats.native import load
 
         return load(path)
 
@@ -97,13 +111,13 @@ class EmotionVectors:
 
         Raises FileNotFoundError, or VectorsFileError naming the file, the layer and the fault.
         """
-        from emokernel.vectors.json_files import load_json
+        from emokernel.vectors.formats.json_files import load_json
 
         return load_json(source, num_layers=num_layers, prefix=prefix)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write a safetensors file with names, site and provenance."""
-        from emokernel.vectors.file import save
+        from emokernel.vectors.formats.native import save
 
         save(self, path)
 

@@ -65,7 +65,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         target.write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr("emokernel.vectors.file.save_file", fail)
+    monkeypatch.setattr("emokernel.vectors.formats.native.save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         EmotionVectors.from_tensors(two(2)).save(path)
     assert path.read_bytes() == before

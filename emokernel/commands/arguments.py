@@ -1,0 +1,47 @@
+"""What several commands take."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1; argparse tells what is wrong otherwise."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """MODEL and how it is loaded."""
+    parser.add_argument(
+        "model", help='a folder, a repository id of the Hub, or "embedded" for the model of the demo'
+    )
+    parser.add_argument("--revision", help="branch, tag or commit of the repository")
+    parser.add_argument(
+        "--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"),
+        help="of the weights (auto: as they are stored)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--device-map", help='"auto", "cpu", "cuda:0", ...: where the layers go (needs accelerate)'
+    )
+
+
+def load_model(chosen: argparse.Namespace) -> tuple[Any, Any]:
+    """(model, tokenizer) of `add_model`'s arguments; OSError or ValueError if that fails."""
+    if chosen.model == "embedded":
+        import torch
+
+        from emokernel.demo.model import load_model
+
+        return load_model(torch.float32 if chosen.dtype == "auto" else getattr(torch, chosen.dtype))
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    options = {"revision": chosen.revision} if chosen.revision else {}
+    tokenizer = AutoTokenizer.from_pretrained(chosen.model, **options)
+    if chosen.device_map:
+        options["device_map"] = chosen.device_map
+    model = AutoModelForCausalLM.from_pretrained(chosen.model, dtype=chosen.dtype, **options)
+    return model.eval(), tokenizer

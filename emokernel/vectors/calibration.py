@@ -1,0 +1,89 @@
+"""`Calibration`: what strength 1.0 of a file of emotion vectors means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from emokernel.errors import EmokernelError
+
+# The states of a calibrated circle lie at 0, 30, ... 330 degrees.
+STATES_OF_CIRCLE = 12
+
+
+def dose_key(law: str, dose: str) -> str:
+    """How a law and a dose are named together, "preserve absolute"."""
+    return f"{law} {dose}"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The point that `emokernel.calibrate` chose for a set of vectors, and what it found beside it.
+
+    site: where the rows are steered, "attention" or "block".
+    profile: ``[L]``, what every weight is multiplied with in each layer; 0 leaves a layer alone.
+    law, dose: the chosen ones.
+    mapping: how points of the circumplex become mixes, "wheel" or "axes".
+    coordinates: the name of the table of label coordinates that the mapping uses.
+    strengths: for each law and dose ("preserve absolute"), what strength 1.0 of each emotion is as
+        a weight.
+    circle: for each law and dose the 12 factors, at 0, 30, ... 330 degrees, that a mix of full
+        intensity is multiplied with besides, for the chosen mapping.
+    record: how it was found: judge, bounds, openings, what was measured.
+
+    Raises EmokernelError for values that contradict each other.
+    """
+
+    site: str
+    profile: tuple[float, ...]
+    law: str
+    dose: str
+    mapping: str
+    coordinates: str
+    strengths: Mapping[str, Mapping[str, float]]
+    circle: Mapping[str, tuple[float, ...]]
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        profile = tuple(map(float, self.profile))
+        strengths = {key: dict(of) for key, of in self.strengths.items()}
+        circle = {key: tuple(map(float, of)) for key, of in self.circle.items()}
+        numbers = [*profile, *(s for of in strengths.values() for s in of.values())]
+        numbers += [factor for of in circle.values() for factor in of]
+        if not all(math.isfinite(number) and number >= 0 for number in numbers):
+            raise EmokernelError("a calibration needs finite numbers that are not negative")
+        if dose_key(self.law, self.dose) not in strengths:
+            raise EmokernelError(f"no strengths for the chosen law and dose: {list(strengths)}")
+        if any(len(of) != STATES_OF_CIRCLE for of in circle.values()):
+            raise EmokernelError(f"a calibrated circle needs {STATES_OF_CIRCLE} factors")
+        for name, value in (("profile", profile), ("strengths", strengths), ("circle", circle)):
+            frozen = MappingProxyType(value) if isinstance(value, dict) else value
+            object.__setattr__(self, name, frozen)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON knows it."""
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        plain["strengths"] = {key: dict(of) for key, of in self.strengths.items()}
+        plain["circle"] = {key: list(of) for key, of in self.circle.items()}
+        return plain | {"profile": list(self.profile), "record": dict(self.record)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Calibration:
+        """From what `to_json` gave; EmokernelError if it is something else."""
+        try:
+            return cls(**content)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise EmokernelError(f"no calibration of emotion vectors: {error}") from error
+
+    def factor(self, key: str, angle: float) -> float:
+        """The factor of the circle at ``angle`` degrees, linear between states; 1 if unknown."""
+        factors: Sequence[float] | None = self.circle.get(key)
+        if factors is None:
+            return 1.0
+        place = (angle % 360.0) / (360.0 / STATES_OF_CIRCLE)
+        first = int(place) % STATES_OF_CIRCLE
+        share = place - int(place)
+        return (1 - share) * factors[first] + share * factors[(first + 1) % STATES_OF_CIRCLE]

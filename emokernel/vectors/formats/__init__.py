@@ -1,0 +1,1 @@
+"""File formats of emotion vectors, one module for each."""
