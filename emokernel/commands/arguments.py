@@ -17,7 +17,8 @@ def positive(text: str) -> int:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """MODEL and how it is loaded."""
     parser.add_argument(
-        "model", help='a folder, a repository id of the Hub, or "embedded" for the model of the demo'
+        "model",
+        help='a folder, a repository id of the Hub, or "embedded" for the model of the demo',
     )
     parser.add_argument("--revision", help="branch, tag or commit of the repository")
     parser.add_argument(
