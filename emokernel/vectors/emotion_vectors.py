@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from emokernel.errors import EmokernelError, UnknownEmotionError
+from emokernel.vectors.algebra import Algebra
 from emokernel.vectors.calibration import Calibration
 
 SITES = ("attention", "block")
@@ -24,7 +25,7 @@ def check_site(site: str) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class EmotionVectors:
+class EmotionVectors(Algebra):
     """Emotion vectors ``[L, E, d]`` fp32 of a model with L layers and hidden size d.
 
     ``site`` says which space they live in: "attention", differences of the attention branch's own
@@ -33,7 +34,8 @@ class EmotionVectors:
     them when they were extracted (`emokernel.vectors.extraction.diagnostics`), ``calibration`` what
     strength 1.0 means; without one it means the vectors as they are.
 
-    Immutable: the tensor is a copy of its own, and every operation gives new vectors.
+    Immutable: the tensor is a copy of its own, and every operation (`emokernel.vectors.algebra`)
+    gives new vectors.
     """
 
     names: tuple[str, ...]
@@ -146,9 +148,3 @@ class EmotionVectors:
     def __getitem__(self, name: str) -> Tensor:
         """The vectors ``[L, d]`` of one emotion."""
         return self.tensor[:, self.index(name)]
-
-    def select(self, names: Iterable[str]) -> EmotionVectors:
-        """The same vectors with only ``names``, in that order."""
-        names = tuple(names)
-        chosen = self.tensor[:, [self.index(name) for name in names]]
-        return EmotionVectors(names, chosen, self.site, self.provenance)
