@@ -8,24 +8,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from emokernel.affect import Affect, angle_of
+from emokernel.affect import Affect, Coordinates
 
 
-def affect_of(probabilities: Tensor, labels: Sequence[str]) -> Tensor:
+def affect_of(
+    probabilities: Tensor, labels: Sequence[str], coordinates: Coordinates | None = None
+) -> Tensor:
     """(valence, arousal) ``[n, 2]`` of texts whose label probabilities are ``[n, labels]``.
 
-    The mean of the labels' unit vectors on Russell's circle, weighted by their probabilities; a
-    label without an angle (neutral, confusion, realization) counts as the centre.
+    The mean of the labels' points in the table, "russell" unless given, weighted by their
+    probabilities; a label that it lacks (in "russell" neutral, confusion and realization) counts as
+    the centre.
     """
-    angles = [angle_of(label) for label in labels]
-    points = torch.tensor(
-        [
-            (0.0, 0.0)
-            if angle is None
-            else (math.cos(math.radians(angle)), math.sin(math.radians(angle)))
-            for angle in angles
-        ]
-    )
+    table = Coordinates.named("russell") if coordinates is None else coordinates
+    places = [table.get(label) or Affect(0.0, 0.0) for label in labels]
+    points = torch.tensor([(place.valence, place.arousal) for place in places])
     return probabilities @ points
 
 

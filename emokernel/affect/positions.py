@@ -1,0 +1,105 @@
+"""Where the emotions of a model really lie, and how well a table agrees with that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from emokernel.affect.coordinates import Coordinates
+from emokernel.affect.placed import check_ridge, flat, placed
+from emokernel.affect.regression import best_ridge, combinations, compact, left_out, locate
+from emokernel.errors import EmokernelError
+from emokernel.vectors import EmotionVectors
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How close positions in a model are to those of a table.
+
+    emotions: how many are compared. cosine: the mean cosine between both directions, -1..1; 0 is
+    chance. circular_error: the mean angle between them in degrees; 90 is chance.
+    circular_correlation: -1..1, of Fisher and Lee 1983 (Biometrika 70:327-332): 1 if one turn of
+    the whole circle brings all angles into line, negative if it has to be mirrored besides.
+    """
+
+    emotions: int
+    cosine: float
+    circular_error: float
+    circular_correlation: float
+
+
+def positions_of(
+    vectors: EmotionVectors,
+    coordinates: Coordinates,
+    layer_weights: Sequence[float] | None = None,
+    ridge: float | None = None,
+) -> dict[str, tuple[float, float]]:
+    """(valence, arousal) of each emotion as the vectors have it.
+
+    Base and axes (`emokernel.affect.regression`) are fitted to all other emotions that have
+    coordinates; the position is the least-squares solution of
+    ``vector - base = valence * V + arousal * A`` over all layers together. An emotion thus never
+    decides where it is found itself. One without coordinates is located by the fit to all that have
+    some. One without which the others lie on one line cannot be located and is left out.
+
+    The unit is the table's: one factor for all, which gives the positions of the emotions with
+    coordinates the root mean square radius that the table gives them. A position may lie outside
+    the circle.
+
+    ``layer_weights`` ``[L]``: what each layer is multiplied with before, such as the profile of a
+    calibration; otherwise the layers are as they are. ``ridge``: as in `Axes`.
+
+    EmokernelError if the emotions with coordinates are fewer than 3 or all on one line, or if none
+    can be located.
+    """
+    check_ridge(ridge)
+    known, points = placed(vectors, coordinates)
+    unknown = [name for name in vectors.names if name not in known]
+    everything = compact(flat(vectors, (*known, *unknown), layer_weights))
+    own, others = everything[: len(known)], everything[len(known) :]
+    ridge = best_ridge(points, own) if ridge is None else ridge
+    places, _ = left_out(points, own, ridge)
+    located = np.isfinite(places).all(axis=1)
+    if not located.any():
+        raise EmokernelError(
+            f"no emotion can be located by the others: {', '.join(known)} are the only ones with"
+            f" coordinates in the table {coordinates.name!r}; at least 4 are needed"
+        )
+    fit = combinations(points, ridge) @ own
+    found = dict(zip(np.array(known)[located], places[located], strict=True))
+    found |= {name: locate(fit, vector) for name, vector in zip(unknown, others, strict=True)}
+    size = math.sqrt(np.sum(places[located] ** 2))
+    unit = math.sqrt(np.sum(points[located] ** 2)) / size if size else 1.0
+    order = [name for name in vectors.names if name in found]
+    return {name: tuple((found[name] * unit).tolist()) for name in order}
+
+
+def agreement(
+    positions: Mapping[str, tuple[float, float]], coordinates: Coordinates
+) -> Agreement | None:
+    """How close ``positions`` are to the table; emotions that it lacks do not count.
+
+    None if fewer than 2 emotions lie off the centre in both.
+    """
+    both = [
+        (complex(*positions[name]), complex(point.valence, point.arousal))
+        for name in positions
+        if (point := coordinates.get(name)) is not None
+    ]
+    pairs = np.array([pair for pair in both if all(pair)])
+    if len(pairs) < 2:
+        return None
+    model, table = np.angle(pairs).T
+    apart = np.angle(np.exp(1j * (model - table)))
+    rows, columns = np.triu_indices(len(pairs), 1)
+    in_model, in_table = np.sin(model[rows] - model[columns]), np.sin(table[rows] - table[columns])
+    norm = math.sqrt(np.sum(in_model**2) * np.sum(in_table**2))
+    return Agreement(
+        emotions=len(pairs),
+        cosine=float(np.cos(apart).mean()),
+        circular_error=float(np.degrees(np.abs(apart)).mean()),
+        circular_correlation=float(np.sum(in_model * in_table) / norm) if norm else 0.0,
+    )
