@@ -61,11 +61,20 @@ class DeviceState:
     one copy updates it. ``layer(l)`` gives the views that the operations take.
     """
 
-    def __init__(self, vectors: Tensor, slots: int, device: torch.device, dtype: torch.dtype):
+    def __init__(
+        self,
+        vectors: Tensor,
+        slots: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        profile: Tensor | None = None,
+    ) -> None:
         """vectors ``[L, E, d]`` fp32 (zero where a layer is not steered), basis kept in dtype.
 
+        ``profile`` ``[L]`` multiplies the weights of each layer, whatever the dose.
         SteeringError if a vector overflows or vanishes in ``dtype``.
         """
+        self._profile = torch.ones(vectors.shape[0]) if profile is None else profile
         self._vectors = vectors.detach().to("cpu", torch.float32)
         self.num_layers, self.num_slots = vectors.shape[0], slots
         self._mixes: dict[int, Mix] = {}
@@ -120,7 +129,7 @@ class DeviceState:
             if not 0 <= number < self.basis.shape[1]:
                 raise SteeringError(f"vector {number} does not exist: {self.basis.shape[1]} do")
             record[k] = number
-            weights[:, k] = weight * scales[:, number]
+            weights[:, k] = weight * self._profile * scales[:, number]
         record[MAX_COMPONENTS] = int(mix.law)
         self.records[slot].copy_(record)
         self._mixes[slot] = mix

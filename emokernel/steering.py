@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from numbers import Real
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 
-from emokernel.affect import Affect, mix_for
+from emokernel.affect import Coordinates
 from emokernel.engines.generate import RecordedGenerate, follow_call, is_plain, read_call
 from emokernel.engines.rows import Plan, check_positions
 from emokernel.errors import EmokernelError, SteeringError
+from emokernel.mixes import Emotion, Mixer
 from emokernel.patch import Patch, PatchedLayer
 from emokernel.patch.decoder import find_decoder, find_generator
 from emokernel.patch.forward import DecoderForward, PatchedOnUse
@@ -26,8 +25,6 @@ from emokernel.reference import Law
 from emokernel.state import UNTOUCHED, DeviceState, Mix, SlotAllocator
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.emotion_vectors import check_site
-
-Emotion = str | Mapping[str, float] | Affect | None
 
 LAWS = {"add": Law.ADD, "preserve": Law.PRESERVE}
 DOSES = {"absolute": Law.ADD, "relative": Law.RELATIVE}
@@ -60,6 +57,7 @@ class Report:
     layers: tuple[PatchedLayer, ...]
     num_layers: int
     slots: int
+    strengths: str
 
     def __str__(self) -> str:
         lines = [
@@ -72,7 +70,8 @@ class Report:
             lines.append(f"  {block} {_ranges(layers)}: {did}{also}")
         if self.site != self.vectors_site:
             lines.append(f"  note: the vectors were made at site {self.vectors_site!r}")
-        return "\n".join([*lines, f"  emotions: {', '.join(self.emotions)}"])
+        lines += [f"  emotions: {', '.join(self.emotions)}", f"  strength 1.0: {self.strengths}"]
+        return "\n".join(lines)
 
 
 def patch(
@@ -88,6 +87,9 @@ def patch(
     fuse_norm: bool = True,
     backend: str | None = None,
     slots: int = 256,
+    calibrated: bool | None = None,
+    mapping: str | None = None,
+    coordinates: Coordinates | str | None = None,
 ) -> Steering:
     """Patch a Hugging Face causal language model in place; nothing is steered until it is asked.
 
@@ -103,6 +105,13 @@ def patch(
     ``backend``: one of `emokernel.ops.BACKENDS`. ``slots``: how many different mixes
     `Steering.requests` can hold at a time.
 
+    ``calibrated``: whether the calibration of the vectors says what strength 1.0 is and makes those
+    five choices where they are left open; otherwise strength 1.0 is the vector as it is. Unless
+    given, True if the vectors have one and neither a preset nor ``site`` or ``layers`` contradict
+    it; the report says which. ``mapping``: how an `Affect` becomes a mix, "wheel" (the neighbouring
+    emotions on the circle; the default) or "axes" (directions of valence and arousal), by the
+    table of ``coordinates`` ("russell" unless given); `emokernel.affect` explains both.
+
     Raises ModelStructureError if the model or its size does not fit, SteeringError for an unknown
     choice or one that contradicts the preset, RuntimeError if a forced backend cannot run.
     """
@@ -114,14 +123,49 @@ def patch(
     chosen = choose(
         preset, vectors, site=site, law=law, dose=dose, layers=layers, positions=positions
     )
+    calibration = vectors.calibration
+    obstacle = _obstacle(vectors, preset, site, layers)
+    if calibrated and obstacle:
+        raise SteeringError(f"calibrated=True, but {obstacle}")
+    if obstacle or calibrated is False:
+        calibration = None
+    else:
+        chosen = replace(
+            chosen,
+            site=calibration.site,
+            layers=[layer for layer, weight in enumerate(calibration.profile) if weight],
+            law=law or calibration.law,
+            dose=dose or calibration.dose,
+        )
+        mapping = mapping or calibration.mapping
+        coordinates = coordinates or calibration.coordinates
     site = check_site(chosen.site or vectors.site)
     defaults = Request(None, 1.0, chosen.law, chosen.dose, check_positions(chosen.positions))
     _law_of(chosen.law, chosen.dose)
     if slots < 1:
         raise SteeringError(f"slots must be at least 1, got {slots}")
+    mixer = Mixer(vectors, calibration, mapping or "wheel", coordinates or "russell")
     return Steering(
-        model, vectors, site, _layers(vectors, chosen.layers), defaults, fuse_norm, backend, slots
-    )
+        model, mixer, site, _layers(vectors, chosen.layers), defaults, fuse_norm, backend, slots,
+        "calibrated" if calibration else f"the vector as it is ({obstacle or 'calibrated=False'})",
+    )  # fmt: skip
+
+
+def _obstacle(
+    vectors: EmotionVectors, preset: str | None, site: str | None, layers: Sequence[int] | None
+) -> str | None:
+    """Why the calibration of the vectors cannot be used; None if it can."""
+    calibration = vectors.calibration
+    if calibration is None:
+        return "the vectors have no calibration"
+    if preset is not None:
+        return f"the preset {preset!r} has doses of its own"
+    if site not in (None, calibration.site):
+        return f"they were calibrated at site {calibration.site!r}"
+    steered = [layer for layer, weight in enumerate(calibration.profile) if weight]
+    if layers is not None and sorted(set(layers) & set(vectors.layers)) != steered:
+        return f"they were calibrated for the layers {steered}"
+    return None
 
 
 def steering_of(model: nn.Module) -> Steering:
@@ -144,25 +188,27 @@ class Steering:
     def __init__(
         self,
         model: nn.Module,
-        vectors: EmotionVectors,
+        mixer: Mixer,
         site: str,
         layers: Sequence[int],
         defaults: Request,
         fuse_norm: bool,
         backend: str | None,
         slots: int,
+        strengths: str,
     ) -> None:
         """Made by `patch`."""
-        self._model, self._vectors, self._site, self._defaults = model, vectors, site, defaults
+        self._model, self._mixer, self._site, self._defaults = model, mixer, site, defaults
         self._layers, self._fuse_norm, self._backend = layers, fuse_norm, backend
+        self._strengths = strengths
         self._slots = SlotAllocator(range(1, slots + 1))
         self._num_slots = slots
         self._plan_of_set: Plan | None = None
         self._request_of_set: Request | None = None
         self._generator = model
         self._patch: Patch | None = Patch(
-            model, vectors.tensor, layers, site=site, slots=slots + 1, fuse_norm=fuse_norm,
-            backend=backend, rows=self._rows, handle=self,
+            model, mixer.basis.tensor, layers, site=site, slots=slots + 1, fuse_norm=fuse_norm,
+            backend=backend, rows=self._rows, handle=self, profile=mixer.profile,
         )  # fmt: skip
         generator = find_generator(model, self._patch.decoder)
         if generator is not None:
@@ -241,8 +287,9 @@ class Steering:
         """What was patched, with which backend, and which layers fell back and why."""
         patch = self._patched()
         return Report(
-            type(self._model).__name__, patch.backend.name, self._site, self._vectors.site,
-            self._vectors.names, tuple(patch.layers), self._vectors.num_layers, self._num_slots,
+            type(self._model).__name__, patch.backend.name, self._site, self._mixer.vectors.site,
+            self._mixer.vectors.names, tuple(patch.layers), self._mixer.vectors.num_layers,
+            self._num_slots, self._strengths,
         )  # fmt: skip
 
     def copier(self) -> Callable[[nn.Module], Steering]:
@@ -251,8 +298,8 @@ class Steering:
 
         def patch_copy(model: nn.Module) -> Steering:
             steering = Steering(
-                model, self._vectors, self._site, self._layers, self._defaults, self._fuse_norm,
-                self._backend, self._num_slots,
+                model, self._mixer, self._site, self._layers, self._defaults, self._fuse_norm,
+                self._backend, self._num_slots, self._strengths,
             )  # fmt: skip
             if asked is not None:
                 steering.set(
@@ -275,27 +322,11 @@ class Steering:
     def _resolve(self, request: Request) -> tuple[Mix | None, str]:
         """(The mix, or None if nothing is to be steered; the positions) of a request."""
         self._patched()
-        law = _law_of(request.law or self._defaults.law, request.dose or self._defaults.dose)
+        law, dose = request.law or self._defaults.law, request.dose or self._defaults.dose
+        bits = _law_of(law, dose)
         positions = check_positions(request.positions or self._defaults.positions)
-        if not _is_number(request.strength):
-            raise SteeringError(f"strength must be a finite number, got {request.strength!r}")
-        emotion = request.emotion
-        if emotion is None:
-            return None, positions
-        if isinstance(emotion, Affect):
-            emotion = mix_for(emotion, self._vectors.names)
-        elif isinstance(emotion, str):
-            emotion = {emotion: 1.0}
-        elif not isinstance(emotion, Mapping):
-            raise SteeringError(
-                f"an emotion is a name, {{name: weight}}, an Affect or None, got {emotion!r}"
-            )
-        components = []
-        for name, weight in emotion.items():
-            if not _is_number(weight):
-                raise SteeringError(f"the weight of {name!r} must be a finite number: {weight!r}")
-            components.append((self._vectors.index(name), float(weight) * request.strength))
-        return (Mix(tuple(components), law) if components else None), positions
+        components = self._mixer.components(request.emotion, request.strength, law, dose)
+        return (Mix(components, bits) if components else None), positions
 
     def _rows(self, named: dict[str, Any], state: DeviceState) -> Tensor:
         plan = self._plan_of_set
@@ -371,10 +402,6 @@ class OpenRequests:
 
 def _as_request(entry: Emotion | Request) -> Request:
     return entry if isinstance(entry, Request) else Request(entry)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and math.isfinite(value)
 
 
 def _law_of(law: str, dose: str) -> Law:

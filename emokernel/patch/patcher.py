@@ -73,8 +73,12 @@ class Patch:
         backend: str | None,
         rows: Callable[[Mapping[str, Any], DeviceState], Tensor],
         handle: Handle,
+        profile: Tensor | None = None,
     ) -> None:
-        """vectors ``[L, E, d]`` fp32; ``layers`` are the ones to steer (DESIGN of `patch`)."""
+        """vectors ``[L, E, d]`` fp32; ``layers`` are the ones to steer (DESIGN of `patch`).
+
+        ``profile`` ``[L]`` multiplies the weights of each layer.
+        """
         self.model, self.decoder = model, find_decoder(model)
         self._site, self._fuse_norm = site, fuse_norm
         self._check_vectors(vectors)
@@ -89,7 +93,7 @@ class Patch:
         steered = torch.zeros_like(vectors)
         steered[list(layers)] = vectors[list(layers)]
         for layer in layers:
-            self._place(layer, steered, slots, backend)
+            self._place(layer, steered, slots, backend, profile)
         try:
             self.layers = [self._patch_layer(layer) for layer in layers]
             for layer in layers:
@@ -176,11 +180,13 @@ class Patch:
         """The backend that serves the first device."""
         return self._placed[0].backend
 
-    def _place(self, layer: int, vectors: Tensor, slots: int, backend: str | None) -> None:
+    def _place(
+        self, layer: int, vectors: Tensor, slots: int, backend: str | None, profile: Tensor | None
+    ) -> None:
         stream = self._stream(layer)
         if all(state.device != stream.device for state in self.states):
             select(stream.device, backend)  # refuses before anything is made there
-            state = DeviceState(vectors, slots, stream.device, stream.dtype)
+            state = DeviceState(vectors, slots, stream.device, stream.dtype, profile)
             self._placed.append(Placed(state, backend, self.decoder.blocks[layer]))
 
     def _placed_of(self, layer: int) -> Placed:

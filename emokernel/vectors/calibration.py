@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -14,9 +14,9 @@ from emokernel.errors import EmokernelError
 STATES_OF_CIRCLE = 12
 
 
-def dose_key(law: str, dose: str) -> str:
-    """How a law and a dose are named together, "preserve absolute"."""
-    return f"{law} {dose}"
+def key_of(*choices: str) -> str:
+    """How a law and a dose, or these and a mapping, are named together: "preserve absolute"."""
+    return " ".join(choices)
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Calibration:
     coordinates: the name of the table of label coordinates that the mapping uses.
     strengths: for each law and dose ("preserve absolute"), what strength 1.0 of each emotion is as
         a weight.
-    circle: for each law and dose the 12 factors, at 0, 30, ... 330 degrees, that a mix of full
-        intensity is multiplied with besides, for the chosen mapping.
+    circle: for each law, dose and mapping ("preserve absolute wheel") the 12 factors, at 0, 30,
+        ... 330 degrees, that the weights of a point of the circumplex are multiplied with besides.
     record: how it was found: judge, bounds, openings, what was measured.
 
     Raises EmokernelError for values that contradict each other.
@@ -55,7 +55,7 @@ class Calibration:
         numbers += [factor for of in circle.values() for factor in of]
         if not all(math.isfinite(number) and number >= 0 for number in numbers):
             raise EmokernelError("a calibration needs finite numbers that are not negative")
-        if dose_key(self.law, self.dose) not in strengths:
+        if key_of(self.law, self.dose) not in strengths:
             raise EmokernelError(f"no strengths for the chosen law and dose: {list(strengths)}")
         if any(len(of) != STATES_OF_CIRCLE for of in circle.values()):
             raise EmokernelError(f"a calibrated circle needs {STATES_OF_CIRCLE} factors")
@@ -78,12 +78,11 @@ class Calibration:
         except (TypeError, ValueError, AttributeError) as error:
             raise EmokernelError(f"no calibration of emotion vectors: {error}") from error
 
-    def factor(self, key: str, angle: float) -> float:
-        """The factor of the circle at ``angle`` degrees, linear between states; 1 if unknown."""
-        factors: Sequence[float] | None = self.circle.get(key)
+    def factor(self, key: str, angle: float) -> float | None:
+        """The factor at ``angle`` degrees, linear between states; None if ``key`` has none."""
+        factors = self.circle.get(key)
         if factors is None:
-            return 1.0
-        place = (angle % 360.0) / (360.0 / STATES_OF_CIRCLE)
-        first = int(place) % STATES_OF_CIRCLE
-        share = place - int(place)
-        return (1 - share) * factors[first] + share * factors[(first + 1) % STATES_OF_CIRCLE]
+            return None
+        first, share = divmod((angle % 360.0) / (360.0 / STATES_OF_CIRCLE), 1.0)
+        before, after = (factors[(int(first) + n) % STATES_OF_CIRCLE] for n in (0, 1))
+        return (1 - share) * before + share * after

@@ -1,0 +1,77 @@
+"""The journal of a long run: what is done already, so that an interrupted one goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from emokernel.errors import EmokernelError
+
+
+class Journal:
+    """A file of JSON lines: the settings of a run, then what it finished, each under a key.
+
+    ``path`` None keeps nothing. A line that an interruption has torn is dropped.
+    """
+
+    def __init__(
+        self, path: Path | None, settings: Mapping[str, Any], *, restart: bool = False
+    ) -> None:
+        """Open or begin it; EmokernelError naming the settings that differ from those it has."""
+        self._path = path
+        self._known: dict[str, Any] = {}
+        if path is None:
+            return
+        settings = json.loads(json.dumps(settings))
+        if path.exists() and not restart:
+            self._read(path, settings)
+        else:
+            path.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")
+
+    def get(self, key: str) -> Any | None:
+        """What is known under ``key``, or None."""
+        return self._known.get(key)
+
+    def put(self, results: Mapping[str, Any]) -> None:
+        """Keep results, on the disk when this returns."""
+        self._known |= results
+        if self._path is None:
+            return
+        with self._path.open("a", encoding="utf-8") as file:
+            for key, value in results.items():
+                file.write(json.dumps({"key": key, "value": value}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def remove(self) -> None:
+        """Remove the file, after a run that came to its end."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def _read(self, path: Path, settings: Mapping[str, Any]) -> None:
+        content = path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        try:
+            first, *lines = map(json.loads, whole.splitlines())
+            stored = first["settings"]
+            self._known = {line["key"]: line["value"] for line in lines}
+        except (ValueError, KeyError, TypeError) as error:
+            raise EmokernelError(
+                f"{path} is no journal of a run, or damaged: remove it, or --restart"
+            ) from error
+        different = [k for k in {*stored, *settings} if stored.get(k) != settings.get(k)]
+        if different:
+            told = ", ".join(
+                f"{k} ({json.dumps(stored.get(k))[:60]}, now {json.dumps(settings.get(k))[:60]})"
+                for k in sorted(different)
+            )
+            raise EmokernelError(
+                f"the unfinished run in {path} was begun with other settings: {told}; go on with"
+                " those, or begin anew with --restart"
+            )
+        if len(whole) < len(content):
+            with path.open("r+b") as file:
+                file.truncate(len(whole))
