@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
@@ -89,11 +89,44 @@ class EmotionVectors(Algebra):
         return extract(model, tokenizer, *args, **kwargs)
 
     @classmethod
-    def load(cls, path: str | PathLike[str]) -> EmotionVectors:
-        """Read a safetensors file written by `save`; VectorsFileError if it is no such file."""
-        from emokernel.vectors.formats.native import load
+    def load(
+        cls,
+        path: str | PathLike[str],
+        *,
+        format: str | None = None,
+        names: Sequence[str] | None = None,
+        site: str | None = None,
+        num_layers: int | None = None,
+    ) -> EmotionVectors:
+        """Read a file of any format (docs/formats.md), or a folder with a file for each emotion.
 
-        return load(path)
+        ``format`` is found from the content unless it is said; ``names``, ``site`` and
+        ``num_layers`` are for files that do not say them. Raises FileNotFoundError, or
+        VectorsFileError with what is wrong with the file.
+        """
+        from emokernel.vectors.formats import read
+
+        return read(path, format=format, names=names, site=site, num_layers=num_layers)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repo_id: str | PathLike[str],
+        filename: str | None = None,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        **options: Any,
+    ) -> EmotionVectors:
+        """Read vectors from a repository of the Hub, or a local folder.
+
+        ``filename``: the file, or the folder with a file for each emotion, within the repository;
+        without it the only one there. ``options``: those of `load`. The provenance names the
+        commit. Raises EmokernelError if the repository, the file or the network is not there.
+        """
+        from emokernel.vectors.formats.hub import from_pretrained
+
+        return from_pretrained(repo_id, filename, revision=revision, token=token, **options)
 
     @classmethod
     def from_json(
@@ -113,15 +146,20 @@ class EmotionVectors(Algebra):
 
         Raises FileNotFoundError, or VectorsFileError naming the file, the layer and the fault.
         """
-        from emokernel.vectors.formats.json_files import load_json
+        from emokernel.vectors.formats.foreign import Hints
+        from emokernel.vectors.formats.json_files import read
 
-        return load_json(source, num_layers=num_layers, prefix=prefix)
+        return read(source, Hints(num_layers=num_layers, prefix=prefix))
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write a safetensors file with names, site and provenance."""
-        from emokernel.vectors.formats.native import save
+    def save(self, path: str | PathLike[str], *, format: str | None = None) -> None:
+        """Write a file in the format of its ending, safetensors if it is none that is known.
 
-        save(self, path)
+        ``format`` says it where the ending does not: "gguf" and "json" write a folder with a file
+        for each emotion. A warning tells what the format cannot hold (docs/formats.md).
+        """
+        from emokernel.vectors.formats import write
+
+        write(self, path, format=format)
 
     @property
     def num_layers(self) -> int:

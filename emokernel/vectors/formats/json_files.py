@@ -1,8 +1,8 @@
-"""Vectors from JSON files, the form in which arXiv 2502.04075 publishes its own.
+"""Vectors in JSON files, the form in which arXiv 2502.04075 publishes its own.
 
 One file for each emotion, ``{"0": [[d numbers]], "1": [[d numbers]], ...}``: the layer's number and
 one row of as many numbers as the residual stream is wide. They are differences of the attention's
-output, so their site is "attention".
+output, so their site is "attention" unless another is said. Of vectors it holds nothing else.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import warnings
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
@@ -19,72 +20,67 @@ import torch
 
 from emokernel.errors import VectorsFileError
 from emokernel.vectors.emotion_vectors import EmotionVectors
+from emokernel.vectors.formats.files import (
+    MOST_LAYERS,
+    emotion_files,
+    existing,
+    refusing,
+    write_each,
+)
+from emokernel.vectors.formats.foreign import Hints, assemble, emotions_of
 
-# More than any model has: a wrong number must not ask for that much memory.
-_MOST_LAYERS = 10_000
 _LARGEST = torch.finfo(torch.float32).max
 
 Paths = str | PathLike[str] | Iterable[str | PathLike[str]]
 
 
-def load_json(source: Paths, *, num_layers: int | None = None, prefix: str = "") -> EmotionVectors:
+def write(vectors: EmotionVectors, path: Path) -> None:
+    """Write a file, or a folder of ``<emotion>.json``, all layers; see `files.write_each`.
+
+    Warns of what is lost. Every fp32 number is written with as many digits as it takes to read the
+    same bits back.
+    """
+    lost = [name for name in ("provenance", "diagnostics", "calibration") if getattr(vectors, name)]
+    if vectors.site != "attention":
+        lost.insert(0, f"site {vectors.site!r} (say it when you read them)")
+    if lost:
+        warnings.warn(f"JSON files cannot hold: {', '.join(lost)}", stacklevel=3)
+
+    def write_one(number: int, file: Path) -> None:
+        rows = vectors.tensor[:, number].tolist()
+        content = {str(layer): [row] for layer, row in enumerate(rows)}
+        file.write_text(json.dumps(content), "utf-8")
+
+    write_each(vectors.names, path, ".json", write_one)
+
+
+def read(source: Paths, hints: Hints) -> EmotionVectors:
     """Read `EmotionVectors.from_json`'s files."""
-    rows: dict[str, dict[int, list[float]]] = {}
-    paths: dict[str, Path] = {}
-    for path in _files(source):
-        name = _name(path, prefix)
-        if name in paths:
-            raise VectorsFileError(f"{paths[name]} and {path} are both files of {name!r}: give one")
-        rows[name], paths[name] = _read(path), path
-    _check_alike(rows, paths)
-    first = next(iter(rows))
-    layers = max(rows[first]) + 1 if num_layers is None else num_layers
-    if max(rows[first]) >= layers:
-        raise VectorsFileError(
-            f"{paths[first]}: there is no layer {max(rows[first])} in {layers} layers: correct the"
-            " file or num_layers"
-        )
-    width = len(next(iter(rows[first].values())))
-    tensor = torch.zeros(layers, len(rows), width)
-    for emotion, of_layer in enumerate(rows.values()):
-        for layer, row in of_layer.items():
-            tensor[layer, emotion] = torch.tensor(row)
-    provenance = {
-        "method": "read from JSON files, layer number -> [[numbers]], as arXiv 2502.04075 has them",
-        "files": {name: str(path) for name, path in paths.items()},
+    files = emotions_of(_files(source), hints)
+    rows = {name: _read(path) for name, path in files.items()}
+    _check_alike(rows, files)
+    tensors = {
+        name: {layer: torch.tensor(row, dtype=torch.float32) for layer, row in of_layer.items()}
+        for name, of_layer in rows.items()
     }
-    return EmotionVectors(tuple(rows), tensor, "attention", provenance)
+    method = "read from JSON files, layer number -> [[numbers]], as arXiv 2502.04075 has them"
+    first = next(iter(files.values()))
+    with refusing(first, "JSON"):
+        return assemble(tensors, files, hints, method=method, site="attention")
 
 
 def _files(source: Paths) -> list[Path]:
-    if not isinstance(source, (str, PathLike)):
-        files = [Path(path) for path in source]
-        if not files:
-            raise VectorsFileError("no JSON files given: pass a folder of them, or their paths")
-        return files
-    source = Path(source)
-    if not source.is_dir():
-        return [source]
-    files = sorted(path for path in source.glob("*.json") if not path.name.startswith("."))
+    if isinstance(source, (str, PathLike)):
+        return emotion_files(Path(source), ".json")
+    files = [Path(path) for path in source]
     if not files:
-        raise VectorsFileError(f"{source} holds no .json files: pass a folder with one per emotion")
+        raise VectorsFileError("no JSON files given: pass a folder of them, or their paths")
     return files
-
-
-def _name(path: Path, prefix: str) -> str:
-    name = path.stem
-    if not name.startswith(prefix) or name == prefix:
-        raise VectorsFileError(
-            f"{path}: no name of an emotion behind the prefix {prefix!r}: give the part that the"
-            " names of all files begin with"
-        )
-    return name.removeprefix(prefix)
 
 
 def _read(path: Path) -> dict[int, list[float]]:
     """The rows of one file by layer."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file of emotion vectors: {path}")
+    existing(path)
     try:
         content = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_Pairs)
     except (ValueError, RecursionError) as error:
@@ -93,7 +89,7 @@ def _read(path: Path) -> dict[int, list[float]]:
         raise VectorsFileError(f'{path} needs layers with their vectors, {{"0": [[numbers]], ...}}')
     rows: dict[int, list[float]] = {}
     for key, value in content:
-        if not re.fullmatch("0|[1-9][0-9]{0,8}", key) or int(key) >= _MOST_LAYERS:
+        if not re.fullmatch("0|[1-9][0-9]{0,8}", key) or int(key) >= MOST_LAYERS:
             raise VectorsFileError(
                 f"{path}: {key!r} is no layer number: layers are counted from 0, written plainly"
             )
