@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from emokernel import EmokernelError, __version__
 
-COMMANDS = ("info", "demo")
+COMMANDS = ("info", "extract", "demo")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,5 +1,6 @@
-"""Extraction: from contrastive text to emotion vectors."""
+"""Extraction: from contrastive text, or a model's own answers, to emotion vectors."""
 
-from emokernel.vectors.extraction.extract import extract
+from emokernel.vectors.extraction.extract import extract, extract_answers
+from emokernel.vectors.extraction.options import Options, Sampling
 
-__all__ = ["extract"]
+__all__ = ["Options", "Sampling", "extract", "extract_answers"]

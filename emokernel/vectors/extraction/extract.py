@@ -1,33 +1,36 @@
-"""Extraction: mean activation on emotional text minus mean activation on neutral text.
+"""Extraction: emotion vectors of a model, from given texts or from its own answers.
 
-EV_l = mean over tokens of a_l(emotional) - mean over tokens of a_l(neutral), arXiv 2502.04075,
-with a_l the output of the attention branch of block l (site "attention") or the residual stream
-after it (site "block").
+In short: for every text one row per layer is recorded (`recording`) and kept on disk (`store`);
+from those rows come the vectors (`methods`) and what they are worth (`diagnostics`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
+from torch import nn
 
-from emokernel.errors import EmokernelError, ModelStructureError
-from emokernel.patch.decoder import Decoder, evaluating, find_decoder, stream_of
-from emokernel.patch.forward import RewrittenForward, is_patched
-from emokernel.patch.source import rewrite
-from emokernel.patch.structure import BlockAdds, read_block
-from emokernel.patch.trace import trace
-from emokernel.vectors.emotion_vectors import EmotionVectors, check_site
-
-# A text, or (context, text): the context is read by the model but not averaged over.
-Text = str | tuple[str, str]
-_NEUTRAL = "neutral text "
+from emokernel.errors import EmokernelError
+from emokernel.vectors.emotion_vectors import EmotionVectors
+from emokernel.vectors.extraction.answers import answer, check_answers, prompts_of
+from emokernel.vectors.extraction.diagnostics import diagnose
+from emokernel.vectors.extraction.methods import vectors as vectors_of
+from emokernel.vectors.extraction.options import Options, Sampling
+from emokernel.vectors.extraction.prompts import Conditioning
+from emokernel.vectors.extraction.queries import Queries, pairs
+from emokernel.vectors.extraction.reading import Text, digest, encode, read
+from emokernel.vectors.extraction.recording import Recorder, Sample
+from emokernel.vectors.extraction.samples import Group, Rows, split, usable
+from emokernel.vectors.extraction.store import Store
+from emokernel.vectors.fingerprint import fingerprint
 
 
 def extract(
@@ -36,166 +39,236 @@ def extract(
     emotional: Mapping[str, Iterable[Text]],
     neutral: Iterable[Text] | Mapping[str, Iterable[Text]],
     *,
-    site: str = "block",
-    batch_size: int = 32,
-    max_length: int = 512,
-    data: str = "",
+    data: Any = "",
+    model_id: str | None = None,
     revision: str | None = None,
+    resume: str | PathLike[str] | None = None,
+    restart: bool = False,
     progress: bool = True,
+    **options: Any,
 ) -> EmotionVectors:
-    """Vectors ``[L, E, d]`` of ``model`` for the emotions named in ``emotional``.
+    """Vectors ``[L, E, d]`` of ``model`` for the emotions named in ``emotional``, from given texts.
 
     Texts are strings, or (context, text) pairs, where a context such as an instruction or a prefix
-    conditions the model but its tokens are left out of the mean, as special tokens and padding
-    are. ``neutral`` is one set of texts for all emotions, or {emotion: texts}, such as the very
-    texts of the emotion behind a neutral context. Texts are read once, ``batch_size`` at a time;
-    memory does not grow with their number. ``max_length`` in tokens cuts longer ones. ``data``
-    describes them for the provenance.
+    conditions the model but its tokens are not recorded, as special tokens and padding are not.
+    ``neutral`` is one set of texts for all emotions, or {emotion: texts}; where an emotion has as
+    many of those as of its own, the i-th of both are a pair, such as one text in two contexts.
 
-    Raises EmokernelError for an emotion without a single token, a slow tokenizer or an unknown
-    site, ModelStructureError for a model whose blocks cannot be read.
+    ``options`` are the fields of `Options`: site, tokens, method and more. ``data`` describes the
+    texts for the provenance, ``model_id`` and ``revision`` the model where it does not itself.
+    ``resume``: a folder that keeps what was read, so that an interrupted run goes on from there and
+    another method needs no second reading; remove it when it is no longer needed. ``restart``
+    empties it first. Memory does not grow with the number of texts, beyond their token ids.
+
+    Raises EmokernelError for an emotion or a neutral set without a single token, a slow tokenizer,
+    an option out of range or a folder of other settings, ModelStructureError for a model whose
+    blocks cannot be read.
     """
-    check_site(site)
+    chosen = Options(**options)
     if not emotional:
         raise EmokernelError("no emotional text given: pass {emotion: texts}")
-    if not getattr(tokenizer, "is_fast", False):
-        raise EmokernelError("extraction needs a fast tokenizer, one that knows character offsets")
-    decoder = find_decoder(model)
-    if is_patched(decoder):
-        raise EmokernelError("extract from the model itself: call unpatch() on its Steering first")
-    adds = _attention_adds(model, decoder) if site == "attention" else None
-    counts: dict[str, dict[str, int]] = {}
-    means: dict[str, Tensor] = {}
-    paired = isinstance(neutral, Mapping)
-    if paired and set(neutral) != set(emotional):
+    by_emotion = isinstance(neutral, Mapping)
+    if by_emotion and set(neutral) != set(emotional):
         raise EmokernelError("neutral texts by emotion need the same emotions as emotional ones")
-    neutrals = neutral if paired else {"": neutral}
-    groups = [*emotional.items(), *((_NEUTRAL + of, texts) for of, texts in neutrals.items())]
-    for name, texts in tqdm(groups, desc="extracting", unit="set", disable=not progress):
-        mean = _Mean()
-        with torch.no_grad(), evaluating(model), _recording(decoder, adds, mean):
-            for batch in _batches(texts, batch_size):
-                _run(model, tokenizer, batch, max_length, mean)
-        if not mean.tokens:
-            raise EmokernelError(f"no tokens to average over for {name!r}: give it some text")
-        means[name] = mean.value()
-        counts[name] = {"texts": mean.texts, "tokens": mean.tokens}
-    return EmotionVectors.from_tensors(
-        {name: means[name] - means[_NEUTRAL + (name if paired else "")] for name in emotional},
-        site=site,
-        provenance={
-            "method": "mean over tokens of emotional text minus mean over tokens of neutral text",
-            "model": getattr(model.config, "_name_or_path", "") or type(model).__name__,
-            "revision": revision or getattr(model.config, "_commit_hash", None) or "unknown",
-            "data": data or "not described",
-            "counts": counts,
-            "versions": _versions(),
-        },
-    )
+    recorder = _recorder(model, chosen)
+    samples: list[Sample] = []
+    keys: list[object] = []
+
+    def take(texts: Iterable[Text]) -> range:
+        start = len(samples)
+        samples.extend(encode(tokenizer, texts, chosen.max_length))
+        return range(start, len(samples))
+
+    rows = {emotion: take(texts) for emotion, texts in emotional.items()}
+    sets = {emotion: take(neutral[emotion]) for emotion in rows} if by_emotion else {}
+    shared = None if by_emotion else take(neutral)
+    groups = []
+    for emotion, own in rows.items():
+        other = sets.get(emotion, shared)
+        groups.append(Group(emotion, own, other, by_emotion and len(own) == len(other)))
+    keys = _keys_of_texts(groups, len(samples))
+    about = {"model": _model(model, model_id, revision), "data": data or "not described"}
+    settings = {"kind": "texts", **_settings(chosen, about), "texts": digest(samples)}
+    with _folder(resume) as folder:
+        store = Store(folder, settings, restart=restart)
+        return _vectors(recorder, samples, keys, groups, store, chosen, about, progress)
 
 
-class _Mean:
-    """Running mean over tokens of every layer's activations; sums in fp64."""
+def extract_answers(
+    model: nn.Module,
+    tokenizer: Any,
+    queries: Queries,
+    conditioning: Conditioning,
+    *,
+    emotions: Sequence[str] | None = None,
+    per_emotion: int | None = None,
+    sampling: Sampling | None = None,
+    model_id: str | None = None,
+    revision: str | None = None,
+    resume: str | PathLike[str] | None = None,
+    restart: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> EmotionVectors:
+    """Vectors ``[L, E, d]`` of ``model`` for ``emotions``, from its own answers.
 
-    def __init__(self) -> None:
-        self.texts = self.tokens = 0
-        self.counted: Tensor | None = None
-        self._sums: dict[int, Tensor] = {}
+    For every query of an emotion (`queries.pairs`, ``per_emotion`` of them at most) the model
+    answers once under the context of the emotion and once under the neutral one, as ``sampling``
+    says; the contexts are ``conditioning``'s. The two answers are a pair, recorded over their own
+    tokens. A pair with an empty answer is dropped and counted. ``emotions``: those of the queries
+    if None; any name will do where there are neutral queries.
 
-    def add(self, layer: int, activations: Tensor) -> None:
-        """Add ``activations [batch, tokens, d]`` where ``counted [batch, tokens]`` is true."""
-        activations = activations.view(*self.counted.shape, -1)
-        total = activations[self.counted.to(activations.device)].double().sum(0).cpu()
-        self._sums[layer] = self._sums[layer] + total if layer in self._sums else total
+    The rest as in `extract`; the folder ``resume`` keeps the answers as well.
 
-    def value(self) -> Tensor:
-        """The means ``[L, d]``, fp32."""
-        sums = torch.stack([self._sums[layer] for layer in sorted(self._sums)])
-        return (sums / self.tokens).float()
-
-
-def _attention_adds(model: nn.Module, decoder: Decoder) -> list[BlockAdds]:
-    traced = trace(model, decoder)
-    adds = [read_block(traced, index, block) for index, block in enumerate(decoder.blocks)]
-    for block, found in zip(decoder.blocks, adds, strict=True):
-        if found.attention is None or found.branch is None:
-            raise ModelStructureError(
-                f"{type(block).__name__} does not add its attention branch to the stream by itself:"
-                ' extract at site="block"'
-            )
-    return adds
-
-
-class _recording:
-    """Watches every layer's activations, for as long as the block lasts.
-
-    With ``adds`` those are the attention branches that the blocks add, else the stream behind them.
+    Raises EmokernelError too for a model that answers nothing to all queries of an emotion, and
+    what the conditioning raises, for a tokenizer without chat template for example.
     """
-
-    def __init__(self, decoder: Decoder, adds: list[BlockAdds] | None, mean: _Mean) -> None:
-        self._decoder, self._adds, self._mean = decoder, adds, mean
-
-    def __enter__(self) -> None:
-        self._undo: list[Callable[[], None]] = []
-        for layer, block in enumerate(self._decoder.blocks):
-            if self._adds is not None:
-                self._watch_branch(layer, block, self._adds[layer])
-            else:
-                handle = block.register_forward_hook(self._hook(layer))
-                self._undo.append(handle.remove)
-
-    def __exit__(self, *_: object) -> None:
-        for undo in self._undo:
-            undo()
-
-    def _watch_branch(self, layer: int, block: nn.Module, adds: BlockAdds) -> None:
-        child, key = adds.attention.place
-        module = block.get_submodule(child) if child else block
-
-        def add(a: Tensor, b: Tensor) -> Tensor:
-            self._mean.add(layer, (a, b)[adds.branch])
-            return a + b
-
-        watched = RewrittenForward(module, rewrite(type(module).forward, {key: add}.get))
-        watched.install()
-        self._undo.append(watched.restore)
-
-    def _hook(self, layer: int) -> Callable:
-        def hook(_: nn.Module, __: Any, output: Any) -> None:
-            self._mean.add(layer, stream_of(output))
-
-        return hook
-
-
-def _batches(texts: Iterable[Text], size: int) -> Iterator[list[Text]]:
-    if isinstance(texts, str):
-        raise EmokernelError("texts must be a list of texts, got one string")
-    texts = iter(texts)
-    while batch := list(islice(texts, size)):
-        yield batch
+    chosen, sampling = Options(**options), sampling or Sampling()
+    emotions = tuple(dict.fromkeys(queries.emotions if emotions is None else emotions))
+    if not emotions:
+        raise EmokernelError("no emotions given, and the queries name none: pass emotions=[...]")
+    recorder = _recorder(model, chosen)
+    asked = {
+        emotion: [query.text for query in pairs(queries, emotion, per_emotion, chosen.seed)]
+        for emotion in emotions
+    }
+    prompts, groups = prompts_of(tokenizer, asked, conditioning)
+    about = {
+        "model": _model(model, model_id, revision),
+        "data": {
+            "queries": dict(queries.provenance),
+            "conditioning": conditioning.describe(),
+            "sampling": vars(sampling),
+        },
+    }
+    as_read = [Sample(np.array(p.ids, np.int32), np.zeros(len(p.ids), bool)) for p in prompts]
+    settings = {
+        "kind": "answers",
+        **_settings(chosen, about),
+        "emotions": list(emotions),
+        "seed": chosen.seed,
+        "prompts": digest(as_read),
+    }
+    batches = {"batch_tokens": chosen.batch_tokens, "batch_size": chosen.batch_size}
+    with _folder(resume) as folder:
+        store = Store(folder, settings, restart=restart)
+        samples = answer(
+            model, tokenizer, prompts, store, sampling, seed=chosen.seed, progress=progress,
+            **batches,
+        )  # fmt: skip
+        about["data"]["empty_pairs"] = check_answers(groups, samples)
+        keys = [prompt.query for prompt in prompts]
+        return _vectors(recorder, samples, keys, groups, store, chosen, about, progress)
 
 
-def _run(model: nn.Module, tokenizer: Any, texts: list[Text], limit: int, mean: _Mean) -> None:
-    pairs = [("", text) if isinstance(text, str) else text for text in texts]
-    encoded = tokenizer(
-        [context + text for context, text in pairs],
-        truncation=True,
-        max_length=limit,
-        return_offsets_mapping=True,
-        return_special_tokens_mask=True,
+def _recorder(model: nn.Module, options: Options) -> Recorder:
+    layers = None
+    if options.layers is not None:
+        layers = options.layers_of(model.config.get_text_config().num_hidden_layers)
+    return Recorder(model, options.site, layers=layers, last=options.tokens == "last")
+
+
+def _keys_of_texts(groups: Sequence[Group], texts: int) -> list[object]:
+    """What each text comes from: the two of a pair from the same, any other from itself."""
+    keys: list[object] = list(range(texts))
+    for group in groups:
+        if group.paired:
+            for own, other in zip(group.rows, group.neutral, strict=True):
+                keys[other] = keys[own]
+    return keys
+
+
+def _vectors(
+    recorder: Recorder,
+    samples: Sequence[Sample],
+    keys: Sequence[object],
+    groups: Sequence[Group],
+    store: Store,
+    options: Options,
+    about: Mapping[str, Any],
+    progress: bool,
+) -> EmotionVectors:
+    """Read the samples into the store, and make of it vectors with diagnostics and provenance."""
+    counts = np.array([sample.weight for sample in samples])
+    groups = usable(groups, counts)
+    read(
+        recorder, samples, store, batch_tokens=options.batch_tokens,
+        batch_size=options.batch_size, progress=progress,
+    )  # fmt: skip
+    rows = Rows(store.rows, counts if options.tokens == "each" else (counts > 0).astype(int))
+    found = vectors_of(rows, groups, options, progress=progress)
+    training, heldout = split(groups, keys, options.heldout, options.seed)
+    measurable = all(group.rows and group.neutral for group in [*training, *heldout])
+    num_layers = len(recorder.decoder.blocks)
+    tensor = torch.zeros(num_layers, len(groups), rows.width)
+    tensor[recorder.layers] = torch.from_numpy(found).float()
+    diagnostics = diagnose(
+        found,
+        vectors_of(rows, training, options) if measurable else None,
+        rows,
+        store.lengths,
+        heldout,
+        layers=recorder.layers,
+        num_layers=num_layers,
+        site=options.site,
     )
-    # Padded by hand: many tokenizers of decoders have no pad token.
-    ids, mask, special, offsets = (
-        pad_sequence([torch.tensor(row) for row in encoded[name]], batch_first=True)
-        for name in ("input_ids", "attention_mask", "special_tokens_mask", "offset_mapping")
-    )
-    starts = torch.tensor([len(context) for context, _ in pairs])
-    # A token that begins with the space before the text belongs to the text.
-    mean.counted = (offsets[..., 1] > starts[:, None]) & (mask != 0) & (special == 0)
-    mean.texts += len(pairs)
-    mean.tokens += int(mean.counted.sum())
-    device = model.get_input_embeddings().weight.device
-    model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
+    provenance = {
+        "method": options.method,
+        "options": {name: _plain(value) for name, value in vars(options).items()},
+        **about["model"],
+        "data": about["data"],
+        "counts": _counts(groups, counts),
+        "versions": _versions(),
+    }
+    names = tuple(group.emotion for group in groups)
+    return EmotionVectors(names, tensor, options.site, provenance, diagnostics)
+
+
+def _counts(groups: Sequence[Group], tokens: np.ndarray) -> dict[str, dict[str, int]]:
+    def count(rows: Iterable[int]) -> dict[str, int]:
+        rows = list(rows)
+        return {"texts": len(rows), "tokens": int(tokens[rows].sum())}
+
+    neutral = {row for group in groups for row in group.neutral}
+    return {group.emotion: count(group.rows) for group in groups} | {"neutral": count(neutral)}
+
+
+def _settings(options: Options, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What the rows depend on; the method is none of it, so another one needs no second reading."""
+    return {
+        **about["model"],
+        "data": about["data"],
+        "site": options.site,
+        "rows": "last" if options.tokens == "last" else "mean",
+        "layers": _plain(options.layers),
+        "batch_tokens": options.batch_tokens,
+        "batch_size": options.batch_size,
+        "versions": _versions(),
+    }
+
+
+def _model(model: nn.Module, name: str | None, revision: str | None) -> dict[str, Any]:
+    config = model.config
+    return {
+        "model": name or getattr(config, "_name_or_path", "") or type(model).__name__,
+        "revision": revision or getattr(config, "_commit_hash", None) or "unknown",
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "fingerprint": fingerprint(model),
+    }
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+@contextmanager
+def _folder(path: str | PathLike[str] | None) -> Iterator[Path]:
+    """``path``, or a folder for the time being."""
+    if path is not None:
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="emokernel-") as folder:
+        yield Path(folder)
 
 
 def _versions() -> dict[str, str]:

@@ -131,7 +131,7 @@ def test_extracted_vectors_survive_a_file_and_steer(tiny, tokenizer, tmp_path, p
     [
         ({}, NEUTRAL, "no emotional text"),
         ({"joy": []}, NEUTRAL, "'joy'"),
-        ({"joy": ["I am"]}, [], "'neutral text '"),
+        ({"joy": ["I am"]}, [], "neutral text to compare 'joy'"),
         ({"joy": [("I am", "")]}, NEUTRAL, "'joy'"),
         ({"joy": "I am"}, NEUTRAL, "one string"),
     ],

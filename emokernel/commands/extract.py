@@ -1,0 +1,261 @@
+"""`emokernel extract`: emotion vectors of a model, from its own answers or from given texts."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emokernel.commands.arguments import add_model, load_model, positive
+from emokernel.errors import EmokernelError
+
+if TYPE_CHECKING:
+    from emokernel.vectors import EmotionVectors
+    from emokernel.vectors.extraction.datasets import LabelledTexts
+    from emokernel.vectors.extraction.prompts import Conditioning
+    from emokernel.vectors.extraction.queries import Queries
+
+_HUB = "hub:"
+_EMBEDDED = "embedded"
+_EMBEDDED_TEMPLATES = "<|{emotion}|>{query}", "<|neutral|>{query}"
+
+
+def add(commands: Any) -> None:
+    """Add the parser."""
+    extract = commands.add_parser(
+        "extract", help="make emotion vectors of a model", description=__doc__.splitlines()[0]
+    )
+    add_model(extract)
+    extract.add_argument("-o", "--output", type=Path, required=True, help="file to write")
+    data = extract.add_argument_group("what the model is asked, or reads")
+    sources = data.add_mutually_exclusive_group()
+    sources.add_argument(
+        "--queries", metavar="SOURCE",
+        help='"shipped", "openings" (for base models), a JSON, JSONL or TSV file, or'
+        f" {_HUB}REPOSITORY, a data set of the Hub (shipped; of the embedded model, openings)",
+    )  # fmt: skip
+    sources.add_argument(
+        "--texts", metavar="SOURCE",
+        help=f"labelled texts to read instead of own answers: a file or {_HUB}REPOSITORY, with"
+        " neutral ones, or behind --conditioning's contexts",
+    )  # fmt: skip
+    data.add_argument("--split", default="train", help="of the data set (train)")
+    data.add_argument("--text-column", help="column of the texts, if it is not called as usual")
+    data.add_argument("--label-column", help="column of the emotions")
+    data.add_argument("--label-names", help="emotions of labels that are numbers: joy,anger,...")
+    data.add_argument("--emotions", help='joy,anger,... or "all", those of the source (all)')
+    data.add_argument("--per-emotion", type=positive, help="the most queries or texts of each")
+    asking = extract.add_argument_group("how it is asked")
+    asking.add_argument(
+        "--conditioning", choices=("chat", "plain", "prefix"),
+        help="chat template, framing in plain text, or templates of your own (chat; of the embedded"
+        " model, its prefixes)",
+    )  # fmt: skip
+    asking.add_argument("--emotional-template", help='with {emotion}, and {query} unless "chat"')
+    asking.add_argument("--neutral-template", help='with {query} unless "chat"')
+    asking.add_argument("--max-new-tokens", type=positive, default=64, help="of an answer (64)")
+    asking.add_argument("--temperature", type=float, default=0.8, help="of sampling (0.8)")
+    asking.add_argument("--top-p", type=float, default=0.9, help="of sampling (0.9)")
+    making = extract.add_argument_group("how vectors are made of it")
+    making.add_argument("--site", default="attention", help="attention (default) or block")
+    making.add_argument("--tokens", default="each", help="mean, last or each (default)")
+    making.add_argument("--method", default="mean", help="mean (default), pca or probe")
+    making.add_argument("--remove-neutral", type=float, default=0.0, metavar="SHARE")
+    making.add_argument("--remove-base", type=float, default=0.0, metavar="SHARE")
+    making.add_argument("--layers", help="such as 3-8,10 (all)")
+    making.add_argument("--heldout", type=float, default=0.2, help="share for diagnostics (0.2)")
+    making.add_argument("--seed", type=int, default=0)
+    running = extract.add_argument_group("how it runs")
+    running.add_argument("--batch-tokens", type=positive, default=4096, help="at once (4096)")
+    running.add_argument("--batch-size", type=positive, help="the most texts at once")
+    running.add_argument("--restart", action="store_true", help="forget an interrupted run")
+    running.add_argument("--keep", action="store_true", help="keep FILE.partial when done")
+    running.add_argument("--plot", type=Path, help="picture of the diagnostics to write")
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Extract, save, and print what the vectors are worth.
+
+    What was computed is kept in FILE.partial until the vectors are saved.
+    """
+    from emokernel.vectors.extraction.store import remove
+
+    partial = chosen.output.with_name(chosen.output.name + ".partial")
+    try:
+        vectors = _extract(chosen, partial)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; the same command goes on with {partial}", file=sys.stderr)
+        raise SystemExit(130) from None
+    chosen.output.parent.mkdir(parents=True, exist_ok=True)
+    vectors.save(chosen.output)
+    if not chosen.keep:
+        remove(partial)
+    print(_summary(vectors))
+    print(f"wrote {chosen.output}")
+    if chosen.plot:
+        from emokernel.vectors.plots import plot_diagnostics
+
+        plot_diagnostics(chosen.plot, vectors)
+        print(f"wrote {chosen.plot}")
+
+
+def _extract(chosen: argparse.Namespace, partial: Path) -> EmotionVectors:
+    from emokernel.vectors.extraction import Options, Sampling, extract, extract_answers
+
+    options = {
+        name: getattr(chosen, name)
+        for name in Options.__dataclass_fields__
+        if hasattr(chosen, name)
+    } | {"layers": _layers(chosen.layers)}
+    Options(**options)  # what is wrong with them is told before anything is loaded
+    sampling = Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p)
+    source = _labelled(chosen, chosen.texts) if chosen.texts else _queries(chosen)
+    model, tokenizer = load_model(chosen)
+    common = {
+        "model_id": chosen.model, "revision": chosen.revision, "resume": partial,
+        "restart": chosen.restart, **options,
+    }  # fmt: skip
+    if chosen.texts:
+        emotional, neutral = _texts(chosen, source, tokenizer)
+        data = dict(source.provenance)
+        return extract(model, tokenizer, emotional, neutral, data=data, **common)
+    return extract_answers(
+        model, tokenizer, source, _conditioning(chosen, tokenizer),
+        emotions=_emotions(chosen, source.emotions), per_emotion=chosen.per_emotion,
+        sampling=sampling, **common,
+    )  # fmt: skip
+
+
+def _queries(chosen: argparse.Namespace) -> Queries:
+    from emokernel.vectors.extraction.queries import Queries, Query
+
+    name = chosen.queries or ("openings" if chosen.model == _EMBEDDED else "shipped")
+    if name in ("shipped", "openings"):
+        return getattr(Queries, name)()
+    labelled = _labelled(chosen, name)
+    return Queries(
+        tuple(Query(text, emotion) for emotion, text in labelled.rows), labelled.provenance
+    )
+
+
+def _labelled(chosen: argparse.Namespace, name: str) -> LabelledTexts:
+    from emokernel.vectors.extraction.datasets import labelled_dataset, read_labelled
+
+    columns = {
+        "text": chosen.text_column,
+        "label": chosen.label_column,
+        "label_names": chosen.label_names.split(",") if chosen.label_names else None,
+    }
+    if name.startswith(_HUB):
+        return labelled_dataset(name.removeprefix(_HUB), split=chosen.split, **columns)
+    return read_labelled(name, **columns)
+
+
+def _emotions(chosen: argparse.Namespace, known: tuple[str, ...]) -> tuple[str, ...]:
+    if chosen.emotions not in (None, "all"):
+        return tuple(name.strip() for name in chosen.emotions.split(","))
+    if chosen.model == _EMBEDDED and not known:
+        from emokernel.demo.conditions import CONDITIONS
+
+        return CONDITIONS[1:]
+    return known
+
+
+def _conditioning(chosen: argparse.Namespace, tokenizer: Any) -> Conditioning:
+    from emokernel.vectors.extraction.prompts import Conditioning
+
+    templates = chosen.emotional_template, chosen.neutral_template
+    if any(templates) and not all(templates):
+        raise EmokernelError("--emotional-template and --neutral-template go together: give both")
+    kind = chosen.conditioning
+    if kind is None and chosen.model == _EMBEDDED:
+        kind = "prefix"
+    if kind is None:
+        kind = "prefix" if all(templates) else "chat"
+    if kind == "chat":
+        return Conditioning.chat(variants=[templates]) if all(templates) else Conditioning.chat()
+    if all(templates):
+        return Conditioning.prefix(*templates)
+    if kind == "plain":
+        return Conditioning.plain(openings=bool(chosen.texts) or chosen.queries == "openings")
+    if chosen.model == _EMBEDDED:
+        return Conditioning.prefix(*_EMBEDDED_TEMPLATES)
+    raise EmokernelError(
+        "--conditioning prefix needs --emotional-template and --neutral-template, such as"
+        f" {_EMBEDDED_TEMPLATES[0]!r} and {_EMBEDDED_TEMPLATES[1]!r}"
+    )
+
+
+def _texts(
+    chosen: argparse.Namespace, source: LabelledTexts, tokenizer: Any
+) -> tuple[dict[str, list[Any]], Any]:
+    """(emotional, neutral) for `extract`: against neutral texts, or one text in two contexts."""
+    from emokernel.vectors.extraction.datasets import contrasted
+
+    if chosen.conditioning or chosen.emotional_template:
+        return _in_two_contexts(chosen, source, tokenizer)
+    classes = contrasted(source)
+    neutral = classes.pop("neutral")
+    return _chosen_of(chosen, classes), neutral
+
+
+def _in_two_contexts(
+    chosen: argparse.Namespace, source: LabelledTexts, tokenizer: Any
+) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    conditioning = _conditioning(chosen, tokenizer)
+    if not conditioning.adds_special_tokens:
+        raise EmokernelError("given texts stand in no chat: use --conditioning plain or prefix")
+    classes: dict[str, list[str]] = {}
+    for emotion, text in source.rows:
+        if emotion is not None:
+            classes.setdefault(emotion, []).append(text)
+    classes = _chosen_of(chosen, classes)
+    neutral = conditioning.neutral("", tokenizer)
+    contexts = {emotion: conditioning.emotional("", emotion, tokenizer) for emotion in classes}
+    return (
+        {emotion: [(contexts[emotion], text) for text in of] for emotion, of in classes.items()},
+        {emotion: [(neutral, text) for text in of] for emotion, of in classes.items()},
+    )
+
+
+def _chosen_of(chosen: argparse.Namespace, classes: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Texts of the chosen emotions, ``--per-emotion`` of each at most."""
+    from emokernel.errors import UnknownEmotionError
+
+    emotions = _emotions(chosen, tuple(classes))
+    for emotion in emotions:
+        if emotion not in classes:
+            raise UnknownEmotionError(emotion, classes)
+    return {emotion: classes[emotion][: chosen.per_emotion] for emotion in emotions}
+
+
+def _layers(text: str | None) -> list[int] | None:
+    """ "3-8,10" as numbers; EmokernelError if it is something else."""
+    if text is None:
+        return None
+    layers: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not first.strip().isdecimal() or (last and not last.strip().isdecimal()):
+            raise EmokernelError(f"layers are numbers such as 3-8,10, got {text!r}")
+        layers.extend(range(int(first), int(last or first) + 1))
+    return layers
+
+
+def _summary(vectors: EmotionVectors) -> str:
+    """A table: for each emotion the layer that separates best, and what the vector is there."""
+    lines = [f"{'emotion':<16}{'best layer':>11}{'AUC neutral':>13}{'AUC others':>12}{'length':>8}"]
+    for number, name in enumerate(vectors.names):
+        found = {
+            layer: [
+                vectors.diagnostics[key][layer][number]
+                for key in ("auc_neutral", "auc_others", "relative_norm")
+            ]
+            for layer in vectors.layers
+        }
+        best = max(found, key=lambda layer: sum(auc or 0.0 for auc in found[layer][:2]))
+        shown = ["-" if value is None else f"{value:.3f}" for value in found[best]]
+        lines.append(f"{name:<16}{best:>11}{shown[0]:>13}{shown[1]:>12}{shown[2]:>8}")
+    lines.append("AUC on held-out text; length relative to the rows of the residual stream")
+    return "\n".join(lines)

@@ -1,0 +1,90 @@
+"""The choices of an extraction, checked where they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from emokernel.errors import EmokernelError
+from emokernel.vectors.emotion_vectors import check_site
+
+TOKENS = ("mean", "last", "each")
+METHODS = ("mean", "pca", "probe")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is recorded of a text, and what is made of it.
+
+    site: "block", the residual stream after each block, or "attention", what the attention branch
+        of each block adds to it.
+    tokens: what a text counts as. "each": every token of it is a sample of equal weight, so the
+        mean is the mean over tokens; "mean": the mean over its tokens is one sample, so every text
+        has equal weight; "last": its last token is the sample.
+    method: "mean", "pca" or "probe", see `emokernel.vectors.extraction.methods`.
+    layers: those that get vectors, all if None; the others stay zero.
+    remove_neutral: share of the variance of neutral samples, 0 to below 1, whose main components
+        are projected out of the vectors; 0 removes nothing.
+    remove_base: share of the mean over emotions that is subtracted from each vector.
+    heldout: share of the texts that the diagnostics are measured on.
+    seed: of the choice of those, of sampled answers and of what the probe reads of many texts.
+    batch_tokens, batch_size: the most tokens (padding included) and texts that are read at once.
+    max_length: given texts are cut to this many tokens.
+
+    Raises EmokernelError for a value out of range.
+    """
+
+    site: str = "block"
+    tokens: str = "each"
+    method: str = "mean"
+    layers: Sequence[int] | None = None
+    remove_neutral: float = 0.0
+    remove_base: float = 0.0
+    heldout: float = 0.2
+    seed: int = 0
+    batch_tokens: int = 4096
+    batch_size: int | None = None
+    max_length: int = 512
+
+    def __post_init__(self) -> None:
+        check_site(self.site)
+        for name, known in (("tokens", TOKENS), ("method", METHODS)):
+            if getattr(self, name) not in known:
+                raise EmokernelError(
+                    f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}"
+                )
+        for name, most in (("remove_neutral", False), ("remove_base", True), ("heldout", False)):
+            share = getattr(self, name)
+            if not (0 <= share < 1 or (most and share == 1)):
+                raise EmokernelError(
+                    f"{name} is a share from 0 to {'1' if most else 'below 1'}, got {share}"
+                )
+        for name in ("batch_tokens", "batch_size", "max_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise EmokernelError(f"{name} must be at least 1, got {value}")
+
+    def layers_of(self, count: int) -> list[int]:
+        """The chosen ones of ``count`` layers, ascending; EmokernelError if one does not exist."""
+        chosen = sorted(set(range(count) if self.layers is None else self.layers))
+        if not chosen or chosen[0] < 0 or chosen[-1] >= count:
+            raise EmokernelError(f"layers must be numbers from 0 to {count - 1}, got {chosen}")
+        return chosen
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a model's own answers are sampled; temperature 0 takes the likeliest token."""
+
+    max_new_tokens: int = 64
+    temperature: float = 0.8
+    top_p: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise EmokernelError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        if not self.temperature >= 0 or not 0 < self.top_p <= 1:
+            raise EmokernelError(
+                "temperature must be at least 0 and top_p above 0 and at most 1, got"
+                f" {self.temperature} and {self.top_p}"
+            )
