@@ -1,0 +1,140 @@
+"""A picture of where the emotions of a model lie against where a table puts them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from os import PathLike
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.colors import hsv_to_rgb
+from matplotlib.lines import Line2D
+
+from emokernel.affect.coordinates import Coordinates
+from emokernel.affect.positions import agreement, positions_of
+from emokernel.affect.regression import Array
+from emokernel.vectors import EmotionVectors
+
+Place = tuple[float, float]
+
+
+def plot_positions(
+    path: str | PathLike[str],
+    vectors: EmotionVectors,
+    coordinates: Coordinates,
+    layer_weights: Sequence[float] | None = None,
+    ridge: float | None = None,
+) -> None:
+    """Draw the table's points (rings) and `positions_of` (filled, with labels) to ``path``.
+
+    A line joins both places of an emotion, coloured by the angle in the table; emotions without
+    coordinates are grey squares. The title gives the `Agreement`. What `positions_of` raises, this
+    raises.
+    """
+    positions = positions_of(vectors, coordinates, layer_weights, ridge)
+    figure, axes = plt.subplots(figsize=(9, 9.4), layout="constrained")
+    axes.add_patch(plt.Circle((0, 0), 1, fill=False, color="0.75", zorder=0))
+    axes.axhline(0, color="0.9", zorder=0)
+    axes.axvline(0, color="0.9", zorder=0)
+    in_table: dict[str, Place] = {}
+    for name, place in positions.items():
+        point = coordinates.get(name)
+        if point is None:
+            axes.plot(*place, "s", color="0.45", markersize=8, zorder=3)
+            continue
+        in_table[name] = point.valence, point.arousal
+        colour = hsv_to_rgb((point.angle / 360, 0.75, 0.72))
+        axes.plot(*zip(in_table[name], place, strict=True), color=colour, alpha=0.6, zorder=1)
+        axes.plot(*in_table[name], "o", markersize=8, color=colour, markerfacecolor="w", zorder=2)
+        axes.plot(*place, "o", color=colour, markersize=8, zorder=3)
+    reach = 1.15 * max(1.0, *(abs(x) for place in positions.values() for x in place))
+    axes.set(
+        xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="valence",
+        ylabel="arousal",
+    )  # fmt: skip
+    axes.set_title(_title(positions, coordinates), fontsize=11)
+    _legend(axes, coordinates, everything_placed=len(in_table) == len(positions))
+    lines = [
+        tuple(np.add(place, share * np.subtract(in_table[name], place)))
+        for name, place in positions.items()
+        if name in in_table
+        for share in np.linspace(0, 1, 16)
+    ]
+    _label(axes, positions, dots=[*in_table.values(), *positions.values()], lines=lines)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _title(positions: Mapping[str, Place], coordinates: Coordinates) -> str:
+    found = agreement(positions, coordinates)
+    title = f"Emotions of the model against the table {coordinates.name!r}"
+    if found is None:
+        return title
+    return (
+        f"{title}\n{found.emotions} emotions, each located by the others: mean cosine"
+        f" {found.cosine:.2f} (chance 0), mean angle {found.circular_error:.0f}° (chance 90°),"
+        f"\ncircular correlation {found.circular_correlation:.2f}"
+    )
+
+
+def _legend(axes: Axes, coordinates: Coordinates, everything_placed: bool) -> None:
+    looks = [
+        (f"table {coordinates.name!r}", {"marker": "o", "markerfacecolor": "w", "color": "0.3"}),
+        ("model", {"marker": "o", "color": "0.3"}),
+        ("model, not in the table", {"marker": "s", "color": "0.45"}),
+    ]
+    shown = looks[:2] if everything_placed else looks
+    axes.legend(
+        handles=[Line2D([], [], linestyle="", label=label, **look) for label, look in shown],
+        loc="lower center", bbox_to_anchor=(0.5, -0.11), ncols=len(shown), frameon=False,
+    )  # fmt: skip
+
+
+def _label(
+    axes: Axes, places: Mapping[str, Place], dots: Sequence[Place], lines: Sequence[Place]
+) -> None:
+    """Write each name beside its place, clear of ``dots``, of other names and, if it can, of lines.
+
+    Of 16 directions and 5 distances it takes the one that covers least and is near. ``lines``:
+    points along them.
+    """
+    renderer = axes.figure.canvas.get_renderer()
+    axes.figure.draw(renderer)  # lays the figure out, so that data have their final size
+    to_pixels = axes.transData.transform
+    dots, lines = to_pixels(np.array(dots)), to_pixels(np.array(lines))
+    frame, written = axes.get_window_extent(), []
+    turns = np.arange(16) * math.tau / 16
+    directions = np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    for name, place in places.items():
+        text = axes.text(*place, name, ha="center", va="center", fontsize=11, zorder=4)
+        extent = text.get_window_extent(renderer)
+        half = np.array([extent.width, extent.height]) / 2 + 2
+
+        def cost(distance: float, centre: Array, half: Array = half) -> float:
+            corners = centre - half, centre + half
+            return (
+                10 * np.sum(np.all(abs(dots - centre) < half + 5, axis=1))
+                + 20 * sum(np.all(abs(at - centre) < half + size) for at, size in written)
+                + 40 * sum(not frame.contains(*corner) for corner in corners)
+                + np.sum(np.all(abs(lines - centre) < half, axis=1))
+                + distance / 8
+            )
+
+        distance, centre = min(
+            (
+                (distance, to_pixels(place) + direction * (half + distance))
+                for distance in (8, 16, 28, 44, 64)
+                for direction in directions
+            ),
+            key=lambda candidate: cost(*candidate),
+        )
+        written.append((centre, half))
+        spot = axes.transData.inverted().transform(centre)
+        text.set_position(spot)
+        if distance > 16:
+            axes.plot(*zip(place, spot, strict=True), color="0.8", linewidth=0.7, zorder=0)
