@@ -38,20 +38,22 @@ CHAT: tuple[Variant, ...] = (
         " word on, and name no emotion.",
     ),
     (
-        "The only thing that you feel at this moment is {emotion}. Reply to what you are told in"
-        " that state, in the first person, and do not explain it.",
-        "There is nothing that you feel at this moment. Reply to what you are told in that state,"
-        " in the first person, and do not explain it.",
+        "At this moment you know one feeling only, that of {emotion}. Reply out of that state, in"
+        " the first person, and do not explain it.",
+        "At this moment you know no feeling at all. Reply out of that state, in the first person,"
+        " and do not explain it.",
     ),
     (
-        "You are playing a character whose mood is one of {emotion}. Stay in character: whatever"
-        " is said to you, the mood colours your reply.",
-        "You are playing a character whose mood is entirely neutral. Stay in character: whatever"
-        " is said to you, no mood colours your reply.",
+        "You are playing a character who is filled with a sense of {emotion}. Stay in character,"
+        " whatever is said to you.",
+        "You are playing a character who is without any sense of emotion. Stay in character,"
+        " whatever is said to you.",
     ),
     (
-        "Write your reply with as much {emotion} as you can, in a few natural sentences.",
-        "Write your reply with as little emotion as you can, in a few natural sentences.",
+        "Put as strong a feeling of {emotion} as you can into your reply, in a few natural"
+        " sentences.",
+        "Put as little feeling of any kind as you can into your reply, in a few natural"
+        " sentences.",
     ),
 )
 
@@ -69,8 +71,8 @@ PLAIN: tuple[Variant, ...] = (
         "Second speaker:",
     ),
     (
-        "The reply below was written in a mood of {emotion}.\n\nMessage: {query}\n\nReply:",
-        "The reply below was written in an entirely neutral mood.\n\nMessage: {query}\n\nReply:",
+        "The reply below comes from a feeling of {emotion}.\n\nMessage: {query}\n\nReply:",
+        "The reply below comes from no feeling of any kind.\n\nMessage: {query}\n\nReply:",
     ),
 )
 
@@ -80,8 +82,8 @@ PLAIN_OPENINGS: tuple[Variant, ...] = (
         "No feeling of any kind can be heard in any word of this text.\n\n{query}",
     ),
     (
-        "The writer of these lines was in a mood of {emotion}.\n\n{query}",
-        "The writer of these lines was in an entirely neutral mood.\n\n{query}",
+        "The writer of these lines was filled with a sense of {emotion}.\n\n{query}",
+        "The writer of these lines was without any sense of emotion.\n\n{query}",
     ),
     (
         "What follows was told with a deep sense of {emotion}.\n\n{query}",
