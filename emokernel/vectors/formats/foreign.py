@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,15 +37,26 @@ class Hints:
         if self.num_layers is not None and self.num_layers < 1:
             raise EmokernelError(f"num_layers must be at least 1, got {self.num_layers}")
 
-    def agree(self, vectors: EmotionVectors, path: Path) -> EmotionVectors:
+    def agree(self, vectors: EmotionVectors) -> EmotionVectors:
         """``vectors`` of a file that says all itself; EmokernelError if it says something else."""
         told = {"names": self.names and tuple(self.names), "site": self.site}
         for key, value in (told | {"num_layers": self.num_layers}).items():
             if value is not None and value != getattr(vectors, key):
                 raise EmokernelError(
-                    f"{path} says its own {key}, {getattr(vectors, key)}: leave out {value}"
+                    f"the file says its own {key}, {getattr(vectors, key)}: leave out {value}"
                 )
         return vectors
+
+
+def warn_of_losses(vectors: EmotionVectors, kind: str, site: str) -> None:
+    """Warn of what is lost in files that hold tensors alone and are read as of ``site``."""
+    lost = [name for name in ("provenance", "diagnostics", "calibration") if getattr(vectors, name)]
+    if vectors.site != site:
+        lost.insert(0, f"the site {vectors.site!r} (say it when you read them)")
+    if vectors.names != tuple(sorted(vectors.names)):
+        lost.insert(0, "the order of the emotions (they are read by name)")
+    if lost:
+        warnings.warn(f"{kind} files cannot hold: {', '.join(lost)}", stacklevel=5)
 
 
 def emotion_of(path: Path, prefix: str) -> str:
@@ -109,3 +121,14 @@ def assemble(
     told = {name: str(path) for name, path in files.items()}
     provenance = {"method": method, "files": told, **(more or {})}
     return EmotionVectors(tuple(rows), tensor, hints.site or site, provenance)
+
+
+def of_tensor(tensor: Tensor, path: Path, hints: Hints, *, method: str) -> EmotionVectors:
+    """Vectors of a bare tensor ``[L, E, d]``, whose names the hints must hold."""
+    if tensor.dim() != 3 or not hints.names or len(hints.names) != tensor.shape[1]:
+        raise EmokernelError(
+            f"a tensor of shape {list(tensor.shape)} does not say its emotions: say as many names"
+            " as its second dimension is long"
+        )
+    rows = {name: dict(enumerate(tensor[:, at])) for at, name in enumerate(hints.names)}
+    return assemble(rows, dict.fromkeys(rows, path), hints, method=method)

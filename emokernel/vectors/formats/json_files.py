@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import warnings
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
@@ -27,7 +26,7 @@ from emokernel.vectors.formats.files import (
     refusing,
     write_each,
 )
-from emokernel.vectors.formats.foreign import Hints, assemble, emotions_of
+from emokernel.vectors.formats.foreign import Hints, assemble, emotions_of, warn_of_losses
 
 _LARGEST = torch.finfo(torch.float32).max
 
@@ -40,11 +39,7 @@ def write(vectors: EmotionVectors, path: Path) -> None:
     Warns of what is lost. Every fp32 number is written with as many digits as it takes to read the
     same bits back.
     """
-    lost = [name for name in ("provenance", "diagnostics", "calibration") if getattr(vectors, name)]
-    if vectors.site != "attention":
-        lost.insert(0, f"site {vectors.site!r} (say it when you read them)")
-    if lost:
-        warnings.warn(f"JSON files cannot hold: {', '.join(lost)}", stacklevel=3)
+    warn_of_losses(vectors, "JSON", "attention")
 
     def write_one(number: int, file: Path) -> None:
         rows = vectors.tensor[:, number].tolist()

@@ -50,8 +50,7 @@ def read(path: Path, hints: Hints) -> EmotionVectors:
                 )
             layers = dict(_layer(key, file.get_tensor(key)) for key in file.keys())  # noqa: SIM118
         check_record(record, layers, ["names", "hidden_size"])
-        vectors = restore(record, layers, path.stat().st_size)
-    return hints.agree(vectors, path)
+        return hints.agree(restore(record, layers, path.stat().st_size))
 
 
 def _layer(key: str, rows: Tensor) -> tuple[int, Tensor]:

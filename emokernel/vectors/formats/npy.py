@@ -1,0 +1,95 @@
+"""Bare numpy arrays: .npy files.
+
+``[L, d]`` is one emotion, called what its file is called; ``[L, E, d]`` needs the names said. A
+folder of them is a set. Of vectors such a file holds nothing else.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emokernel.errors import EmokernelError
+from emokernel.vectors.emotion_vectors import EmotionVectors
+from emokernel.vectors.formats.files import emotion_files, refusing, write_each
+from emokernel.vectors.formats.foreign import (
+    Hints,
+    assemble,
+    emotions_of,
+    of_tensor,
+    warn_of_losses,
+)
+
+
+def write(vectors: EmotionVectors, path: Path) -> None:
+    """Write a file ``[L, d]``, or a folder of ``<emotion>.npy``; see `files.write_each`."""
+    warn_of_losses(vectors, ".npy", "block")
+
+    def write_one(number: int, file: Path) -> None:
+        with file.open("wb") as target:  # numpy would add .npy to a path
+            np.save(target, vectors.tensor[:, number].numpy(), allow_pickle=False)
+
+    write_each(vectors.names, path, ".npy", write_one)
+
+
+def read(path: Path, hints: Hints) -> EmotionVectors:
+    """Read a file, or all of a folder, each an emotion."""
+    files = emotion_files(path, ".npy")
+    tensors = []
+    for file in files:
+        with refusing(file, "numpy"):
+            tensors.append(floats(array_of(file.read_bytes()), "the array"))
+    method = "read from .npy files"
+    with refusing(path, "numpy"):
+        if len(files) == 1 and tensors[0].dim() == 3:
+            return of_tensor(tensors[0], files[0], hints, method=method)
+        emotions = emotions_of(files, hints)
+        rows = {}
+        for (name, file), tensor in zip(emotions.items(), tensors, strict=True):
+            if tensor.dim() != 2:
+                raise EmokernelError(
+                    f"{file.name} has the shape {list(tensor.shape)}: an emotion needs"
+                    " [layers, hidden size]"
+                )
+            rows[name] = dict(enumerate(tensor))
+        return assemble(rows, emotions, hints, method=method)
+
+
+def array_of(content: bytes) -> np.ndarray:
+    """The array of a .npy file of exactly these bytes, never by unpickling.
+
+    Raises EmokernelError for Python objects and for a header that says another size; numpy itself
+    would ask for the memory first.
+    """
+    file = BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise EmokernelError(f"a .npy file of version {version}: save it again with numpy.save")
+    shape, fortran, dtype = readers[version](file)
+    if dtype.kind not in "fU":
+        raise EmokernelError(
+            f"an array of {dtype.name}, where vectors are floating numbers (and objects are never"
+            " unpickled): save an array of float32"
+        )
+    claimed, held = prod(shape) * dtype.itemsize, len(content) - file.tell()
+    if claimed != held or min(shape, default=0) < 0:
+        raise EmokernelError(f"damaged: the array needs {claimed} bytes, there are {held}")
+    flat = np.frombuffer(content, dtype, offset=file.tell()) if held else np.empty(0, dtype)
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def floats(array: np.ndarray, name: str) -> Tensor:
+    """As an fp32 tensor; EmokernelError for an array of texts."""
+    if array.dtype.kind != "f":
+        raise EmokernelError(f"{name} holds {array.dtype.name}, no floating numbers")
+    with np.errstate(over="ignore"):  # infinities are refused with the vectors
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32).copy())
