@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from emokernel.demo.features import bag, bucket, character_ngrams, tokens
+from emokernel.demo.packing import packed, unpacked
+from emokernel.evaluate.digest import weights_digest
 
 JUDGE_PATH = Path(__file__).parent / "assets" / "judge"
 MAX_TOKENS = 48
@@ -23,11 +26,14 @@ Encoded = list[tuple[int, list[int]]]
 class JudgeNetwork(nn.Module):
     """Logits of a convolution over hashed words, pooled over the text by maximum and by sum."""
 
+    SETTINGS = ("buckets", "width", "channels")
+
     def __init__(
         self, labels: int, buckets: int, width: int, channels: int, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        self.buckets, self.dropout = buckets, dropout
+        self.buckets, self.width, self.channels = buckets, width, channels
+        self.dropout = dropout
         self.words = nn.Embedding(buckets, width)
         self.characters = nn.EmbeddingBag(buckets, width, mode="sum")
         self.convolution = nn.Conv1d(width, channels, kernel_size=3, padding=1)
@@ -64,14 +70,29 @@ class JudgeNetwork(nn.Module):
 
 
 class Judge:
-    """An average of several networks, with a temperature that calibrates its probabilities."""
+    """An average of several networks, with a temperature that calibrates its probabilities.
+
+    A `TextClassifier` (`emokernel.evaluate.classifiers`). A judge of other networks is a subclass
+    that says which, where it is and what made it. A network is built from the number of labels and
+    its `SETTINGS`, has `encode(text)`, and gives the logits of encoded texts.
+    """
+
+    name = "embedded-evaluation"
+    multi_label = False
+    network: ClassVar[type[nn.Module]] = JudgeNetwork
+    folder: ClassVar[Path] = JUDGE_PATH
+    script: ClassVar[str] = "emokernel.demo.train.judge"
 
     def __init__(
-        self, networks: Sequence[JudgeNetwork], labels: Sequence[str], temperature: float = 1.0
+        self, networks: Sequence[nn.Module], labels: Sequence[str], temperature: float = 1.0
     ) -> None:
         self.networks = [network.eval() for network in networks]
         self.labels = tuple(labels)
         self.temperature = temperature
+
+    def digest(self) -> str:
+        """Hash of the networks' weights."""
+        return weights_digest(self.networks)
 
     @torch.inference_mode()
     def probabilities(self, texts: Sequence[str], batch: int = 256) -> Tensor:
@@ -91,17 +112,12 @@ class Judge:
         """Write `judge.safetensors`, tables in 8 bits, and `judge.json` with what was measured."""
         tensors = {}
         for number, network in enumerate(self.networks):
-            for name, value in network.state_dict().items():
-                for key, stored in _packed(value).items():
-                    tensors[f"{number}.{name}{key}"] = stored
-        first = self.networks[0]
+            tensors |= packed(network.state_dict(), f"{number}.")
         settings = {
             "labels": self.labels,
             "temperature": self.temperature,
             "networks": len(self.networks),
-            "buckets": first.buckets,
-            "width": first.words.embedding_dim,
-            "channels": first.convolution.out_channels,
+            **{name: getattr(self.networks[0], name) for name in self.network.SETTINGS},
         }
         path.mkdir(parents=True, exist_ok=True)
         save_file(tensors, path / "judge.safetensors")
@@ -111,37 +127,20 @@ class Judge:
     @classmethod
     def load(cls, path: str | Path | None = None) -> Judge:
         """The judge saved in the folder `path`, or the one that ships with the package."""
-        folder = JUDGE_PATH if path is None else Path(path)
+        folder = cls.folder if path is None else Path(path)
         if not (folder / "judge.safetensors").is_file() or not (folder / "judge.json").is_file():
             raise FileNotFoundError(
                 f"{folder} holds no judge (judge.safetensors and judge.json): install emokernel "
-                "again, or train it with `python -m emokernel.demo.train.judge --data DIR`"
+                f"again, or train it with `python -m {cls.script} --data DIR`"
             )
         settings = json.loads((folder / "judge.json").read_text("utf-8"))
         tensors = load_file(folder / "judge.safetensors")
         networks = []
         for number in range(settings["networks"]):
-            network = JudgeNetwork(
-                len(settings["labels"]),
-                settings["buckets"],
-                settings["width"],
-                settings["channels"],
+            network = cls.network(
+                len(settings["labels"]), **{name: settings[name] for name in cls.network.SETTINGS}
             )
-            network.load_state_dict(
-                {name: _unpacked(tensors, f"{number}.{name}") for name in network.state_dict()}
-            )
+            network.load_state_dict(unpacked(tensors, network.state_dict(), f"{number}."))
             networks.append(network)
         return cls(networks, settings["labels"], settings["temperature"])
 
-
-def _packed(value: Tensor) -> dict[str, Tensor]:
-    """A table as 8-bit integers with one scale for each row, anything else in fp16."""
-    if value.ndim != 2:
-        return {"": value.half()}
-    scale = (value.abs().amax(1, keepdim=True) / 127).clamp_min(1e-8)
-    return {"": (value / scale).round().to(torch.int8), "/scale": scale.float()}
-
-
-def _unpacked(tensors: dict[str, Tensor], name: str) -> Tensor:
-    value = tensors[name].float()
-    return value * tensors[f"{name}/scale"] if f"{name}/scale" in tensors else value

@@ -9,8 +9,9 @@ Every script takes `--data DIR`, a folder with
   Plutchik's emotions, and neutral ones, CC BY 4.0, https://github.com/Helsinki-NLP/XED
 
 One half of the GoEmotions training comments, chosen by a hash of the comment id, is for the judge
-alone. The other half and XED are for the language model and the emotion vectors. No text is in
-both, and none of the language text is in GoEmotions dev or test.
+alone. The other half and XED are for the language model and the emotion vectors, and that half as
+it was written is for the judge of calibration. No text is in both, and none of the language text is
+in GoEmotions dev or test.
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ def judge_examples(data: Path) -> list[Example]:
     return list(_training_half(data, "judge"))
 
 
+def language_comments(data: Path) -> list[Example]:
+    """The other half of the GoEmotions training comments, as they were written."""
+    return list(_training_half(data, "language"))
+
+
 def heldout_examples(data: Path) -> list[Example]:
     """GoEmotions dev as it was written: for choosing between variants, never for training."""
     return [example for _, example in _goemotions(data, "dev")]
@@ -68,7 +74,7 @@ def language_examples(data: Path) -> list[Example]:
     reserved = {_key(example.text) for example in judge_examples(data)}
     for part in ("dev", "test"):
         reserved |= {_key(example.text) for _, example in _goemotions(data, part)}
-    comments = list(_training_half(data, "language"))
+    comments = language_comments(data)
     raw = [*comments, *_xed(data)]
     cleaned: dict[str, Example] = {}
     for example in _cleaned(raw):

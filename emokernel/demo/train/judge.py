@@ -120,16 +120,52 @@ def figures(probabilities: Tensor, targets: Tensor, threshold: float) -> dict[st
     return {name: round(value, 4) for name, value in values.items()}
 
 
+def texts_and_targets(
+    examples: Sequence[Example], labels: Sequence[str]
+) -> tuple[list[str], Tensor]:
+    """The texts, and their labels as distributions [n, labels]."""
+    return [e.text for e in examples], distributions([e.emotions for e in examples], labels)
+
+
+def best_temperature(judge: Judge, texts: Sequence[str], targets: Tensor) -> tuple[float, float]:
+    """(log loss, temperature) at the temperature with the least log loss."""
+    kind = type(judge)
+    return min(
+        (log_loss(kind(judge.networks, judge.labels, t).probabilities(texts), targets), t)
+        for t in (0.5 + 0.05 * step for step in range(21))
+    )
+
+
+def save_with_figures(judge: Judge, data: Path, out: Path, **more: object) -> None:
+    """Calibrate the judge on dev and save it into `out` with its figures on dev and test."""
+    dev_texts, dev_targets = texts_and_targets(heldout_examples(data), judge.labels)
+    _, judge.temperature = best_temperature(judge, dev_texts, dev_targets)
+    judge.save(out)
+    # What is measured is the judge as it is stored, in 8 bits.
+    judge = type(judge).load(out)
+    dev = judge.probabilities(dev_texts)
+    threshold = max(
+        (step / 100 for step in range(5, 60)),
+        key=lambda value: macro_f1(dev >= value, dev_targets > 0),
+    )
+    test_texts, test_targets = texts_and_targets(test_examples(data), judge.labels)
+    judge.save(
+        out,
+        threshold=threshold,
+        dev=figures(dev, dev_targets, threshold),
+        test=figures(judge.probabilities(test_texts), test_targets, threshold),
+        test_rows=len(test_texts),
+        definitions=DEFINITIONS,
+        **more,
+    )
+
+
 def train(arguments: argparse.Namespace) -> None:
     """Train the judge and save it with its figures into `arguments.out`."""
     started = time.monotonic()
     labels = emotion_labels(arguments.data)
-
-    def read(examples: list[Example]) -> tuple[list[str], Tensor]:
-        return [e.text for e in examples], distributions([e.emotions for e in examples], labels)
-
-    texts, targets = read(judge_examples(arguments.data))
-    dev_texts, dev_targets = read(heldout_examples(arguments.data))
+    texts, targets = texts_and_targets(judge_examples(arguments.data), labels)
+    dev_texts, dev_targets = texts_and_targets(heldout_examples(arguments.data), labels)
     networks = []
     for member in range(arguments.networks):
         torch.manual_seed(member)
@@ -146,30 +182,12 @@ def train(arguments: argparse.Namespace) -> None:
             if loss < best:
                 best, chosen = loss, copy.deepcopy(average)
         networks.append(chosen)
-
-    temperatures = [0.5 + 0.05 * step for step in range(21)]
-    temperature = min(
-        temperatures,
-        key=lambda t: log_loss(Judge(networks, labels, t).probabilities(dev_texts), dev_targets),
-    )
-    Judge(networks, labels, temperature).save(arguments.out)
-    # What is measured is the judge as it is stored, in 8 bits.
-    judge = Judge.load(arguments.out)
-    dev = judge.probabilities(dev_texts)
-    threshold = max(
-        (step / 100 for step in range(5, 60)),
-        key=lambda value: macro_f1(dev >= value, dev_targets > 0),
-    )
-    test_texts, test_targets = read(test_examples(arguments.data))
-    judge.save(
+    save_with_figures(
+        Judge(networks, labels),
+        arguments.data,
         arguments.out,
-        threshold=threshold,
         training_rows=len(texts),
         training_seconds=round(time.monotonic() - started),
-        dev=figures(dev, dev_targets, threshold),
-        test=figures(judge.probabilities(test_texts), test_targets, threshold),
-        test_rows=len(test_texts),
-        definitions=DEFINITIONS,
         published="58.9 % accuracy of a BERT on the 28 classes, arXiv 2504.14706",
     )
 

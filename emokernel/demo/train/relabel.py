@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from emokernel.demo.train.classifier import LinearClassifier, distributions, fit
+from emokernel.demo.linear_judge import CalibrationJudge, LinearNetwork
+from emokernel.demo.train.classifier import distributions, fit
 
 if TYPE_CHECKING:
     from emokernel.demo.train.corpus import Example
@@ -33,9 +34,9 @@ def relabel(
     probable label if it is probable enough, and stays without otherwise.
     """
     targets = distributions([example.emotions for example in reference], labels)
-    model = LinearClassifier(len(labels), buckets=1 << 16)
+    model = LinearNetwork(len(labels), buckets=1 << 16, dropout=0.3)
     fit(model, [example.text for example in reference], targets)
-    probabilities = model.probabilities(model.features([line.text for line in lines]))
+    probabilities = CalibrationJudge([model], labels).probabilities([line.text for line in lines])
 
     def emotions(line: Example, row: Sequence[float]) -> tuple[str, ...]:
         if line.emotions:
