@@ -31,11 +31,11 @@ def demo(
     output.mkdir(parents=True, exist_ok=True)
     model, tokenizer = load_model()
     vectors = load_vectors()
-    strengths = vectors.provenance["recommended_strengths"]
     steering = patch(model, vectors)
-    print(steering.report())
-    print("  strengths:", ", ".join(f"{e} {s:g}" for e, s in strengths.items()), flush=True)
-    results = run(model, tokenizer, steering, strengths, chosen or openings(), seeds=range(seeds))
+    print(steering.report(), flush=True)
+    results = run(
+        model, tokenizer, steering, vectors.names, chosen or openings(), seeds=range(seeds)
+    )
     steering.unpatch()
     latency = compare(model, vectors, rounds=rounds)
     _write(output, results, latency)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
@@ -10,16 +10,19 @@ from typing import Any
 from tqdm import tqdm
 
 from emokernel.affect import TWELVE_STATES
-from emokernel.demo.generation import Job, Written, write
+from emokernel.demo.clean import is_presentable
 from emokernel.demo.judge import Judge
 from emokernel.demo.model import prefix
 from emokernel.evaluate.affect import affect_of, cosine
 from emokernel.evaluate.fluency import distinct_n, perplexity
+from emokernel.evaluate.generation import Job, Written, write
 from emokernel.evaluate.intervals import mean_interval
 from emokernel.steering import Request, Steering
+from emokernel.vectors.extraction.options import Sampling
 
 UNSTEERED, STEERED, PREFIX, STATE = "unsteered", "steered", "prefix", "state"
 CONDITIONS = (UNSTEERED, STEERED, PREFIX)
+SAMPLING = Sampling(max_new_tokens=28, temperature=0.8, top_p=0.9)
 
 
 @dataclass(frozen=True)
@@ -34,19 +37,16 @@ class Results:
     states: list[dict[str, float]]
 
 
-def jobs_for(openings: Sequence[str], strengths: Mapping[str, float]) -> list[Job]:
-    """Every opening unsteered, under each emotion by vector and by prefix, and in 12 states.
-
-    A state is steered with the mean of the emotions' ``strengths``.
-    """
-    jobs, of_states = [], mean(strengths.values())
+def jobs_for(openings: Sequence[str], emotions: Sequence[str]) -> list[Job]:
+    """Every opening unsteered, under each emotion by vector and by prefix, and in 12 states."""
+    jobs = []
     for opening in openings:
         jobs.append(Job("", UNSTEERED, opening))
-        for emotion, strength in strengths.items():
-            jobs.append(Job(emotion, STEERED, opening, Request(emotion, strength)))
+        for emotion in emotions:
+            jobs.append(Job(emotion, STEERED, opening, Request(emotion)))
             jobs.append(Job(emotion, PREFIX, opening, prefix=prefix(emotion)))
         for number, state in enumerate(TWELVE_STATES):
-            jobs.append(Job(str(number), STATE, opening, Request(state, of_states)))
+            jobs.append(Job(str(number), STATE, opening, Request(state)))
     return jobs
 
 
@@ -54,17 +54,19 @@ def run(
     model: Any,
     tokenizer: Any,
     steering: Steering,
-    strengths: Mapping[str, float],
+    emotions: Sequence[str],
     openings: Sequence[str],
     *,
     seeds: Sequence[int] = (0, 1, 2),
 ) -> Results:
-    """Write, judge and measure; every emotion of ``strengths`` at its strength."""
-    jobs = jobs_for(openings, strengths)
+    """Write, judge and measure; every emotion and state at strength 1.0."""
+    jobs = jobs_for(openings, emotions)
     written: list[Written] = []
     with tqdm(total=len(jobs) * len(seeds), desc="writing", unit=" texts") as bar:
         for seed in seeds:
-            for batch in write(model, tokenizer, steering, jobs, seed):
+            for batch in write(
+                model, tokenizer, steering, jobs, seed, sampling=SAMPLING, accept=is_presentable
+            ):
                 written += batch
                 bar.update(len(batch))
     judge = Judge.load()
@@ -79,7 +81,7 @@ def run(
         openings = [written[row].job.opening for row in chosen]
         return mean_interval(probabilities[chosen, column].tolist(), openings)
 
-    measured = {e: {c: probability(e, c) for c in CONDITIONS} for e in strengths}
+    measured = {e: {c: probability(e, c) for c in CONDITIONS} for e in emotions}
     groups = {
         condition: [
             [written[row] for row in chosen] for (of, _), chosen in rows.items() if of == condition
@@ -94,7 +96,7 @@ def run(
         {c: _fluency(model, tokenizer, groups[c]) for c in CONDITIONS},
         {
             e: _fluency(model, tokenizer, [[written[row] for row in rows[STEERED, e]]])
-            for e in strengths
+            for e in emotions
         },
         [
             _state(number, affect_of(probabilities[rows[STATE, str(number)]], judge.labels))
@@ -105,9 +107,7 @@ def run(
 
 def _fluency(model: Any, tokenizer: Any, groups: Sequence[Sequence[Written]]) -> dict[str, float]:
     """Of continuations: distinct-3 (mean over emotions, each as many texts), perplexity of all."""
-    pairs = [
-        [(one.job.opening, one.text[len(one.job.opening) :]) for one in group] for group in groups
-    ]
+    pairs = [[one.pair for one in group] for group in groups]
     distinct = [distinct_n([text for _, text in group]) for group in pairs]
     return {
         "distinct_3": mean(distinct),

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from emokernel.evaluate.encoding import encoded
 
 
 def distinct_n(texts: Sequence[str], n: int = 3) -> float:
@@ -25,35 +27,43 @@ def distinct_n(texts: Sequence[str], n: int = 3) -> float:
     return len(set(grams)) / len(grams)
 
 
-@torch.no_grad()
 def perplexity(
-    model: nn.Module,
-    tokenizer: Any,
-    pairs: Sequence[tuple[str, str]],
-    batch_size: int = 64,
+    model: nn.Module, tokenizer: Any, pairs: Sequence[tuple[str, str]], batch_size: int = 64
 ) -> float:
     """exp of the mean negative log-likelihood per token of texts, given the context of each.
 
     ``pairs`` are (context, text); both are encoded together, and only tokens that end within the
     text are counted. The model must be unsteered. ValueError if there is no such token.
     """
-    total, count = 0.0, 0
-    for start in range(0, len(pairs), batch_size):
-        batch = pairs[start : start + batch_size]
-        encoded = tokenizer(
-            [context + text for context, text in batch],
-            return_tensors="pt",
-            padding=True,
-            return_offsets_mapping=True,
-        )
-        ids, mask = encoded["input_ids"], encoded["attention_mask"]
-        device = model.get_input_embeddings().weight.device
+    surprise, tokens = surprises(model, tokenizer, pairs, batch_size=batch_size)
+    if not tokens.any():
+        raise ValueError("there is no text to measure the perplexity of")
+    return math.exp(surprise.sum() / tokens.sum())
+
+
+@torch.no_grad()
+def surprises(
+    model: nn.Module,
+    tokenizer: Any,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    special_tokens: bool = True,
+    batch_size: int = 64,
+) -> tuple[Tensor, Tensor]:
+    """Negative log-likelihood in nats and number of tokens of each text, both ``[n]``, fp64.
+
+    As `perplexity` counts them. ``special_tokens``: whether the tokenizer adds its own; a chat
+    template has put them into the context already.
+    """
+    device = model.get_input_embeddings().weight.device
+    surprise, tokens = torch.zeros(2, len(pairs), dtype=torch.float64)
+    order = sorted(range(len(pairs)), key=lambda n: len(pairs[n][0]) + len(pairs[n][1]))
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        batch = encoded(tokenizer, [pairs[n] for n in chosen], special_tokens=special_tokens)
+        ids, mask, counted = batch.ids, batch.mask, batch.counted[:, 1:]
         logits = model(ids.to(device), attention_mask=mask.to(device)).logits[:, :-1].float().cpu()
         loss = nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
-        contexts = torch.tensor([len(context) for context, _ in batch])
-        counted = (encoded["offset_mapping"][:, 1:, 1] > contexts[:, None]) & (mask[:, 1:] != 0)
-        total += loss[counted].double().sum().item()
-        count += int(counted.sum())
-    if not count:
-        raise ValueError("there is no text to measure the perplexity of")
-    return math.exp(total / count)
+        surprise[chosen] = (loss * counted).sum(1).double()
+        tokens[chosen] = counted.sum(1).double()
+    return surprise, tokens

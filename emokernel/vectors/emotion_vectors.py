@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any
 
@@ -160,6 +160,10 @@ class EmotionVectors(Algebra):
         from emokernel.vectors.formats import write
 
         write(self, path, format=format)
+
+    def with_calibration(self, calibration: Calibration | None) -> EmotionVectors:
+        """The same vectors with another calibration, or with none."""
+        return replace(self, calibration=calibration)
 
     @property
     def num_layers(self) -> int:

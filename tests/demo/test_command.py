@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from emokernel import EmokernelError, EmotionVectors, Request, patch
-from emokernel.demo import generation
+from emokernel import EmotionVectors, Request, patch
 from emokernel.demo.clean import is_presentable
 from emokernel.demo.command import demo
-from emokernel.demo.generation import Job, write
+from emokernel.demo.experiment import SAMPLING
 from emokernel.demo.model import load_model, openings
 from emokernel.demo.vectors import VECTORS_PATH, load_vectors
+from emokernel.evaluate.generation import Job, write
 
 CONDITIONS = {"unsteered", "steered", "prefix"}
 
@@ -73,29 +73,14 @@ def test_generations_are_presentable(output):
     assert [text for text in map(json.loads, lines) if not is_presentable(text["text"])] == []
 
 
-def test_samples_that_are_not_presentable_are_drawn_again(monkeypatch):
-    drawn = iter([["A fine day.", "What a whore."], ["A good day."]])
-    monkeypatch.setattr(generation, "_sample", lambda *_: next(drawn))
-    jobs = [Job("joy", "steered", "A"), Job("anger", "steered", "What")]
-    (batch,) = write(None, None, None, jobs, 0)
-    assert [(one.job, one.text, one.redrawn) for one in batch] == [
-        (jobs[0], "A fine day.", 0),
-        (jobs[1], "A good day.", 1),
-    ]
-
-
-def test_a_model_that_never_writes_anything_presentable_is_an_error(monkeypatch):
-    monkeypatch.setattr(generation, "_sample", lambda *_: ["What a whore."])
-    with pytest.raises(EmokernelError, match="nothing presentable"):
-        next(write(None, None, None, [Job("anger", "steered", "What")], 0))
-
-
 @pytest.mark.parametrize("emotion", ["anger", "disgust", "fear"])
-def test_generations_at_full_strength_are_presentable(emotion):
+def test_generations_at_twice_full_strength_are_presentable(emotion):
     model, tokenizer = load_model()
     steering = patch(model, load_vectors())
-    jobs = [Job(emotion, "steered", opening, Request(emotion, 4.0)) for opening in openings()]
-    texts = [one.text for batch in write(model, tokenizer, steering, jobs, 5) for one in batch]
+    jobs = [Job(emotion, "steered", opening, Request(emotion, 2.0)) for opening in openings()]
+    options = {"sampling": SAMPLING, "accept": is_presentable}
+    batches = write(model, tokenizer, steering, jobs, 5, **options)
+    texts = [one.text for batch in batches for one in batch]
     assert len(set(texts)) > 40
     assert [text for text in texts if not is_presentable(text)] == []
 
@@ -124,6 +109,10 @@ def test_shipped_vectors_say_where_they_are_from():
         model.config.num_hidden_layers,
         model.config.hidden_size,
     )
-    assert set(vectors.provenance["recommended_strengths"]) == set(vectors.names)
+    calibration = vectors.calibration
+    for strengths in calibration.strengths.values():
+        assert set(strengths) == set(vectors.names)
+        assert all(strength > 0 for strength in strengths.values())
+    assert calibration.record["judge"] == "embedded-calibration"
     for key in ("model", "data", "method", "counts", "versions"):
         assert vectors.provenance[key]

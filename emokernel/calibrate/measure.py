@@ -1,0 +1,167 @@
+"""Measuring doses: texts written under them, read by the judge and by the unsteered model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emokernel.affect import Affect, Coordinates
+from emokernel.calibrate.choose import Point
+from emokernel.calibrate.dose import Ask
+from emokernel.evaluate.affect import affect_of
+from emokernel.evaluate.classifiers import TextClassifier, columns_of
+from emokernel.evaluate.encoding import Encoded, encoded
+from emokernel.evaluate.fluency import distinct_n, surprises
+from emokernel.evaluate.generation import Job, Written, write
+from emokernel.journal import Journal
+from emokernel.steering import Steering
+from emokernel.vectors.extraction.options import Sampling
+
+# Unsteered text is what everything is compared with, so there is more of it.
+_UNSTEERED_SEEDS = range(4)
+_POINTS_AT_ONCE = 12
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is written and who reads it; the same for every dose.
+
+    prompts: (prefix, opening) of each text, see `Job`. labels: {emotion: the judge's labels} where
+    they are called otherwise.
+    """
+
+    model: Any
+    tokenizer: Any
+    judge: TextClassifier
+    prompts: Sequence[tuple[str, str]]
+    sampling: Sampling
+    special_tokens: bool
+    coordinates: Coordinates
+    labels: Mapping[str, str | Sequence[str]]
+    accept: Any
+
+
+@dataclass(frozen=True)
+class Unsteered:
+    """The texts of the unsteered model: label probabilities ``[n, labels]``, nats per token,
+    distinct 3-grams of as many texts as a point has.
+    """
+
+    written: Sequence[Written]
+    probabilities: Tensor
+    surprise: float
+    distinct: float
+
+    def effect(self, setting: Setting, ask: Ask) -> float:
+        """What a point measures, without steering."""
+        return _effect(setting, ask, self.probabilities)
+
+    def texts(self, setting: Setting, count: int) -> Encoded:
+        """``count`` of them, as the divergence of a dose is measured on."""
+        pairs = [one.read for one in self.written if one.pair[1]]
+        return encoded(setting.tokenizer, pairs[:count], special_tokens=setting.special_tokens)
+
+
+def unsteered(setting: Setting, steering: Steering) -> Unsteered:
+    """Write and measure the texts that all others are compared with."""
+    jobs = [Job("", "unsteered", opening, prefix=prefix) for prefix, opening in setting.prompts]
+    groups = [_written(setting, steering, jobs, seed) for seed in _UNSTEERED_SEEDS]
+    texts = [one for group in groups for one in group]
+    return Unsteered(
+        texts,
+        setting.judge.probabilities([one.text for one in texts]),
+        _surprise(setting, texts),
+        sum(_distinct(group) for group in groups) / len(groups),
+    )
+
+
+def points(
+    setting: Setting,
+    steering: Steering,
+    plain: Unsteered,
+    doses: Mapping[Ask, Mapping[float, float]],
+    journal: Journal,
+    stage: str,
+) -> Iterator[tuple[Ask, Point]]:
+    """Measure {ask: {divergence: strength}}; what the journal knows is not written again."""
+    wanted = [(ask, kl, strength) for ask, of in doses.items() for kl, strength in of.items()]
+    for start in range(0, len(wanted), _POINTS_AT_ONCE):
+        chunk = wanted[start : start + _POINTS_AT_ONCE]
+        keys = [f"{stage} | {ask.name} | {ask.law} {ask.dose} | {kl:g}" for ask, kl, _ in chunk]
+        if any(journal.get(key) is None for key in keys):
+            measured = _measure(setting, steering, plain, chunk)
+            journal.put({k: asdict(point) for k, point in zip(keys, measured, strict=True)})
+        for (ask, _, _), key in zip(chunk, keys, strict=True):
+            yield ask, Point(**journal.get(key))
+
+
+def _measure(
+    setting: Setting,
+    steering: Steering,
+    plain: Unsteered,
+    chunk: Sequence[tuple[Ask, float, float]],
+) -> list[Point]:
+    jobs = [
+        Job(str(number), ask.name, opening, ask.at(strength), prefix)
+        for number, (ask, _, strength) in enumerate(chunk)
+        for prefix, opening in setting.prompts
+    ]
+    written = _written(setting, steering, jobs, seed=17)
+    size = len(setting.prompts)
+    measured = []
+    for number, (ask, divergence, strength) in enumerate(chunk):
+        texts = written[number * size : (number + 1) * size]
+        probabilities = setting.judge.probabilities([one.text for one in texts])
+        measured.append(
+            Point(
+                strength,
+                divergence,
+                _effect(setting, ask, probabilities),
+                math.exp(_surprise(setting, texts) - plain.surprise),
+                _distinct(texts) / plain.distinct,
+            )
+        )
+    return measured
+
+
+def _written(
+    setting: Setting, steering: Steering, jobs: Sequence[Job], seed: int
+) -> list[Written]:
+    batches = write(
+        setting.model, setting.tokenizer, steering, jobs, seed, sampling=setting.sampling,
+        special_tokens=setting.special_tokens, accept=setting.accept,
+    )  # fmt: skip
+    return [one for batch in batches for one in batch]
+
+
+def _effect(setting: Setting, ask: Ask, probabilities: Tensor) -> float:
+    """Mean probability of the emotion's labels, or mean affect along the state's direction."""
+    if isinstance(ask.emotion, Affect):
+        affect = affect_of(probabilities, setting.judge.labels, setting.coordinates).mean(0)
+        direction = torch.tensor([ask.emotion.valence, ask.emotion.arousal]) / ask.emotion.radius
+        return float(affect @ direction)
+    columns = columns_of(setting.judge, ask.name, setting.labels)
+    return float(probabilities[:, columns].sum(1).mean())
+
+
+def _surprise(setting: Setting, texts: Iterable[Written]) -> float:
+    """Nats per token of what was written, under the unsteered model."""
+    pairs = [one.read for one in texts]
+    surprise, tokens = surprises(
+        setting.model, setting.tokenizer, pairs, special_tokens=setting.special_tokens
+    )
+    # A model that writes nothing at all is as surprising as can be.
+    return float(surprise.sum() / tokens.sum()) if tokens.any() else math.inf
+
+
+def _distinct(texts: Sequence[Written]) -> float:
+    """Distinct 3-grams of what was written; 0 for texts too short to have any."""
+    try:
+        return distinct_n([one.pair[1] for one in texts])
+    except ValueError:
+        return 0.0

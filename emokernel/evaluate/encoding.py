@@ -1,0 +1,37 @@
+"""Texts as the model reads them: ids, mask, and which tokens count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from emokernel.vectors.extraction.reading import Text, encode
+
+# Of one text; longer ones are cut.
+MAX_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """``ids``, ``mask`` and ``counted``, all ``[texts, tokens]``, padded on the right.
+
+    ``counted``: tokens of a text's own, neither of its context nor special ones nor padding.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    counted: Tensor
+
+
+def encoded(tokenizer: Any, texts: Iterable[Text], *, special_tokens: bool = True) -> Encoded:
+    """Strings or (context, text) pairs; any fast tokenizer, with or without a pad token."""
+    samples = encode(tokenizer, texts, MAX_TOKENS, add_special_tokens=special_tokens)
+    ids = pad_sequence([torch.from_numpy(sample.ids).long() for sample in samples], True)
+    counted = pad_sequence([torch.from_numpy(sample.own) for sample in samples], True)
+    mask = pad_sequence([torch.ones(len(sample.ids), dtype=torch.long) for sample in samples], True)
+    return Encoded(ids, mask, counted)

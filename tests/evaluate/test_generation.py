@@ -1,0 +1,93 @@
+"""Writing texts: batches, seeds, samples that are not accepted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from emokernel import EmokernelError, Request, patch
+from emokernel.evaluate import generation
+from emokernel.evaluate.generation import Job, write
+from emokernel.vectors.extraction.options import Sampling
+
+SAMPLING = Sampling(max_new_tokens=6, temperature=0.8, top_p=0.9)
+
+
+@pytest.fixture(params=["left, with pad token", "right, without"])
+def tokenizer(request):
+    vocabulary = {f"w{n}": n for n in range(96)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    options = {"padding_side": "left", "pad_token": "w0"} if "left" in request.param else {}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **options)
+
+
+def written(model, tokenizer, jobs, seed=0, **options):
+    steering = patch(model, **options.pop("patched"))
+    try:
+        batches = write(model, tokenizer, steering, jobs, seed, sampling=SAMPLING, **options)
+        return [one for batch in batches for one in batch]
+    finally:
+        steering.unpatch()
+
+
+def test_a_job_alone_is_what_generate_gives(tiny, vectors, tokenizer):
+    model = tiny()
+    (one,) = written(model, tokenizer, [Job("", "", "w5 w6")], 3, patched={"vectors": vectors()})
+    ids = tokenizer("w5 w6", return_tensors="pt").input_ids
+    torch.manual_seed(30_000)
+    with torch.no_grad():
+        output = model.generate(
+            ids, max_new_tokens=6, do_sample=True, temperature=0.8, top_p=0.9, top_k=0
+        )
+    assert one.text == "w5 w6" + tokenizer.decode(output[0, 2:])
+    assert one.pair == ("w5 w6", one.text[5:])
+
+
+def test_a_prefix_is_read_but_not_part_of_the_text(tiny, vectors, tokenizer):
+    jobs = [Job("", "", "w5 w6"), Job("", "", " w6", prefix="w5")]
+    plain, prefixed = (
+        written(tiny(), tokenizer, [job], patched={"vectors": vectors()})[0] for job in jobs
+    )
+    assert prefixed.text == plain.text.removeprefix("w5")
+    assert plain.read == prefixed.read
+
+
+def test_rows_keep_their_requests_and_batches_their_seeds(tiny, vectors, tokenizer):
+    jobs = [
+        Job(str(n), "", "w1 w2 w3"[: 2 + 3 * (n % 3)], Request("joy", 40.0) if n % 2 else None)
+        for n in range(7)
+    ]
+    options = {"patched": {"vectors": vectors()}, "batch_size": 3}
+    first = written(tiny(), tokenizer, jobs, 1, **options)
+    assert [one.job for one in first] == jobs
+    assert first == written(tiny(), tokenizer, jobs, 1, **options)
+    assert first != written(tiny(), tokenizer, jobs, 2, **options)
+    unsteered = [Job(job.name, "", job.opening) for job in jobs]
+    plain = written(tiny(), tokenizer, unsteered, 1, **options)
+    same = [a.text == b.text for a, b in zip(first, plain, strict=True)]
+    assert any(same[::2])
+    assert not all(same[1::2])
+
+
+def test_samples_that_are_not_accepted_are_drawn_again(monkeypatch):
+    drawn = iter([["A fine day.", "No."], ["A good day."]])
+    monkeypatch.setattr(generation, "_sample", lambda *_: next(drawn))
+    jobs = [Job("joy", "steered", "A"), Job("anger", "steered", "No")]
+    (batch,) = write(None, None, None, jobs, 0, sampling=SAMPLING, accept=lambda t: t != "No.")
+    assert [(one.job, one.text, one.redrawn) for one in batch] == [
+        (jobs[0], "A fine day.", 0),
+        (jobs[1], "A good day.", 1),
+    ]
+
+
+def test_a_model_that_never_writes_anything_acceptable_is_an_error(monkeypatch):
+    monkeypatch.setattr(generation, "_sample", lambda *_: ["No."])
+    with pytest.raises(EmokernelError, match="nothing acceptable in 10 draws"):
+        next(
+            write(
+                None, None, None, [Job("", "", "N")], 0, sampling=SAMPLING, accept=lambda _: False
+            )
+        )
