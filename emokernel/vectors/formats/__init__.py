@@ -79,7 +79,7 @@ def write(
     Raises EmokernelError for vectors that the format cannot hold at all, OSError.
     """
     path = Path(path)
-    name = format or _by_ending(path) or "safetensors"
+    name = format or format_by_ending(path) or "safetensors"
     options: dict[str, Any] = {}
     if model_hint is not None:
         if name != "gguf":
@@ -105,7 +105,7 @@ def format_of(path: Path) -> str:
             what = f"files of {' and '.join(found)}" if found else "no files of emotion vectors"
             raise VectorsFileError(f"{path} holds {what}: name a file, or say the format")
         return found[0]
-    found_format = _by_content(existing(path)) or _by_ending(path)
+    found_format = _by_content(existing(path)) or format_by_ending(path)
     if found_format is None:
         raise VectorsFileError(
             f"{path} is of no known format: say the format if it is one of {', '.join(FORMATS)}"
@@ -131,6 +131,7 @@ def _by_content(path: Path) -> str | None:
     return None
 
 
-def _by_ending(path: Path) -> str | None:
+def format_by_ending(path: Path) -> str | None:
+    """The format that files with this ending have; None if there is none."""
     ending = path.suffix.lower()
     return next((name for name, kind in FORMATS.items() if ending in kind.endings), None)

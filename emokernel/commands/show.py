@@ -1,0 +1,158 @@
+"""`emokernel show`: what a file of emotion vectors holds, as tables and a picture."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from emokernel.commands.vectors_file import add_file, load_file
+from emokernel.vectors import EmotionVectors
+from emokernel.vectors.calibration import Calibration
+from emokernel.vectors.measured import columns_of
+
+_WIDTH = 100
+_LONGEST = 14  # of a name above a column
+
+
+def add(commands: Any) -> None:
+    """Add the parser."""
+    show = commands.add_parser("show", help="what a file of emotion vectors holds")
+    add_file(show, "file")
+    show.add_argument("--plot", type=Path, help="draw norms, cosines and diagnostics to this .png")
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Print the tables, draw the picture."""
+    vectors = load_file(chosen.file, chosen)
+    for line in describe(vectors):
+        print(line)
+    if chosen.plot is not None:
+        from emokernel.vectors.plots import plot_vectors
+
+        plot_vectors(vectors, chosen.plot)
+        print(f"\nwrote {chosen.plot}")
+
+
+def describe(vectors: EmotionVectors) -> Iterator[str]:
+    """The lines of `emokernel show`, at most 100 characters each."""
+    have = f"{len(vectors.layers)} of {vectors.num_layers} have vectors"
+    yield from _entry("emotions", f"{len(vectors.names)}: {', '.join(vectors.names)}")
+    yield from _entry("layers", f"{have}: {_ranges(vectors.layers)}" if vectors.layers else have)
+    yield from _entry("hidden size", str(vectors.hidden_size))
+    yield from _entry("site", vectors.site)
+    norms = vectors.tensor.double().norm(dim=-1)
+    layers = {str(layer): norms[layer].tolist() for layer in vectors.layers}
+    yield from _table("Norm of the vectors", "layer", vectors.names, layers)
+    if vectors.provenance:
+        yield from ("", "Provenance")
+        for key, value in vectors.provenance.items():
+            yield from _entry(key, _condensed(value), indent=2)
+    if vectors.calibration:
+        yield from _calibration(vectors.calibration)
+    if vectors.diagnostics:
+        yield from _diagnostics(vectors)
+
+
+def _calibration(calibration: Calibration) -> Iterator[str]:
+    yield from ("", "Calibration: what strength 1.0 means")
+    for key in ("law", "dose", "site", "mapping", "coordinates"):
+        yield from _entry(key, getattr(calibration, key), indent=2)
+    steered = [(layer, factor) for layer, factor in enumerate(calibration.profile) if factor]
+    profile = ", ".join(f"{layer}: {factor:.3g}" for layer, factor in steered)
+    yield from _entry("profile", profile or "no layer", indent=2)
+    for key, value in calibration.record.items():
+        yield from _entry(key, _condensed(value), indent=2)
+    emotions = dict.fromkeys(name for of in calibration.strengths.values() for name in of)
+    rows = {
+        _printable(name): [of.get(name, math.nan) for of in calibration.strengths.values()]
+        for name in emotions
+    }
+    title = "Weight of strength 1.0"
+    yield from _table(title, "emotion", list(calibration.strengths), rows, longest=24)
+
+
+def _diagnostics(vectors: EmotionVectors) -> Iterator[str]:
+    columns = columns_of(vectors)
+    if columns:
+        rows = {
+            str(layer): [values[layer] for values in columns.values()]
+            for layer in range(vectors.num_layers)
+            if not all(math.isnan(values[layer]) for values in columns.values())
+        }
+        title = "Diagnostics, means over the emotions"
+        yield from _table(title, "layer", list(columns), rows)
+    heldout = vectors.diagnostics.get("heldout_texts")
+    if isinstance(heldout, Mapping):
+        told = ", ".join(f"{name} {count}" for name, count in heldout.items())
+        yield from _entry("held-out texts", told, indent=2)
+
+
+def _table(
+    title: str,
+    corner: str,
+    names: Sequence[str],
+    rows: Mapping[str, Sequence[float]],
+    longest: int = _LONGEST,
+) -> Iterator[str]:
+    """A table in as many parts, one below the other, as its columns need."""
+    heads = [_cut(_printable(name), longest) for name in names]
+    widths = [2 + max(len(head), 7) for head in heads]
+    rows = {_cut(label, longest): values for label, values in rows.items()}
+    left = max(map(len, [corner, *rows]))
+    begin = 0
+    while begin < len(heads):
+        end = begin + 1
+        while end < len(heads) and left + sum(widths[begin : end + 1]) <= _WIDTH:
+            end += 1
+        part = range(begin, end)
+        yield from ("", title if not begin else f"{title} (continued)")
+        yield corner.rjust(left) + "".join(heads[at].rjust(widths[at]) for at in part)
+        for label, values in rows.items():
+            cells = (_number(values[at]).rjust(widths[at]) for at in part)
+            yield label.rjust(left) + "".join(cells)
+        begin = end
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:.3f}" if 0.01 <= abs(value) < 1000 or not value else f"{value:.2g}"
+
+
+def _entry(key: str, text: str, indent: int = 0) -> Iterable[str]:
+    key = _printable(str(key))
+    margin = " " * indent
+    return textwrap.wrap(
+        _printable(text) or "-", _WIDTH, initial_indent=f"{margin}{key:<13} ",
+        subsequent_indent=margin + " " * 14,
+    )  # fmt: skip
+
+
+def _condensed(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 300 else f"{text[:280]}… ({len(text)} characters)"
+
+
+def _printable(text: str) -> str:
+    """With what a terminal would not show, or obey, written out."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """``0-3, 7``: as people write a list of layers."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

@@ -1,0 +1,156 @@
+"""Pictures of emotion vectors: their lengths, how they lie to each other, what was measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from emokernel.vectors.emotion_vectors import EmotionVectors
+from emokernel.vectors.measured import grid, per_layer
+
+Panel = Callable[[Axes], None]
+
+_LOOKS = list(product(("-", "--", ":", "-."), plt.get_cmap("tab10").colors))
+_ANNOTATED = 16  # up to as many emotions the numbers can be read in the cells of a heat map
+
+
+def plot_vectors(vectors: EmotionVectors, path: Path) -> None:
+    """Draw ``vectors`` to ``path``: norms by layer and the cosine between emotions.
+
+    Where the diagnostics of the extraction are there, also norms relative to the stream, the
+    held-out separability, the share of the base and the suggested profile, all by layer.
+    """
+    panels = _panels(vectors)
+    columns = min(len(panels), 3)
+    rows = math.ceil(len(panels) / columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(6.2 * columns + 1.6, 5.2 * rows), layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    for place, axis in enumerate(axes.flat):
+        if place < len(panels):
+            panels[place](axis)
+        else:
+            axis.set_axis_off()
+    lines, labels = axes.flat[0].get_legend_handles_labels()
+    entries = math.ceil(len(labels) / (26 * rows))
+    figure.legend(lines, labels, loc="outside right upper", frameon=False, ncols=max(entries, 1))
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _panels(vectors: EmotionVectors) -> list[Panel]:
+    norms = vectors.tensor.double().norm(dim=-1).numpy()
+    norms[[layer for layer in range(vectors.num_layers) if layer not in vectors.layers]] = np.nan
+    panels: list[Panel] = [
+        lambda axis: _by_layer(axis, vectors, norms, "Length of the vectors", "norm"),
+        lambda axis: _cosines(axis, vectors),
+    ]
+    told = {
+        "relative_norm": ("Length relative to the residual stream", "norm / mean norm of the rows"),
+        "auc_neutral": ("Held-out text: the emotion against neutral", "AUC"),
+        "auc_others": ("Held-out text: the emotion against the others", "AUC"),
+    }
+    for key, (title, label) in told.items():
+        values = grid(vectors, key)
+        if values is not None:
+            panels.append(_panel_of(vectors, values, title, label))
+    shares = {
+        label: values
+        for key, label in (
+            ("base_share", "share of the base in the energy"),
+            ("suggested_profile", "suggested profile"),
+        )
+        if (values := per_layer(vectors, key)) is not None
+    }
+    if shares:
+        panels.append(lambda axis: _shares(axis, shares))
+    return panels
+
+
+def _panel_of(vectors: EmotionVectors, values: np.ndarray, title: str, label: str) -> Panel:
+    def draw(axis: Axes) -> None:
+        _by_layer(axis, vectors, values, title, label)
+        if label == "AUC":
+            axis.axhline(0.5, color="0.4", linewidth=0.8)
+            axis.annotate("chance", (0.995, 0.5), xycoords=("axes fraction", "data"),
+                          ha="right", va="bottom", fontsize=8, color="0.4")  # fmt: skip
+            axis.set_ylim(min(0.45, np.nanmin(values) - 0.02), 1.01)
+
+    return draw
+
+
+def _by_layer(
+    axis: Axes, vectors: EmotionVectors, values: np.ndarray, title: str, label: str
+) -> None:
+    for emotion, name in enumerate(vectors.names):
+        style, colour = _LOOKS[emotion % len(_LOOKS)]
+        axis.plot(values[:, emotion], style, color=colour, marker=".", markersize=5, linewidth=1.3,
+                  label=_label(name))  # fmt: skip
+    axis.set(title=title, ylabel=label)
+    _layer_axis(axis, len(values))
+    if label != "AUC":
+        axis.set_ylim(bottom=0)
+
+
+def _shares(axis: Axes, shares: dict[str, np.ndarray]) -> None:
+    for (label, values), style in zip(shares.items(), ("o-", "s--"), strict=False):
+        axis.plot(values, style, markersize=4, label=label)
+    axis.set(title="Base and profile", ylim=(-0.02, 1.05))
+    _layer_axis(axis, len(next(iter(shares.values()))))
+    axis.legend(frameon=False, loc="best")
+
+
+def _layer_axis(axis: Axes, layers: int) -> None:
+    axis.set_xlabel("layer")
+    axis.set_xlim(-0.5, layers - 0.5)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def mean_cosines(vectors: EmotionVectors) -> np.ndarray:
+    """``[E, E]``: the cosine between emotions, the mean over the layers where both have a vector.
+
+    nan for an emotion without vectors.
+    """
+    rows = vectors.tensor.double()
+    norms = rows.norm(dim=-1, keepdim=True)
+    units = (rows / norms.where(norms > 0, 1)).numpy()
+    cosines = np.einsum("lad,lbd->lab", units, units)
+    both = (norms * norms.mT > 0).numpy()
+    counts = both.sum(0)
+    return np.where(counts > 0, cosines.sum(0) / np.maximum(counts, 1), np.nan)
+
+
+def _cosines(axis: Axes, vectors: EmotionVectors) -> None:
+    cosines = mean_cosines(vectors)
+    names = [_label(name) for name in vectors.names]
+    image = axis.imshow(cosines, cmap="RdBu_r", vmin=-1, vmax=1)
+    axis.set_xticks(range(len(names)), names, rotation=90)
+    axis.set_yticks(range(len(names)), names)
+    axis.tick_params(length=0, labelsize=9 if len(names) <= _ANNOTATED else 7)
+    axis.set_title("Cosine between emotions, mean over layers")
+    axis.figure.colorbar(image, ax=axis, shrink=0.8)
+    if len(names) <= _ANNOTATED:
+        for (row, column), value in np.ndenumerate(cosines):
+            if math.isfinite(value):
+                axis.text(column, row, f"{value:.2f}".replace("0.", "."),
+                          ha="center", va="center", fontsize=7,
+                          color="white" if abs(value) > 0.6 else "black")  # fmt: skip
+
+
+def _label(name: str) -> str:
+    """A name as matplotlib shows it: cut, no mathematics, no leading underscore (hidden there)."""
+    shown = name if len(name) <= 20 else name[:19] + "…"
+    shown = "".join(c if c.isprintable() else "?" for c in shown).replace("$", r"\$")
+    return " " + shown if shown.startswith("_") else shown
