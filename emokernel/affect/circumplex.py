@@ -40,7 +40,8 @@ class Affect:
     @property
     def angle(self) -> float:
         """Degrees in [0, 360): 0 is pleasure (+valence), 90 is arousal (+arousal)."""
-        return math.degrees(math.atan2(self.arousal, self.valence)) % 360.0
+        # The second remainder is for angles a rounding below 0, of which the first makes 360.
+        return math.degrees(math.atan2(self.arousal, self.valence)) % 360.0 % 360.0
 
 
 # The 12 states of arXiv 2504.14706: unit circle in steps of 30 degrees, (arousal, valence) =

@@ -28,6 +28,10 @@ def test_valence_lies_to_the_right_and_arousal_above():
     assert Affect(0.0, 0.5).angle == 90.0
 
 
+def test_a_rounding_below_the_valence_axis_is_no_full_turn():
+    assert Affect(1.0, -1e-17).angle == 0.0
+
+
 def test_twelve_states_are_those_of_the_paper():
     points = [(round(s.arousal, 3), round(s.valence, 3)) for s in TWELVE_STATES]
     assert points[:3] == [(1.0, 0.0), (0.866, 0.5), (0.5, 0.866)]
