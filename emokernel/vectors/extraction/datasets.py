@@ -271,7 +271,7 @@ def _json(
             raise EmokernelError(f"{path}: {emotion!r} needs a list of texts")
         if not texts:
             raise EmokernelError(f"{path}: {emotion!r} has no texts: give it some or remove it")
-        found += [(f"{emotion} {number}", emotion, text) for number, text in enumerate(texts)]
+        found += [(f"text {n} of {emotion!r}", emotion, text) for n, text in enumerate(texts)]
     return found
 
 

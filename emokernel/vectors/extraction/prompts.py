@@ -14,7 +14,7 @@ import difflib
 import re
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from jinja2 import TemplateError
@@ -166,7 +166,7 @@ class _Chat(Conditioning):
         super().__init__(variants)
         self.system = system
         for variant in self.variants:
-            _check_fields(variant, ())
+            _check_fields(variant, query=False)
 
     def emotional(self, query_text: str, emotion: str, tokenizer: Any) -> str:
         instruction = _fill(self._variant(query_text)[0], emotion=_named(emotion))
@@ -216,7 +216,7 @@ class _Templates(Conditioning):
         self.kind = kind
         super().__init__(variants)
         for variant in self.variants:
-            _check_fields(variant, ("query",))
+            _check_fields(variant, query=True)
 
     def emotional(self, query_text: str, emotion: str, tokenizer: Any) -> str:
         template = _fill(self._variant(query_text)[0], emotion=_named(emotion))
@@ -230,6 +230,11 @@ class _Templates(Conditioning):
         return _fill(template, query=query)
 
 
+def question(query_text: str, tokenizer: Any) -> str:
+    """The query alone through the tokenizer's chat template, without an instruction."""
+    return _apply(tokenizer, [_message("user", query_text)])
+
+
 def _fill(template: str, **values: str) -> str:
     """``template`` with the fields named in ``values`` filled in; others stay."""
     return _FIELD.sub(lambda found: values.get(found[1], found[0]), template)
@@ -241,22 +246,26 @@ def _named(emotion: str) -> str:
     return emotion
 
 
-def _check_fields(variant: Variant, needed: Sequence[str]) -> None:
-    """EmokernelError unless both hold ``needed`` once, and the first one alone the emotion."""
-    for template, fields in zip(variant, [{"emotion", *needed}, {*needed}], strict=True):
+def _check_fields(variant: Variant, *, query: bool) -> None:
+    """EmokernelError unless the emotion is in the first alone, and the query in both or neither."""
+    for template, emotion in zip(variant, (True, False), strict=True):
         found = _FIELD.findall(template)
-        for name in sorted(fields):
-            if name not in found:
-                raise EmokernelError(f"the template {template!r} needs {{{name}}} in it")
-        if "emotion" in found and "emotion" not in fields:
+        if emotion and "emotion" not in found:
+            raise EmokernelError(f"the template {template!r} needs {{emotion}} in it")
+        if not emotion and "emotion" in found:
             raise EmokernelError(
-                f"the neutral template {template!r} must not hold {{emotion}}: it is the contrast"
+                f"the neutral template {template!r} may not hold {{emotion}}: it is the contrast"
             )
-        if found.count("query") != len(needed):
-            raise EmokernelError(f"the template {template!r} may not hold {{query}} again")
+        if query and found.count("query") != 1:
+            raise EmokernelError(f"the template {template!r} needs {{query}} in it, once")
+        if not query and "query" in found:
+            raise EmokernelError(
+                f"the instruction {template!r} may not hold {{query}}: in a chat the query is a"
+                " message of its own"
+            )
 
 
-def _check_tokens(special: Sequence[str], tokenizer: Any) -> None:
+def _check_tokens(special: list[str], tokenizer: Any) -> None:
     """EmokernelError for a piece that looks like a special token, but is none of the tokenizer's.
 
     It would be cut into characters, and the model would read noise.

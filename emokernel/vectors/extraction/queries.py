@@ -67,12 +67,18 @@ class Queries:
     @classmethod
     def read(cls, path: str | PathLike[str], **columns: Any) -> Queries:
         """Read a JSON, JSONL or TSV file; arguments and errors of `datasets.read_labelled`."""
-        return cls._of(read_labelled(path, **columns))
+        return cls.from_labelled(read_labelled(path, **columns))
 
     @classmethod
     def from_dataset(cls, source: Any, **columns: Any) -> Queries:
         """Read a Hugging Face dataset; arguments and errors of `datasets.labelled_dataset`."""
-        return cls._of(labelled_dataset(source, **columns))
+        return cls.from_labelled(labelled_dataset(source, **columns))
+
+    @classmethod
+    def from_labelled(cls, texts: LabelledTexts) -> Queries:
+        """The texts of a file or dataset as queries, with its provenance."""
+        queries = (Query(text, emotion) for emotion, text in texts.rows)
+        return cls(tuple(queries), texts.provenance)
 
     @property
     def emotions(self) -> tuple[str, ...]:
@@ -96,11 +102,6 @@ class Queries:
 
     def __len__(self) -> int:
         return len(self.queries)
-
-    @classmethod
-    def _of(cls, texts: LabelledTexts) -> Queries:
-        queries = (Query(text, emotion) for emotion, text in texts.rows)
-        return cls(tuple(queries), texts.provenance)
 
     @classmethod
     def _packaged(cls, name: str) -> Queries:
