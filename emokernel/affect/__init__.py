@@ -8,7 +8,7 @@ from emokernel.affect.axes import Axes
 from emokernel.affect.circumplex import TWELVE_STATES, Affect
 from emokernel.affect.coordinates import TABLES, Coordinates, angle_of
 from emokernel.affect.positions import Agreement, agreement, positions_of
-from emokernel.affect.wheel import Wheel, mix_for
+from emokernel.affect.wheel import Wheel
 
 __all__ = [
     "TABLES",
@@ -20,6 +20,5 @@ __all__ = [
     "Wheel",
     "agreement",
     "angle_of",
-    "mix_for",
     "positions_of",
 ]

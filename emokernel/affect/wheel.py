@@ -78,11 +78,6 @@ class Wheel:
         }
 
 
-def mix_for(affect: Affect, emotions: Iterable[str]) -> dict[str, float]:
-    """`Wheel.mix` of ``emotions`` by the table "russell"."""
-    return Wheel(emotions, Coordinates.named("russell")).mix(affect)
-
-
 def _turn(start: float, end: float) -> float:
     """Degrees from ``start`` to ``end`` counterclockwise, [0, 360)."""
     return (end - start) % 360.0

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 
 from emokernel import Affect, EmokernelError
-from emokernel.affect import TABLES, Coordinates
+from emokernel.affect import TABLES, Coordinates, angle_of
 from emokernel.errors import UnknownEmotionError
 
 GO_EMOTIONS = set(
@@ -60,6 +60,11 @@ def test_angles_of_russell(label, angle):
     table = Coordinates.named("russell")
     assert table.angle(label) == pytest.approx(angle)
     assert table[label].radius == pytest.approx(1.0)
+
+
+def test_the_short_form_uses_russells_table():
+    assert angle_of("joy") == pytest.approx(7.8)
+    assert angle_of("confusion") is None
 
 
 def test_russell_says_how_well_each_angle_is_attested():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from emokernel import Affect, EmokernelError
-from emokernel.affect import Coordinates, Wheel, angle_of, mix_for
+from emokernel.affect import Coordinates, Wheel
 from emokernel.reference import MAX_COMPONENTS
 
 ALL = ("joy", "excitement", "surprise", "anger", "disgust", "sadness", "relief", "gratitude")
@@ -111,10 +111,3 @@ def test_more_neighbours_than_a_mix_holds_are_an_error_that_names_them():
     Wheel(names[:-1], table)
     with pytest.raises(EmokernelError, match=r"between 0 and 90 degrees .* 9 emotions.*e0, e2"):
         Wheel(names, table)
-
-
-def test_the_short_forms_use_russells_table():
-    point = Affect.at(100, 0.5)
-    assert mix_for(point, ALL) == Wheel(ALL, RUSSELL).mix(point)
-    assert angle_of("joy") == pytest.approx(7.8)
-    assert angle_of("confusion") is None
