@@ -144,7 +144,7 @@ def test_too_few_emotions_or_all_on_one_line_are_an_error():
     two, _ = planted(names=("joy", "anger", "confusion"))
     with pytest.raises(EmokernelError, match=r"\(joy, anger\) are fewer than 3.*for confusion"):
         Axes(two, RUSSELL)
-    line = Coordinates({name: (k / 10, -k / 20) for k, name in enumerate(NAMES)}, "line")
+    line = Coordinates({name: (k / 10, 0.5 - k / 20) for k, name in enumerate(NAMES)}, "line")
     with pytest.raises(EmokernelError, match=r"'line' .* lie on one line"):
         Axes(planted(line)[0], line)
 
