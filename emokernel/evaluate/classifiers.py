@@ -1,0 +1,136 @@
+"""Classifiers that read emotion from text: the embedded judges and those of the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from emokernel.errors import EmokernelError, UnknownEmotionError
+
+EMBEDDED = ("embedded-evaluation", "embedded-calibration")
+
+# Which of a classifier's labels count for an emotion, where their names differ.
+LabelsOf = Mapping[str, str | Sequence[str]]
+
+
+class TextClassifier(Protocol):
+    """What reads emotion from text.
+
+    ``labels`` are lower-case and distinct. With ``multi_label`` their probabilities are
+    independent of each other, otherwise those of a text sum to 1.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    multi_label: bool
+
+    def probabilities(self, texts: Sequence[str]) -> Tensor:
+        """Probability of each label for each text, fp32 [n, labels] on the CPU."""
+        ...
+
+    def digest(self) -> str:
+        """What only classifiers with the same weights have in common."""
+        ...
+
+
+def load_classifier(
+    name: str,
+    *,
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    labels: Mapping[str, str] | None = None,
+    multi_label: bool | None = None,
+    progress: bool = False,
+) -> TextClassifier:
+    """A classifier by name.
+
+    "embedded-evaluation" and "embedded-calibration" are the judges that ship with the package:
+    28 GoEmotions labels, trained on different halves of the data, on the CPU whatever ``device``
+    says. Any other name is a text classification model of transformers, a folder or a repository
+    id of the Hub. For those, ``labels`` gives labels of the model other names, ``{"LABEL_0":
+    "joy"}``; ``multi_label`` overrides what the model's configuration says; ``progress`` shows a
+    bar. ``device`` is the first GPU if there is one, and the CPU otherwise.
+
+    Raises EmokernelError for a model without named labels or that is no text classifier, and
+    OSError where transformers finds no model.
+    """
+    if name.startswith("embedded"):
+        return _load_embedded(name, revision, labels, multi_label)
+    from emokernel.evaluate.transformers_classifier import TransformersClassifier
+
+    return TransformersClassifier.load(
+        name,
+        revision=revision,
+        device=device,
+        labels=labels or {},
+        multi_label=multi_label,
+        progress=progress,
+    )
+
+
+def columns_of(
+    classifier: TextClassifier, emotion: str, labels_of: LabelsOf | None = None
+) -> tuple[int, ...]:
+    """The columns of ``classifier.probabilities`` that count for an emotion.
+
+    Those of the labels that ``labels_of`` gives it, or else the one of the same name. Raises
+    EmokernelError if the classifier has no such label.
+    """
+    wanted = (labels_of or {}).get(emotion, emotion)
+    columns = []
+    for label in (wanted,) if isinstance(wanted, str) else wanted:
+        if label.lower() not in classifier.labels:
+            raise EmokernelError(
+                f"{UnknownEmotionError(label, classifier.labels)} These are the labels of the"
+                f" classifier {classifier.name!r}: say which of them count for {emotion!r}, as in"
+                f" {{{emotion!r}: {classifier.labels[0]!r}}}, or use another classifier."
+            )
+        columns.append(classifier.labels.index(label.lower()))
+    if not columns or len(set(columns)) < len(columns):
+        raise EmokernelError(f"{emotion!r} needs one or more distinct labels, got {wanted!r}")
+    return tuple(columns)
+
+
+def emotion_probabilities(
+    classifier: TextClassifier,
+    probabilities: Tensor,
+    emotion: str,
+    labels_of: LabelsOf | None = None,
+) -> Tensor:
+    """Probability [n] that each text shows an emotion, from ``probabilities`` [n, labels].
+
+    Where several labels count for it: that one of them holds, their sum, or with ``multi_label``
+    one less the product of their complements.
+    """
+    chosen = probabilities[:, columns_of(classifier, emotion, labels_of)]
+    return 1 - (1 - chosen).prod(1) if classifier.multi_label else chosen.sum(1)
+
+
+def same_classifier(one: TextClassifier, other: TextClassifier) -> bool:
+    """Whether two classifiers are one: by name, in whatever revision, or by their weights.
+
+    What was calibrated with a classifier cannot be evaluated with the same one: it would find what
+    it was asked for.
+    """
+    return one is other or one.name == other.name or one.digest() == other.digest()
+
+
+def _load_embedded(
+    name: str,
+    revision: str | None,
+    labels: Mapping[str, str] | None,
+    multi_label: bool | None,
+) -> TextClassifier:
+    if name not in EMBEDDED:
+        raise EmokernelError(f"no classifier {name!r}: the embedded ones are {', '.join(EMBEDDED)}")
+    if revision is not None or labels is not None or multi_label is not None:
+        raise EmokernelError(
+            f"{name!r} is part of the package: leave out revision, labels and multi_label"
+        )
+    from emokernel.demo.judge import Judge
+    from emokernel.demo.linear_judge import CalibrationJudge
+
+    return (Judge if name == Judge.name else CalibrationJudge).load()
