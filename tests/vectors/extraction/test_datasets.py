@@ -104,6 +104,11 @@ def test_columns_stand_in_any_order_and_quotation_marks_are_text(tmp_path):
     assert read_labelled(named, text="said", label="felt").rows == (("joy", "Hello there."),)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
+    path = write(tmp_path, "a.tsv", "\ufefftext\temotion\na\tjoy\n")
+    assert read_labelled(path).rows == (("joy", "a"),)
+
+
 def test_numbers_become_the_names_that_are_given(tmp_path):
     path = write(tmp_path, "a.jsonl", '{"text": "a", "label": 1}\n\n{"text": "b", "label": "0"}\n')
     names = ["joy", "neutral"]

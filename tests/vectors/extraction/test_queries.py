@@ -161,8 +161,11 @@ def test_pairs_without_limit_are_all_there_is(shipped):
     assert [query.emotion for query in chosen[:6]].count("joy") == 3
 
 
-def test_the_seed_decides_the_order(shipped):
-    assert pairs(shipped, "joy", 20, 1) != pairs(shipped, "joy", 20, 2)
+@pytest.mark.parametrize("share", [0, 1])
+def test_the_seed_decides_the_order(shipped, share):
+    one, other = (pairs(shipped, "joy", None, seed, share_neutral=share) for seed in (1, 2))
+    assert one != other
+    assert set(one) == set(other)
 
 
 def test_all_emotions_use_the_neutral_queries_in_one_order(shipped):
