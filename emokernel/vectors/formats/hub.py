@@ -58,7 +58,7 @@ def choose(files: Iterable[str], filename: str | None, where: str) -> str:
         if format:
             per_emotion = FORMATS[format].file_per_emotion
             sets.setdefault((format, str(path.parent if per_emotion else path)), []).append(file)
-    found = [of[0] if len(of) == 1 else place for (_, place), of in sets.items()]
+    found = sorted(of[0] if len(of) == 1 else place for (_, place), of in sets.items())
     if len(found) != 1:
         what = f"several: {_listed(found)}" if found else f"none: {_listed(files)}"
         raise EmokernelError(f"{where} should hold one file of vectors and has {what}; name yours")
