@@ -1,0 +1,181 @@
+"""The judge of calibration that ships with the package, and how it is fitted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from emokernel.demo.judge import Judge
+from emokernel.demo.linear_judge import CALIBRATION_JUDGE_PATH, CalibrationJudge, LinearNetwork
+from emokernel.demo.train import calibration_judge as script
+from emokernel.demo.train.classifier import distributions, fit_regularised
+from emokernel.demo.train.corpus import judge_examples, language_comments
+
+LABELS = ("joy", "anger", "neutral")
+WORDS = "dog cat house garden street letter teacher doctor brother sister".split()
+SAYING = (("happy", ("joy",)), ("angry", ("anger",)), ("here", ("neutral",)),
+          ("torn", ("joy", "anger")))  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def judge() -> CalibrationJudge:
+    return CalibrationJudge.load()
+
+
+@pytest.fixture(scope="module")
+def sentences() -> tuple[list[str], torch.Tensor]:
+    """Texts of three labels in unequal shares, some with two, and their distributions."""
+    pairs = [
+        (f"The {one} is {word} with the {other}.", emotions)
+        for word, emotions in SAYING
+        for one in WORDS[: len(emotions[0]) + 2]
+        for other in WORDS
+    ]
+    return [text for text, _ in pairs], distributions([names for _, names in pairs], LABELS)
+
+
+def test_it_ships_small(judge: CalibrationJudge) -> None:
+    assert judge.labels == Judge.load().labels
+    assert sum(file.stat().st_size for file in CALIBRATION_JUDGE_PATH.iterdir()) <= 2_500_000
+
+
+def test_probabilities_are_distributions(judge: CalibrationJudge) -> None:
+    texts = ["", "Hello there.", "!!! ???", "word " * 400, "Ünïcode 😍", "."]
+    probabilities = judge.probabilities(texts)
+    assert probabilities.shape == (len(texts), 28)
+    assert probabilities.min() > 0
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(len(texts)))
+    assert judge.probabilities([]).shape == (0, 28)
+    torch.testing.assert_close(judge.probabilities([texts[1]]), probabilities[1:2])
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("Thank you so much for your help!", "gratitude"),
+        ("I am so scared of what is coming.", "fear"),
+        ("I love this so much!", "love"),
+        ("That is disgusting.", "disgust"),
+        ("I'm so sorry, it was my fault.", "remorse"),
+        ("I am so sad today.", "sadness"),
+        ("I'm so happy for you!", "joy"),
+        ("Haha, that's hilarious.", "amusement"),
+        ("The train leaves at nine.", "neutral"),
+    ],
+)
+def test_obvious_sentences(judge: CalibrationJudge, text: str, label: str) -> None:
+    assert judge.labels[int(judge.probabilities([text])[0].argmax())] == label
+
+
+@pytest.mark.parametrize(
+    ("texts", "label"),
+    [
+        (["I went home.", "I was sad and went home.", "I was so sad, I cried and went home."],
+         "sadness"),
+        (["He is at the door.", "He is scared at the door.",
+          "He is scared and terrified at the door."], "fear"),
+        (["You did it.", "Thank you, you did it.", "Thank you so much, you did it, thanks!"],
+         "gratitude"),
+    ],
+)  # fmt: skip
+def test_more_emotion_is_more_probable(
+    judge: CalibrationJudge, texts: list[str], label: str
+) -> None:
+    weak, some, strong = judge.probabilities(texts)[:, judge.labels.index(label)].tolist()
+    assert weak < some < strong
+
+
+def test_stored_figures(judge: CalibrationJudge) -> None:
+    settings = json.loads((CALIBRATION_JUDGE_PATH / "judge.json").read_text("utf-8"))
+    for part in ("dev", "test"):
+        assert settings[part].keys() == settings["definitions"].keys()
+        assert settings[part]["accuracy_any_label"] > 0.55
+        assert settings[part]["calibration_error"] < 0.08
+
+
+def test_saving_keeps_the_judge(judge: CalibrationJudge, tmp_path: Path) -> None:
+    judge.save(tmp_path)
+    again = CalibrationJudge.load(tmp_path)
+    texts = ["What a day.", "I can't believe you did that!"]
+    torch.testing.assert_close(
+        again.probabilities(texts), judge.probabilities(texts), atol=1e-3, rtol=0
+    )
+
+
+def test_missing_judge_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"train\.calibration_judge"):
+        CalibrationJudge.load(tmp_path)
+
+
+@pytest.mark.parametrize("rarity", [0.0, 0.7])
+def test_fit_gives_each_label_its_share(sentences, rarity: float) -> None:
+    # The optimality condition of the free bias: mean probabilities are the shares of the labels.
+    texts, targets = sentences
+    network = LinearNetwork(len(LABELS), buckets=1 << 10)
+    fit_regularised(network, texts, targets, c=1.0, rarity=rarity)
+    probabilities = CalibrationJudge([network], LABELS).probabilities(texts)
+    assert targets.mean(0).amax() - targets.mean(0).amin() > 0.05
+    torch.testing.assert_close(probabilities.mean(0), targets.mean(0), atol=2e-3, rtol=0)
+    single = targets.amax(1) == 1
+    assert torch.equal(probabilities[single].argmax(1), targets[single].argmax(1))
+
+
+def test_a_smaller_c_is_more_cautious(sentences) -> None:
+    texts, targets = sentences
+    most = []
+    for c in (0.01, 1.0):
+        network = LinearNetwork(len(LABELS), buckets=1 << 10)
+        fit_regularised(network, texts, targets, c=c, rarity=0.5)
+        judge = CalibrationJudge([network], LABELS)
+        most.append(judge.probabilities(texts).amax(1).mean().item())
+    assert most[0] < most[1] - 0.05
+
+
+def test_a_label_without_text_is_refused(sentences) -> None:
+    texts, targets = sentences
+    with pytest.raises(ValueError, match="every label needs a text"):
+        fit_regularised(
+            LinearNetwork(4, buckets=64), texts, torch.nn.functional.pad(targets, (0, 1)), c=1,
+            rarity=0,
+        )  # fmt: skip
+
+
+def test_script_fits_the_half_that_the_other_judge_never_saw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "goemotions"
+    folder.mkdir()
+    (folder / "labels.txt").write_text("\n".join(LABELS))
+    rows = [
+        f"The {one} is {word} with the {other}.\t{','.join(str(LABELS.index(n)) for n in names)}\t"
+        for word, names in SAYING
+        for one in WORDS
+        for other in WORDS
+    ]
+    for part, chosen in (("train", rows), ("dev", rows[::7]), ("test", rows[::11])):
+        lines = [f"{row}{part}{number}" for number, row in enumerate(chosen)]
+        (folder / f"{part}.tsv").write_text("\n".join(lines))
+    seen = []
+    fitted = script.fit_regularised
+
+    def recorded(network, texts, targets, **options) -> None:
+        seen.append((set(texts), options["c"]))
+        fitted(network, texts, targets, **options)
+
+    monkeypatch.setattr(script, "fit_regularised", recorded)
+    command = f"x --data {tmp_path} --out {tmp_path / 'out'} --buckets 512 --c 0.001 2 --rarity 0.5"
+    monkeypatch.setattr(sys, "argv", command.split())
+    script.main()
+    comments = {example.text for example in language_comments(tmp_path)}
+    assert seen == [(comments, 0.001), (comments, 2.0)]
+    assert comments
+    assert comments.isdisjoint(example.text for example in judge_examples(tmp_path))
+    settings = json.loads((tmp_path / "out" / "judge.json").read_text("utf-8"))
+    assert settings["penalty"] == {"c": 2.0, "rarity": 0.5}
+    assert settings["training_rows"] == len(comments)
+    judge = CalibrationJudge.load(tmp_path / "out")
+    assert judge.labels[int(judge.probabilities(["They are happy."])[0].argmax())] == "joy"
