@@ -14,7 +14,7 @@ from emokernel.affect import Affect, Coordinates
 from emokernel.calibrate.choose import Point
 from emokernel.calibrate.dose import Ask
 from emokernel.evaluate.affect import affect_of
-from emokernel.evaluate.classifiers import TextClassifier, columns_of
+from emokernel.evaluate.classifiers import LabelsOf, TextClassifier, emotion_probabilities
 from emokernel.evaluate.encoding import Encoded, encoded
 from emokernel.evaluate.fluency import distinct_n, surprises
 from emokernel.evaluate.generation import Job, Written, write
@@ -31,7 +31,8 @@ _POINTS_AT_ONCE = 12
 class Setting:
     """What is written and who reads it; the same for every dose.
 
-    prompts: (prefix, opening) of each text, see `Job`. labels: {emotion: the judge's labels} where
+    prompts: (prefix, opening) of each text, see `Job`; ``special_tokens``: whether the tokenizer
+    adds its own to them. labels: {emotion: the judge's labels} where
     they are called otherwise.
     """
 
@@ -42,8 +43,7 @@ class Setting:
     sampling: Sampling
     special_tokens: bool
     coordinates: Coordinates
-    labels: Mapping[str, str | Sequence[str]]
-    accept: Any
+    labels: LabelsOf
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _written(
 ) -> list[Written]:
     batches = write(
         setting.model, setting.tokenizer, steering, jobs, seed, sampling=setting.sampling,
-        special_tokens=setting.special_tokens, accept=setting.accept,
+        special_tokens=setting.special_tokens,
     )  # fmt: skip
     return [one for batch in batches for one in batch]
 
@@ -145,8 +145,8 @@ def _effect(setting: Setting, ask: Ask, probabilities: Tensor) -> float:
         affect = affect_of(probabilities, setting.judge.labels, setting.coordinates).mean(0)
         direction = torch.tensor([ask.emotion.valence, ask.emotion.arousal]) / ask.emotion.radius
         return float(affect @ direction)
-    columns = columns_of(setting.judge, ask.name, setting.labels)
-    return float(probabilities[:, columns].sum(1).mean())
+    of = emotion_probabilities(setting.judge, probabilities, ask.name, setting.labels)
+    return float(of.mean())
 
 
 def _surprise(setting: Setting, texts: Iterable[Written]) -> float:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from os import PathLike
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -27,6 +30,7 @@ from emokernel.vectors.calibration import STATES_OF_CIRCLE, Calibration, key_of
 # Doses that are tried: KL in nats per token.
 FEW_LEVELS = (0.2, 0.5, 1.0)
 LEVELS = (0.05, 0.1, 0.2, 0.4, 0.7, 1.1, 1.6, 2.4)
+CANDIDATES, FRONTIER, CIRCLE = "1/3 site and layers", "2/3 frontier", "3/3 circle"
 STATES = tuple(Affect.at(360 / STATES_OF_CIRCLE * number) for number in range(STATES_OF_CIRCLE))
 _TEXTS_OF_DOSE = 8
 
@@ -58,6 +62,40 @@ class Calibrated:
     vectors: EmotionVectors
     rows: tuple[Row, ...]
     chosen: Mapping[str, Mapping[str, Point]]
+
+    def save_rows(self, path: str | PathLike[str]) -> None:
+        """Write all points as JSON lines."""
+        lines = [json.dumps(row.to_json()) + "\n" for row in self.rows]
+        Path(path).write_text("".join(lines), encoding="utf-8")
+
+    def summary(self) -> str:
+        """What was chosen, as a table."""
+        calibration = self.vectors.calibration
+        law, dose = calibration.law, calibration.dose
+        layers = [layer for layer, weight in enumerate(calibration.profile) if weight]
+        lines = [
+            f"chosen: {calibration.record['chosen']} (layers {layers}), law {law}, dose {dose},"
+            f" mapping {calibration.mapping}",
+            "",
+            "At strength 1.0 (emotion: the judge's probability; state: affect along its direction;"
+            " perplexity and distinct-3 times unsteered):",
+            f"  {'':<16}{'strength':>10}{'effect':>9}{'perplexity':>12}{'distinct-3':>12}",
+        ]
+        for key in (key_of(law, dose), key_of(law, dose, calibration.mapping)):
+            for name, point in self.chosen.get(key, {}).items():
+                lines.append(
+                    f"  {name:<16}{point.strength:>10.3g}{point.effect:>9.3f}"
+                    f"{point.perplexity:>12.2f}{point.distinct:>12.2f}"
+                )
+        weak = [name for name, of in self.chosen[key_of(law, dose)].items() if of.strength == 0]
+        if weak:
+            lines.append(f"No dose within the bounds strengthens {', '.join(weak)}.")
+        lines += ["", "Mean effect at strength 1.0 by law, dose and mapping:"]
+        lines += [
+            f"  {key:<26}{mean(point.effect for point in of.values()):>8.3f}"
+            for key, of in self.chosen.items()
+        ]
+        return "\n".join(lines)
 
 
 class Calibrator:
@@ -118,7 +156,7 @@ class Calibrator:
 
     def _score(self, candidate: Candidate, found: Sequence[Candidate]) -> float:
         """Mean effect over the emotions of a candidate, each at its best dose within the bounds."""
-        title = f"1/3 site and layers, {found.index(candidate) + 1} of {len(found)}"
+        title = f"{CANDIDATES}, {found.index(candidate) + 1} of {len(found)}"
         asks = self._asks(candidate.vectors, self._doses[:1])
         try:
             raw = candidate.raw(self._doses[:1], self._setting.coordinates.name)
@@ -131,7 +169,7 @@ class Calibrator:
     def _frontier(self, candidate: Candidate) -> Calibration:
         raw = candidate.raw(self._doses, self._setting.coordinates.name)
         asks = self._asks(candidate.vectors, self._doses)
-        best = self._best(raw, asks, "2/3 frontier", candidate, self._setting)
+        best = self._best(raw, asks, FRONTIER, candidate, self._setting)
         for ask, point in best.items():
             self._chosen.setdefault(key_of(ask.law, ask.dose), {})[ask.name] = point
         law, dose = max(
@@ -153,7 +191,7 @@ class Calibrator:
             asks = [Ask(f"{state.angle:.0f} {mapping}", state, law, dose) for state in STATES]
             try:
                 points = self._best(
-                    candidate.vectors.with_calibration(interim), asks, f"3/3 circle, {mapping}",
+                    candidate.vectors.with_calibration(interim), asks, f"{CIRCLE}, {mapping}",
                     candidate, self._setting,
                 )  # fmt: skip
             except EmokernelError as error:

@@ -1,0 +1,118 @@
+"""`emokernel calibrate`: what strength 1.0 of a file of emotion vectors is to mean."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from emokernel.commands.arguments import add_model, load_model, positive
+from emokernel.errors import EmokernelError
+
+
+def add(commands: Any) -> None:
+    """Add the parser."""
+    parser = commands.add_parser(
+        "calibrate",
+        help="find site, layers and strengths of vectors, so that 1.0 means the same for all",
+    )
+    add_model(parser)
+    parser.add_argument(
+        "--vectors", type=Path, nargs="+", required=True,
+        help="file of vectors; of several, the best is calibrated",
+    )  # fmt: skip
+    parser.add_argument(
+        "-o", "--output", type=Path, help="file for the calibrated vectors (the one of --vectors)"
+    )
+    parser.add_argument(
+        "--judge", default="embedded-calibration",
+        help="classifier that reads the texts: a repository id or folder of Hugging Face, or the"
+        " small English one of the package (embedded-calibration)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="EMOTION=LABEL[,LABEL]",
+        help="what the judge calls an emotion, where the names differ",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-perplexity", type=float, default=1.5,
+        help="bound: perplexity under the unsteered model, times that of unsteered text (1.5)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--min-distinct", type=float, default=0.9,
+        help="bound: distinct 3-grams, times those of unsteered text (0.9)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--site", choices=("attention", "block"), help="try this site only (both)"
+    )
+    parser.add_argument(
+        "--law", choices=("preserve", "add"), help="try this law only (both)"
+    )
+    parser.add_argument(
+        "--dose", choices=("absolute", "relative"), help="try this dose only (both)"
+    )
+    parser.add_argument(
+        "--coordinates", default="russell", help="table of the circumplex: russell or glasgow"
+    )
+    parser.add_argument("--prompts", type=positive, default=40, help="how many (40)")
+    parser.add_argument("--queries", type=Path, help="file of your own queries: JSON, JSONL, TSV")
+    parser.add_argument("--max-new-tokens", type=positive, default=28, help="of each text (28)")
+    parser.add_argument("--restart", action="store_true", help="forget an interrupted run")
+    parser.add_argument(
+        "--other-model", action="store_true", help="allow vectors that another model's file holds"
+    )
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Calibrate, and write the vectors, the frontier and its picture."""
+    from emokernel.calibrate import Bounds, Prompts, calibrate, plots
+    from emokernel.evaluate.classifiers import load_classifier
+    from emokernel.vectors import EmotionVectors
+    from emokernel.vectors.extraction.options import Sampling
+    from emokernel.vectors.extraction.queries import Queries
+
+    output = chosen.output or chosen.vectors[0]
+    if len(chosen.vectors) > 1 and chosen.output is None:
+        raise EmokernelError("several files of vectors: say where the best one goes with --output")
+    vectors = [EmotionVectors.load(path) for path in chosen.vectors]
+    judge = load_classifier(chosen.judge)
+    model, tokenizer = load_model(chosen)
+    texts = None
+    if chosen.queries:
+        texts = [query.text for query in Queries.read(chosen.queries)]
+    prompts = Prompts.of(tokenizer, texts, chosen.prompts)
+    journal = output.with_name(output.name + ".calibration.partial")
+    result = calibrate(
+        model,
+        tokenizer,
+        vectors,
+        prompts=prompts,
+        judge=judge,
+        bounds=Bounds(chosen.max_perplexity, chosen.min_distinct),
+        sampling=Sampling(chosen.max_new_tokens),
+        sites=[chosen.site] if chosen.site else None,
+        laws=[chosen.law] if chosen.law else ("preserve", "add"),
+        doses=[chosen.dose] if chosen.dose else ("absolute", "relative"),
+        coordinates=chosen.coordinates,
+        labels=_labels(chosen.label),
+        other_model=chosen.other_model,
+        journal=journal,
+        restart=chosen.restart,
+    )
+    result.vectors.save(output)
+    rows = output.with_name(output.name + ".frontier.jsonl")
+    result.save_rows(rows)
+    picture = output.with_name(output.name + ".frontier.png")
+    plots.frontier(picture, result)
+    journal.unlink()
+    print(result.summary())
+    print(f"\nWrote {output}, {rows.name} and {picture.name}")
+
+
+def _labels(given: list[str]) -> dict[str, list[str]]:
+    labels = {}
+    for each in given:
+        emotion, separator, names = each.partition("=")
+        if not (emotion and separator and names):
+            raise EmokernelError(f"--label needs EMOTION=LABEL, got {each!r}")
+        labels[emotion] = names.split(",")
+    return labels
