@@ -20,7 +20,7 @@ def placed(vectors: EmotionVectors, coordinates: Coordinates) -> tuple[tuple[str
     """
     known, unknown = coordinates.covering(vectors.names)
     points = np.array([(coordinates[n].valence, coordinates[n].arousal) for n in known])
-    if len(known) < 3 or not spans_plane(points):
+    if not spans_plane(points):
         why = "lie on one line" if len(known) > 2 else "are fewer than 3"
         raise EmokernelError(
             f"valence cannot be told from arousal: the emotions with coordinates in the table"

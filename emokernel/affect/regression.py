@@ -23,8 +23,7 @@ RIDGES = tuple(float(penalty) for penalty in np.logspace(-6, 3, 37))
 
 def spans_plane(points: Array) -> bool:
     """Whether ``points`` ``[E, 2]`` tell valence from arousal: neither too few nor collinear."""
-    centred = points - points.mean(axis=0)
-    return len(points) > 2 and np.linalg.matrix_rank(centred, tol=1e-6) == 2
+    return len(points) > 2 and np.linalg.matrix_rank(points - points.mean(axis=0), tol=1e-6) == 2
 
 
 def combinations(points: Array, ridge: float) -> Array:

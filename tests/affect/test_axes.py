@@ -144,6 +144,8 @@ def test_too_few_emotions_or_all_on_one_line_are_an_error():
     two, _ = planted(names=("joy", "anger", "confusion"))
     with pytest.raises(EmokernelError, match=r"\(joy, anger\) are fewer than 3.*for confusion"):
         Axes(two, RUSSELL)
+    with pytest.raises(EmokernelError, match=r"\(none\) are fewer than 3"):
+        Axes(two.select(["confusion"]), RUSSELL)
     line = Coordinates({name: (k / 10, 0.5 - k / 20) for k, name in enumerate(NAMES)}, "line")
     with pytest.raises(EmokernelError, match=r"'line' .* lie on one line"):
         Axes(planted(line)[0], line)
