@@ -121,6 +121,15 @@ def test_both_forms_of_files(load):
     assert whole.angle("still") == pytest.approx(270)
 
 
+def test_a_term_lends_its_angle_and_what_the_label_does_not_say_itself(load):
+    table = load({
+        "happy": {"angle": 8, "attested": "measured", "raters": 12},
+        "joy": {"term": "happy", "attested": "guessed"},
+    })  # fmt: skip
+    assert table.angle("joy") == pytest.approx(8)
+    assert table.facts["joy"] == {"term": "happy", "attested": "guessed", "raters": 12}
+
+
 def test_ratings_of_a_file_become_scaled_z_scores(load):
     table = load({
         "rated": {"mean": [5, 4], "sd": [2, 1]},
