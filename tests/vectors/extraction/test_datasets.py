@@ -98,7 +98,7 @@ def test_json_of_any_shape_is_read_or_refused(tmp_path_factory, value):
 
 
 def test_columns_stand_in_any_order_and_quotation_marks_are_text(tmp_path):
-    path = write(tmp_path, "a.tsv", 'id\tlabel\tquery\r\n7\tJoy \t"Well," she said.\r\n')
+    path = write(tmp_path, "a.tsv", 'id\tlabel\tquery\r\n7\tJoy \t"Well," she said.\r\n\r\n')
     assert read_labelled(path).rows == (("joy", '"Well," she said.'),)
     named = write(tmp_path, "b.tsv", "said\tfelt\nHello there.\tjoy\n")
     assert read_labelled(named, text="said", label="felt").rows == (("joy", "Hello there."),)
