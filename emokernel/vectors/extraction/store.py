@@ -121,7 +121,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
 
 def _check(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     different = [
-        f"{key} ({_short(stored.get(key))}, now {_short(asked.get(key))})"
+        key + _change(stored.get(key), asked.get(key))
         for key in sorted({*stored, *asked})
         if stored.get(key) != asked.get(key)
     ]
@@ -133,9 +133,10 @@ def _check(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) ->
         )
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _change(before: Any, now: Any) -> str:
+    """What the values were and are; nothing where that is too long to read."""
+    shown = f" ({json.dumps(before)}, now {json.dumps(now)})"
+    return shown if len(shown) <= 60 else ""
 
 
 def _mapped(path: Path, shape: tuple[int, ...], kind: type) -> np.memmap:

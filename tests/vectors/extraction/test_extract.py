@@ -6,12 +6,9 @@ import copy
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
 
 from emokernel import EmokernelError, EmotionVectors, patch
 
-WORDS = "sun rain cat dog runs sleeps well badly today now here happy cross I am".split()
 EMOTIONAL = {
     "joy": ["I am happy", "happy cat runs here today", ("I am ", "happy now")],
     "anger": ["cross dog", "I am cross here now badly"],
@@ -19,34 +16,7 @@ EMOTIONAL = {
 NEUTRAL = ["rain today", "cat sleeps here", "sun"]
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    vocabulary = {word: n for n, word in enumerate(["<pad>", "<s>", *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", padding_side="left"
-    )
-
-
-def activations(model, ids, site):
-    """The activations ``[L, tokens, d]`` of one text."""
-    modules = [*model.model.layers[1:], model.model.norm]
-    kept = []
-    if site == "attention":
-        modules = [block.self_attn for block in model.model.layers]
-        handles = [m.register_forward_hook(lambda m, a, o: kept.append(o[0])) for m in modules]
-    else:  # what the next module is given is the stream after a block
-        handles = [m.register_forward_pre_hook(lambda m, a: kept.append(a[0])) for m in modules]
-    with torch.no_grad():
-        model(ids)
-    for handle in handles:
-        handle.remove()
-    return torch.cat(kept)
-
-
-def mean_activation(model, tokenizer, texts, site):
+def mean_activation(activations, model, tokenizer, texts, site):
     """[L, d] over the tokens of every text but special tokens and contexts, one by one."""
     kept = []
     for text in texts:
@@ -58,16 +28,16 @@ def mean_activation(model, tokenizer, texts, site):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
 @pytest.mark.parametrize("site", ["attention", "block"])
-def test_extraction_is_the_difference_of_means(site, batch_size, tiny, tokenizer):
+def test_extraction_is_the_difference_of_means(site, batch_size, tiny, tokenizer, activations):
     model = tiny()
     vectors = EmotionVectors.extract(
         model, tokenizer, EMOTIONAL, NEUTRAL, site=site, batch_size=batch_size, progress=False
     )
     assert not any(module._forward_hooks for module in model.modules())
     assert (vectors.names, vectors.site) == (("joy", "anger"), site)
-    baseline = mean_activation(model, tokenizer, NEUTRAL, site)
+    baseline = mean_activation(activations, model, tokenizer, NEUTRAL, site)
     for name, texts in EMOTIONAL.items():
-        expected = mean_activation(model, tokenizer, texts, site) - baseline
+        expected = mean_activation(activations, model, tokenizer, texts, site) - baseline
         torch.testing.assert_close(vectors[name].double(), expected, rtol=1e-4, atol=1e-5)
     assert vectors.provenance["counts"]["joy"] == {"texts": 3, "tokens": 10}
 
@@ -99,7 +69,7 @@ def test_a_patched_model_is_refused(tiny, tokenizer, vectors):
         EmotionVectors.extract(model, tokenizer, EMOTIONAL, NEUTRAL, progress=False)
 
 
-def test_texts_are_streamed(tiny, tokenizer):
+def test_texts_may_come_from_a_generator(tiny, tokenizer):
     def texts():
         for _ in range(5):
             yield "I am happy"
