@@ -163,6 +163,7 @@ def test_ratings_of_a_file_become_scaled_z_scores(load):
         ({"notes": "n", "labels": {"joy": [0, 1]}}, "notes a list of texts"),
         ({"happy": {"angle": 8}, "joy": {"term": "hapy"}}, "Did you mean 'happy'"),
         ({"happy": [0, 1], "joy": {"term": "happy"}}, "'happy' has no angle"),
+        ({"happy": {"term": "joy"}, "joy": {"term": "happy"}}, "'joy' has no angle"),
         ({"joy": {"ratings": [9, 4]}}, "beside .*rated"),
         (
             {"rated": {"mean": [5, 4], "sd": [0, 1]}, "labels": {"joy": {"ratings": [9, 4]}}},

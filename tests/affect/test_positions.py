@@ -115,14 +115,15 @@ def test_agreement_compares_directions_of_emotions_in_both_only():
 
 
 def test_the_plot_shows_every_emotion_and_the_agreement(tmp_path, monkeypatch):
-    names = (*NAMES, "confusion")
+    table = Coordinates.named("glasgow")
+    names = (*table.names, "relief")
     figures = []
     monkeypatch.setattr(plt, "close", figures.append)
-    vectors, _ = planted(names=names, noise=0.3)
-    plot_positions(tmp_path / "positions.png", vectors, RUSSELL)
+    vectors, _ = planted(table, names, noise=0.1)
+    plot_positions(tmp_path / "positions.png", vectors, table)
     assert (tmp_path / "positions.png").stat().st_size > 10_000
     (axes,) = figures[0].axes
-    found = agreement(positions_of(vectors, RUSSELL), RUSSELL)
+    found = agreement(positions_of(vectors, table), table)
     assert f"mean cosine {found.cosine:.2f}" in axes.get_title()
     assert [text.get_text() for text in axes.texts] == list(names)
     boxes = [text.get_window_extent() for text in axes.texts]
