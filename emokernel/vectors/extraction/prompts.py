@@ -275,7 +275,7 @@ def _check_tokens(special: list[str], tokenizer: Any) -> None:
     known = tokenizer.get_added_vocab()
     for token in special:
         if token not in known:
-            near = difflib.get_close_matches(token, known, n=1)
+            near = difflib.get_close_matches(token, known, n=1, cutoff=0.8)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise EmokernelError(
                 f"the tokenizer {_name(tokenizer)} has no token {token!r}: name an emotion that it"
