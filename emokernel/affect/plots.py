@@ -119,8 +119,8 @@ def _label(
             corners = centre - half, centre + half
             return (
                 10 * np.sum(np.all(abs(dots - centre) < half + 5, axis=1))
-                + 20 * sum(np.all(abs(at - centre) < half + size) for at, size in written)
-                + 40 * sum(not frame.contains(*corner) for corner in corners)
+                + 200 * sum(np.all(abs(at - centre) < half + size) for at, size in written)
+                + 400 * sum(not frame.contains(*corner) for corner in corners)
                 + np.sum(np.all(abs(lines - centre) < half, axis=1))
                 + distance / 8
             )
