@@ -37,7 +37,7 @@ def plot_positions(
     raises.
     """
     positions = positions_of(vectors, coordinates, layer_weights, ridge)
-    figure, axes = plt.subplots(figsize=(9, 9.4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 9.4), dpi=120, layout="constrained")
     axes.add_patch(plt.Circle((0, 0), 1, fill=False, color="0.75", zorder=0))
     axes.axhline(0, color="0.9", zorder=0)
     axes.axvline(0, color="0.9", zorder=0)
@@ -66,7 +66,7 @@ def plot_positions(
         for share in np.linspace(0, 1, 16)
     ]
     _label(axes, positions, dots=[*in_table.values(), *positions.values()], lines=lines)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path)
     plt.close(figure)
 
 
