@@ -94,9 +94,9 @@ def run(chosen: argparse.Namespace) -> None:
     print(_summary(vectors))
     print(f"wrote {chosen.output}")
     if chosen.plot:
-        from emokernel.vectors.plots import plot_diagnostics
+        from emokernel.vectors.plots import plot_vectors
 
-        plot_diagnostics(chosen.plot, vectors)
+        plot_vectors(vectors, chosen.plot)
         print(f"wrote {chosen.plot}")
 
 

@@ -29,7 +29,7 @@ import numpy as np
 from tqdm import tqdm
 
 from emokernel.errors import EmokernelError
-from emokernel.vectors.extraction.moments import Moments
+from emokernel.vectors.extraction.moments import Moments, principal_axes
 from emokernel.vectors.extraction.options import METHODS, Options
 from emokernel.vectors.extraction.samples import Group, Rows
 
@@ -65,18 +65,10 @@ def neutral_components(
     """The fewest principal components ``[k, d]`` that hold ``share`` of the neutral variance."""
     if len(neutral) < 2:
         raise EmokernelError("removing neutral components needs at least two neutral texts")
-    chunks = rows.chunks(layer, neutral)
-    if len(neutral) <= rows.width:  # then the rows themselves are no larger than d x d
-        values, weights = (np.concatenate(each) for each in zip(*chunks, strict=True))
-        mean = weights @ values / weights.sum()
-        spread = (values - mean) * np.sqrt(weights)[:, None]
-        _, singular, axes = np.linalg.svd(spread, full_matrices=False)
-        variances = singular**2
-    else:
-        scatter = Moments.of(chunks, rows.width, scatter=True).scatter
-        variances, axes = np.linalg.eigh(scatter)
-        variances, axes = variances[::-1].clip(0), axes.T[::-1]
-    held = np.cumsum(variances)
+    energies, axes = principal_axes(
+        rows.chunks(layer, neutral), len(neutral), rows.width, centred=True
+    )
+    held = np.cumsum(energies)
     return axes[: 1 + np.searchsorted(held, share * held[-1])]
 
 
@@ -100,11 +92,8 @@ def _pca(rows: Rows, layer: int, group: Group, shift: np.ndarray, _: int) -> np.
         differences = (
             (chunk - neutral, weights) for chunk, weights in rows.chunks(layer, group.rows)
         )
-    moment = Moments.of(differences, rows.width, scatter=True).second_moment()
-    from scipy.linalg import eigh
-
-    _, axes = eigh(moment, subset_by_index=[rows.width - 1, rows.width - 1])
-    return _along(axes[:, 0], shift)
+    _, axes = principal_axes(differences, len(group.rows), rows.width, centred=False, most=1)
+    return _along(axes[0], shift)
 
 
 def _probe(rows: Rows, layer: int, group: Group, shift: np.ndarray, seed: int) -> np.ndarray:

@@ -45,6 +45,34 @@ class Moments:
         self.mean = self.mean + step * (weight / together)
         self.weight = together
 
-    def second_moment(self) -> np.ndarray:
-        """The mean of x x^T ``[d, d]``, about zero."""
-        return self.scatter / self.weight + np.outer(self.mean, self.mean)
+
+def principal_axes(
+    chunks: Iterable[tuple[np.ndarray, np.ndarray]],
+    count: int,
+    width: int,
+    *,
+    centred: bool,
+    most: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Principal axes ``[k, d]`` of ``count`` rows, the widest first, and the energies ``[k]``.
+
+    The energy along an axis a is the sum of w <x, a>^2, of rows about their mean if ``centred``,
+    about zero if not. ``most``: how many axes are wanted, all if None. Rows that are no more than
+    ``width`` are held at once, which takes no more than the matrix ``[d, d]`` of the others.
+    """
+    if count <= width:
+        rows, weights = (np.concatenate(each) for each in zip(*chunks, strict=True))
+        if centred:
+            rows -= weights @ rows / weights.sum()
+        rows *= np.sqrt(weights)[:, None]
+        _, singular, axes = np.linalg.svd(rows, full_matrices=False)
+        return np.square(singular)[:most], axes[:most]
+    from scipy.linalg import eigh
+
+    moments = Moments.of(chunks, width, scatter=True)
+    scatter = moments.scatter
+    if not centred:
+        scatter += moments.weight * np.outer(moments.mean, moments.mean)
+    wanted = [max(0, width - (most or width)), width - 1]
+    energies, axes = eigh(scatter, subset_by_index=wanted, overwrite_a=True)
+    return energies[::-1].clip(0), axes.T[::-1]
