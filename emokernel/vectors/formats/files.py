@@ -21,6 +21,8 @@ MOST_LAYERS = 10_000
 _BYTES_OF_ANY_FILE = 2**28
 _BYTES_PER_BYTE = 256
 
+_LOCAL_HEADER = 30  # bytes before a member of a zip archive (APPNOTE.TXT 4.3.7)
+
 # What no file name should hold on some system; a percent sign tells the others.
 _UNSAFE = re.compile('[\\x00-\\x1f"%*/:<>?\\\\|\\x7f\\ud800-\\udfff]|^\\.|[. ]$')
 
@@ -75,14 +77,27 @@ def check_shape(shape: Sequence[int], stored: int) -> None:
 
 
 def open_archive(path: Path) -> ZipFile:
-    """A zip archive whose directory is sound; its members are checked when they are read."""
+    """A zip archive whose directory is whole; its members are checked when they are read."""
     content = path.read_bytes()
     archive = ZipFile(BytesIO(content))  # on a file, damaged offsets would be errors of the system
     names = archive.namelist()
     if len(set(names)) != len(names):
         raise EmokernelError("a member of the archive is there twice")
+    end = 0
+    for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
+        _check_gap(end, info.header_offset)
+        lengths = content[info.header_offset + 26 :][:4]  # of the name and the extra field
+        end = info.header_offset + _LOCAL_HEADER + info.compress_size
+        end += int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
+    _check_gap(end, archive.start_dir)
     check_size(sum(info.file_size for info in archive.infolist()), len(content))
     return archive
+
+
+def _check_gap(end: int, begin: int) -> None:
+    """EmokernelError if a member that the directory lost fits between (a descriptor is smaller)."""
+    if not 0 <= begin - end < _LOCAL_HEADER:
+        raise EmokernelError("damaged: the directory of the archive is not that of its members")
 
 
 def visible(folder: Path, ending: str) -> list[Path]:

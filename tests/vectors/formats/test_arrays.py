@@ -8,7 +8,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
-from vectors_samples import foreign_files, rows
+from vectors_samples import foreign_files, rows, some_vectors
 
 from emokernel import EmotionVectors
 from emokernel.errors import VectorsFileError
@@ -119,6 +119,15 @@ def test_old_torch_files_are_refused(tmp_path):
         EmotionVectors.load(tmp_path / "joy.pt")
 
 
+def test_a_flipped_bit_of_a_torch_file_is_found(tmp_path):
+    path = foreign_files(tmp_path)["named tensors"]
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(rows().tobytes()) + 5] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(VectorsFileError, match="the checksum of 'joy/data/0' is wrong"):
+        EmotionVectors.load(path)
+
+
 def npy(array, **options):
     file = BytesIO()
     np.save(file, array, **options)
@@ -181,3 +190,14 @@ def test_names_of_one_file_fit_its_emotions(tmp_path):
         EmotionVectors.load(paths["named arrays"], names=["joy"])
     with pytest.raises(VectorsFileError, match="there is no layer 2 in 2 layers"):
         EmotionVectors.load(paths["named arrays"], num_layers=2)
+
+
+def test_an_archive_that_lost_a_member_from_its_directory_is_refused(tmp_path):
+    some_vectors().save(tmp_path / "joy.npz")
+    whole = (tmp_path / "joy.npz").read_bytes()
+    with zipfile.ZipFile(tmp_path / "joy.npz", "a") as file:
+        file.filelist = [info for info in file.filelist if info.filename != "metadata.npy"]
+        file._didModify = True
+    assert len((tmp_path / "joy.npz").read_bytes()) < len(whole)
+    with pytest.raises(VectorsFileError, match="is not that of its members"):
+        EmotionVectors.load(tmp_path / "joy.npz")

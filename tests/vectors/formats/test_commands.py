@@ -112,7 +112,7 @@ def test_show_tells_all(native, capsys):
     assert "emotions      2: joy, anger" in lines
     assert "layers        2 of 3 have vectors: 0, 2" in lines
     assert "site          attention" in lines
-    norms = some_vectors(("joy", "anger")).tensor.norm(dim=-1)
+    norms = some_vectors(("joy", "anger")).tensor.double().norm(dim=-1)
     for layer in (0, 2):
         assert f"    {layer}{norms[layer, 0]:9.3f}{norms[layer, 1]:9.3f}" in lines
     for key, text in (("model", "some model"), ("judge", "some judge"), ("law", "preserve")):
@@ -125,14 +125,15 @@ def test_show_tells_all(native, capsys):
 def test_show_fits_many_emotions_and_hostile_names(tmp_path, capsys):
     names = ["\x1b[2Jclear", "new\nline", "$x$ " * 9, *(f"emotion {n}" for n in range(30))]
     provenance = {"data": "x" * 5000, "\x1b]": {"a": ["\x07"] * 200}}
-    vectors = EmotionVectors(names, torch.randn(5, 33, 4), "block", provenance)
+    tensor = torch.randn(5, 33, 4, generator=torch.Generator().manual_seed(0))
+    vectors = EmotionVectors(names, tensor, "block", provenance)
     vectors.save(tmp_path / "set.npz")
     status, told, _ = run(capsys, "show", tmp_path / "set.npz", "--plot", tmp_path / "set.png")
     assert status == 0
     assert max(map(len, told.splitlines())) <= 100
     assert "\x1b" not in told
     assert r"\x1b[2Jclear" in told
-    norms = vectors.tensor.norm(dim=-1).flatten().tolist()
+    norms = vectors.tensor.double().norm(dim=-1).flatten().tolist()
     assert all(f"{norm:.3f}" in told for norm in norms)
     assert "Norm of the vectors (continued)" in told
     assert Image.open(tmp_path / "set.png").size > (1000, 400)
