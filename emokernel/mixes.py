@@ -42,13 +42,18 @@ class Mixer:
         vectors: EmotionVectors,
         calibration: Calibration | None = None,
         mapping: str = "wheel",
-        coordinates: Coordinates | str = "russell",
+        coordinates: Coordinates | str | None = None,
     ) -> None:
-        """SteeringError for an unknown mapping; what the axes refuse, `Axes` says."""
+        """``coordinates``: those of the calibration, or "russell", unless given.
+
+        SteeringError for an unknown mapping; what the axes refuse, `Axes` says.
+        """
         if mapping not in MAPPINGS:
             raise SteeringError(
                 f"unknown mapping {mapping!r}: choose one of {', '.join(MAPPINGS)}"
             )
+        if coordinates is None:
+            coordinates = _table_of(calibration) if calibration else "russell"
         if isinstance(coordinates, str):
             coordinates = Coordinates.named(coordinates)
         self.vectors, self.mapping, self.coordinates = vectors, mapping, coordinates
@@ -127,7 +132,7 @@ class Mixer:
         if self._calibration is None or affect.radius == 0:
             return 1.0
         key = key_of(law, dose, self.mapping)
-        same_table = self.coordinates.name == self._calibration.coordinates
+        same_table = self.coordinates.points == _table_of(self._calibration).points
         factor = self._calibration.factor(key, affect.angle) if same_table else None
         if factor is not None:
             return factor
@@ -137,6 +142,12 @@ class Mixer:
             f"the circumplex has not been calibrated for {key} with the coordinates"
             f" {self.coordinates.name!r}: use mapping='wheel', or patch with calibrated=False"
         )
+
+
+def _table_of(calibration: Calibration) -> Coordinates:
+    if calibration.table:
+        return Coordinates(calibration.table, calibration.coordinates)
+    return Coordinates.named(calibration.coordinates)
 
 
 def _is_number(value: object) -> bool:

@@ -109,8 +109,8 @@ def patch(
     five choices where they are left open; otherwise strength 1.0 is the vector as it is. Unless
     given, True if the vectors have one and neither a preset nor ``site`` or ``layers`` contradict
     it; the report says which. ``mapping``: how an `Affect` becomes a mix, "wheel" (the neighbouring
-    emotions on the circle; the default) or "axes" (directions of valence and arousal), by the
-    table of ``coordinates`` ("russell" unless given); `emokernel.affect` explains both.
+    emotions on the circle; the default) or "axes" (directions of valence and arousal), by the table
+    of ``coordinates`` (the calibration's, or "russell", unless given); see `emokernel.affect`.
 
     Raises ModelStructureError if the model or its size does not fit, SteeringError for an unknown
     choice or one that contradicts the preset, RuntimeError if a forced backend cannot run.
@@ -138,13 +138,12 @@ def patch(
             dose=dose or calibration.dose,
         )
         mapping = mapping or calibration.mapping
-        coordinates = coordinates or calibration.coordinates
     site = check_site(chosen.site or vectors.site)
     defaults = Request(None, 1.0, chosen.law, chosen.dose, check_positions(chosen.positions))
     _law_of(chosen.law, chosen.dose)
     if slots < 1:
         raise SteeringError(f"slots must be at least 1, got {slots}")
-    mixer = Mixer(vectors, calibration, mapping or "wheel", coordinates or "russell")
+    mixer = Mixer(vectors, calibration, mapping or "wheel", coordinates)
     return Steering(
         model, mixer, site, _layers(vectors, chosen.layers), defaults, fuse_norm, backend, slots,
         "calibrated" if calibration else f"the vector as it is ({obstacle or 'calibrated=False'})",

@@ -83,7 +83,9 @@ def calibrate(
         "sampling": asdict(sampling),
         "sites": sites,
         "doses": pairs,
-        "coordinates": coordinates.name,
+        "coordinates": {
+            label: (at.valence, at.arousal) for label, at in coordinates.points.items()
+        },
         "labels": dict(labels or {}),
     }
     kept = Journal(Path(journal) if journal else None, settings, restart=restart)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from emokernel.affect import TABLES, Coordinates
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import Calibration, key_of
 
@@ -18,12 +19,23 @@ class Candidate:
     site: str
     profile: tuple[float, ...]
 
-    def raw(self, doses: Sequence[tuple[str, str]], coordinates: str) -> EmotionVectors:
+    def raw(self, doses: Sequence[tuple[str, str]], coordinates: Coordinates) -> EmotionVectors:
         """The vectors at this site and profile, with 1.0 as the weight of strength 1.0."""
         law, dose = doses[0]
+        points = {label: (at.valence, at.arousal) for label, at in coordinates.points.items()}
         ones = {key_of(*each): dict.fromkeys(self.vectors.names, 1.0) for each in doses}
         return self.vectors.with_calibration(
-            Calibration(self.site, self.profile, law, dose, "wheel", coordinates, ones, {})
+            Calibration(
+                self.site,
+                self.profile,
+                law,
+                dose,
+                "wheel",
+                coordinates.name,
+                ones,
+                {},
+                table={} if coordinates.name in TABLES else points,
+            )
         )
 
 

@@ -129,9 +129,7 @@ def _measure(
     return measured
 
 
-def _written(
-    setting: Setting, steering: Steering, jobs: Sequence[Job], seed: int
-) -> list[Written]:
+def _written(setting: Setting, steering: Steering, jobs: Sequence[Job], seed: int) -> list[Written]:
     batches = write(
         setting.model, setting.tokenizer, steering, jobs, seed, sampling=setting.sampling,
         special_tokens=setting.special_tokens,

@@ -43,9 +43,9 @@ def frontier(path: Path, result: Calibrated) -> None:
     count = len(emotions) + 1
     lines = math.ceil(count / _COLUMNS)
     figure = plt.figure(figsize=(14, 2.9 * lines + 4.2 * bool(circle)), layout="constrained")
-    upper, *lower = figure.subfigures(
-        1 + bool(circle), 1, height_ratios=[2.9 * lines] + [4.2] * bool(circle)
-    ) if circle else [figure]
+    upper, lower = figure, None
+    if circle:
+        upper, lower = figure.subfigures(2, 1, height_ratios=[2.9 * lines, 4.2])
     bound = result.vectors.calibration.record["bounds"]["perplexity"]
     panels = upper.subplots(lines, _COLUMNS, squeeze=False, sharex=True).flat
     for panel, name in zip(panels, ["all emotions, mean", *emotions], strict=False):
@@ -68,7 +68,7 @@ def frontier(path: Path, result: Calibrated) -> None:
     upper.supxlabel("perplexity, times unsteered", fontsize=10)
     upper.supylabel("judge's probability of the emotion", fontsize=10)
     if circle:
-        _circle(lower[0], {key: result.chosen[key] for key in circle})
+        _circle(lower, {key: result.chosen[key] for key in circle})
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

@@ -159,7 +159,7 @@ class Calibrator:
         title = f"{CANDIDATES}, {found.index(candidate) + 1} of {len(found)}"
         asks = self._asks(candidate.vectors, self._doses[:1])
         try:
-            raw = candidate.raw(self._doses[:1], self._setting.coordinates.name)
+            raw = candidate.raw(self._doses[:1], self._setting.coordinates)
             best = self._best(raw, asks, title, candidate, self._few)
         except EmokernelError as error:
             tqdm.write(f"  {candidate.name}: left out ({error})")
@@ -167,7 +167,7 @@ class Calibrator:
         return mean(point.effect for point in best.values())
 
     def _frontier(self, candidate: Candidate) -> Calibration:
-        raw = candidate.raw(self._doses, self._setting.coordinates.name)
+        raw = candidate.raw(self._doses, self._setting.coordinates)
         asks = self._asks(candidate.vectors, self._doses)
         best = self._best(raw, asks, FRONTIER, candidate, self._setting)
         for ask, point in best.items():

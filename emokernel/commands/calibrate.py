@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from emokernel.affect import TABLES, Coordinates
 from emokernel.commands.arguments import add_model, load_model, positive
 from emokernel.errors import EmokernelError
 
@@ -41,18 +42,15 @@ def add(commands: Any) -> None:
         "--min-distinct", type=float, default=0.9,
         help="bound: distinct 3-grams, times those of unsteered text (0.9)",
     )  # fmt: skip
-    parser.add_argument(
-        "--site", choices=("attention", "block"), help="try this site only (both)"
-    )
-    parser.add_argument(
-        "--law", choices=("preserve", "add"), help="try this law only (both)"
-    )
+    parser.add_argument("--site", choices=("attention", "block"), help="try this site only (both)")
+    parser.add_argument("--law", choices=("preserve", "add"), help="try this law only (both)")
     parser.add_argument(
         "--dose", choices=("absolute", "relative"), help="try this dose only (both)"
     )
     parser.add_argument(
-        "--coordinates", default="russell", help="table of the circumplex: russell or glasgow"
-    )
+        "--coordinates", default="russell",
+        help="table of the circumplex: russell, glasgow or a JSON file (russell)",
+    )  # fmt: skip
     parser.add_argument("--prompts", type=positive, default=40, help="how many (40)")
     parser.add_argument("--queries", type=Path, help="file of your own queries: JSON, JSONL, TSV")
     parser.add_argument("--max-new-tokens", type=positive, default=28, help="of each text (28)")
@@ -92,7 +90,7 @@ def run(chosen: argparse.Namespace) -> None:
         sites=[chosen.site] if chosen.site else None,
         laws=[chosen.law] if chosen.law else ("preserve", "add"),
         doses=[chosen.dose] if chosen.dose else ("absolute", "relative"),
-        coordinates=chosen.coordinates,
+        coordinates=_coordinates(chosen.coordinates),
         labels=_labels(chosen.label),
         other_model=chosen.other_model,
         journal=journal,
@@ -106,6 +104,10 @@ def run(chosen: argparse.Namespace) -> None:
     journal.unlink()
     print(result.summary())
     print(f"\nWrote {output}, {rows.name} and {picture.name}")
+
+
+def _coordinates(name: str) -> Coordinates:
+    return Coordinates.named(name) if name in TABLES else Coordinates.load(name)
 
 
 def _labels(given: list[str]) -> dict[str, list[str]]:

@@ -28,6 +28,7 @@ class Calibration:
     law, dose: the chosen ones.
     mapping: how points of the circumplex become mixes, "wheel" or "axes".
     coordinates: the name of the table of label coordinates that the mapping uses.
+    table: ``{label: (valence, arousal)}`` of that table, unless it is one of the package.
     strengths: for each law and dose ("preserve absolute"), what strength 1.0 of each emotion is as
         a weight.
     circle: for each law, dose and mapping ("preserve absolute wheel") the 12 factors, at 0, 30,
@@ -46,6 +47,7 @@ class Calibration:
     strengths: Mapping[str, Mapping[str, float]]
     circle: Mapping[str, tuple[float, ...]]
     record: Mapping[str, Any] = field(default_factory=dict)
+    table: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         profile = tuple(map(float, self.profile))
@@ -59,15 +61,17 @@ class Calibration:
             raise EmokernelError(f"no strengths for the chosen law and dose: {list(strengths)}")
         if any(len(of) != STATES_OF_CIRCLE for of in circle.values()):
             raise EmokernelError(f"a calibrated circle needs {STATES_OF_CIRCLE} factors")
-        for name, value in (("profile", profile), ("strengths", strengths), ("circle", circle)):
-            frozen = MappingProxyType(value) if isinstance(value, dict) else value
-            object.__setattr__(self, name, frozen)
+        table = {label: tuple(map(float, point)) for label, point in self.table.items()}
+        for name, value in (("strengths", strengths), ("circle", circle), ("table", table)):
+            object.__setattr__(self, name, MappingProxyType(value))
+        object.__setattr__(self, "profile", profile)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON knows it."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         plain["strengths"] = {key: dict(of) for key, of in self.strengths.items()}
         plain["circle"] = {key: list(of) for key, of in self.circle.items()}
+        plain["table"] = {label: list(point) for label, point in self.table.items()}
         return plain | {"profile": list(self.profile), "record": dict(self.record)}
 
     @classmethod
