@@ -54,9 +54,7 @@ def same_model(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return all(mine[name] == theirs[name] for name in common)
 
 
-def _some_parameters(
-    model: nn.Module, blocks: nn.ModuleList
-) -> Iterator[tuple[str, torch.Tensor]]:
+def _some_parameters(model: nn.Module, blocks: nn.ModuleList) -> Iterator[tuple[str, torch.Tensor]]:
     parts = {
         "embeddings": model.get_input_embeddings(),
         **{str(index): blocks[index] for index in sorted({0, len(blocks) // 2, len(blocks) - 1})},

@@ -177,9 +177,7 @@ class _seeded:
         self._fork.__exit__(*error)
 
 
-def check_answers(
-    groups: Sequence[Group], samples: Sequence[Sample]
-) -> dict[str, int]:
+def check_answers(groups: Sequence[Group], samples: Sequence[Sample]) -> dict[str, int]:
     """For each emotion, the pairs in which an answer is empty; EmokernelError if all are."""
     empty = {
         group.emotion: sum(

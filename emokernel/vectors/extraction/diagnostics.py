@@ -125,9 +125,7 @@ def _separation(
 
 def _others(emotional: list[list[int]]) -> list[list[int]]:
     """For each emotion, the texts of all others that are not its own as well."""
-    return [
-        sorted({row for other in emotional for row in other} - set(own)) for own in emotional
-    ]
+    return [sorted({row for other in emotional for row in other} - set(own)) for own in emotional]
 
 
 def _auc(positive: np.ndarray, negative: np.ndarray) -> float | None:

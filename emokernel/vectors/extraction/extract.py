@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from torch import nn
 
 from emokernel.errors import EmokernelError
@@ -25,12 +24,18 @@ from emokernel.vectors.extraction.diagnostics import diagnose
 from emokernel.vectors.extraction.methods import vectors as vectors_of
 from emokernel.vectors.extraction.options import Options, Sampling
 from emokernel.vectors.extraction.prompts import Conditioning
+from emokernel.vectors.extraction.provenance import (
+    count_texts,
+    describe_model,
+    plain,
+    settings_of,
+    versions,
+)
 from emokernel.vectors.extraction.queries import Queries, pairs
 from emokernel.vectors.extraction.reading import Text, digest, encode, read
 from emokernel.vectors.extraction.recording import Recorder, Sample
 from emokernel.vectors.extraction.samples import Group, Rows, split, usable
 from emokernel.vectors.extraction.store import Store
-from emokernel.vectors.fingerprint import fingerprint
 
 
 def extract(
@@ -72,7 +77,6 @@ def extract(
         raise EmokernelError("neutral texts by emotion need the same emotions as emotional ones")
     recorder = _recorder(model, chosen)
     samples: list[Sample] = []
-    keys: list[object] = []
 
     def take(texts: Iterable[Text]) -> range:
         start = len(samples)
@@ -87,8 +91,8 @@ def extract(
         other = sets.get(emotion, shared)
         groups.append(Group(emotion, own, other, by_emotion and len(own) == len(other)))
     keys = _keys_of_texts(groups, len(samples))
-    about = {"model": _model(model, model_id, revision), "data": data or "not described"}
-    settings = {"kind": "texts", **_settings(chosen, about), "texts": digest(samples)}
+    about = {"model": describe_model(model, model_id, revision), "data": data or "not described"}
+    settings = {"kind": "texts", **settings_of(chosen, about), "texts": digest(samples)}
     with _folder(resume) as folder:
         store = Store(folder, settings, restart=restart)
         return _vectors(recorder, samples, keys, groups, store, chosen, about, progress)
@@ -134,17 +138,17 @@ def extract_answers(
     }
     prompts, groups = prompts_of(tokenizer, asked, conditioning)
     about = {
-        "model": _model(model, model_id, revision),
+        "model": describe_model(model, model_id, revision),
         "data": {
             "queries": dict(queries.provenance),
             "conditioning": conditioning.describe(),
-            "sampling": vars(sampling),
+            "sampling": dict(vars(sampling)),
         },
     }
     as_read = [Sample(np.array(p.ids, np.int32), np.zeros(len(p.ids), bool)) for p in prompts]
     settings = {
         "kind": "answers",
-        **_settings(chosen, about),
+        **settings_of(chosen, about),
         "emotions": list(emotions),
         "seed": chosen.seed,
         "prompts": digest(as_read),
@@ -214,51 +218,14 @@ def _vectors(
     )
     provenance = {
         "method": options.method,
-        "options": {name: _plain(value) for name, value in vars(options).items()},
+        "options": {name: plain(value) for name, value in vars(options).items()},
         **about["model"],
         "data": about["data"],
-        "counts": _counts(groups, counts),
-        "versions": _versions(),
+        "counts": count_texts(groups, counts),
+        "versions": versions(),
     }
     names = tuple(group.emotion for group in groups)
     return EmotionVectors(names, tensor, options.site, provenance, diagnostics)
-
-
-def _counts(groups: Sequence[Group], tokens: np.ndarray) -> dict[str, dict[str, int]]:
-    def count(rows: Iterable[int]) -> dict[str, int]:
-        rows = list(rows)
-        return {"texts": len(rows), "tokens": int(tokens[rows].sum())}
-
-    neutral = {row for group in groups for row in group.neutral}
-    return {group.emotion: count(group.rows) for group in groups} | {"neutral": count(neutral)}
-
-
-def _settings(options: Options, about: Mapping[str, Any]) -> dict[str, Any]:
-    """What the rows depend on; the method is none of it, so another one needs no second reading."""
-    return {
-        **about["model"],
-        "data": about["data"],
-        "site": options.site,
-        "rows": "last" if options.tokens == "last" else "mean",
-        "layers": _plain(options.layers),
-        "batch_tokens": options.batch_tokens,
-        "batch_size": options.batch_size,
-        "versions": _versions(),
-    }
-
-
-def _model(model: nn.Module, name: str | None, revision: str | None) -> dict[str, Any]:
-    config = model.config
-    return {
-        "model": name or getattr(config, "_name_or_path", "") or type(model).__name__,
-        "revision": revision or getattr(config, "_commit_hash", None) or "unknown",
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "fingerprint": fingerprint(model),
-    }
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 @contextmanager
@@ -269,13 +236,3 @@ def _folder(path: str | PathLike[str] | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="emokernel-") as folder:
         yield Path(folder)
-
-
-def _versions() -> dict[str, str]:
-    from emokernel import __version__
-
-    return {
-        "emokernel": __version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }

@@ -59,9 +59,7 @@ def vectors(
     return found - options.remove_base * found.mean(1, keepdims=True)
 
 
-def neutral_components(
-    rows: Rows, layer: int, neutral: Sequence[int], share: float
-) -> np.ndarray:
+def neutral_components(rows: Rows, layer: int, neutral: Sequence[int], share: float) -> np.ndarray:
     """The fewest principal components ``[k, d]`` that hold ``share`` of the neutral variance."""
     if len(neutral) < 2:
         raise EmokernelError("removing neutral components needs at least two neutral texts")

@@ -74,7 +74,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a model's own answers are sampled; temperature 0 takes the likeliest token."""
+    """How a model's own answers are sampled; temperature 0 takes the likeliest token.
+
+    All else, such as a penalty of repetitions, is as the model's generation config has it.
+    """
 
     max_new_tokens: int = 64
     temperature: float = 0.8

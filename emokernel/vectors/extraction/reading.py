@@ -21,8 +21,12 @@ _ENCODED_AT_ONCE = 1024
 def encode(
     tokenizer: Any, texts: Iterable[Text], max_length: int, *, add_special_tokens: bool = True
 ) -> list[Sample]:
-    """Samples of texts; special tokens and contexts are not their own. EmokernelError for a slow
-    tokenizer or a single string in place of a list."""
+    """Samples of texts of ``max_length`` tokens at most; context and special tokens are not own.
+
+    ``add_special_tokens``: whether the tokenizer adds its own; the text of a chat template holds
+    them (`emokernel.evaluate.encoding`).
+    EmokernelError for a slow tokenizer, or a single string in place of a list.
+    """
     if not getattr(tokenizer, "is_fast", False):
         raise EmokernelError("extraction needs a fast tokenizer, one that knows character offsets")
     if isinstance(texts, str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,21 +65,19 @@ class Recorder:
         self._rows: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __enter__(self) -> Recorder:
-        self._undo: list[Callable[[], None]] = []
-        self._evaluating = evaluating(self._model)
-        self._evaluating.__enter__()
-        for layer in self.layers:
-            block = self.decoder.blocks[layer]
-            if self._adds is not None:
-                self._watch_branch(layer, block, self._adds[layer])
-            else:
-                self._undo.append(block.register_forward_hook(self._hook(layer)).remove)
+        with ExitStack() as undo:
+            undo.enter_context(evaluating(self._model))
+            for layer in self.layers:
+                block = self.decoder.blocks[layer]
+                if self._adds is not None:
+                    undo.callback(self._watch_branch(layer, block, self._adds[layer]))
+                else:
+                    undo.callback(block.register_forward_hook(self._hook(layer)).remove)
+            self._undo = undo.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for undo in self._undo:
-            undo()
-        self._evaluating.__exit__()
+        self._undo.close()
 
     def read(self, samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
         """Rows ``[layers, batch, d]`` and mean lengths ``[layers, batch]`` of a batch, fp32.
@@ -119,7 +118,8 @@ class Recorder:
 
         return hook
 
-    def _watch_branch(self, layer: int, block: nn.Module, adds: BlockAdds) -> None:
+    def _watch_branch(self, layer: int, block: nn.Module, adds: BlockAdds) -> Callable[[], None]:
+        """Watch the branch that a block adds; returns what ends it."""
         child, key = adds.attention.place
         module = block.get_submodule(child) if child else block
 
@@ -130,7 +130,7 @@ class Recorder:
 
         watched = RewrittenForward(module, rewrite(type(module).forward, {key: add}.get))
         watched.install()
-        self._undo.append(watched.restore)
+        return watched.restore
 
 
 class _Batch:

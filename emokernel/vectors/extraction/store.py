@@ -30,9 +30,7 @@ _FILES = (_SETTINGS, _ANSWERS, *_ARRAYS)
 class Store:
     """A folder of one extraction, new or continued."""
 
-    def __init__(
-        self, folder: Path, settings: Mapping[str, Any], *, restart: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, restart: bool = False) -> None:
         """Open ``folder``; ``restart`` forgets what is there.
 
         Raises EmokernelError for a store of other settings, naming them, and for a folder that is

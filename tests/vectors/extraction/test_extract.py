@@ -109,3 +109,37 @@ def test_extracted_vectors_survive_a_file_and_steer(tiny, tokenizer, tmp_path, p
 def test_text_that_cannot_be_averaged_is_refused(emotional, neutral, message, tiny, tokenizer):
     with pytest.raises(EmokernelError, match=message):
         EmotionVectors.extract(tiny(), tokenizer, emotional, neutral, progress=False)
+
+
+def test_a_text_in_two_contexts_is_held_out_as_one(tiny, tokenizer):
+    texts = [f"{word} runs" for word in "sun rain cat dog now here happy cross I am".split()]
+
+    def behind(context):
+        return {"joy": [(context, text) for text in texts]}
+
+    options = {"heldout": 0.4, "progress": False, "method": "pca"}
+    vectors = EmotionVectors.extract(
+        tiny(), tokenizer, behind("happy "), behind("today "), **options
+    )
+    assert vectors.diagnostics["heldout_texts"] == {"joy": 4}
+    assert all(0 <= auc <= 1 for (auc,) in vectors.diagnostics["auc_neutral"])
+    unpaired = EmotionVectors.extract(
+        tiny(), tokenizer, behind("happy "), {"joy": behind("today ")["joy"][:-1]}, **options
+    )
+    assert not torch.equal(unpaired.tensor, vectors.tensor)
+
+
+def test_layers_that_were_not_asked_for_stay_zero(tiny, tokenizer):
+    options = {"progress": False, "site": "attention"}
+    every = EmotionVectors.extract(tiny(), tokenizer, EMOTIONAL, NEUTRAL, **options)
+    some = EmotionVectors.extract(tiny(), tokenizer, EMOTIONAL, NEUTRAL, layers=[2, 0], **options)
+    assert some.layers == (0, 2)
+    assert torch.equal(some.tensor[[0, 2]], every.tensor[[0, 2]])
+    assert some.diagnostics["stream_norm"][1] is None
+    with pytest.raises(EmokernelError, match="layers must be numbers from 0 to 2"):
+        EmotionVectors.extract(tiny(), tokenizer, EMOTIONAL, NEUTRAL, layers=[3], **options)
+
+
+def test_an_unknown_option_is_refused(tiny, tokenizer):
+    with pytest.raises(TypeError, match="tokenz"):
+        EmotionVectors.extract(tiny(), tokenizer, EMOTIONAL, NEUTRAL, tokenz="last")

@@ -132,3 +132,31 @@ def test_what_is_wrong_is_one_line(arguments, message, tmp_path, capsys):
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("emokernel: ")
     assert message.replace("\\", "") in error
+
+
+def test_a_model_in_a_folder_is_asked_through_its_chat_template(
+    tiny, tokenizer, openings, tmp_path, capsys
+):
+    folder, output = str(tmp_path / "model"), tmp_path / "v.safetensors"
+    tiny().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    arguments = [
+        "extract", folder, "-o", str(output), "--queries", openings, "--emotions", "calm",
+        "--max-new-tokens", "4", "--dtype", "bfloat16",
+    ]  # fmt: skip
+    assert main(arguments) == 2
+    assert "has no chat template" in capsys.readouterr().err
+    tokenizer.chat_template = (
+        "{% for message in messages %}<s> {{ message['content'] }} {% endfor %}"
+    )
+    tokenizer.save_pretrained(folder)
+    assert main(arguments) == 0
+    vectors = EmotionVectors.load(output)
+    assert vectors.names == ("calm",)
+    assert vectors.provenance["dtype"] == "bfloat16"
+    assert vectors.provenance["data"]["conditioning"]["kind"] == "chat"
+    emotional, neutral = "I am {emotion} {query}", "I {query}"
+    own = ["--emotional-template", emotional, "--neutral-template", neutral]
+    assert main([*arguments, *own]) == 0
+    kind = EmotionVectors.load(output).provenance["data"]["conditioning"]
+    assert kind["variants"] == [[emotional, neutral]]
