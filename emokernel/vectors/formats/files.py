@@ -102,11 +102,12 @@ def _check_gap(end: int, begin: int) -> None:
 
 def visible(folder: Path, ending: str) -> list[Path]:
     """The files of a folder with that ending, in the order of their names."""
-    return sorted(
+    files = (
         path
         for path in folder.iterdir()
         if path.suffix.lower() == ending and not path.name.startswith(".") and path.is_file()
     )
+    return sorted(files, key=lambda path: (path.stem, path.name))  # "a" before "a b"
 
 
 def emotion_files(path: Path, ending: str) -> list[Path]:

@@ -160,6 +160,13 @@ def test_the_format_is_found_by_content_then_ending(format, tmp_path):
         read(renamed, format=other)  # what is said wins
 
 
+@pytest.mark.parametrize("format", BARE)
+def test_a_folder_is_read_in_the_order_of_the_names(format, tmp_path):
+    names = ("a", "a b", "a-b", "ab")
+    EmotionVectors(names, torch.randn(2, 4, 3), BARE[format]).save(tmp_path / "set", format=format)
+    assert EmotionVectors.load(tmp_path / "set").names == names
+
+
 def test_what_is_no_known_format_is_said(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("joy")
