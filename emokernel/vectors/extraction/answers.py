@@ -14,7 +14,7 @@ from tqdm import tqdm
 from emokernel.errors import EmokernelError
 from emokernel.patch.decoder import device_of, evaluating
 from emokernel.vectors.extraction.options import Sampling
-from emokernel.vectors.extraction.reading import batches
+from emokernel.vectors.extraction.reading import batches, special_ids
 from emokernel.vectors.extraction.recording import Sample
 from emokernel.vectors.extraction.samples import Group
 from emokernel.vectors.extraction.store import Store
@@ -106,7 +106,7 @@ def answer(
             store.append(lines.values())
             bar.update(len(lines.keys() - known.keys()))
             known |= lines
-    special = np.array(sorted(tokenizer.all_special_ids), dtype=np.int32)
+    special = special_ids(tokenizer)
     return [
         _sample(prompt, known[number]["tokens"], special) for number, prompt in enumerate(prompts)
     ]

@@ -32,7 +32,7 @@ def encode(
     if isinstance(texts, str):
         raise EmokernelError("texts must be a list of texts, got one string")
     pairs = [("", text) if isinstance(text, str) else text for text in texts]
-    samples = []
+    samples, special = [], special_ids(tokenizer)
     for start in range(0, len(pairs), _ENCODED_AT_ONCE):
         part = pairs[start : start + _ENCODED_AT_ONCE]
         encoded = tokenizer(
@@ -41,15 +41,19 @@ def encode(
             truncation=True,
             max_length=max_length,
             return_offsets_mapping=True,
-            return_special_tokens_mask=True,
         )
         for row, (context, _) in enumerate(part):
             ends = np.array([end for _, end in encoded["offset_mapping"][row]], dtype=np.int64)
-            special = np.array(encoded["special_tokens_mask"][row], dtype=bool)
+            ids = np.array(encoded["input_ids"][row], dtype=np.int32)
             # A token that begins with the space before the text belongs to the text.
-            own = (ends > len(context)) & ~special
-            samples.append(Sample(np.array(encoded["input_ids"][row], dtype=np.int32), own))
+            samples.append(Sample(ids, (ends > len(context)) & ~np.isin(ids, special)))
     return samples
+
+
+def special_ids(tokenizer: Any) -> np.ndarray:
+    """The tokens that are never a text's own: all special ones but the unknown word."""
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    return np.array(sorted(special), dtype=np.int32)
 
 
 def digest(samples: Iterable[Sample]) -> str:

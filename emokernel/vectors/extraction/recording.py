@@ -60,7 +60,9 @@ class Recorder:
             )
         self._model, self._last = model, last
         self.layers = list(range(len(self.decoder.blocks)) if layers is None else layers)
-        self._adds = _attention_adds(model, self.decoder) if site == "attention" else None
+        self._adds = None
+        if site == "attention":
+            self._adds = _attention_adds(model, self.decoder, self.layers)
         self._batch: _Batch | None = None
         self._rows: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -176,13 +178,15 @@ class _Batch:
         return self._placed[device]
 
 
-def _attention_adds(model: nn.Module, decoder: Decoder) -> list[BlockAdds]:
+def _attention_adds(
+    model: nn.Module, decoder: Decoder, layers: Sequence[int]
+) -> dict[int, BlockAdds]:
     traced = trace(model, decoder)
-    adds = [read_block(traced, index, block) for index, block in enumerate(decoder.blocks)]
-    for block, found in zip(decoder.blocks, adds, strict=True):
+    adds = {layer: read_block(traced, layer, decoder.blocks[layer]) for layer in layers}
+    for layer, found in adds.items():
         if found.attention is None or found.branch is None:
             raise ModelStructureError(
-                f"{type(block).__name__} does not add its attention branch to the stream by itself:"
-                ' extract at site="block"'
+                f"{type(decoder.blocks[layer]).__name__} (layer {layer}) does not add its attention"
+                ' branch to the stream by itself: extract at site="block", or other layers'
             )
     return adds

@@ -30,16 +30,17 @@ def test_batches_hold_every_text_once_within_the_budget(lengths, tokens, size):
 
 
 def test_own_tokens_are_those_of_the_text_alone(tokenizer):
-    texts = ["cat runs", ("I am ", "happy now"), ("I am", " happy"), ("I am", "")]
+    texts = ["cat runs", ("I am ", "happy now"), ("I am", " happy"), ("I am", ""), "cat </s> runs"]
     encoded = encode(tokenizer, texts, max_length=512)
     assert [sample.own.tolist() for sample in encoded] == [
         [False, True, True],
         [False, False, False, True, True],
         [False, False, False, True],
         [False, False, False],
+        [False, True, False, True],
     ]
     assert encoded[0].ids.tolist() == [1, 5, 7]
-    assert [sample.weight for sample in encoded] == [2, 2, 1, 0]
+    assert [sample.weight for sample in encoded] == [2, 2, 1, 0, 2]
 
 
 def test_long_texts_are_cut(tokenizer):
