@@ -184,6 +184,24 @@ def test_npz_files_of_something_else_are_refused(tmp_path, monkeypatch):
     assert not Harmful.ran
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vectors": torch.zeros(5, 1, 6)}, {"names": ["anger"]}, {"names": None},
+        {"site": "attention"}, {"site": None},
+    ],
+)  # fmt: skip
+def test_bundles_that_contradict_their_metadata_are_refused(change, tmp_path):
+    vectors = some_vectors()
+    if "vectors" in change:  # layers without vectors alone, which the checksum does not see
+        change["vectors"][:3] = vectors.tensor
+    vectors.save(tmp_path / "joy.pt")
+    bundle = torch.load(tmp_path / "joy.pt", weights_only=True)
+    torch.save(bundle | change, tmp_path / "joy.pt")
+    with pytest.raises(VectorsFileError, match="are not those of its metadata"):
+        EmotionVectors.load(tmp_path / "joy.pt")
+
+
 def test_names_of_one_file_fit_its_emotions(tmp_path):
     paths = foreign_files(tmp_path)
     with pytest.raises(VectorsFileError, match="1 names for 2 emotions"):

@@ -163,6 +163,14 @@ def test_a_length_without_end_is_refused_at_once(tmp_path):
         EmotionVectors.load(path)
 
 
+def test_a_whole_model_is_refused_before_all_its_fields_are_read(tmp_path, monkeypatch):
+    path = write_gguf(tmp_path / "joy.gguf", {"direction.1": rows()[1]})
+    EmotionVectors.load(path)
+    monkeypatch.setattr("emokernel.vectors.formats.gguf._MOST_READS", 10)
+    with pytest.raises(VectorsFileError, match="too many fields for a control vector"):
+        EmotionVectors.load(path)
+
+
 def test_a_record_without_its_head_is_refused(tmp_path):
     path = write_gguf(
         tmp_path / "joy.gguf", {"direction.1": rows()[1]}, more={"emokernel.names": "[]"}
