@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few rounds")
     quick = parser.parse_args().quick
     for name, dtype, model, _ in cases():
-        samples = texts(model.config.vocab_size, 128 if name.startswith("embedded") else 12)
+        samples = texts(model.config.vocab_size, 48 if name.startswith("embedded") else 8)
         tokens = sum(len(sample.ids) for sample in samples)
         with tempfile.TemporaryDirectory() as folder:
             times = measure(

@@ -44,6 +44,7 @@ def add(commands: Any) -> None:
     data.add_argument("--text-column", help="column of the texts, if it is not called as usual")
     data.add_argument("--label-column", help="column of the emotions")
     data.add_argument("--label-names", help="emotions of labels that are numbers: joy,anger,...")
+    data.add_argument("--rows", help="emotions of a flat JSON list: joy=0:50,anger=50:100,...")
     data.add_argument("--emotions", help='joy,anger,... or "all", those of the source (all)')
     data.add_argument("--per-emotion", type=positive, help="the most queries or texts of each")
     asking = extract.add_argument_group("how it is asked")
@@ -61,11 +62,17 @@ def add(commands: Any) -> None:
     making.add_argument("--site", default="attention", help="attention (default) or block")
     making.add_argument("--tokens", default="each", help="mean, last or each (default)")
     making.add_argument("--method", default="mean", help="mean (default), pca or probe")
-    making.add_argument("--remove-neutral", type=float, default=0.0, metavar="SHARE")
-    making.add_argument("--remove-base", type=float, default=0.0, metavar="SHARE")
+    making.add_argument(
+        "--remove-neutral", type=float, default=0.0, metavar="SHARE",
+        help="project out the components that hold this share of the neutral variance (0)",
+    )  # fmt: skip
+    making.add_argument(
+        "--remove-base", type=float, default=0.0, metavar="SHARE",
+        help="subtract this share of the mean over emotions (0)",
+    )  # fmt: skip
     making.add_argument("--layers", help="such as 3-8,10 (all)")
     making.add_argument("--heldout", type=float, default=0.2, help="share for diagnostics (0.2)")
-    making.add_argument("--seed", type=int, default=0)
+    making.add_argument("--seed", type=int, default=0, help="of answers and held-out text (0)")
     running = extract.add_argument_group("how it runs")
     running.add_argument("--batch-tokens", type=positive, default=4096, help="at once (4096)")
     running.add_argument("--batch-size", type=positive, help="the most texts at once")
@@ -140,7 +147,7 @@ def _queries(chosen: argparse.Namespace) -> Queries:
 
 
 def _labelled(chosen: argparse.Namespace, name: str) -> LabelledTexts:
-    from emokernel.vectors.extraction.datasets import labelled_dataset, read_labelled
+    from emokernel.vectors.extraction.datasets import labelled_dataset, parse_rows, read_labelled
 
     columns = {
         "text": chosen.text_column,
@@ -149,7 +156,7 @@ def _labelled(chosen: argparse.Namespace, name: str) -> LabelledTexts:
     }
     if name.startswith(_HUB):
         return labelled_dataset(name.removeprefix(_HUB), split=chosen.split, **columns)
-    return read_labelled(name, **columns)
+    return read_labelled(name, rows=parse_rows(chosen.rows) if chosen.rows else None, **columns)
 
 
 def _emotions(chosen: argparse.Namespace, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -83,6 +83,17 @@ def test_given_texts(texts, tmp_path):
     assert counts["neutral"] == counts["anger"]
 
 
+def test_rows_of_a_flat_list_have_emotions(openings, tmp_path):
+    output = tmp_path / "v.safetensors"
+    status = main(
+        ["extract", "embedded", "-o", str(output), "--queries", openings, "--max-new-tokens", "2",
+         "--rows", "joy=0:2,anger=2:5"]
+    )  # fmt: skip
+    assert status == 0
+    counts = EmotionVectors.load(output).provenance["counts"]
+    assert [counts[name]["texts"] for name in ("joy", "anger", "neutral")] == [2, 3, 5]
+
+
 def test_an_interrupted_run_says_so_and_goes_on(openings, tmp_path, capsys, monkeypatch):
     output = tmp_path / "v.safetensors"
     arguments = [
