@@ -70,7 +70,7 @@ def _model(family: str, dtype: torch.dtype) -> PreTrainedModel:
     return model.to(dtype).eval()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> Callable[..., PreTrainedModel]:
     """``tiny(family, dtype)``: a fresh copy of a small random model in eval mode."""
 
@@ -80,7 +80,7 @@ def tiny() -> Callable[..., PreTrainedModel]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def vectors() -> Callable[..., EmotionVectors]:
     """``vectors(site)``: four emotions for the small models, about as long as their rows."""
 

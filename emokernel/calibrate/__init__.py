@@ -20,6 +20,8 @@ from emokernel.calibrate.run import Calibrated, Calibrator, Row
 from emokernel.errors import EmokernelError
 from emokernel.evaluate.classifiers import LabelsOf, TextClassifier
 from emokernel.journal import Journal
+from emokernel.patch.decoder import find_decoder
+from emokernel.patch.forward import is_patched
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.extraction.options import Sampling
 from emokernel.vectors.fingerprint import fingerprint, same_model
@@ -62,6 +64,8 @@ def calibrate(
     several = [vectors] if isinstance(vectors, EmotionVectors) else list(vectors)
     if not several:
         raise EmokernelError("no vectors given to calibrate")
+    if is_patched(find_decoder(model)):
+        raise EmokernelError("calibrate the model itself: call unpatch() on its Steering first")
     if isinstance(coordinates, str):
         coordinates = Coordinates.named(coordinates)
     own = fingerprint(model)

@@ -10,7 +10,7 @@ from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import Calibration, key_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
     """Vectors, the site at which they are added, and their layer profile ``[L]``."""
 

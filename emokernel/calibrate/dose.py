@@ -48,9 +48,9 @@ def equal_doses(
 ) -> dict[Ask, dict[float, float]]:
     """For each of ``asks`` the strength of each divergence of ``targets`` (nats per token).
 
-    The divergence is measured on a ladder of strengths, log-log linear between its rungs. One that
-    is not reached at any strength (preserve has a largest one) is left out. EmokernelError for
-    vectors that move nothing at all.
+    The divergence is measured on a ladder of strengths, log-log linear between its rungs. Those
+    that no strength reaches (preserve has a largest one) give way to the largest that is reached.
+    EmokernelError for vectors that move nothing at all.
     """
     ladders = {ask: {} for ask in asks}
     rungs = [_STEP**n for n in range(-_RUNGS + 3, 3)]
@@ -78,16 +78,18 @@ def _more(ladder: Mapping[float, float], least: float, most: float) -> list[floa
 
 
 def _read(ask: Ask, ladder: Mapping[float, float], targets: Sequence[float]) -> dict[float, float]:
-    strengths = sorted(ladder)
-    reached = np.maximum.accumulate([ladder[strength] for strength in strengths])
-    if not np.isfinite(reached).all() or reached[-1] <= 0:
+    largest = max(ladder.values())
+    if not math.isfinite(largest) or largest <= 0:
         raise EmokernelError(
-            f"{ask.name!r} under law={ask.law!r}, dose={ask.dose!r} moves the model by"
-            f" {reached[-1]:g} nats: its vectors are zero in the steered layers, or not finite"
+            f"{ask.name!r} under law={ask.law!r}, dose={ask.dose!r} moves the model by {largest:g}"
+            " nats: its vectors are zero in the steered layers, or not finite"
         )
-    logs = np.log(np.maximum(reached, 1e-12)), np.log(strengths)
-    return {
-        target: math.exp(np.interp(math.log(target), *logs))
-        for target in targets
-        if target <= reached[-1]
-    }
+    rising: list[tuple[float, float]] = []
+    for strength in sorted(ladder):
+        if ladder[strength] > (rising[-1][0] if rising else 0.0):
+            rising.append((ladder[strength], strength))
+    logs = np.log(rising).T
+    wanted = [target for target in targets if target < largest]
+    if len(wanted) < len(targets):
+        wanted.append(largest)
+    return {target: math.exp(np.interp(math.log(target), *logs)) for target in wanted}

@@ -86,13 +86,13 @@ def points(
     plain: Unsteered,
     doses: Mapping[Ask, Mapping[float, float]],
     journal: Journal,
-    stage: str,
+    step: str,
 ) -> Iterator[tuple[Ask, Point]]:
-    """Measure {ask: {divergence: strength}}; what the journal knows is not written again."""
+    """Measure {ask: {divergence: strength}}, but what the journal knows of ``step`` already."""
     wanted = [(ask, kl, strength) for ask, of in doses.items() for kl, strength in of.items()]
     for start in range(0, len(wanted), _POINTS_AT_ONCE):
         chunk = wanted[start : start + _POINTS_AT_ONCE]
-        keys = [f"{stage} | {ask.name} | {ask.law} {ask.dose} | {kl:g}" for ask, kl, _ in chunk]
+        keys = [f"{step} | {ask.name} | {ask.law} {ask.dose} | {kl:g}" for ask, kl, _ in chunk]
         if any(journal.get(key) is None for key in keys):
             measured = _measure(setting, steering, plain, chunk)
             journal.put({k: asdict(point) for k, point in zip(keys, measured, strict=True)})

@@ -133,12 +133,12 @@ class Calibrator:
         for name in dict.fromkeys(name for of in vectors for name in of.names):
             columns_of(self._setting.judge, name, self._setting.labels)
         found = candidates(vectors, sites)
-        scores = [self._score(candidate, found) for candidate in found] if found[1:] else [0.0]
-        chosen = found[scores.index(max(scores))]
+        scores = self._scores(found)
+        chosen = max(scores, key=scores.get)
         calibration = self._frontier(chosen)
         calibration = self._circle(chosen, calibration)
         record = {
-            "candidates": {c.name: score for c, score in zip(found, scores, strict=True)},
+            "candidates": {candidate.name: score for candidate, score in scores.items()},
             "chosen": chosen.name,
             "bounds": asdict(self._bounds),
             "judge": self._setting.judge.name,
@@ -154,17 +154,26 @@ class Calibrator:
             chosen.vectors.with_calibration(calibration), tuple(self._rows), self._chosen
         )
 
-    def _score(self, candidate: Candidate, found: Sequence[Candidate]) -> float:
-        """Mean effect over the emotions of a candidate, each at its best dose within the bounds."""
-        title = f"{CANDIDATES}, {found.index(candidate) + 1} of {len(found)}"
-        asks = self._asks(candidate.vectors, self._doses[:1])
-        try:
+    def _scores(self, found: Sequence[Candidate]) -> dict[Candidate, float]:
+        """Mean effect over the emotions of each candidate, each at its best dose in the bounds.
+
+        A candidate that the model does not allow is left out; EmokernelError if none is left.
+        """
+        scores: dict[Candidate, float] = {}
+        for number, candidate in enumerate(found):
             raw = candidate.raw(self._doses[:1], self._setting.coordinates)
-            best = self._best(raw, asks, title, candidate, self._few)
-        except EmokernelError as error:
-            tqdm.write(f"  {candidate.name}: left out ({error})")
-            return 0.0
-        return mean(point.effect for point in best.values())
+            asks = self._asks(candidate.vectors, self._doses[:1])
+            title = f"{CANDIDATES}, {number + 1} of {len(found)}"
+            try:
+                best = self._best(raw, asks, title, candidate, self._few)
+            except EmokernelError as error:
+                tqdm.write(f"  {candidate.name}: left out ({error})")
+                refused = error
+            else:
+                scores[candidate] = mean(point.effect for point in best.values())
+        if not scores:
+            raise refused
+        return scores
 
     def _frontier(self, candidate: Candidate) -> Calibration:
         raw = candidate.raw(self._doses, self._setting.coordinates)
@@ -229,13 +238,14 @@ class Calibrator:
                 doses = equal_doses(
                     setting.model, steering, plain.texts(setting, texts), asks, levels, bar.update
                 )
-            found = points(setting, steering, plain, doses, self._journal, candidate.name)
+            stage = title.partition(",")[0]
+            step = f"{stage} | {candidate.name}"
+            found = points(setting, steering, plain, doses, self._journal, step)
             total = sum(map(len, doses.values()))
             for ask, point in tqdm(
                 found, total=total, desc=title, unit=" doses", disable=not self._progress
             ):
                 measured[ask].append(point)
-                stage = title.partition(",")[0]
                 self._rows.append(Row(stage, candidate.name, ask.name, ask.law, ask.dose, point))
         return {
             ask: choose(of, plain.effect(setting, ask), self._bounds)
