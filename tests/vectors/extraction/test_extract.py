@@ -123,10 +123,10 @@ def test_a_text_in_two_contexts_is_held_out_as_one(tiny, tokenizer):
     )
     assert vectors.diagnostics["heldout_texts"] == {"joy": 4}
     assert all(0 <= auc <= 1 for (auc,) in vectors.diagnostics["auc_neutral"])
-    unpaired = EmotionVectors.extract(
-        tiny(), tokenizer, behind("happy "), {"joy": behind("today ")["joy"][:-1]}, **options
+    mispaired = EmotionVectors.extract(
+        tiny(), tokenizer, behind("happy "), {"joy": behind("today ")["joy"][::-1]}, **options
     )
-    assert not torch.equal(unpaired.tensor, vectors.tensor)
+    assert not torch.allclose(mispaired.tensor, vectors.tensor, rtol=1e-3)
 
 
 def test_layers_that_were_not_asked_for_stay_zero(tiny, tokenizer):

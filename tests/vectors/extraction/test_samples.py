@@ -48,6 +48,20 @@ def test_every_set_of_texts_holds_its_share_out():
     assert other.rows != joy.rows
 
 
+def test_queries_that_two_emotions_share_count_for_both():
+    """Joy has the queries 0 to 19, fear 10 to 29: what is held out for joy is not added to."""
+    rows, neutral = list(range(40)), [40 + query for query in (*range(20), *range(10, 30))]
+    groups = [
+        Group("joy", rows[:20], neutral[:20], True),
+        Group("fear", rows[20:], neutral[20:], True),
+    ]
+    keys = [*range(20), *range(10, 30), *range(30)]
+    for seed in range(10):
+        _, (joy, fear) = split(groups, keys, 0.2, seed)
+        shared = sum(keys[row] >= 10 for row in joy.rows)
+        assert (len(joy.rows), len(fear.rows)) == (4, max(4, shared))
+
+
 def test_a_pair_with_an_empty_text_is_dropped_as_one():
     (group,), _ = paired(1, 3)
     weights = np.array([5, 0, 5, 5, 5, 0])
