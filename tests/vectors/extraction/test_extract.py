@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 
 import pytest
 import torch
@@ -143,3 +144,19 @@ def test_layers_that_were_not_asked_for_stay_zero(tiny, tokenizer):
 def test_an_unknown_option_is_refused(tiny, tokenizer):
     with pytest.raises(TypeError, match="tokenz"):
         EmotionVectors.extract(tiny(), tokenizer, EMOTIONAL, NEUTRAL, tokenz="last")
+
+
+def test_separation_is_measured_with_vectors_of_the_training_part(tiny, tokenizer, monkeypatch):
+    module, measured = importlib.import_module("emokernel.vectors.extraction.extract"), []
+    diagnose = module.diagnose
+
+    def watched(vectors, training_vectors, *args, **kwargs):
+        measured.append((vectors, training_vectors))
+        return diagnose(vectors, training_vectors, *args, **kwargs)
+
+    monkeypatch.setattr(module, "diagnose", watched)
+    emotional, options = {"joy": [*EMOTIONAL["joy"], "sun", "cat"]}, {"progress": False}
+    EmotionVectors.extract(tiny(), tokenizer, emotional, NEUTRAL * 2, heldout=0.4, **options)
+    ((every, training),) = measured
+    assert training.shape == every.shape
+    assert abs(training - every).max() > 1e-3
