@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,10 @@ class Journal:
         """What is known under ``key``, or None."""
         return self._known.get(key)
 
+    def items(self) -> Iterable[tuple[str, Any]]:
+        """All that is known, as (key, result), in the order in which it came."""
+        return self._known.items()
+
     def put(self, results: Mapping[str, Any]) -> None:
         """Keep results, on the disk when this returns."""
         self._known |= results
@@ -42,7 +46,7 @@ class Journal:
             return
         with self._path.open("a", encoding="utf-8") as file:
             for key, value in results.items():
-                file.write(json.dumps({"key": key, "value": value}) + "\n")
+                file.write(json.dumps({"key": key, "value": value}, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -56,22 +60,28 @@ class Journal:
         whole = content[: content.rfind(b"\n") + 1]
         try:
             first, *lines = map(json.loads, whole.splitlines())
-            stored = first["settings"]
+            stored = dict(first["settings"])
             self._known = {line["key"]: line["value"] for line in lines}
         except (ValueError, KeyError, TypeError) as error:
             raise EmokernelError(
-                f"{path} is no journal of a run, or damaged: remove it, or --restart"
+                f"{path} is damaged: begin anew with --restart (restart=True), or remove it"
             ) from error
-        different = [k for k in {*stored, *settings} if stored.get(k) != settings.get(k)]
+        different = [
+            f"{key} ({_short(stored.get(key))}, now {_short(settings.get(key))})"
+            for key in sorted({*stored, *settings})
+            if stored.get(key) != settings.get(key)
+        ]
         if different:
-            told = ", ".join(
-                f"{k} ({json.dumps(stored.get(k))[:60]}, now {json.dumps(settings.get(k))[:60]})"
-                for k in sorted(different)
-            )
             raise EmokernelError(
-                f"the unfinished run in {path} was begun with other settings: {told}; go on with"
-                " those, or begin anew with --restart"
+                f"the unfinished run in {path} was begun with other settings:"
+                f" {', '.join(different)}; go on with those, or begin anew with --restart"
+                " (restart=True)"
             )
         if len(whole) < len(content):
             with path.open("r+b") as file:
                 file.truncate(len(whole))
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -27,6 +27,7 @@ def test_a_torn_line_is_dropped_and_written_over(tmp_path):
     path.write_bytes(path.read_bytes()[:-5])
     torn = Journal(path, SETTINGS)
     assert (torn.get("a"), torn.get("b")) == (1, None)
+    assert list(torn.items()) == [("a", 1)]
     torn.put({"b": 3})
     assert Journal(path, SETTINGS).get("b") == 3
 
@@ -45,7 +46,7 @@ def test_a_run_of_other_settings_is_refused_by_their_names(tmp_path):
 def test_what_is_no_journal_is_refused(content, tmp_path):
     path = tmp_path / "journal"
     path.write_bytes(content)
-    with pytest.raises(EmokernelError, match="no journal of a run"):
+    with pytest.raises(EmokernelError, match="journal is damaged: begin anew"):
         Journal(path, SETTINGS)
 
 

@@ -3,8 +3,7 @@
 It is the checkpoint as well: what it holds is never computed again. The rows are memory mapped, so
 that memory stays flat however many texts there are.
 
-    settings.json    what was asked for; a store goes on only under the very same settings
-    answers.jsonl    the model's own answers, one a line, appended batch by batch
+    journal.jsonl    what was asked for, and the model's own answers (`emokernel.journal`)
     rows.f32         fp32 [layers, texts, d], the activations
     lengths.f32      fp32 [layers, texts], the mean length of the residual stream's rows
     done.u8          uint8 [texts], 1 where both are written
@@ -12,7 +11,6 @@ that memory stays flat however many texts there are.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from emokernel.errors import EmokernelError
+from emokernel.journal import Journal
 
-_SETTINGS, _ANSWERS = "settings.json", "answers.jsonl"
+_JOURNAL = "journal.jsonl"
 _ARRAYS = ("rows.f32", "lengths.f32", "done.u8")
-_FILES = (_SETTINGS, _ANSWERS, *_ARRAYS)
+_FILES = (_JOURNAL, *_ARRAYS)
 
 
 class Store:
@@ -39,40 +38,19 @@ class Store:
         self.folder = Path(folder)
         if restart:
             remove(self.folder)
-        settings = json.loads(json.dumps(settings))
-        path = self.folder / _SETTINGS
-        if path.is_file():
-            _check(self.folder, _read_settings(path), settings)
-        elif self.folder.exists() and any(self.folder.iterdir()):
+        begun = (self.folder / _JOURNAL).is_file()
+        if not begun and self.folder.exists() and any(self.folder.iterdir()):
             raise EmokernelError(f"{folder} is no store of an extraction: choose another folder")
-        else:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_name(path.name + ".part")
-            unfinished.write_text(json.dumps(settings, indent=1))
-            unfinished.replace(path)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._journal = Journal(self.folder / _JOURNAL, settings)
 
     def answers(self) -> dict[int, dict[str, Any]]:
-        """The answers so far, by the number of their prompt; a torn last line is taken away."""
-        path = self.folder / _ANSWERS
-        if not path.is_file():
-            return {}
-        content = path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            with path.open("r+b") as file:
-                file.truncate(len(whole))
-        try:
-            lines = [json.loads(line) for line in whole.splitlines()]
-            return {line["prompt"]: line for line in lines}
-        except (ValueError, KeyError, TypeError) as error:
-            raise _damaged(path) from error
+        """The answers so far, by the number of their prompt."""
+        return {answer["prompt"]: answer for _, answer in self._journal.items()}
 
     def append(self, answers: Iterable[Mapping[str, Any]]) -> None:
-        """Append the answers of a batch and see them on the disk."""
-        with (self.folder / _ANSWERS).open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(each, ensure_ascii=False) + "\n" for each in answers))
-            file.flush()
-            os.fsync(file.fileno())
+        """Keep the answers of a batch, on the disk when this returns."""
+        self._journal.put({str(answer["prompt"]): dict(answer) for answer in answers})
 
     def allocate(self, layers: int, texts: int, width: int) -> None:
         """Make room for the rows, or find them again; OSError if the disk is too full."""
@@ -107,36 +85,6 @@ def remove(folder: Path) -> None:
     folder.rmdir()
 
 
-def _read_settings(path: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise _damaged(path) from error
-    if not isinstance(settings, dict):
-        raise _damaged(path)
-    return settings
-
-
-def _check(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    different = [
-        key + _change(stored.get(key), asked.get(key))
-        for key in sorted({*stored, *asked})
-        if stored.get(key) != asked.get(key)
-    ]
-    if different:
-        raise EmokernelError(
-            f"the unfinished extraction in {folder} was begun with other settings:"
-            f" {', '.join(different)}; go on with those, or begin anew with --restart"
-            " (restart=True)"
-        )
-
-
-def _change(before: Any, now: Any) -> str:
-    """What the values were and are; nothing where that is too long to read."""
-    shown = f" ({json.dumps(before)}, now {json.dumps(now)})"
-    return shown if len(shown) <= 60 else ""
-
-
 def _mapped(path: Path, shape: tuple[int, ...], kind: type) -> np.memmap:
     size = int(np.prod(shape)) * np.dtype(kind).itemsize
     if not path.is_file():
@@ -148,11 +96,7 @@ def _mapped(path: Path, shape: tuple[int, ...], kind: type) -> np.memmap:
                 file.truncate(size)
         unfinished.replace(path)
     if path.stat().st_size != size:
-        raise _damaged(path)
+        raise EmokernelError(
+            f"{path} is damaged: begin anew with --restart (restart=True), or remove its folder"
+        )
     return np.memmap(path, kind, "r+", shape=shape)
-
-
-def _damaged(path: Path) -> EmokernelError:
-    return EmokernelError(
-        f"{path} is damaged: begin anew with --restart (restart=True), or remove its folder"
-    )

@@ -125,7 +125,8 @@ def test_vectors_are_differences_over_the_answers_tokens(
 
 def lines(folder):
     """What the store in ``folder`` holds of answers."""
-    return [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+    _, *kept = (folder / "journal.jsonl").read_text("utf-8").splitlines()
+    return [json.loads(line)["value"] for line in kept]
 
 
 def test_provenance_tells_how_it_was_made(tiny, tokenizer):

@@ -113,7 +113,7 @@ def test_an_interrupted_run_says_so_and_goes_on(openings, tmp_path, capsys, monk
         main(arguments)
     partial = tmp_path / "v.safetensors.partial"
     assert f"the same command goes on with {partial}" in capsys.readouterr().err
-    assert len((partial / "answers.jsonl").read_text().splitlines()) == 4
+    assert len((partial / "journal.jsonl").read_text().splitlines()) == 1 + 4
     assert not output.exists()
     assert main([*arguments, "--seed", "1"]) == 2
     assert "seed (0, now 1)" in capsys.readouterr().err

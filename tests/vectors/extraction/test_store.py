@@ -42,21 +42,19 @@ def test_answers_are_found_again_up_to_a_torn_line(tmp_path):
     assert store.answers() == {}
     lines = [{"prompt": n, "answer": f"ja, «{n}»", "tokens": [n]} for n in range(3)]
     store.append(lines[:2])
-    with (tmp_path / "answers.jsonl").open("a") as file:
-        file.write('{"prompt": 2, "answ')
-    assert Store(tmp_path, SETTINGS).answers() == {0: lines[0], 1: lines[1]}
-    store.append(lines[2:])
-    assert store.answers() == dict(enumerate(lines))
+    with (tmp_path / "journal.jsonl").open("a") as file:
+        file.write('{"key": "2", "val')
+    again = Store(tmp_path, SETTINGS)
+    assert again.answers() == {0: lines[0], 1: lines[1]}
+    again.append(lines[2:])
+    assert Store(tmp_path, SETTINGS).answers() == dict(enumerate(lines))
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("settings.json", b'{"site":'),
-        ("settings.json", b"[]"),
         ("rows.f32", b"short"),
-        ("answers.jsonl", b"no json\n"),
-        ("answers.jsonl", b"{}\n"),
+        ("journal.jsonl", b"no json\n"),
     ],
 )
 def test_a_damaged_store_is_refused(name, content, tmp_path):
