@@ -53,7 +53,8 @@ def calibrate(
     Of several vectors, such as those of both sites, the best are calibrated. ``judge`` reads the
     texts; it must not be the classifier that evaluates the result. ``prompts``: 40 of the package's
     own unless given. ``bounds``: perplexity at most 1.5 times and distinct-3 at least 0.9 times
-    unsteered unless given. ``sites``: both unless given. ``labels``: {emotion: the judge's label or
+    unsteered unless given. ``sites``: unless given, both for one
+    file, and of several each at its own. ``labels``: {emotion: the judge's label or
     labels} where they are called otherwise. ``other_model`` allows vectors that were made from
     another model. ``journal``: a file that keeps what was measured, so that an interrupted run goes
     on; ``restart`` forgets it.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from emokernel.affect import TABLES, Coordinates
-from emokernel.vectors import EmotionVectors
+from emokernel.vectors import SITES, EmotionVectors
 from emokernel.vectors.calibration import Calibration, key_of
 
 
@@ -42,15 +42,16 @@ class Candidate:
 def candidates(
     vectors: Sequence[EmotionVectors], sites: Sequence[str] | None = None
 ) -> list[Candidate]:
-    """Every file of vectors at every site with every profile, none twice.
+    """The vectors at ``sites`` with every profile, none twice.
 
+    Unless sites are given, one file is tried at both, and of several each at its own.
     Profiles: all layers; the early, middle and late half of them; the one at half and the one at
     two thirds of the depth; and what the diagnostics of the extraction suggest. Their size does not
     matter, since doses are equal afterwards.
     """
     found: dict[tuple, Candidate] = {}
     for number, of in enumerate(vectors):
-        for site in sites or ("attention", "block"):
+        for site in sites or (SITES if len(vectors) == 1 else [of.site]):
             for name, profile in _profiles(of):
                 kept = tuple(w * (layer in of.layers) for layer, w in enumerate(profile))
                 if any(kept):

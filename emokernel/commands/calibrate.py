@@ -42,7 +42,11 @@ def add(commands: Any) -> None:
         "--min-distinct", type=float, default=0.9,
         help="bound: distinct 3-grams, times those of unsteered text (0.9)",
     )  # fmt: skip
-    parser.add_argument("--site", choices=("attention", "block"), help="try this site only (both)")
+    parser.add_argument(
+        "--site",
+        choices=("attention", "block"),
+        help="try this site only (both; of several files, each its own)",
+    )
     parser.add_argument("--law", choices=("preserve", "add"), help="try this law only (both)")
     parser.add_argument(
         "--dose", choices=("absolute", "relative"), help="try this dose only (both)"

@@ -36,8 +36,16 @@ def test_profiles_of_a_deep_model():
     }
 
 
+def test_one_file_is_tried_at_both_sites_and_of_several_each_at_its_own():
+    assert {c.site for c in candidates([made(2)])} == {"attention", "block"}
+    other = replace(made(2), site="attention")
+    block = made(2)
+    found = {(c.name.partition(",")[0], c.site) for c in candidates([other, block])}
+    assert found == {("file 1", "attention"), ("file 2", "block")}
+
+
 def test_none_is_tried_twice():
-    found = candidates([made(1), made(2)])
+    found = candidates([made(1), made(2)], ["attention", "block"])
     keys = [(id(c.vectors), c.site, c.profile) for c in found]
     assert len(set(keys)) == len(keys)
     assert {c.profile for c in found if c.vectors.num_layers == 1} == {(1.0,)}
