@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 
@@ -12,6 +16,16 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
     return number
+
+
+@contextmanager
+def resumable(partial: Path) -> Iterator[None]:
+    """A run that keeps what it did in ``partial``; interrupted, it says so and exits with 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; the same command goes on with {partial}", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from emokernel.affect import TABLES, Coordinates
-from emokernel.commands.arguments import add_model, load_model, positive
+from emokernel.commands.arguments import add_model, load_model, positive, resumable
 from emokernel.errors import EmokernelError
 
 
@@ -83,23 +83,24 @@ def run(chosen: argparse.Namespace) -> None:
         texts = [query.text for query in Queries.read(chosen.queries)]
     prompts = Prompts.of(tokenizer, texts, chosen.prompts)
     journal = output.with_name(output.name + ".calibration.partial")
-    result = calibrate(
-        model,
-        tokenizer,
-        vectors,
-        prompts=prompts,
-        judge=judge,
-        bounds=Bounds(chosen.max_perplexity, chosen.min_distinct),
-        sampling=Sampling(chosen.max_new_tokens),
-        sites=[chosen.site] if chosen.site else None,
-        laws=[chosen.law] if chosen.law else ("preserve", "add"),
-        doses=[chosen.dose] if chosen.dose else ("absolute", "relative"),
-        coordinates=_coordinates(chosen.coordinates),
-        labels=_labels(chosen.label),
-        other_model=chosen.other_model,
-        journal=journal,
-        restart=chosen.restart,
-    )
+    with resumable(journal):
+        result = calibrate(
+            model,
+            tokenizer,
+            vectors,
+            prompts=prompts,
+            judge=judge,
+            bounds=Bounds(chosen.max_perplexity, chosen.min_distinct),
+            sampling=Sampling(chosen.max_new_tokens),
+            sites=[chosen.site] if chosen.site else None,
+            laws=[chosen.law] if chosen.law else ("preserve", "add"),
+            doses=[chosen.dose] if chosen.dose else ("absolute", "relative"),
+            coordinates=_coordinates(chosen.coordinates),
+            labels=_labels(chosen.label),
+            other_model=chosen.other_model,
+            journal=journal,
+            restart=chosen.restart,
+        )
     result.vectors.save(output)
     rows = output.with_name(output.name + ".frontier.jsonl")
     result.save_rows(rows)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emokernel.commands.arguments import add_model, load_model, positive
+from emokernel.commands.arguments import add_model, load_model, positive, resumable
 from emokernel.errors import EmokernelError
 
 if TYPE_CHECKING:
@@ -89,11 +88,8 @@ def run(chosen: argparse.Namespace) -> None:
     from emokernel.vectors.extraction.store import remove
 
     partial = chosen.output.with_name(chosen.output.name + ".partial")
-    try:
+    with resumable(partial):
         vectors = _extract(chosen, partial)
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; the same command goes on with {partial}", file=sys.stderr)
-        raise SystemExit(130) from None
     chosen.output.parent.mkdir(parents=True, exist_ok=True)
     vectors.save(chosen.output)
     if not chosen.keep:
@@ -135,15 +131,12 @@ def _extract(chosen: argparse.Namespace, partial: Path) -> EmotionVectors:
 
 
 def _queries(chosen: argparse.Namespace) -> Queries:
-    from emokernel.vectors.extraction.queries import Queries, Query
+    from emokernel.vectors.extraction.queries import Queries
 
     name = chosen.queries or ("openings" if chosen.model == _EMBEDDED else "shipped")
     if name in ("shipped", "openings"):
         return getattr(Queries, name)()
-    labelled = _labelled(chosen, name)
-    return Queries(
-        tuple(Query(text, emotion) for emotion, text in labelled.rows), labelled.provenance
-    )
+    return Queries.from_labelled(_labelled(chosen, name))
 
 
 def _labelled(chosen: argparse.Namespace, name: str) -> LabelledTexts:
