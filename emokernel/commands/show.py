@@ -66,7 +66,8 @@ def _calibration(calibration: Calibration) -> Iterator[str]:
     profile = ", ".join(f"{layer}: {factor:.3g}" for layer, factor in steered)
     yield from _entry("profile", profile or "no layer", indent=2)
     for key, value in calibration.record.items():
-        yield from _entry(key, _condensed(value), indent=2)
+        if key not in ("candidates", "at_strength_1"):  # the frontier's files show these
+            yield from _entry(key, _condensed(value), indent=2)
     emotions = dict.fromkeys(name for of in calibration.strengths.values() for name in of)
     rows = {
         _printable(name): [of.get(name, math.nan) for of in calibration.strengths.values()]
