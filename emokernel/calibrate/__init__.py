@@ -16,7 +16,8 @@ from emokernel.affect import Coordinates
 from emokernel.calibrate.choose import Bounds, Point
 from emokernel.calibrate.measure import Setting
 from emokernel.calibrate.prompts import Prompts
-from emokernel.calibrate.run import Calibrated, Calibrator, Row
+from emokernel.calibrate.result import Calibrated, Row
+from emokernel.calibrate.run import Calibrator
 from emokernel.errors import EmokernelError
 from emokernel.evaluate.classifiers import LabelsOf, TextClassifier
 from emokernel.journal import Journal

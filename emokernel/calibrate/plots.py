@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from emokernel.calibrate.choose import Point
-from emokernel.calibrate.run import FRONTIER, Calibrated
+from emokernel.calibrate.result import FRONTIER, Calibrated
 from emokernel.mixes import MAPPINGS
 from emokernel.vectors.calibration import key_of
 

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emokernel.commands.arguments import add_model, load_model, positive, resumable
+from emokernel.commands.extract_sources import (
+    HUB,
+    conditioning_of,
+    emotions_of,
+    labelled_of,
+    queries_of,
+    texts_of,
+)
 from emokernel.errors import EmokernelError
 
 if TYPE_CHECKING:
     from emokernel.vectors import EmotionVectors
-    from emokernel.vectors.extraction.datasets import LabelledTexts
-    from emokernel.vectors.extraction.prompts import Conditioning
-    from emokernel.vectors.extraction.queries import Queries
-
-_HUB = "hub:"
-_EMBEDDED = "embedded"
-_EMBEDDED_TEMPLATES = "<|{emotion}|>{query}", "<|neutral|>{query}"
 
 
 def add(commands: Any) -> None:
@@ -32,11 +33,11 @@ def add(commands: Any) -> None:
     sources.add_argument(
         "--queries", metavar="SOURCE",
         help='"shipped", "openings" (for base models), a JSON, JSONL or TSV file, or'
-        f" {_HUB}REPOSITORY, a data set of the Hub (shipped; of the embedded model, openings)",
+        f" {HUB}REPOSITORY, a data set of the Hub (shipped; of the embedded model, openings)",
     )  # fmt: skip
     sources.add_argument(
         "--texts", metavar="SOURCE",
-        help=f"labelled texts to read instead of own answers: a file or {_HUB}REPOSITORY, with"
+        help=f"labelled texts to read instead of own answers: a file or {HUB}REPOSITORY, with"
         " neutral ones, or behind --conditioning's contexts",
     )  # fmt: skip
     data.add_argument("--split", default="train", help="of the data set (train)")
@@ -113,121 +114,21 @@ def _extract(chosen: argparse.Namespace, partial: Path) -> EmotionVectors:
     } | {"layers": _layers(chosen.layers)}
     Options(**options)  # what is wrong with them is told before anything is loaded
     sampling = Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p)
-    source = _labelled(chosen, chosen.texts) if chosen.texts else _queries(chosen)
+    source = labelled_of(chosen, chosen.texts) if chosen.texts else queries_of(chosen)
     model, tokenizer = load_model(chosen)
     common = {
         "model_id": chosen.model, "revision": chosen.revision, "resume": partial,
         "restart": chosen.restart, **options,
     }  # fmt: skip
     if chosen.texts:
-        emotional, neutral = _texts(chosen, source, tokenizer)
+        emotional, neutral = texts_of(chosen, source, tokenizer)
         data = dict(source.provenance)
         return extract(model, tokenizer, emotional, neutral, data=data, **common)
     return extract_answers(
-        model, tokenizer, source, _conditioning(chosen, tokenizer),
-        emotions=_emotions(chosen, source.emotions), per_emotion=chosen.per_emotion,
+        model, tokenizer, source, conditioning_of(chosen, tokenizer),
+        emotions=emotions_of(chosen, source.emotions), per_emotion=chosen.per_emotion,
         sampling=sampling, **common,
     )  # fmt: skip
-
-
-def _queries(chosen: argparse.Namespace) -> Queries:
-    from emokernel.vectors.extraction.queries import Queries
-
-    name = chosen.queries or ("openings" if chosen.model == _EMBEDDED else "shipped")
-    if name in ("shipped", "openings"):
-        return getattr(Queries, name)()
-    return Queries.from_labelled(_labelled(chosen, name))
-
-
-def _labelled(chosen: argparse.Namespace, name: str) -> LabelledTexts:
-    from emokernel.vectors.extraction.datasets import labelled_dataset, parse_rows, read_labelled
-
-    columns = {
-        "text": chosen.text_column,
-        "label": chosen.label_column,
-        "label_names": chosen.label_names.split(",") if chosen.label_names else None,
-    }
-    if name.startswith(_HUB):
-        return labelled_dataset(name.removeprefix(_HUB), split=chosen.split, **columns)
-    return read_labelled(name, rows=parse_rows(chosen.rows) if chosen.rows else None, **columns)
-
-
-def _emotions(chosen: argparse.Namespace, known: tuple[str, ...]) -> tuple[str, ...]:
-    if chosen.emotions not in (None, "all"):
-        return tuple(name.strip() for name in chosen.emotions.split(","))
-    if chosen.model == _EMBEDDED and not known:
-        from emokernel.demo.conditions import CONDITIONS
-
-        return CONDITIONS[1:]
-    return known
-
-
-def _conditioning(chosen: argparse.Namespace, tokenizer: Any) -> Conditioning:
-    from emokernel.vectors.extraction.prompts import Conditioning
-
-    templates = chosen.emotional_template, chosen.neutral_template
-    if any(templates) and not all(templates):
-        raise EmokernelError("--emotional-template and --neutral-template go together: give both")
-    kind = chosen.conditioning
-    if kind is None and chosen.model == _EMBEDDED:
-        kind = "prefix"
-    if kind is None:
-        kind = "prefix" if all(templates) else "chat"
-    if kind == "chat":
-        return Conditioning.chat(variants=[templates]) if all(templates) else Conditioning.chat()
-    if all(templates):
-        return Conditioning.prefix(*templates)
-    if kind == "plain":
-        return Conditioning.plain(openings=bool(chosen.texts) or chosen.queries == "openings")
-    if chosen.model == _EMBEDDED:
-        return Conditioning.prefix(*_EMBEDDED_TEMPLATES)
-    raise EmokernelError(
-        "--conditioning prefix needs --emotional-template and --neutral-template, such as"
-        f" {_EMBEDDED_TEMPLATES[0]!r} and {_EMBEDDED_TEMPLATES[1]!r}"
-    )
-
-
-def _texts(
-    chosen: argparse.Namespace, source: LabelledTexts, tokenizer: Any
-) -> tuple[dict[str, list[Any]], Any]:
-    """(emotional, neutral) for `extract`: against neutral texts, or one text in two contexts."""
-    from emokernel.vectors.extraction.datasets import contrasted
-
-    if chosen.conditioning or chosen.emotional_template:
-        return _in_two_contexts(chosen, source, tokenizer)
-    classes = contrasted(source)
-    neutral = classes.pop("neutral")
-    return _chosen_of(chosen, classes), neutral
-
-
-def _in_two_contexts(
-    chosen: argparse.Namespace, source: LabelledTexts, tokenizer: Any
-) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-    conditioning = _conditioning(chosen, tokenizer)
-    if not conditioning.adds_special_tokens:
-        raise EmokernelError("given texts stand in no chat: use --conditioning plain or prefix")
-    classes: dict[str, list[str]] = {}
-    for emotion, text in source.rows:
-        if emotion is not None:
-            classes.setdefault(emotion, []).append(text)
-    classes = _chosen_of(chosen, classes)
-    neutral = conditioning.neutral("", tokenizer)
-    contexts = {emotion: conditioning.emotional("", emotion, tokenizer) for emotion in classes}
-    return (
-        {emotion: [(contexts[emotion], text) for text in of] for emotion, of in classes.items()},
-        {emotion: [(neutral, text) for text in of] for emotion, of in classes.items()},
-    )
-
-
-def _chosen_of(chosen: argparse.Namespace, classes: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Texts of the chosen emotions, ``--per-emotion`` of each at most."""
-    from emokernel.errors import UnknownEmotionError
-
-    emotions = _emotions(chosen, tuple(classes))
-    for emotion in emotions:
-        if emotion not in classes:
-            raise UnknownEmotionError(emotion, classes)
-    return {emotion: classes[emotion][: chosen.per_emotion] for emotion in emotions}
 
 
 def _layers(text: str | None) -> list[int] | None:

@@ -13,7 +13,7 @@ from emokernel.calibrate import Bounds, Prompts, calibrate, plots, run
 from emokernel.calibrate import measure as measuring
 from emokernel.calibrate.dose import Ask
 from emokernel.calibrate.measure import points, unsteered
-from emokernel.calibrate.run import CANDIDATES, CIRCLE, FRONTIER
+from emokernel.calibrate.result import CANDIDATES, CIRCLE, FRONTIER
 from emokernel.evaluate.divergence import divergences
 from emokernel.evaluate.fluency import distinct_n, perplexity
 from emokernel.journal import Journal
