@@ -23,8 +23,8 @@ from emokernel.evaluate.classifiers import LabelsOf, TextClassifier
 from emokernel.journal import Journal
 from emokernel.patch.decoder import find_decoder
 from emokernel.patch.forward import is_patched
+from emokernel.sampling import Sampling
 from emokernel.vectors import EmotionVectors
-from emokernel.vectors.extraction.options import Sampling
 from emokernel.vectors.fingerprint import fingerprint, same_model
 
 __all__ = ["Bounds", "Calibrated", "Calibrator", "Point", "Prompts", "Row", "calibrate"]

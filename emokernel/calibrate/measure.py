@@ -19,8 +19,8 @@ from emokernel.evaluate.encoding import Encoded, encoded
 from emokernel.evaluate.fluency import distinct_n, surprises
 from emokernel.evaluate.generation import Job, Written, write
 from emokernel.journal import Journal
+from emokernel.sampling import Sampling
 from emokernel.steering import Steering
-from emokernel.vectors.extraction.options import Sampling
 
 # Unsteered text is what everything is compared with, so there is more of it.
 _UNSTEERED_SEEDS = range(4)

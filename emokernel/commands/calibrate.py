@@ -68,8 +68,8 @@ def run(chosen: argparse.Namespace) -> None:
     """Calibrate, and write the vectors, the frontier and its picture."""
     from emokernel.calibrate import Bounds, Prompts, calibrate, plots
     from emokernel.evaluate.classifiers import load_classifier
+    from emokernel.sampling import Sampling
     from emokernel.vectors import EmotionVectors
-    from emokernel.vectors.extraction.options import Sampling
     from emokernel.vectors.extraction.queries import Queries
 
     output = chosen.output or chosen.vectors[0]

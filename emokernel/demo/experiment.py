@@ -17,8 +17,8 @@ from emokernel.evaluate.affect import affect_of, cosine
 from emokernel.evaluate.fluency import distinct_n, perplexity
 from emokernel.evaluate.generation import Job, Written, write
 from emokernel.evaluate.intervals import mean_interval
+from emokernel.sampling import Sampling
 from emokernel.steering import Request, Steering
-from emokernel.vectors.extraction.options import Sampling
 
 UNSTEERED, STEERED, PREFIX, STATE = "unsteered", "steered", "prefix", "state"
 CONDITIONS = (UNSTEERED, STEERED, PREFIX)

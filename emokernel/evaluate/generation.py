@@ -6,12 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch.nn.utils.rnn import pad_sequence
-
 from emokernel.errors import EmokernelError
+from emokernel.sampling import Sampling, sample
 from emokernel.steering import Request, Steering
-from emokernel.vectors.extraction.options import Sampling
 
 _BATCH = 240
 _DRAWS = 10
@@ -80,9 +77,11 @@ def write(
             rows = [row for row in range(len(batch)) if row not in done]
             if not rows:
                 break
-            torch.manual_seed((1000 * seed + number) * _DRAWS + draw)
+            seed_of_batch = (1000 * seed + number) * _DRAWS + draw
             chosen = [batch[row] for row in rows]
-            texts = _sample(model, tokenizer, steering, chosen, sampling, special_tokens)
+            texts = _sample(
+                model, tokenizer, steering, chosen, sampling, special_tokens, seed_of_batch
+            )
             for row, text in zip(rows, texts, strict=True):
                 if accept(text):
                     done[row] = Written(batch[row], seed, text, draw)
@@ -98,38 +97,23 @@ def _sample(
     batch: Sequence[Job],
     sampling: Sampling,
     special_tokens: bool,
+    seed: int,
 ) -> list[str]:
     """One sample for each job."""
-    encoded = tokenizer(
-        [job.prefix + job.opening for job in batch], add_special_tokens=special_tokens
-    )
-    # Padded by hand: on the left, whatever the tokenizer does, and many have no pad token.
-    pad = next(
-        token
-        for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-        if token is not None
-    )
-    ids, mask = (
-        pad_sequence([torch.tensor(row) for row in rows], True, value, padding_side="left")
-        for rows, value in ((encoded["input_ids"], pad), (encoded["attention_mask"], 0))
-    )
-    device = model.get_input_embeddings().weight.device
-    chosen = (
-        {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
-        if sampling.temperature
-        else {"do_sample": False}
-    )
-    with torch.no_grad(), steering.requests([job.request for job in batch]):
-        output = model.generate(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            max_new_tokens=sampling.max_new_tokens,
-            top_k=0,
-            pad_token_id=pad,
-            **chosen,
-        )
-    continuations = tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
+    read = [job.prefix + job.opening for job in batch]
+    contexts = tokenizer(read, add_special_tokens=special_tokens)["input_ids"]
+    with steering.requests([job.request for job in batch]):
+        answers = sample(model, tokenizer, contexts, sampling, seed=seed)
     return [
-        job.opening + continuation.rstrip()
-        for job, continuation in zip(batch, continuations, strict=True)
+        job.opening + _continuation(tokenizer, context, answer).rstrip()
+        for job, context, answer in zip(batch, contexts, answers, strict=True)
     ]
+
+
+def _continuation(tokenizer: Any, context: list[int], answer: list[int]) -> str:
+    """What ``answer`` adds to the text; decoded alone, it may lose the space it begins with."""
+    before = tokenizer.decode(context, skip_special_tokens=True)
+    whole = tokenizer.decode(context + answer, skip_special_tokens=True)
+    if whole.startswith(before):
+        return whole[len(before) :]
+    return tokenizer.decode(answer, skip_special_tokens=True)

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from emokernel import patch
 from emokernel.affect import Coordinates
 from emokernel.calibrate.measure import Setting
-from emokernel.vectors.extraction.options import Sampling
+from emokernel.sampling import Sampling
 
 
 class WordJudge:

@@ -17,7 +17,7 @@ from emokernel.calibrate.result import CANDIDATES, CIRCLE, FRONTIER
 from emokernel.evaluate.divergence import divergences
 from emokernel.evaluate.fluency import distinct_n, perplexity
 from emokernel.journal import Journal
-from emokernel.vectors.extraction.options import Sampling
+from emokernel.sampling import Sampling
 from emokernel.vectors.fingerprint import fingerprint
 
 NAMES = ("anger", "joy", "sadness", "surprise")

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 from tqdm import tqdm
 
 from emokernel.errors import EmokernelError
-from emokernel.patch.decoder import device_of, evaluating
-from emokernel.vectors.extraction.options import Sampling
+from emokernel.sampling import Sampling, sample
 from emokernel.vectors.extraction.reading import batches, special_ids
 from emokernel.vectors.extraction.recording import Sample
 from emokernel.vectors.extraction.samples import Group
@@ -92,7 +90,8 @@ def answer(
             if all(prompt in known for prompt in batch):
                 continue
             chosen = [prompts[prompt] for prompt in batch]
-            ids = _generate(model, tokenizer, chosen, sampling, seed=1_000_003 * seed + number)
+            contexts = [prompt.ids for prompt in chosen]
+            ids = sample(model, tokenizer, contexts, sampling, seed=1_000_003 * seed + number)
             lines = {
                 prompt: {
                     "prompt": prompt,
@@ -116,65 +115,6 @@ def _sample(prompt: Prompt, tokens: Iterable[int], special: np.ndarray) -> Sampl
     tokens = np.array(list(tokens), dtype=np.int32)
     own = np.concatenate([np.zeros(len(prompt.ids), dtype=bool), ~np.isin(tokens, special)])
     return Sample(np.concatenate([np.array(prompt.ids, dtype=np.int32), tokens]), own)
-
-
-def _generate(
-    model: nn.Module, tokenizer: Any, prompts: Sequence[Prompt], sampling: Sampling, *, seed: int
-) -> list[list[int]]:
-    """The token ids of one answer to each prompt, without what ends it."""
-    embeddings = model.get_input_embeddings()
-    device = device_of(embeddings, embeddings.weight)
-    ends = _ends(model, tokenizer)
-    filler = next((each for each in (tokenizer.pad_token_id, *ends) if each is not None), 0)
-    longest = max(len(prompt.ids) for prompt in prompts)
-    ids = torch.full((len(prompts), longest), filler, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):  # on the left, whatever side the tokenizer pads on
-        ids[row, longest - len(prompt.ids) :] = torch.tensor(prompt.ids)
-        mask[row, longest - len(prompt.ids) :] = 1
-    chances = {"do_sample": False}
-    if sampling.temperature:
-        chances = {
-            "do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p,
-            "top_k": 0,
-        }  # fmt: skip
-    with _seeded(seed), torch.no_grad(), evaluating(model):
-        output = model.generate(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            max_new_tokens=sampling.max_new_tokens,
-            pad_token_id=filler,
-            **({"eos_token_id": ends} if ends else {}),
-            **chances,
-        )
-    answers = output[:, longest:].tolist()
-    return [
-        tokens[: next((at for at, token in enumerate(tokens) if token in ends), len(tokens))]
-        for tokens in answers
-    ]
-
-
-def _ends(model: nn.Module, tokenizer: Any) -> list[int]:
-    """The tokens that end an answer: the model's own, else the tokenizer's."""
-    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    if ends is None:
-        ends = tokenizer.eos_token_id
-    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
-
-
-class _seeded:
-    """The random numbers of torch begin with ``seed``; as they were before, afterwards."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed % 2**63
-
-    def __enter__(self) -> None:
-        self._fork = torch.random.fork_rng()
-        self._fork.__enter__()
-        torch.manual_seed(self._seed)
-
-    def __exit__(self, *error: object) -> None:
-        self._fork.__exit__(*error)
 
 
 def check_answers(groups: Sequence[Group], samples: Sequence[Sample]) -> dict[str, int]:

@@ -189,9 +189,7 @@ def parse_rows(text: str) -> dict[str, tuple[int, int]]:
     return ranges
 
 
-def _clean(
-    source: str, rows: Iterable[_Row], label_names: Sequence[str] | None
-) -> LabelledTexts:
+def _clean(source: str, rows: Iterable[_Row], label_names: Sequence[str] | None) -> LabelledTexts:
     """Emotions by name, texts stripped and without duplicates; the provenance counts them."""
     kept: dict[tuple[str | None, str], tuple[str | None, str]] = {}
     dropped: Counter[str] = Counter()

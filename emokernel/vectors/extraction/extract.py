@@ -18,11 +18,12 @@ import torch
 from torch import nn
 
 from emokernel.errors import EmokernelError
+from emokernel.sampling import Sampling
 from emokernel.vectors.emotion_vectors import EmotionVectors
 from emokernel.vectors.extraction.answers import answer, check_answers, prompts_of
 from emokernel.vectors.extraction.diagnostics import diagnose
 from emokernel.vectors.extraction.methods import vectors as vectors_of
-from emokernel.vectors.extraction.options import Options, Sampling
+from emokernel.vectors.extraction.options import Options
 from emokernel.vectors.extraction.prompts import Conditioning
 from emokernel.vectors.extraction.provenance import (
     count_texts,

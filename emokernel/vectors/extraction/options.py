@@ -70,24 +70,3 @@ class Options:
         if not chosen or chosen[0] < 0 or chosen[-1] >= count:
             raise EmokernelError(f"layers must be numbers from 0 to {count - 1}, got {chosen}")
         return chosen
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a model's own answers are sampled; temperature 0 takes the likeliest token.
-
-    All else, such as a penalty of repetitions, is as the model's generation config has it.
-    """
-
-    max_new_tokens: int = 64
-    temperature: float = 0.8
-    top_p: float = 0.9
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise EmokernelError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
-        if not self.temperature >= 0 or not 0 < self.top_p <= 1:
-            raise EmokernelError(
-                "temperature must be at least 0 and top_p above 0 and at most 1, got"
-                f" {self.temperature} and {self.top_p}"
-            )

@@ -52,8 +52,7 @@ CHAT: tuple[Variant, ...] = (
     (
         "Put as strong a feeling of {emotion} as you can into your reply, in a few natural"
         " sentences.",
-        "Put as little feeling of any kind as you can into your reply, in a few natural"
-        " sentences.",
+        "Put as little feeling of any kind as you can into your reply, in a few natural sentences.",
     ),
 )
 
@@ -122,9 +121,7 @@ class Conditioning(ABC):
         return _Chat(system, variants)
 
     @staticmethod
-    def plain(
-        *, openings: bool = False, variants: Iterable[Variant] | None = None
-    ) -> Conditioning:
+    def plain(*, openings: bool = False, variants: Iterable[Variant] | None = None) -> Conditioning:
         """A framing in plain text, for base models without a chat template.
 
         The query is answered or, with ``openings``, continued. ``variants``: pairs of templates

@@ -100,7 +100,7 @@ def test_an_interrupted_run_says_so_and_goes_on(openings, tmp_path, capsys, monk
         "extract", "embedded", "-o", str(output), "--queries", openings, "--emotions", "joy",
         "--max-new-tokens", "4", "--batch-size", "2",
     ]  # fmt: skip
-    generate, calls = answers._generate, []
+    generate, calls = answers.sample, []
 
     def interrupted(*args, **kwargs):
         calls.append(1)
@@ -108,7 +108,7 @@ def test_an_interrupted_run_says_so_and_goes_on(openings, tmp_path, capsys, monk
             raise KeyboardInterrupt
         return generate(*args, **kwargs)
 
-    monkeypatch.setattr(answers, "_generate", interrupted)
+    monkeypatch.setattr(answers, "sample", interrupted)
     with pytest.raises(SystemExit, match="130"):
         main(arguments)
     partial = tmp_path / "v.safetensors.partial"
