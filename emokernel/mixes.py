@@ -49,9 +49,7 @@ class Mixer:
         SteeringError for an unknown mapping; what the axes refuse, `Axes` says.
         """
         if mapping not in MAPPINGS:
-            raise SteeringError(
-                f"unknown mapping {mapping!r}: choose one of {', '.join(MAPPINGS)}"
-            )
+            raise SteeringError(f"unknown mapping {mapping!r}: choose one of {', '.join(MAPPINGS)}")
         if coordinates is None:
             coordinates = _table_of(calibration) if calibration else "russell"
         if isinstance(coordinates, str):
@@ -68,7 +66,11 @@ class Mixer:
     @property
     def profile(self) -> Tensor | None:
         """``[L]``, what the calibration multiplies the weights of each layer with."""
-        return torch.tensor(self._calibration.profile) if self._calibration else None
+        return (
+            torch.tensor(self._calibration.profile, dtype=torch.float32)
+            if self._calibration
+            else None
+        )
 
     def components(
         self, emotion: Emotion, strength: float, law: str, dose: str
@@ -92,8 +94,11 @@ class Mixer:
         for name, weight in emotion.items():
             if not _is_number(weight):
                 raise SteeringError(f"the weight of {name!r} must be a finite number: {weight!r}")
+        full = {name: self._full(name, law, dose) for name in emotion}
+        if full and not any(full.values()):
+            raise self._nothing(", ".join(map(repr, full)), law, dose)
         return tuple(
-            (self.vectors.index(name), float(weight) * strength * self._full(name, law, dose))
+            (self.vectors.index(name), float(weight) * strength * full[name])
             for name, weight in emotion.items()
         )
 
@@ -111,6 +116,13 @@ class Mixer:
             )
         return of[name]
 
+    def _nothing(self, what: str, law: str, dose: str) -> SteeringError:
+        return SteeringError(
+            f"no dose within the bounds of the calibration moves the model towards {what} under"
+            f" law={law!r}, dose={dose!r}: calibrate with wider bounds, or patch with"
+            " calibrated=False"
+        )
+
     def _of_point(
         self, affect: Affect, strength: float, law: str, dose: str
     ) -> tuple[tuple[int, float], ...]:
@@ -119,13 +131,16 @@ class Mixer:
         weights = self._circumplex.mix(affect)
         factor = self._factor(affect, law, dose)
         if self.mapping == "axes":
-            return tuple(
-                (self.basis.index(_AXES[axis]), weight * factor * strength)
-                for axis, weight in weights.items()
-            )
+            full = {self.basis.index(_AXES[axis]): factor for axis in weights}
+        else:
+            full = {
+                self.vectors.index(name): factor * self._full(name, law, dose) for name in weights
+            }
+        if full and not any(full.values()):
+            raise self._nothing(str(affect), law, dose)
         return tuple(
-            (self.vectors.index(name), weight * factor * strength * self._full(name, law, dose))
-            for name, weight in weights.items()
+            (number, weight * of * strength)
+            for (number, of), weight in zip(full.items(), weights.values(), strict=True)
         )
 
     def _factor(self, affect: Affect, law: str, dose: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -24,6 +24,7 @@ from emokernel.presets import choose
 from emokernel.reference import Law
 from emokernel.state import UNTOUCHED, DeviceState, Mix, SlotAllocator
 from emokernel.vectors import EmotionVectors
+from emokernel.vectors.calibration import Calibration
 from emokernel.vectors.emotion_vectors import check_site
 
 LAWS = {"add": Law.ADD, "preserve": Law.PRESERVE}
@@ -106,7 +107,8 @@ def patch(
     `Steering.requests` can hold at a time.
 
     ``calibrated``: whether the calibration of the vectors says what strength 1.0 is and makes those
-    five choices where they are left open; otherwise strength 1.0 is the vector as it is. Unless
+    choices but the last where they are left open; otherwise strength 1.0 is the vector as it is. It
+    was measured at positions "all"; fewer of them make for less. Unless
     given, True if the vectors have one and neither a preset nor ``site`` or ``layers`` contradict
     it; the report says which. ``mapping``: how an `Affect` becomes a mix, "wheel" (the neighbouring
     emotions on the circle; the default) or "axes" (directions of valence and arousal), by the table
@@ -123,6 +125,8 @@ def patch(
     chosen = choose(
         preset, vectors, site=site, law=law, dose=dose, layers=layers, positions=positions
     )
+    if layers is not None:
+        _layers(vectors, layers)
     calibration = vectors.calibration
     obstacle = _obstacle(vectors, preset, site, layers)
     if calibrated and obstacle:
@@ -146,8 +150,20 @@ def patch(
     mixer = Mixer(vectors, calibration, mapping or "wheel", coordinates)
     return Steering(
         model, mixer, site, _layers(vectors, chosen.layers), defaults, fuse_norm, backend, slots,
-        "calibrated" if calibration else f"the vector as it is ({obstacle or 'calibrated=False'})",
+        _strengths(calibration, defaults, mixer, obstacle or "calibrated=False"),
     )  # fmt: skip
+
+
+def _strengths(
+    calibration: Calibration | None, defaults: Request, mixer: Mixer, obstacle: str
+) -> str:
+    """What strength 1.0 is, for the report."""
+    if calibration is None:
+        return f"the vector as it is ({obstacle})"
+    told = f"calibrated, law {defaults.law!r}, dose {defaults.dose!r}, mapping {mixer.mapping!r}"
+    if defaults.positions == "all":
+        return told
+    return f"{told}; at positions 'all', not {defaults.positions!r}"
 
 
 def _obstacle(
@@ -282,6 +298,11 @@ class Steering:
             self._patch.remove()
             self._patch = None
 
+    @property
+    def vectors(self) -> EmotionVectors:
+        """The vectors that the model was patched with."""
+        return self._mixer.vectors
+
     def report(self) -> Report:
         """What was patched, with which backend, and which layers fell back and why."""
         patch = self._patched()
@@ -415,7 +436,7 @@ def _layers(vectors: EmotionVectors, layers: Sequence[int] | None) -> list[int]:
     if layers is None:
         chosen = list(vectors.layers)
     else:
-        if isinstance(layers, str) or not all(isinstance(layer, int) for layer in layers):
+        if not isinstance(layers, Iterable) or not all(isinstance(n, int) for n in layers):
             raise EmokernelError(f"layers needs a list of layer numbers, got {layers!r}")
         chosen = sorted(set(layers))
         unknown = [layer for layer in chosen if not 0 <= layer < vectors.num_layers]

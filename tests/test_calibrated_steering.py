@@ -82,8 +82,9 @@ def test_law_and_dose_are_the_calibrated_ones_unless_given(calibrated, logits):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({}, "calibrated"),
-        ({"layers": [1, 2]}, "calibrated"),
+        ({}, "calibrated, law 'preserve', dose 'absolute', mapping 'wheel'"),
+        ({"layers": [1, 2], "dose": "relative"}, "calibrated, law 'preserve', dose 'relative'"),
+        ({"positions": "last"}, "at positions 'all', not 'last'"),
         ({"calibrated": False}, "the vector as it is (calibrated=False)"),
         ({"site": "block"}, "the vector as it is (they were calibrated at site 'attention')"),
         ({"layers": [2]}, "the vector as it is (they were calibrated for the layers [1, 2])"),

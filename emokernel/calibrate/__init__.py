@@ -17,9 +17,9 @@ from emokernel.calibrate.choose import Bounds, Point
 from emokernel.calibrate.measure import Setting
 from emokernel.calibrate.prompts import Prompts
 from emokernel.calibrate.result import Calibrated, Row
-from emokernel.calibrate.run import Calibrator
-from emokernel.errors import EmokernelError
-from emokernel.evaluate.classifiers import LabelsOf, TextClassifier
+from emokernel.calibrate.run import FEW_LEVELS, LEVELS, Calibrator
+from emokernel.errors import EmokernelError, UnknownEmotionError
+from emokernel.evaluate.classifiers import EVALUATING, LabelsOf, TextClassifier
 from emokernel.journal import Journal
 from emokernel.patch.decoder import find_decoder
 from emokernel.patch.forward import is_patched
@@ -47,6 +47,7 @@ def calibrate(
     other_model: bool = False,
     journal: str | PathLike[str] | None = None,
     restart: bool = False,
+    batch_size: int = 240,
     progress: bool = True,
 ) -> Calibrated:
     """Find what strength 1.0 of ``vectors`` is to mean; `Calibrator` says how.
@@ -58,7 +59,7 @@ def calibrate(
     file, and of several each at its own. ``labels``: {emotion: the judge's label or
     labels} where they are called otherwise. ``other_model`` allows vectors that were made from
     another model. ``journal``: a file that keeps what was measured, so that an interrupted run goes
-    on; ``restart`` forgets it.
+    on; ``restart`` forgets it. ``batch_size``: texts that are written at once.
 
     Raises EmokernelError for vectors of another model, an emotion that the judge does not know, a
     journal of another run; ModelStructureError for a model that cannot be patched.
@@ -66,6 +67,19 @@ def calibrate(
     several = [vectors] if isinstance(vectors, EmotionVectors) else list(vectors)
     if not several:
         raise EmokernelError("no vectors given to calibrate")
+    if len({frozenset(of.names) for of in several}) > 1:
+        raise EmokernelError(
+            "the files hold different emotions, so their scores cannot be compared: select the same"
+            " ones of each"
+        )
+    if judge.name == EVALUATING:
+        raise EmokernelError(
+            f"{EVALUATING} evaluates; what it chose it would find good: calibrate with another"
+            " judge, such as embedded-calibration"
+        )
+    unknown = set(labels or {}) - {name for of in several for name in of.names}
+    if unknown:
+        raise UnknownEmotionError(min(unknown), several[0].names)
     if is_patched(find_decoder(model)):
         raise EmokernelError("calibrate the model itself: call unpatch() on its Steering first")
     if isinstance(coordinates, str):
@@ -73,17 +87,23 @@ def calibrate(
     own = fingerprint(model)
     for of in several:
         _check_model(of, own, other_model)
-    prompts, sampling = prompts or Prompts.of(tokenizer), sampling or Sampling(28)
+    prompts = prompts or Prompts.of(tokenizer)
+    # Openings are sentences begun; an answer in a chat needs room to come to the point.
+    sampling = sampling or Sampling(28 if prompts.special_tokens else 64)
     setting = Setting(
         model, tokenizer, judge, prompts.pairs, sampling, prompts.special_tokens, coordinates,
-        dict(labels or {}),
+        dict(labels or {}), batch_size,
     )  # fmt: skip
     bounds = bounds or Bounds()
     pairs = [(law, dose) for law in laws for dose in doses]
     settings = {
         "model": own,
         "vectors": [_digest(of) for of in several],
-        "judge": judge.name,
+        "judge": [judge.name, judge.digest()],
+        "dtype": str(model.dtype),
+        "special_tokens": prompts.special_tokens,
+        "suggested_profiles": [of.diagnostics.get("suggested_profile") for of in several],
+        "divergences": [FEW_LEVELS, LEVELS],
         "prompts": prompts.pairs,
         "bounds": asdict(bounds),
         "sampling": asdict(sampling),

@@ -22,6 +22,8 @@ class Candidate:
     def raw(self, doses: Sequence[tuple[str, str]], coordinates: Coordinates) -> EmotionVectors:
         """The vectors at this site and profile, with 1.0 as the weight of strength 1.0."""
         law, dose = doses[0]
+        name = coordinates.name
+        known = name in TABLES and coordinates == Coordinates.named(name)
         points = {label: (at.valence, at.arousal) for label, at in coordinates.points.items()}
         ones = {key_of(*each): dict.fromkeys(self.vectors.names, 1.0) for each in doses}
         return self.vectors.with_calibration(
@@ -34,7 +36,7 @@ class Candidate:
                 coordinates.name,
                 ones,
                 {},
-                table={} if coordinates.name in TABLES else points,
+                table={} if known else points,
             )
         )
 

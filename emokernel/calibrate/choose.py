@@ -14,6 +14,8 @@ from emokernel.errors import EmokernelError
 _ANCHOR_WEIGHT = 1e3
 # Points are tried this finely between the measured ones.
 _STEPS = 200
+_NO_TEXT = 1e6
+_EPSILON = 1e-9
 
 
 @dataclass(frozen=True)
@@ -53,44 +55,56 @@ class Point:
 def choose(points: Sequence[Point], unsteered: float, bounds: Bounds) -> Point:
     """The point of strongest effect within ``bounds``, the smallest dose of equal ones, smoothed.
 
-    Points are noisy, so over the divergence the logarithm of the perplexity is taken to rise, the
-    share of distinct 3-grams to fall and the effect to rise, by isotonic regression through the
-    unsteered model, whose effect is ``unsteered``; between points all are linear.
+    Points are noisy, so over the divergence the share of distinct 3-grams is taken to fall, the
+    logarithm of the perplexity to rise and the effect to rise, by isotonic regression through the
+    unsteered model, whose effect is ``unsteered``; between points all are linear. Text that
+    collapses says nothing about text that does not: the perplexity is fitted to points before the
+    first that repeats itself too much (whose perplexity falls again), the effect to points within
+    the bounds.
 
-    EmokernelError without points, or for one that is not finite.
+    EmokernelError without points, or for one whose strength, divergence or effect is not finite.
     """
-    from sklearn.isotonic import IsotonicRegression
-
-    points = sorted(points, key=lambda point: point.divergence)
-    rows = [(p.divergence, p.strength, p.effect, p.perplexity, p.distinct) for p in points]
-    if not rows or not np.isfinite(rows).all():
-        raise EmokernelError(f"a dose is chosen from finite points, got {points}")
+    rows = sorted((p.divergence, p.strength, p.effect, p.perplexity, p.distinct) for p in points)
+    if not rows or not np.isfinite([row[:3] for row in rows]).all():
+        raise EmokernelError(f"a dose is chosen from finite points, got {list(points)}")
     divergence, strength, effect, perplexity, distinct = np.array(
         [(0.0, 0.0, unsteered, 1.0, 1.0), *rows]
     ).T
-    weights = np.ones(len(divergence))
-    weights[0] = _ANCHOR_WEIGHT
-
-    def smoothed(values: np.ndarray, increasing: bool) -> np.ndarray:
-        model = IsotonicRegression(increasing=increasing)
-        return model.fit_transform(divergence, values, sample_weight=weights)
-
-    curves = {
-        "strength": np.maximum.accumulate(strength),
-        "effect": smoothed(effect, True),
-        "perplexity": smoothed(np.log(perplexity), True),
-        "distinct": smoothed(distinct, False),
-    }
+    distinct = _smoothed(distinct, rising=False)
+    # A model that writes nothing has no perplexity.
+    log_perplexity = np.log(np.nan_to_num(np.minimum(perplexity, _NO_TEXT), nan=_NO_TEXT))
+    fluent = int((distinct >= bounds.distinct - _EPSILON).sum())
+    log_perplexity[:fluent] = _smoothed(log_perplexity[:fluent], rising=True)
+    log_perplexity = np.maximum.accumulate(log_perplexity)
     tried = np.unique([*divergence, *np.linspace(0, divergence[-1], _STEPS)])
-    curves = {name: np.interp(tried, divergence, values) for name, values in curves.items()}
-    allowed = (curves["perplexity"] <= math.log(bounds.perplexity) + 1e-9) & (
-        curves["distinct"] >= bounds.distinct - 1e-9
+    found = {
+        "distinct": np.interp(tried, divergence, distinct),
+        "perplexity": np.interp(tried, divergence, log_perplexity),
+        # The divergence of a small dose goes with the square of its strength.
+        "strength": np.interp(np.sqrt(tried), np.sqrt(divergence), np.maximum.accumulate(strength)),
+    }
+    allowed = (found["perplexity"] <= math.log(bounds.perplexity) + _EPSILON) & (
+        found["distinct"] >= bounds.distinct - _EPSILON
     )
-    best = int(np.argmax(np.where(allowed, curves["effect"], -np.inf)))
+    within = int((divergence <= tried[allowed][-1]).sum())
+    effect[:within] = _smoothed(effect[:within], rising=True)
+    effect[within:] = np.maximum(effect[within:], effect[within - 1])
+    found["effect"] = np.interp(tried, divergence, effect)
+    best = int(np.argmax(np.where(allowed, found["effect"], -np.inf)))
     return Point(
-        float(curves["strength"][best]),
+        float(found["strength"][best]),
         float(tried[best]),
-        float(curves["effect"][best]),
-        math.exp(curves["perplexity"][best]),
-        float(curves["distinct"][best]),
+        float(found["effect"][best]),
+        math.exp(found["perplexity"][best]),
+        float(found["distinct"][best]),
     )
+
+
+def _smoothed(values: np.ndarray, *, rising: bool) -> np.ndarray:
+    """Isotonic regression; the first value, of the unsteered model, is known well and stays."""
+    from sklearn.isotonic import IsotonicRegression
+
+    weights = np.ones(len(values))
+    weights[0] = _ANCHOR_WEIGHT
+    model = IsotonicRegression(increasing=rising)
+    return model.fit_transform(np.arange(len(values)), values, sample_weight=weights)

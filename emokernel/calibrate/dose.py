@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from emokernel.errors import EmokernelError
+from emokernel.errors import SteeringError
 from emokernel.evaluate.divergence import divergences
 from emokernel.evaluate.encoding import Encoded
 from emokernel.mixes import Emotion
@@ -50,7 +50,7 @@ def equal_doses(
 
     The divergence is measured on a ladder of strengths, log-log linear between its rungs. Those
     that no strength reaches (preserve has a largest one) give way to the largest that is reached.
-    EmokernelError for vectors that move nothing at all.
+    SteeringError for vectors that move next to nothing at any strength.
     """
     ladders = {ask: {} for ask in asks}
     rungs = [_STEP**n for n in range(-_RUNGS + 3, 3)]
@@ -79,17 +79,18 @@ def _more(ladder: Mapping[float, float], least: float, most: float) -> list[floa
 
 def _read(ask: Ask, ladder: Mapping[float, float], targets: Sequence[float]) -> dict[float, float]:
     largest = max(ladder.values())
-    if not math.isfinite(largest) or largest <= 0:
-        raise EmokernelError(
+    if not math.isfinite(largest) or largest < min(targets) / 10:
+        raise SteeringError(
             f"{ask.name!r} under law={ask.law!r}, dose={ask.dose!r} moves the model by {largest:g}"
-            " nats: its vectors are zero in the steered layers, or not finite"
+            " nats a token at most: its vectors are zero in the steered layers, far too short, or"
+            " not finite"
         )
     rising: list[tuple[float, float]] = []
     for strength in sorted(ladder):
         if ladder[strength] > (rising[-1][0] if rising else 0.0):
             rising.append((ladder[strength], strength))
     logs = np.log(rising).T
-    wanted = [target for target in targets if target < largest]
+    wanted = [target for target in targets if rising[0][0] <= target < largest]
     if len(wanted) < len(targets):
         wanted.append(largest)
     return {target: math.exp(np.interp(math.log(target), *logs)) for target in wanted}

@@ -13,6 +13,7 @@ from torch import Tensor
 from emokernel.affect import Affect, Coordinates
 from emokernel.calibrate.choose import Point
 from emokernel.calibrate.dose import Ask
+from emokernel.errors import EmokernelError
 from emokernel.evaluate.affect import affect_of
 from emokernel.evaluate.classifiers import LabelsOf, TextClassifier, emotion_probabilities
 from emokernel.evaluate.encoding import Encoded, encoded
@@ -32,8 +33,8 @@ class Setting:
     """What is written and who reads it; the same for every dose.
 
     prompts: (prefix, opening) of each text, see `Job`; ``special_tokens``: whether the tokenizer
-    adds its own to them. labels: {emotion: the judge's labels} where
-    they are called otherwise.
+    adds its own to them. labels: {emotion: the judge's labels} where they are called otherwise.
+    batch_size: texts that are written at once.
     """
 
     model: Any
@@ -44,6 +45,28 @@ class Setting:
     special_tokens: bool
     coordinates: Coordinates
     labels: LabelsOf
+    batch_size: int = 240
+
+    def places(self) -> list[str]:
+        """For each label of the judge, the emotion whose place on the circumplex it has.
+
+        EmokernelError if the table knows none of them.
+        """
+        emotion_of = {
+            label.lower(): emotion
+            for emotion, labels in self.labels.items()
+            for label in ([labels] if isinstance(labels, str) else labels)
+        }
+        names = [
+            label if label in self.coordinates else emotion_of.get(label, label)
+            for label in self.judge.labels
+        ]
+        if not any(name in self.coordinates for name in names):
+            raise EmokernelError(
+                f"no label of the judge {self.judge.name!r} has a place in the table"
+                f" {self.coordinates.name!r}"
+            )
+        return names
 
 
 @dataclass(frozen=True)
@@ -72,12 +95,15 @@ def unsteered(setting: Setting, steering: Steering) -> Unsteered:
     jobs = [Job("", "unsteered", opening, prefix=prefix) for prefix, opening in setting.prompts]
     groups = [_written(setting, steering, jobs, seed) for seed in _UNSTEERED_SEEDS]
     texts = [one for group in groups for one in group]
-    return Unsteered(
-        texts,
-        setting.judge.probabilities([one.text for one in texts]),
-        _surprise(setting, texts),
-        sum(_distinct(group) for group in groups) / len(groups),
-    )
+    surprise = _surprise(setting, texts)
+    distinct = sum(_distinct(group) for group in groups) / len(groups)
+    if not (math.isfinite(surprise) and distinct):
+        raise EmokernelError(
+            "the unsteered model writes next to nothing behind these prompts, not three words in a"
+            " row: let it write more (--max-new-tokens), or give other prompts (--queries)"
+        )
+    probabilities = setting.judge.probabilities([one.text for one in texts])
+    return Unsteered(texts, probabilities, surprise, distinct)
 
 
 def points(
@@ -132,7 +158,7 @@ def _measure(
 def _written(setting: Setting, steering: Steering, jobs: Sequence[Job], seed: int) -> list[Written]:
     batches = write(
         setting.model, setting.tokenizer, steering, jobs, seed, sampling=setting.sampling,
-        special_tokens=setting.special_tokens,
+        special_tokens=setting.special_tokens, batch_size=setting.batch_size,
     )  # fmt: skip
     return [one for batch in batches for one in batch]
 
@@ -140,7 +166,7 @@ def _written(setting: Setting, steering: Steering, jobs: Sequence[Job], seed: in
 def _effect(setting: Setting, ask: Ask, probabilities: Tensor) -> float:
     """Mean probability of the emotion's labels, or mean affect along the state's direction."""
     if isinstance(ask.emotion, Affect):
-        affect = affect_of(probabilities, setting.judge.labels, setting.coordinates).mean(0)
+        affect = affect_of(probabilities, setting.places(), setting.coordinates).mean(0)
         direction = torch.tensor([ask.emotion.valence, ask.emotion.arousal]) / ask.emotion.radius
         return float(affect @ direction)
     of = emotion_probabilities(setting.judge, probabilities, ask.name, setting.labels)

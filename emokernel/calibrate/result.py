@@ -69,7 +69,8 @@ class Calibrated:
                     f"  {name:<16}{point.strength:>10.3g}{point.effect:>9.3f}"
                     f"{point.perplexity:>12.2f}{point.distinct:>12.2f}"
                 )
-        weak = [name for name, of in self.chosen[key_of(law, dose)].items() if of.strength == 0]
+        shown = (key_of(law, dose), key_of(law, dose, calibration.mapping))
+        weak = [n for key in shown for n, of in self.chosen.get(key, {}).items() if not of.strength]
         if weak:
             lines.append(f"No dose within the bounds strengthens {', '.join(weak)}.")
         lines += ["", "Mean effect at strength 1.0 by law, dose and mapping:"]

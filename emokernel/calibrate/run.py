@@ -15,11 +15,11 @@ from emokernel.calibrate.choose import Bounds, Point, choose
 from emokernel.calibrate.dose import Ask, equal_doses
 from emokernel.calibrate.measure import Setting, Unsteered, points, unsteered
 from emokernel.calibrate.result import CANDIDATES, CIRCLE, FRONTIER, Calibrated, Row
-from emokernel.errors import EmokernelError
+from emokernel.errors import EmokernelError, ModelStructureError, SteeringError
 from emokernel.evaluate.classifiers import columns_of
 from emokernel.evaluate.divergence import MOST_REQUESTS
 from emokernel.journal import Journal
-from emokernel.mixes import MAPPINGS
+from emokernel.mixes import MAPPINGS, Mixer
 from emokernel.steering import Steering, patch
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import STATES_OF_CIRCLE, Calibration, key_of
@@ -75,6 +75,7 @@ class Calibrator:
             "chosen": chosen.name,
             "bounds": asdict(self._bounds),
             "judge": self._setting.judge.name,
+            "judge_digest": self._setting.judge.digest(),
             "prompts": len(self._setting.prompts),
             "sampling": asdict(self._setting.sampling),
             "at_strength_1": {
@@ -90,7 +91,8 @@ class Calibrator:
     def _scores(self, found: Sequence[Candidate]) -> dict[Candidate, float]:
         """Mean effect over the emotions of each candidate, each at its best dose in the bounds.
 
-        A candidate that the model does not allow is left out; EmokernelError if none is left.
+        A candidate that the model or its vectors do not allow is left out; if none is left, that is
+        an error.
         """
         scores: dict[Candidate, float] = {}
         for number, candidate in enumerate(found):
@@ -99,7 +101,7 @@ class Calibrator:
             title = f"{CANDIDATES}, {number + 1} of {len(found)}"
             try:
                 best = self._best(raw, asks, title, candidate, self._few)
-            except EmokernelError as error:
+            except (ModelStructureError, SteeringError) as error:
                 tqdm.write(f"  {candidate.name}: left out ({error})")
                 refused = error
             else:
@@ -131,16 +133,19 @@ class Calibrator:
             key = key_of(law, dose, mapping)
             interim = replace(calibration, mapping=mapping, circle={key: (1.0,) * len(STATES)})
             asks = [Ask(f"{state.angle:.0f} {mapping}", state, law, dose) for state in STATES]
+            vectors = candidate.vectors.with_calibration(interim)
             try:
+                self._setting.places()
+                possible = _possible(vectors, asks)
                 points = self._best(
-                    candidate.vectors.with_calibration(interim), asks, f"{CIRCLE}, {mapping}",
-                    candidate, self._setting,
-                )  # fmt: skip
+                    vectors, possible, f"{CIRCLE}, {mapping}", candidate, self._setting
+                )
             except EmokernelError as error:
                 tqdm.write(f"  {mapping}: left out ({error})")
                 continue
-            self._chosen[key] = {ask.name: point for ask, point in points.items()}
-            best[mapping] = list(points.values())
+            nothing = Point(0.0, 0.0, 0.0, 1.0, 1.0)
+            self._chosen[key] = {ask.name: points.get(ask, nothing) for ask in asks}
+            best[mapping] = list(self._chosen[key].values())
         if not best:
             return calibration
         circle = {
@@ -167,12 +172,12 @@ class Calibrator:
         measured: dict[Ask, list[Point]] = {ask: [] for ask in asks}
         with self._patched(vectors) as steering:
             plain = self._unsteered(setting, steering)
+            stage = title.partition(",")[0]
+            step = f"{stage} | {candidate.name}"
             with tqdm(desc=f"{title}: dose", unit=" rows", disable=not self._progress) as bar:
                 doses = equal_doses(
                     setting.model, steering, plain.texts(setting, texts), asks, levels, bar.update
                 )
-            stage = title.partition(",")[0]
-            step = f"{stage} | {candidate.name}"
             found = points(setting, steering, plain, doses, self._journal, step)
             total = sum(map(len, doses.values()))
             for ask, point in tqdm(
@@ -198,3 +203,20 @@ class Calibrator:
             yield steering
         finally:
             steering.unpatch()
+
+
+def _possible(vectors: EmotionVectors, asks: Sequence[Ask]) -> list[Ask]:
+    """Those with an emotion in their mix that any dose strengthens; EmokernelError if none has."""
+    calibration = vectors.calibration
+    mixer = Mixer(vectors, calibration, calibration.mapping)
+    found, refused = [], None
+    for ask in asks:
+        try:
+            mixer.components(ask.emotion, 1.0, ask.law, ask.dose)
+        except SteeringError as error:
+            refused = error
+        else:
+            found.append(ask)
+    if refused and not found:
+        raise refused
+    return found

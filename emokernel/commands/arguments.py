@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from emokernel.errors import EmokernelError
+
 
 def positive(text: str) -> int:
     """A whole number of at least 1; argparse tells what is wrong otherwise."""
@@ -24,7 +26,10 @@ def resumable(partial: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print(f"\ninterrupted; the same command goes on with {partial}", file=sys.stderr)
+        print(
+            f"\ninterrupted; the same command goes on with {partial}, unless it says --restart",
+            file=sys.stderr,
+        )
         raise SystemExit(130) from None
 
 
@@ -45,7 +50,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def load_model(chosen: argparse.Namespace) -> tuple[Any, Any]:
-    """(model, tokenizer) of `add_model`'s arguments; OSError or ValueError if that fails."""
+    """(model, tokenizer) of `add_model`'s arguments; OSError or EmokernelError if that fails."""
     if chosen.model == "embedded":
         import torch
 
@@ -55,8 +60,12 @@ def load_model(chosen: argparse.Namespace) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     options = {"revision": chosen.revision} if chosen.revision else {}
-    tokenizer = AutoTokenizer.from_pretrained(chosen.model, **options)
-    if chosen.device_map:
-        options["device_map"] = chosen.device_map
-    model = AutoModelForCausalLM.from_pretrained(chosen.model, dtype=chosen.dtype, **options)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(chosen.model, **options)
+        if chosen.device_map:
+            options["device_map"] = chosen.device_map
+        model = AutoModelForCausalLM.from_pretrained(chosen.model, dtype=chosen.dtype, **options)
+    except (ValueError, ImportError) as error:  # of a configuration, or of a missing package
+        first = str(error).strip().partition("\n")[0]
+        raise EmokernelError(f"cannot load the model {chosen.model}: {first}") from error
     return model.eval(), tokenizer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import random
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,13 @@ def add(commands: Any) -> None:
         help="table of the circumplex: russell, glasgow or a JSON file (russell)",
     )  # fmt: skip
     parser.add_argument("--prompts", type=positive, default=40, help="how many (40)")
-    parser.add_argument("--queries", type=Path, help="file of your own queries: JSON, JSONL, TSV")
-    parser.add_argument("--max-new-tokens", type=positive, default=28, help="of each text (28)")
+    parser.add_argument(
+        "--queries",
+        type=Path,
+        help="file of your own queries, of which the neutral ones are used if there are any",
+    )
+    parser.add_argument("--max-new-tokens", type=positive, help="of each text (28, in a chat 64)")
+    parser.add_argument("--batch-size", type=positive, default=240, help="texts at once (240)")
     parser.add_argument("--restart", action="store_true", help="forget an interrupted run")
     parser.add_argument(
         "--other-model", action="store_true", help="allow vectors that another model's file holds"
@@ -75,12 +81,19 @@ def run(chosen: argparse.Namespace) -> None:
     output = chosen.output or chosen.vectors[0]
     if len(chosen.vectors) > 1 and chosen.output is None:
         raise EmokernelError("several files of vectors: say where the best one goes with --output")
+    if output.suffix != ".safetensors" or output.is_dir():
+        raise EmokernelError(
+            f"{output} cannot hold a calibration: give a file FILE.safetensors with --output"
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
     vectors = [EmotionVectors.load(path) for path in chosen.vectors]
     judge = load_classifier(chosen.judge)
     model, tokenizer = load_model(chosen)
     texts = None
     if chosen.queries:
-        texts = [query.text for query in Queries.read(chosen.queries)]
+        queries = Queries.read(chosen.queries)
+        texts = [query.text for query in queries.neutral or queries]
+        random.Random(0).shuffle(texts)
     prompts = Prompts.of(tokenizer, texts, chosen.prompts)
     journal = output.with_name(output.name + ".calibration.partial")
     with resumable(journal):
@@ -91,7 +104,7 @@ def run(chosen: argparse.Namespace) -> None:
             prompts=prompts,
             judge=judge,
             bounds=Bounds(chosen.max_perplexity, chosen.min_distinct),
-            sampling=Sampling(chosen.max_new_tokens),
+            sampling=Sampling(chosen.max_new_tokens) if chosen.max_new_tokens else None,
             sites=[chosen.site] if chosen.site else None,
             laws=[chosen.law] if chosen.law else ("preserve", "add"),
             doses=[chosen.dose] if chosen.dose else ("absolute", "relative"),
@@ -100,6 +113,7 @@ def run(chosen: argparse.Namespace) -> None:
             other_model=chosen.other_model,
             journal=journal,
             restart=chosen.restart,
+            batch_size=chosen.batch_size,
         )
     result.vectors.save(output)
     rows = output.with_name(output.name + ".frontier.jsonl")

@@ -137,10 +137,11 @@ def _layers(text: str | None) -> list[int] | None:
         return None
     layers: list[int] = []
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        if not first.strip().isdecimal() or (last and not last.strip().isdecimal()):
+        first, dash, last = part.partition("-")
+        ends = [first, last] if dash else [first, first]
+        if not all(end.strip().isdecimal() for end in ends) or int(ends[0]) > int(ends[1]):
             raise EmokernelError(f"layers are numbers such as 3-8,10, got {text!r}")
-        layers.extend(range(int(first), int(last or first) + 1))
+        layers.extend(range(int(ends[0]), int(ends[1]) + 1))
     return layers
 
 

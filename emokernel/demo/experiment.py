@@ -13,6 +13,7 @@ from emokernel.affect import TWELVE_STATES
 from emokernel.demo.clean import is_presentable
 from emokernel.demo.judge import Judge
 from emokernel.demo.model import prefix
+from emokernel.errors import EmokernelError
 from emokernel.evaluate.affect import affect_of, cosine
 from emokernel.evaluate.fluency import distinct_n, perplexity
 from emokernel.evaluate.generation import Job, Written, write
@@ -70,6 +71,11 @@ def run(
                 written += batch
                 bar.update(len(batch))
     judge = Judge.load()
+    calibrated = steering.vectors.calibration
+    if calibrated and calibrated.record.get("judge_digest") == judge.digest():
+        raise EmokernelError(
+            "the judge that would evaluate these strengths has chosen them: calibrate with another"
+        )
     probabilities = judge.probabilities([one.text for one in written])
     rows: dict[tuple[str, str], list[int]] = {}
     for row, one in enumerate(written):

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from emokernel.errors import EmokernelError, UnknownEmotionError
 
-EMBEDDED = ("embedded-evaluation", "embedded-calibration")
+EVALUATING = "embedded-evaluation"
+EMBEDDED = (EVALUATING, "embedded-calibration")
 
 # Which of a classifier's labels count for an emotion, where their names differ.
 LabelsOf = Mapping[str, str | Sequence[str]]

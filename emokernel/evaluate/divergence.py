@@ -9,11 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from emokernel.evaluate.encoding import Encoded
+from emokernel.evaluate.encoding import MOST_LOGITS, Encoded
+from emokernel.patch.decoder import device_of, evaluating
 from emokernel.steering import Request, Steering
 
-# Logits that are held at once: rows x tokens x vocabulary, 256 MiB in fp32.
-_MOST_LOGITS = 1 << 26
 # Rows of a batch, so many different requests at most.
 MOST_REQUESTS = 512
 
@@ -30,23 +29,29 @@ def divergences(
 
     Both distributions are those of the next token behind each counted token, the texts being given
     (teacher forcing). Rows of different requests share batches. ``progress`` is told how many rows
-    (texts x requests) were computed. EmokernelError if the texts have no counted token.
+    (texts x requests) were computed.
     """
-    device = model.get_input_embeddings().weight.device
+    embeddings = model.get_input_embeddings()
+    device = device_of(embeddings, embeddings.weight)
     ids, mask = texts.ids.to(device), texts.mask.to(device)
     counted = texts.counted.to(device)
-    with steering.requests([None] * len(ids), attention_mask=mask):
-        unsteered = F.log_softmax(model(input_ids=ids, attention_mask=mask).logits.float(), -1)
-    rows = [(text, number) for number in range(len(requests)) for text in range(len(ids))]
-    size = min(max(1, _MOST_LOGITS // unsteered[0].numel()), MOST_REQUESTS)
-    sums = torch.zeros(len(requests), dtype=torch.float64)
-    for start in range(0, len(rows), size):
-        of_text, of_request = map(list, zip(*rows[start : start + size], strict=True))
-        with steering.requests([requests[n] for n in of_request], attention_mask=mask[of_text]):
-            logits = model(input_ids=ids[of_text], attention_mask=mask[of_text]).logits
-        steered = F.log_softmax(logits.float(), -1)
-        kl = F.kl_div(unsteered[of_text], steered, reduction="none", log_target=True).sum(-1)
-        kl = (kl * counted[of_text]).sum(1).double().cpu()
-        sums.index_add_(0, torch.tensor(of_request), kl)
-        progress(len(of_text))
+    with evaluating(model):
+        with steering.requests([None] * len(ids), attention_mask=mask):
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        unsteered = F.log_softmax(logits.float(), -1)
+        rows = [(text, number) for number in range(len(requests)) for text in range(len(ids))]
+        size = min(max(1, MOST_LOGITS // unsteered[0].numel()), MOST_REQUESTS)
+        sums = torch.zeros(len(requests), dtype=torch.float64)
+        for start in range(0, len(rows), size):
+            of_text, of_request = map(list, zip(*rows[start : start + size], strict=True))
+            chosen = [requests[number] for number in of_request]
+            with steering.requests(chosen, attention_mask=mask[of_text]):
+                logits = model(
+                    input_ids=ids[of_text], attention_mask=mask[of_text], use_cache=False
+                ).logits
+            steered = F.log_softmax(logits.float(), -1)
+            kl = F.kl_div(unsteered[of_text], steered, reduction="none", log_target=True).sum(-1)
+            kl = (kl * counted[of_text]).sum(1).double().cpu()
+            sums.index_add_(0, torch.tensor(of_request), kl)
+            progress(len(of_text))
     return sums / counted.sum().item()

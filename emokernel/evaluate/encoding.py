@@ -14,6 +14,8 @@ from emokernel.vectors.extraction.reading import Text, encode
 
 # Of one text; longer ones are cut.
 MAX_TOKENS = 4096
+# That are held at once: rows x tokens x vocabulary, 256 MiB in fp32.
+MOST_LOGITS = 1 << 26
 
 
 @dataclass(frozen=True)

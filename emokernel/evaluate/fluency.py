@@ -10,17 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emokernel.evaluate.encoding import encoded
+from emokernel.evaluate.encoding import MOST_LOGITS, encoded
+from emokernel.patch.decoder import device_of, evaluating
+
+_UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+_WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[\w'])+")
 
 
 def distinct_n(texts: Sequence[str], n: int = 3) -> float:
     """Distinct n-grams of lower-case words over all n-grams, pooled over ``texts``; 0..1.
 
-    Li et al. 2016 (arXiv 1510.03055). ValueError if no text has ``n`` words.
+    Li et al. 2016 (arXiv 1510.03055). Chinese characters, kana and Thai letters count as words,
+    since no spaces part theirs. ValueError if no text has ``n`` words.
     """
     grams = []
     for text in texts:
-        words = re.findall(r"[\w']+", text.lower())
+        words = _WORD.findall(text.lower())
         grams += zip(*(words[start:] for start in range(n)), strict=False)
     if not grams:
         raise ValueError(f"no text has {n} words")
@@ -55,15 +60,28 @@ def surprises(
     As `perplexity` counts them. ``special_tokens``: whether the tokenizer adds its own; a chat
     template has put them into the context already.
     """
-    device = model.get_input_embeddings().weight.device
+    embeddings = model.get_input_embeddings()
+    device = device_of(embeddings, embeddings.weight)
     surprise, tokens = torch.zeros(2, len(pairs), dtype=torch.float64)
     order = sorted(range(len(pairs)), key=lambda n: len(pairs[n][0]) + len(pairs[n][1]))
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        batch = encoded(tokenizer, [pairs[n] for n in chosen], special_tokens=special_tokens)
-        ids, mask, counted = batch.ids, batch.mask, batch.counted[:, 1:]
-        logits = model(ids.to(device), attention_mask=mask.to(device)).logits[:, :-1].float().cpu()
-        loss = nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
-        surprise[chosen] = (loss * counted).sum(1).double()
-        tokens[chosen] = counted.sum(1).double()
+    with evaluating(model):
+        while order:
+            chosen, order = order[:batch_size], order[batch_size:]
+            batch = encoded(tokenizer, [pairs[n] for n in chosen], special_tokens=special_tokens)
+            rows = batch.ids.to(device), batch.mask.to(device), batch.counted.to(device)
+            vocabulary = model.config.get_text_config().vocab_size
+            size = max(1, MOST_LOGITS // (batch.ids.shape[1] * vocabulary))
+            parts = [
+                _losses(model, *part)
+                for part in zip(*(each.split(size) for each in rows), strict=True)
+            ]
+            surprise[chosen] = torch.cat(parts).double().cpu()
+            tokens[chosen] = batch.counted[:, 1:].sum(1).double()
     return surprise, tokens
+
+
+def _losses(model: nn.Module, ids: Tensor, mask: Tensor, counted: Tensor) -> Tensor:
+    """Summed negative log-likelihood ``[rows]`` of the counted tokens."""
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
+    loss = nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+    return (loss * counted[:, 1:]).sum(1)

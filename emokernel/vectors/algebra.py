@@ -1,9 +1,10 @@
 """The algebra of emotion vectors: mixes, scaling, base and residual, projections, profiles.
 
 Every operation is layer by layer, works in fp64 where sums cancel, and gives new vectors: those it
-was called on stay as they are. What was done is appended to the provenance's ``history``. What was
-measured of the old vectors does not hold for changed ones, so their diagnostics and calibration are
-left out; `select` and `renamed` keep the strengths.
+was called on stay as they are. What was done to numbers is appended to the provenance's
+``history``. What was measured of the old vectors does not hold for changed ones, so their
+diagnostics and calibration are left out; `select` and `renamed` change no numbers and keep the
+strengths.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 # Directions count as dependent below this share of the largest singular value.
 _RANK_TOLERANCE = 1e-6
+# Below this share of a vector's length, a part of it is rounding of its fp32 numbers.
+_NOISE = 1e-6
 
 
 class Algebra:
@@ -44,7 +47,9 @@ class Algebra:
         return replace(self, names=tuple(new.values()), calibration=kept)
 
     def merged(self, *others: Self) -> Self:
-        """These emotions and those of ``others``, of the same model and site.
+        """These emotions and those of ``others``, of as many layers, the same width and site.
+
+        The provenance is that of the first.
 
         EmokernelError for another shape or site, or a name that occurs twice.
         """
@@ -62,7 +67,7 @@ class Algebra:
     def scaled(self, factor: float | Mapping[str, float]) -> Self:
         """Times one factor, or ``{emotion: factor}``, where those not named stay as they are."""
         factors = factor if isinstance(factor, Mapping) else dict.fromkeys(self.names, factor)
-        column = torch.ones(len(self.names), 1)
+        column = torch.ones(len(self.names), 1, dtype=torch.float32)
         for name, value in factors.items():
             if not isinstance(value, Real):
                 raise EmokernelError(f"the factor of {name!r} must be a number, got {value!r}")
@@ -94,12 +99,14 @@ class Algebra:
 
     def projected(self, directions: Tensor | Self) -> Self:
         """The part within the span of ``directions``: ``[L, d]``, ``[L, k, d]`` or vectors."""
-        return self._changed(self._within(directions), "projected on directions")
+        return self._changed(
+            self._without_noise(self._within(directions)), "projected on directions"
+        )
 
     def without(self, directions: Tensor | Self) -> Self:
         """The part orthogonal to all ``directions``: ``[L, d]``, ``[L, k, d]`` or vectors."""
         rest = self.tensor.double() - self._within(directions)
-        return self._changed(rest, "directions projected out")
+        return self._changed(self._without_noise(rest), "directions projected out")
 
     def orthogonalised(self, order: Sequence[str] | None = None) -> Self:
         """Orthogonal to each other in every layer, with the norms that they had.
@@ -164,6 +171,14 @@ class Algebra:
         unit = self.normalised().tensor.double()
         return (unit @ unit.transpose(1, 2)).float()
 
+    def _without_noise(self, parts: Tensor) -> Tensor:
+        """Parts of the vectors, those that are nothing but rounding set to zero.
+
+        A relative dose would blow them up.
+        """
+        norms = self.tensor.double().norm(dim=-1, keepdim=True)
+        return torch.where(parts.norm(dim=-1, keepdim=True) > _NOISE * norms, parts, 0.0)
+
     def _within(self, directions: Tensor | Self) -> Tensor:
         """The part ``[L, E, d]`` fp64 within the span of the directions of each layer."""
         given = directions.tensor if isinstance(directions, Algebra) else directions
@@ -199,5 +214,7 @@ class Algebra:
             key: {new: of[name] for name, new in names.items() if name in of}
             for key, of in old.strengths.items()
         }
-        circle = old.circle if set(names) == set(self.names) == set(names.values()) else {}
-        return replace(old, strengths=strengths, circle=circle)
+        if len(names) == len(self.names) and all(a == b for a, b in names.items()):
+            return replace(old, strengths=strengths)
+        # The emotions beside a point of the circle may be others now.
+        return replace(old, strengths=strengths, circle={}, mapping="wheel")

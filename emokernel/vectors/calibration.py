@@ -33,7 +33,7 @@ class Calibration:
         a weight.
     circle: for each law, dose and mapping ("preserve absolute wheel") the 12 factors, at 0, 30,
         ... 330 degrees, that the weights of a point of the circumplex are multiplied with besides.
-    record: how it was found: judge, bounds, openings, what was measured.
+    record: how it was found: judge, bounds, number of prompts, what was measured.
 
     Raises EmokernelError for values that contradict each other.
     """
@@ -57,6 +57,8 @@ class Calibration:
         numbers += [factor for of in circle.values() for factor in of]
         if not all(math.isfinite(number) and number >= 0 for number in numbers):
             raise EmokernelError("a calibration needs finite numbers that are not negative")
+        if not any(profile):
+            raise EmokernelError("the layer profile of a calibration is zero in every layer")
         if key_of(self.law, self.dose) not in strengths:
             raise EmokernelError(f"no strengths for the chosen law and dose: {list(strengths)}")
         if any(len(of) != STATES_OF_CIRCLE for of in circle.values()):
@@ -65,6 +67,10 @@ class Calibration:
         for name, value in (("strengths", strengths), ("circle", circle), ("table", table)):
             object.__setattr__(self, name, MappingProxyType(value))
         object.__setattr__(self, "profile", profile)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mappingproxy can be neither pickled nor copied.
+        return Calibration.from_json, (self.to_json(),)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON knows it."""

@@ -36,7 +36,7 @@ def test_the_dose_lies_where_the_perplexity_reaches_its_bound():
     expected = math.log(1.5) / 0.5
     assert chosen.divergence == pytest.approx(expected, rel=0.02)
     assert chosen.perplexity == pytest.approx(1.5, rel=0.01)
-    assert chosen.strength == pytest.approx(2 * math.sqrt(expected), rel=0.05)
+    assert chosen.strength == pytest.approx(2 * math.sqrt(expected), rel=0.01)
     assert chosen.effect == pytest.approx(0.3 * math.sqrt(expected), rel=0.05)
 
 
@@ -67,8 +67,15 @@ def test_noise_never_breaks_the_bounds(seed, perplexity, noise):
     assert chosen.perplexity <= perplexity * (1 + 1e-6)
     assert 0 <= chosen.divergence <= LEVELS[-1]
     assert choose(points[::-1], 0.0, bounds) == chosen
-    looser = choose(points, 0.0, Bounds(perplexity=perplexity + 0.5))
-    assert looser.effect >= chosen.effect
+    assert min(0.0, *(p.effect for p in points)) <= chosen.effect <= max(p.effect for p in points)
+
+
+@given(st.floats(1.05, 3.0), st.floats(0.01, 1.0))
+def test_looser_bounds_give_more(perplexity, more):
+    chosen, looser = (
+        choose(curve(), 0.0, Bounds(perplexity=p)) for p in (perplexity, perplexity + more)
+    )
+    assert looser.effect >= chosen.effect - 1e-9
 
 
 def test_smoothing_averages_the_noise_out():
@@ -80,7 +87,35 @@ def test_smoothing_averages_the_noise_out():
     assert np.std([c.divergence for c in chosen]) < 0.25
 
 
-@pytest.mark.parametrize("points", [[], [Point(1.0, 0.1, 0.2, math.inf, 1.0)]])
+def made(effects, perplexities, distincts=(1.0,) * 8):
+    rows = zip(LEVELS, effects, perplexities, distincts, strict=True)
+    return [Point(kl, kl, effect, ppl, distinct) for kl, effect, ppl, distinct in rows]
+
+
+def test_text_that_collapses_beyond_the_bounds_does_not_count():
+    effects = (0.1, 0.15, 0.2, 0.3, 0.6, 0.05, 0.05, 0.05)
+    chosen = choose(made(effects, (1.05, 1.08, 1.12, 1.2, 1.3, 2.5, 4, 8)), 0.0, Bounds())
+    assert chosen.divergence == pytest.approx(0.7)
+    assert chosen.effect == pytest.approx(0.6)
+
+
+def test_repetition_does_not_hide_a_perplexity_beyond_the_bound():
+    perplexities = (1.05, 1.1, 1.2, 1.7, 2.0, 1.3, 1.0, 0.8)
+    distincts = (1, 1, 1, 1, 0.99, 0.6, 0.3, 0.1)
+    chosen = choose(made((0.1,) * 3 + (0.9,) * 5, perplexities, distincts), 0.0, Bounds())
+    assert 0.2 < chosen.divergence < 0.4
+
+
+def test_a_dose_at_which_nothing_is_written_is_out_of_bounds():
+    perplexities = (1.05, 1.1, 1.2, 1.3, math.inf, math.inf, math.nan, math.inf)
+    distincts = (1, 1, 1, 1, 0, 0, 0, 0)
+    chosen = choose(made((0.1,) * 4 + (0.9,) * 4, perplexities, distincts), 0.0, Bounds())
+    assert 0 < chosen.divergence <= 0.45
+    first = choose(made((0.9,) * 8, (math.inf,) * 8, (0,) * 8), 0.0, Bounds())
+    assert first.divergence < 0.05
+
+
+@pytest.mark.parametrize("points", [[], [Point(1.0, math.inf, 0.2, 1.0, 1.0)]])
 def test_points_that_are_none_are_refused(points):
     with pytest.raises(EmokernelError, match="a dose is chosen from finite points"):
         choose(points, 0.0, Bounds())

@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=VECTORS_PATH)
     parser.add_argument("--frontier", type=Path, help="picture of the frontier to draw")
     parser.add_argument("--remove-base", type=float, default=0.25, help="share (0.25)")
+    parser.add_argument("--restart", action="store_true", help="forget an interrupted run")
     arguments = parser.parse_args()
     model, tokenizer = load_model()
     lines = lines_of(arguments.data)
@@ -56,14 +57,17 @@ def main() -> None:
         )
         for site in ("attention", "block")
     ]  # fmt: skip
+    journal = arguments.out.with_name(arguments.out.name + ".calibration.partial")
     result = calibrate(
         model,
         tokenizer,
         sites,
         judge=load_classifier("embedded-calibration"),
-        journal=arguments.out.with_name(arguments.out.name + ".calibration.partial"),
+        journal=journal,
+        restart=arguments.restart,
     )
     result.vectors.save(arguments.out)
+    journal.unlink()
     if arguments.frontier:
         plots.frontier(arguments.frontier, result)
     print(result.summary())
