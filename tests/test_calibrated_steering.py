@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -168,6 +169,40 @@ def test_points_by_the_axes(calibrated, vectors, logits, tiny):
         patch(tiny(), vectors(), mapping="square")
 
 
+def test_what_no_dose_strengthens_is_refused_instead_of_doing_nothing(calibrated, tiny, vectors):
+    zero = {"preserve absolute": {"anger": 3.0, "joy": 0.0, "sadness": 0.0, "surprise": 2.0}}
+    model = tiny()
+    steering = patch(model, calibrated(strengths=zero))
+    with pytest.raises(SteeringError, match=r"no dose within the bounds .* towards 'joy'"):
+        steering.set("joy")
+    steering.set({"joy": 0.5, "anger": 0.5})
+    with pytest.raises(SteeringError, match=r"no dose within the bounds .* towards Affect"):
+        steering.set(Affect.at(Coordinates.named("russell").angle("joy")))
+    steering.unpatch()
+    circle = {"preserve absolute wheel": (0.0,) * 12, "preserve absolute axes": (0.0,) * 12}
+    for mapping in ("wheel", "axes"):
+        steering = patch(model, calibrated(circle=circle), mapping=mapping)
+        with pytest.raises(SteeringError, match=r"no dose within the bounds .* towards Affect"):
+            steering.set(Affect(0.5, 0.5))
+        steering.set(Affect(0.0, 0.0))
+        steering.unpatch()
+
+
+@pytest.mark.parametrize("layers", [[0, 99], 1, [[1]]])
+def test_layers_that_make_no_sense_are_refused_with_a_calibration_too(layers, calibrated, tiny):
+    with pytest.raises(
+        EmokernelError, match=r"no such layers: \[99\]|needs a list of layer numbers"
+    ):
+        patch(tiny(), calibrated(), layers=layers)
+
+
+def test_calibrated_vectors_can_be_copied_and_pickled(calibrated):
+    vectors = calibrated(table={"joy": (1.0, 0.0)}, record={"n": 1})
+    for twin in (copy.deepcopy(vectors), pickle.loads(pickle.dumps(vectors))):
+        assert twin.calibration == vectors.calibration
+        assert torch.equal(twin.tensor, vectors.tensor)
+
+
 def test_a_deep_copy_is_calibrated_too(calibrated, tiny, prompts):
     model = tiny()
     patch(model, calibrated()).set(Affect(0.0, 1.0), 0.5)
@@ -212,6 +247,7 @@ def test_a_calibration_survives_json_and_a_file(calibrated, tmp_path):
         ({"law": "add"}, "no strengths for the chosen law and dose"),
         ({"circle": {"preserve absolute wheel": (1.0,)}}, "12 factors"),
         ({"profile": (1.0,)}, "for 1 layers, the vectors have 3"),
+        ({"profile": (0.0,) * 3}, "zero in every layer"),
     ],
 )
 def test_contradictory_calibrations_are_refused(change, message, calibrated):

@@ -179,9 +179,47 @@ def test_emotions_without_coordinates_have_strengths_but_no_circle(
     assert set(found.vectors.calibration.strengths["add absolute"]) == set(unknown.names)
 
 
+def test_states_are_judged_by_the_emotions_that_labels_are_mapped_to(
+    quick, model, tokenizer, judge, word_vectors
+):
+    class Renamed(type(judge)):
+        name, labels = "renamed", ("l0", "l1", "l2", "l3", "l4")
+
+    labels = {name: f"l{number}" for number, name in enumerate(NAMES)}
+    options = {**OPTIONS, "laws": ["add"]}
+    found = calibrate(model, tokenizer, word_vectors, judge=Renamed(), labels=labels, **options)
+    plain = calibrate(model, tokenizer, word_vectors, judge=judge, **options)
+    assert found.vectors.calibration.circle == plain.vectors.calibration.circle
+    assert any(found.vectors.calibration.circle["add absolute wheel"])
+
+
+def test_states_without_any_dose_are_told_and_do_not_spoil_the_others(
+    quick, model, tokenizer, judge, word_vectors
+):
+    """An emotion whose vector is that of another one is weakened by every dose."""
+    wrong = {name: word_vectors["joy"] for name in ("anger", "joy")}
+    vectors = EmotionVectors.from_tensors(wrong, site="block")
+    found = calibrate(model, tokenizer, vectors, judge=judge, **OPTIONS)
+    calibration = found.vectors.calibration
+    key = f"{calibration.law} {calibration.dose}"
+    assert calibration.strengths[key]["anger"] == 0
+    assert calibration.strengths[key]["joy"] > 0
+    assert "No dose within the bounds strengthens anger" in found.summary()
+    wheel = calibration.circle[f"{key} wheel"]
+    assert wheel[3] == 0, "90 degrees is nearest to anger alone"
+    assert wheel[0] > 0, "0 degrees is nearest to joy"
+
+
+def test_a_model_that_writes_next_to_nothing_is_told(model, tokenizer, judge, word_vectors):
+    options = {**OPTIONS, "sampling": Sampling(1)}
+    with pytest.raises(EmokernelError, match="not three words in a row"):
+        calibrate(model, tokenizer, word_vectors, judge=judge, **options)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"vectors": lambda v: [v, v.select(["joy"])]}, "the files hold different emotions"),
         ({"vectors": lambda v: []}, "no vectors given"),
         ({"vectors": lambda v: v.renamed({"joy": "bliss"})}, "say which of them count for 'bliss'"),
         (

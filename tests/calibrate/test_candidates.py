@@ -75,3 +75,5 @@ def test_raw_strengths_are_the_weights_themselves():
     assert all(set(of.values()) == {1.0} for of in calibration.strengths.values())
     assert calibration.table["joy"] == (table["joy"].valence, table["joy"].arousal)
     assert not candidate.raw(doses, Coordinates.named("russell")).calibration.table
+    changed = Coordinates({"joy": {"angle": 200.0}}, name="russell")
+    assert candidate.raw(doses, changed).calibration.table

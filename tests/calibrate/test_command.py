@@ -73,6 +73,8 @@ def test_an_interrupted_run_says_so_and_goes_on(folder, capsys, monkeypatch):
     [
         (["--label", "joy"], "--label needs EMOTION=LABEL, got 'joy'"),
         (["--label", "joy=bliss"], "unknown emotion 'bliss'"),
+        (["--label", "bliss=joy"], "unknown emotion 'bliss'"),
+        (["--judge", "embedded-evaluation"], "calibrate with another judge"),
         (["--judge", "embedded-nobody"], "no classifier 'embedded-nobody'"),
         (["--coordinates", "nowhere.json"], "nowhere.json"),
         (["--max-perplexity", "0.5"], "perplexity above 1"),
@@ -84,6 +86,15 @@ def test_bad_input_is_one_line(more, message, folder, capsys):
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("emokernel: ")
     assert message in error
+
+
+@pytest.mark.parametrize("name", ["v.npz", "v.gguf", "folder"])
+def test_a_file_that_cannot_hold_a_calibration_is_refused_before_anything_runs(
+    name, folder, capsys, monkeypatch
+):
+    monkeypatch.setattr(measure, "_measure", None)
+    assert main(arguments(folder, "-o", str(folder / name))) == 2
+    assert "cannot hold a calibration" in capsys.readouterr().err
 
 
 def test_several_files_need_an_output(folder, capsys):

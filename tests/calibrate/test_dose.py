@@ -60,6 +60,12 @@ def test_vectors_that_move_nothing_are_an_error(model, patched, vectors, texts):
         equal_doses(model, steering, texts, [Ask("nothing", "nothing", "add", "absolute")], TARGETS)
 
 
+def test_vectors_that_are_far_too_short_are_an_error(model, patched, vectors, texts):
+    steering = patched(vectors(scale=1e-12))
+    with pytest.raises(EmokernelError, match="far too short"):
+        equal_doses(model, steering, texts, [Ask("joy", "joy", "add", "absolute")], TARGETS)
+
+
 def test_progress_is_told_for_every_row(model, patched, vectors, texts):
     told = []
     asks = [Ask("joy", "joy", "add", "absolute")]

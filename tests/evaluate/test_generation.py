@@ -73,6 +73,37 @@ def test_rows_keep_their_requests_and_batches_their_seeds(tiny, vectors, tokeniz
     assert not all(same[1::2])
 
 
+def test_what_follows_the_end_is_no_text(tiny, vectors, tokenizer):
+    model = tiny()
+    model.generation_config.eos_token_id = list(range(48, 96))
+    texts = [one.text for one in written(
+        model, tokenizer, [Job("", "", f"w{n}") for n in range(12)], patched={"vectors": vectors()}
+    )]  # fmt: skip
+    words = [int(word[1:]) for text in texts for word in text.split()]
+    assert max(words) < 48
+    assert any(len(text.split()) < 7 for text in texts)
+    assert not any(text.endswith("w0 w0") for text in texts)
+
+
+def test_padding_changes_nothing(tiny, vectors, tokenizer):
+    greedy = Sampling(max_new_tokens=6, temperature=0)
+    model = tiny()
+    jobs = [Job("", "", opening) for opening in ("w1", "w5 w6 w7 w8", "w9 w10")]
+    steering = patch(model, vectors())
+    (together,) = write(model, tokenizer, steering, jobs, 0, sampling=greedy)
+    for job, one in zip(jobs, together, strict=True):
+        ((alone,),) = write(model, tokenizer, steering, [job], 0, sampling=greedy)
+        assert alone.text == one.text
+
+
+def test_batches_have_seeds_of_their_own_and_leave_the_callers_alone(tiny, vectors, tokenizer):
+    jobs = [Job("", "", "w5 w6")] * 8
+    before = torch.random.get_rng_state()
+    found = written(tiny(), tokenizer, jobs, patched={"vectors": vectors()}, batch_size=4)
+    assert [one.text for one in found[:4]] != [one.text for one in found[4:]]
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_samples_that_are_not_accepted_are_drawn_again(monkeypatch):
     drawn = iter([["A fine day.", "No."], ["A good day."]])
     monkeypatch.setattr(generation, "_sample", lambda *_: next(drawn))

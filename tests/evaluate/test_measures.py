@@ -23,6 +23,12 @@ def test_distinct_n_counts_over_all_texts():
         distinct_n(["a b", ""])
 
 
+def test_distinct_n_of_languages_without_spaces():
+    assert distinct_n(["今日は晴れ"], n=3) == 1.0
+    assert distinct_n(["ははははは", "ははは"], n=3) == 0.25
+    assert distinct_n(["go 今日 go"], n=2) == 1.0
+
+
 def test_perplexity_is_that_of_the_text_given_its_context(tiny):
     vocabulary = {"<pad>": 0, **{word: n + 1 for n, word in enumerate("abcdefgh")}}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))

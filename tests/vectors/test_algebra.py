@@ -23,7 +23,7 @@ def random_vectors(seed: int, layers: int = 3, width: int = 7, names=NAMES) -> E
 
 def calibrated(vectors: EmotionVectors) -> EmotionVectors:
     calibration = Calibration(
-        vectors.site, (1.0,) * vectors.num_layers, "preserve", "absolute", "wheel", "russell",
+        vectors.site, (1.0,) * vectors.num_layers, "preserve", "absolute", "axes", "russell",
         {"preserve absolute": {"joy": 2.0, "anger": 3.0, "fear": 4.0}},
         {"preserve absolute": tuple(range(12))},
     )  # fmt: skip
@@ -85,6 +85,9 @@ def test_selected_and_renamed_emotions_keep_their_strengths(vectors):
     renamed = calibrated(vectors).renamed({"joy": "happiness"})
     assert renamed.names == ("happiness", "anger", "fear")
     assert renamed.calibration.strengths["preserve absolute"]["happiness"] == 2.0
+    assert chosen.calibration.mapping == "wheel"
+    swapped = calibrated(vectors).renamed({"joy": "anger", "anger": "joy"})
+    assert not swapped.calibration.circle
     same = calibrated(vectors).select(["fear", "joy", "anger"])
     assert same.calibration.circle["preserve absolute"] == tuple(range(12))
 
@@ -118,6 +121,15 @@ def test_the_parts_within_and_without_a_span_add_up_and_are_orthogonal(seed, cou
     dots = outside.tensor.double() @ directions.tensor.double().transpose(1, 2)
     assert dots.abs().max() < 1e-5
     torch.testing.assert_close(inside.projected(directions).tensor, inside.tensor)
+
+
+def test_what_is_only_rounding_is_zero(vectors):
+    rest = vectors.without(vectors["joy"])
+    assert not rest["joy"].any()
+    assert rest["fear"].any()
+    mixed = vectors.mixed({"other": {"fear": 1.0}}).without(vectors["fear"])
+    assert not mixed["other"].any()
+    assert not vectors.select(["joy"]).without(vectors["joy"]).projected(vectors["fear"]).layers
 
 
 def test_dependent_directions_count_once(vectors):
