@@ -43,34 +43,6 @@ def test_it_ships_small(judge: CalibrationJudge) -> None:
     assert sum(file.stat().st_size for file in CALIBRATION_JUDGE_PATH.iterdir()) <= 2_500_000
 
 
-def test_probabilities_are_distributions(judge: CalibrationJudge) -> None:
-    texts = ["", "Hello there.", "!!! ???", "word " * 400, "Ünïcode 😍", "."]
-    probabilities = judge.probabilities(texts)
-    assert probabilities.shape == (len(texts), 28)
-    assert probabilities.min() > 0
-    torch.testing.assert_close(probabilities.sum(1), torch.ones(len(texts)))
-    assert judge.probabilities([]).shape == (0, 28)
-    torch.testing.assert_close(judge.probabilities([texts[1]]), probabilities[1:2])
-
-
-@pytest.mark.parametrize(
-    ("text", "label"),
-    [
-        ("Thank you so much for your help!", "gratitude"),
-        ("I am so scared of what is coming.", "fear"),
-        ("I love this so much!", "love"),
-        ("That is disgusting.", "disgust"),
-        ("I'm so sorry, it was my fault.", "remorse"),
-        ("I am so sad today.", "sadness"),
-        ("I'm so happy for you!", "joy"),
-        ("Haha, that's hilarious.", "amusement"),
-        ("The train leaves at nine.", "neutral"),
-    ],
-)
-def test_obvious_sentences(judge: CalibrationJudge, text: str, label: str) -> None:
-    assert judge.labels[int(judge.probabilities([text])[0].argmax())] == label
-
-
 @pytest.mark.parametrize(
     ("texts", "label"),
     [
@@ -95,15 +67,6 @@ def test_stored_figures(judge: CalibrationJudge) -> None:
         assert settings[part].keys() == settings["definitions"].keys()
         assert settings[part]["accuracy_any_label"] > 0.55
         assert settings[part]["calibration_error"] < 0.08
-
-
-def test_saving_keeps_the_judge(judge: CalibrationJudge, tmp_path: Path) -> None:
-    judge.save(tmp_path)
-    again = CalibrationJudge.load(tmp_path)
-    texts = ["What a day.", "I can't believe you did that!"]
-    torch.testing.assert_close(
-        again.probabilities(texts), judge.probabilities(texts), atol=1e-3, rtol=0
-    )
 
 
 def test_missing_judge_is_told(tmp_path: Path) -> None:

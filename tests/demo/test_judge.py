@@ -1,4 +1,4 @@
-"""The judge that ships with the package."""
+"""The judges that ship with the package: what holds for both, and the figures they are given."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from emokernel.demo.judge import JUDGE_PATH, Judge
+from emokernel.demo.linear_judge import CalibrationJudge
 from emokernel.demo.train.judge import figures, macro_f1
 
 GOEMOTIONS = (
@@ -17,9 +18,9 @@ GOEMOTIONS = (
 )
 
 
-@pytest.fixture(scope="module")
-def judge() -> Judge:
-    return Judge.load()
+@pytest.fixture(scope="module", params=[Judge, CalibrationJudge])
+def judge(request: pytest.FixtureRequest) -> Judge:
+    return request.param.load()
 
 
 def test_labels_are_those_of_goemotions(judge: Judge) -> None:
@@ -53,8 +54,6 @@ def test_a_text_is_judged_alone(judge: Judge) -> None:
         ("I love this so much!", "love"),
         ("That is disgusting.", "disgust"),
         ("I'm so sorry, it was my fault.", "remorse"),
-        ("Wow, I am surprised by that!", "surprise"),
-        ("That made me so angry.", "anger"),
         ("I am so sad today.", "sadness"),
         ("I'm so happy for you!", "joy"),
         ("Haha, that's hilarious.", "amusement"),
@@ -65,9 +64,18 @@ def test_obvious_sentences(judge: Judge, text: str, label: str) -> None:
     assert judge.labels[int(judge.probabilities([text])[0].argmax())] == label
 
 
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [("Wow, I am surprised by that!", "surprise"), ("That made me so angry.", "anger")],
+)
+def test_sentences_that_are_obvious_to_the_evaluating_judge(text: str, label: str) -> None:
+    judge = Judge.load()
+    assert judge.labels[int(judge.probabilities([text])[0].argmax())] == label
+
+
 def test_saving_keeps_the_judge(judge: Judge, tmp_path: Path) -> None:
     judge.save(tmp_path)
-    again = Judge.load(tmp_path)
+    again = type(judge).load(tmp_path)
     texts = ["What a day.", "I can't believe you did that!"]
     torch.testing.assert_close(
         again.probabilities(texts), judge.probabilities(texts), atol=1e-3, rtol=0
