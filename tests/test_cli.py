@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
+from emokernel import EmotionVectors
 from emokernel.cli import main
 
 
@@ -38,3 +40,17 @@ def test_info_without_avx2_says_portable():
     environment = {"EMOKERNEL_CPU_ISA": "portable", "PATH": ""}
     shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "isa: portable" in shown.stdout
+
+
+@pytest.mark.parametrize("command", ["extract", "calibrate"])
+def test_a_model_that_cannot_be_loaded_is_one_line(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    vectors = tmp_path / "v.safetensors"
+    EmotionVectors.from_tensors({"joy": torch.ones(2, 4)}).save(vectors)
+    (tmp_path / "model").mkdir()
+    options = ["-o", str(tmp_path / "w.safetensors")]
+    options += ["--vectors", str(vectors)] if command == "calibrate" else []
+    assert main([command, str(tmp_path / "model"), *options]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert error[-1].startswith("emokernel: cannot load the model")
+    assert sum(line.startswith("emokernel: ") for line in error) == 1

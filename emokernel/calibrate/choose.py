@@ -13,7 +13,7 @@ from emokernel.errors import EmokernelError
 # What an unsteered text scores is known far better than any one point.
 _ANCHOR_WEIGHT = 1e3
 # Points are tried this finely between the measured ones.
-_STEPS = 200
+_STEPS = 400
 _NO_TEXT = 1e6
 _EPSILON = 1e-9
 
@@ -76,7 +76,7 @@ def choose(points: Sequence[Point], unsteered: float, bounds: Bounds) -> Point:
     fluent = int((distinct >= bounds.distinct - _EPSILON).sum())
     log_perplexity[:fluent] = _smoothed(log_perplexity[:fluent], rising=True)
     log_perplexity = np.maximum.accumulate(log_perplexity)
-    tried = np.unique([*divergence, *np.linspace(0, divergence[-1], _STEPS)])
+    tried = np.unique([*divergence, *np.linspace(0, math.sqrt(divergence[-1]), _STEPS) ** 2])
     found = {
         "distinct": np.interp(tried, divergence, distinct),
         "perplexity": np.interp(tried, divergence, log_perplexity),

@@ -50,7 +50,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def load_model(chosen: argparse.Namespace) -> tuple[Any, Any]:
-    """(model, tokenizer) of `add_model`'s arguments; OSError or EmokernelError if that fails."""
+    """(model, tokenizer) of `add_model`'s arguments; EmokernelError if that fails."""
     if chosen.model == "embedded":
         import torch
 
@@ -65,7 +65,7 @@ def load_model(chosen: argparse.Namespace) -> tuple[Any, Any]:
         if chosen.device_map:
             options["device_map"] = chosen.device_map
         model = AutoModelForCausalLM.from_pretrained(chosen.model, dtype=chosen.dtype, **options)
-    except (ValueError, ImportError) as error:  # of a configuration, or of a missing package
+    except (OSError, ValueError, ImportError) as error:  # ImportError: a missing package
         first = str(error).strip().partition("\n")[0]
         raise EmokernelError(f"cannot load the model {chosen.model}: {first}") from error
     return model.eval(), tokenizer

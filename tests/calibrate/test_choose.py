@@ -106,11 +106,26 @@ def test_repetition_does_not_hide_a_perplexity_beyond_the_bound():
     assert 0.2 < chosen.divergence < 0.4
 
 
+def test_falling_perplexity_between_points_does_not_open_the_bounds_again():
+    perplexities = (1.05, 1.1, 1.2, 1.6, 1.0, 1.0, 1.0, 1.0)
+    distincts = (1, 1, 1, 1, 0.6, 0.5, 0.4, 0.3)
+    chosen = choose(made((0.1,) * 3 + (0.9,) * 5, perplexities, distincts), 0.0, Bounds())
+    assert 0.2 < chosen.divergence < 0.4
+
+
+def test_the_strength_of_a_small_dose_goes_with_the_root_of_its_divergence():
+    points = [Point(2 * math.sqrt(kl), kl, 0.1, math.exp(10 * kl), 1.0) for kl in LEVELS]
+    chosen = choose(points, 0.0, Bounds(perplexity=1.2))
+    assert chosen.divergence == pytest.approx(math.log(1.2) / 10, rel=0.05)
+    assert chosen.strength == pytest.approx(2 * math.sqrt(chosen.divergence), rel=0.01)
+
+
 def test_a_dose_at_which_nothing_is_written_is_out_of_bounds():
     perplexities = (1.05, 1.1, 1.2, 1.3, math.inf, math.inf, math.nan, math.inf)
     distincts = (1, 1, 1, 1, 0, 0, 0, 0)
-    chosen = choose(made((0.1,) * 4 + (0.9,) * 4, perplexities, distincts), 0.0, Bounds())
-    assert 0 < chosen.divergence <= 0.45
+    effects = (0.1, 0.2, 0.3, 0.4) + (0.9,) * 4
+    chosen = choose(made(effects, perplexities, distincts), 0.0, Bounds())
+    assert 0.4 <= chosen.divergence <= 0.45
     first = choose(made((0.9,) * 8, (math.inf,) * 8, (0,) * 8), 0.0, Bounds())
     assert first.divergence < 0.05
 
