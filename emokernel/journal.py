@@ -50,11 +50,6 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
 
-    def remove(self) -> None:
-        """Remove the file, after a run that came to its end."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-
     def _read(self, path: Path, settings: Mapping[str, Any]) -> None:
         content = path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
