@@ -1,0 +1,206 @@
+"""What an evaluation found, as plain data that the report draws and a file keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+PROMPT, VECTOR, BOTH, UNSTEERED = "prompt", "vector", "both", "unsteered"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its 95 % interval by bootstrap over openings."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class StateResult:
+    """One state of the circle: cosine per text, the mean direction found, the labels found.
+
+    ``found``: (valence, arousal), the mean over texts of the coordinates of their top labels, a
+    label without coordinates counting as (0, 0). ``tops``: {label: texts}, most frequent first.
+    """
+
+    angle: float
+    cosine: Interval
+    found: tuple[float, float]
+    tops: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Twelve states asked for in one way, as one judge reads the answers.
+
+    mode: prompt, vector or both. template: how it was prompted ("" for vectors alone). law and
+    intensity: of the steering, 0..1. cosine: mean over texts of the cosine between the state and
+    the coordinates of the text's top label; 0 for a label without coordinates and for an empty
+    answer. pooled: mean over states of the cosine of the mean direction. floor: the same texts
+    with the states shuffled, mean and the 2.5 and 97.5 percentiles over shuffles; p: share of
+    shuffles at least as good. placeless, refusals, empty: shares of the texts, 0..1. perplexity
+    and distinct_3: times those of unsteered texts.
+    """
+
+    mode: str
+    template: str
+    intensity: float
+    judge: str
+    cosine: Interval
+    pooled: float
+    floor: Interval
+    p: float
+    placeless: float
+    refusals: float
+    empty: float
+    perplexity: float
+    distinct_3: float
+    texts: int
+    states: Sequence[StateResult]
+
+
+@dataclass(frozen=True)
+class CeilingState:
+    """Human text of the label that is nearest to a state; ``texts`` says how much of it."""
+
+    angle: float
+    label: str
+    texts: int
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """The same pipeline on human text. ``least``: a label needs so many texts to be taken."""
+
+    judge: str
+    source: str
+    least: int
+    cosine: Interval
+    pooled: float
+    states: Sequence[CeilingState]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Texts of one condition.
+
+    intended: {judge: mean probability of the intended emotion's labels}; of unsteered texts, the
+    mean over emotions. perplexity: of what was written, under the unsteered model; perplexity_ratio:
+    times that of the unsteered texts. distinct: {n: distinct n-grams over n-grams}, n = 1, 2, 3.
+    repetition: mean share of the 4-grams of a text that it has had before. to_unsteered and
+    to_query: topic adherence, the similarity with the unsteered answer to the same opening and with
+    the opening itself, -1..1.
+    """
+
+    intended: Mapping[str, Interval]
+    perplexity: float
+    perplexity_ratio: float
+    distinct: Mapping[str, float]
+    distinct_3_ratio: float
+    repetition: float
+    to_unsteered: Interval
+    to_query: Interval
+    refusals: float
+    empty: float
+    texts: int
+
+
+@dataclass(frozen=True)
+class EmotionPoint:
+    """One emotion under one condition.
+
+    mode: unsteered (strength 0), prompt or vector. by: "strength" or "dose", which of the two was
+    given; divergence: the dose, KL of the steered from the unsteered next-token distribution in
+    nats per token; NaN for prompts.
+    """
+
+    emotion: str
+    mode: str
+    law: str
+    by: str
+    strength: float
+    divergence: float
+    measures: Measures
+
+
+@dataclass(frozen=True)
+class LawDose:
+    """All emotions at one dose under both laws; differences are preserve less add, paired.
+
+    intended_difference of the main judge, surprise_difference in nats per token, both with their
+    95 % intervals by bootstrap over openings. An emotion that does not reach the dose under both
+    laws is left out; ``emotions`` are those that count.
+    """
+
+    divergence: float
+    emotions: Sequence[str]
+    intended: Mapping[str, float]
+    perplexity_ratio: Mapping[str, float]
+    intended_difference: Interval
+    surprise_difference: Interval
+    adherence_difference: Interval
+
+
+@dataclass(frozen=True)
+class Monotone:
+    """Spearman's rank correlation of strength 0..1 and intended probability of one emotion."""
+
+    emotion: str
+    law: str
+    correlation: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two judges on the same texts: share of equal top labels, Cohen's kappa of the top labels,
+    Pearson's correlation of the cosines of texts, and the share of texts whose top labels are less
+    than 45 degrees apart, of those where both have a place."""
+
+    judges: tuple[str, str]
+    texts: int
+    equal: float
+    kappa: float
+    cosine_correlation: float
+    within_45: float
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Something the evaluation was asked to show, and whether it did."""
+
+    name: str
+    value: str
+    bound: str
+    holds: bool
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Answers to one opening and seed, {condition: text} in the order of the report."""
+
+    opening: str
+    seed: int
+    texts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Results:
+    """All of it. ``about``: model, vectors, judges, settings, machine, versions, seconds, notes."""
+
+    about: Mapping[str, Any]
+    ceilings: Sequence[Ceiling]
+    consistency: Sequence[Consistency]
+    emotions: Sequence[EmotionPoint]
+    laws: Sequence[LawDose]
+    monotone: Sequence[Monotone]
+    agreement: Sequence[Agreement]
+    goals: Sequence[Goal]
+    samples: Sequence[Sample] = field(default_factory=tuple)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON knows it."""
+        return asdict(self)
