@@ -1,4 +1,9 @@
-"""Sampling of a batch: contexts of any length in, token ids of the answers out."""
+"""Sampling of a batch: contexts of any length in, token ids of the answers out.
+
+Every answer has random numbers of its own, so it depends on its context and its seed alone, not on
+what else is in the batch; under equal seeds, answers differ by what was asked for and by nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from emokernel.errors import EmokernelError
 from emokernel.patch.decoder import device_of, evaluating
@@ -31,17 +38,69 @@ class Sampling:
             )
 
 
+class Nucleus(LogitsProcessor):
+    """Leaves the one token of each row that its random numbers choose.
+
+    Nucleus sampling (Holtzman et al. 2020, arXiv 1904.09751): from the fewest likeliest tokens that
+    have ``top_p`` of the probability together. A token of the whole distribution is drawn and, if
+    it is none of those, drawn again; that is exact and needs no sorting.
+    """
+
+    DRAWS = 4
+
+    def __init__(self, seeds: Sequence[Sequence[int]], sampling: Sampling) -> None:
+        """``seeds``: non-negative integers for each row."""
+        shape = sampling.max_new_tokens, self.DRAWS + 1
+        rows = [np.random.default_rng(list(seed)).random(shape, np.float32) for seed in seeds]
+        self._uniforms = torch.from_numpy(np.stack(rows))
+        self._sampling = sampling
+        self._step = 0
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """``scores`` [rows, vocabulary] with -inf for all but the chosen tokens."""
+        uniforms = self._uniforms[:, self._step].to(scores.device)
+        self._step += 1
+        probabilities = (scores.float() / self._sampling.temperature).softmax(-1)
+        chosen = self._drawn(probabilities, uniforms)
+        return torch.full_like(scores, -torch.inf).scatter_(1, chosen[:, None], 0.0)
+
+    def _drawn(self, probabilities: Tensor, uniforms: Tensor) -> Tensor:
+        """Token numbers ``[rows]``."""
+        sums = probabilities.cumsum(-1)
+        chosen = _at(sums, uniforms[:, 0])
+        if self._sampling.top_p >= 1:
+            return chosen
+        for draw in range(1, self.DRAWS + 1):
+            picked = probabilities.gather(1, chosen[:, None])
+            likelier = (probabilities * (probabilities > picked)).sum(-1)
+            outside = (likelier >= self._sampling.top_p).nonzero().flatten()
+            if not len(outside):
+                break
+            if draw < self.DRAWS:
+                chosen[outside] = _at(sums[outside], uniforms[outside, draw])
+            else:
+                chosen[outside] = self._sorted(probabilities[outside], uniforms[outside, -1])
+        return chosen
+
+    def _sorted(self, probabilities: Tensor, uniforms: Tensor) -> Tensor:
+        """For rows that have drawn in vain: from their nucleus, which takes sorting."""
+        ordered, tokens = probabilities.sort(-1, descending=True)
+        before = ordered.cumsum(-1) - ordered
+        nucleus = ordered * (before < self._sampling.top_p)
+        return tokens.gather(1, _at(nucleus.cumsum(-1), uniforms)[:, None]).flatten()
+
+
 def sample(
     model: nn.Module,
     tokenizer: Any,
     contexts: Sequence[Sequence[int]],
     sampling: Sampling,
     *,
-    seed: int,
+    seeds: Sequence[Sequence[int]],
 ) -> list[list[int]]:
     """The token ids of one answer to each context (token ids), without what ends it.
 
-    The random numbers of torch begin with ``seed``, and go on as they were afterwards.
+    ``seeds``: for each context the non-negative integers that its random numbers come from.
     """
     embeddings = model.get_input_embeddings()
     device = device_of(embeddings, embeddings.weight)
@@ -53,27 +112,28 @@ def sample(
     for row, context in enumerate(contexts):  # on the left, whatever side the tokenizer pads on
         ids[row, longest - len(context) :] = torch.tensor(context)
         mask[row, longest - len(context) :] = 1
-    chances = {"do_sample": False}
-    if sampling.temperature:
-        chances = {
-            "do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p,
-            "top_k": 0,
-        }  # fmt: skip
-    with torch.random.fork_rng(), torch.no_grad(), evaluating(model):
-        torch.manual_seed(seed % 2**63)
+    nucleus = [Nucleus(seeds, sampling)] if sampling.temperature else []
+    with torch.no_grad(), evaluating(model):
         output = model.generate(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             max_new_tokens=sampling.max_new_tokens,
             pad_token_id=filler,
+            do_sample=False,
+            logits_processor=LogitsProcessorList(nucleus),
             **({"eos_token_id": ends} if ends else {}),
-            **chances,
         )
     answers = output[:, longest:].tolist()
     return [
         tokens[: next((at for at, token in enumerate(tokens) if token in ends), len(tokens))]
         for tokens in answers
     ]
+
+
+def _at(sums: Tensor, shares: Tensor) -> Tensor:
+    """The token at which each row of cumulative sums passes that share of its last one."""
+    wanted = shares[:, None] * sums[:, -1:]
+    return torch.searchsorted(sums, wanted, right=True).clamp_(max=sums.shape[1] - 1).flatten()
 
 
 def _ends(model: nn.Module, tokenizer: Any) -> list[int]:

@@ -14,7 +14,7 @@ from emokernel.affect import Affect, Coordinates
 from emokernel.calibrate.choose import Point
 from emokernel.calibrate.dose import Ask
 from emokernel.errors import EmokernelError
-from emokernel.evaluate.affect import affect_of
+from emokernel.evaluate.affect import affect_of, places
 from emokernel.evaluate.classifiers import LabelsOf, TextClassifier, emotion_probabilities
 from emokernel.evaluate.encoding import Encoded, encoded
 from emokernel.evaluate.fluency import distinct_n, surprises
@@ -23,8 +23,8 @@ from emokernel.journal import Journal
 from emokernel.sampling import Sampling
 from emokernel.steering import Steering
 
-# Unsteered text is what everything is compared with, so there is more of it.
-_UNSTEERED_SEEDS = range(4)
+# The same for all texts, steered or not, so that they differ by their dose alone.
+_SEED = 0
 _POINTS_AT_ONCE = 12
 
 
@@ -52,27 +52,13 @@ class Setting:
 
         EmokernelError if the table knows none of them.
         """
-        emotion_of = {
-            label.lower(): emotion
-            for emotion, labels in self.labels.items()
-            for label in ([labels] if isinstance(labels, str) else labels)
-        }
-        names = [
-            label if label in self.coordinates else emotion_of.get(label, label)
-            for label in self.judge.labels
-        ]
-        if not any(name in self.coordinates for name in names):
-            raise EmokernelError(
-                f"no label of the judge {self.judge.name!r} has a place in the table"
-                f" {self.coordinates.name!r}"
-            )
-        return names
+        return places(self.judge, self.coordinates, self.labels)
 
 
 @dataclass(frozen=True)
 class Unsteered:
     """The texts of the unsteered model: label probabilities ``[n, labels]``, nats per token,
-    distinct 3-grams of as many texts as a point has.
+    distinct 3-grams.
     """
 
     written: Sequence[Written]
@@ -93,10 +79,8 @@ class Unsteered:
 def unsteered(setting: Setting, steering: Steering) -> Unsteered:
     """Write and measure the texts that all others are compared with."""
     jobs = [Job("", "unsteered", opening, prefix=prefix) for prefix, opening in setting.prompts]
-    groups = [_written(setting, steering, jobs, seed) for seed in _UNSTEERED_SEEDS]
-    texts = [one for group in groups for one in group]
-    surprise = _surprise(setting, texts)
-    distinct = sum(_distinct(group) for group in groups) / len(groups)
+    texts = _written(setting, steering, jobs)
+    surprise, distinct = _surprise(setting, texts), _distinct(texts)
     if not (math.isfinite(surprise) and distinct):
         raise EmokernelError(
             "the unsteered model writes next to nothing behind these prompts, not three words in a"
@@ -137,7 +121,7 @@ def _measure(
         for number, (ask, _, strength) in enumerate(chunk)
         for prefix, opening in setting.prompts
     ]
-    written = _written(setting, steering, jobs, seed=17)
+    written = _written(setting, steering, jobs)
     size = len(setting.prompts)
     measured = []
     for number, (ask, divergence, strength) in enumerate(chunk):
@@ -155,9 +139,9 @@ def _measure(
     return measured
 
 
-def _written(setting: Setting, steering: Steering, jobs: Sequence[Job], seed: int) -> list[Written]:
+def _written(setting: Setting, steering: Steering, jobs: Sequence[Job]) -> list[Written]:
     batches = write(
-        setting.model, setting.tokenizer, steering, jobs, seed, sampling=setting.sampling,
+        setting.model, setting.tokenizer, steering, jobs, _SEED, sampling=setting.sampling,
         special_tokens=setting.special_tokens, batch_size=setting.batch_size,
     )  # fmt: skip
     return [one for batch in batches for one in batch]

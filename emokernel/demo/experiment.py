@@ -45,7 +45,7 @@ def jobs_for(openings: Sequence[str], emotions: Sequence[str]) -> list[Job]:
         jobs.append(Job("", UNSTEERED, opening))
         for emotion in emotions:
             jobs.append(Job(emotion, STEERED, opening, Request(emotion)))
-            jobs.append(Job(emotion, PREFIX, opening, prefix=prefix(emotion)))
+            jobs.append(Job(emotion, PREFIX, opening, prefix=prefix(emotion), query=opening))
         for number, state in enumerate(TWELVE_STATES):
             jobs.append(Job(str(number), STATE, opening, Request(state)))
     return jobs

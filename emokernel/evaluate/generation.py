@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,8 @@ class Job:
 
     ``prefix`` and ``opening`` are what the model reads; the opening is the beginning of the text,
     such as a model without a chat template continues, the prefix is not part of it: a token that
-    conditions the model, or a whole chat.
+    conditions the model, or a whole chat. Jobs of the same ``query``, what the model reads unless
+    given, have the same random numbers under a seed.
     """
 
     name: str
@@ -28,6 +30,11 @@ class Job:
     opening: str
     request: Request | None = None
     prefix: str = ""
+    query: str = ""
+
+    def seed(self, seed: int, draw: int) -> tuple[int, int, int]:
+        """Where the random numbers of a sample come from, whatever is asked for."""
+        return seed, zlib.crc32((self.query or self.prefix + self.opening).encode()), draw
 
 
 @dataclass(frozen=True)
@@ -70,18 +77,16 @@ def write(
     ``special_tokens``: whether the tokenizer adds its own; a chat template has put them into the
     prefix already. EmokernelError if a job gives nothing acceptable in `_DRAWS` draws.
     """
-    for number, start in enumerate(range(0, len(jobs), batch_size)):
+    for start in range(0, len(jobs), batch_size):
         batch = jobs[start : start + batch_size]
         done: dict[int, Written] = {}
         for draw in range(_DRAWS):
             rows = [row for row in range(len(batch)) if row not in done]
             if not rows:
                 break
-            seed_of_batch = (1000 * seed + number) * _DRAWS + draw
             chosen = [batch[row] for row in rows]
-            texts = _sample(
-                model, tokenizer, steering, chosen, sampling, special_tokens, seed_of_batch
-            )
+            seeds = [job.seed(seed, draw) for job in chosen]
+            texts = _sample(model, tokenizer, steering, chosen, sampling, special_tokens, seeds)
             for row, text in zip(rows, texts, strict=True):
                 if accept(text):
                     done[row] = Written(batch[row], seed, text, draw)
@@ -97,13 +102,13 @@ def _sample(
     batch: Sequence[Job],
     sampling: Sampling,
     special_tokens: bool,
-    seed: int,
+    seeds: Sequence[Sequence[int]],
 ) -> list[str]:
     """One sample for each job."""
     read = [job.prefix + job.opening for job in batch]
     contexts = tokenizer(read, add_special_tokens=special_tokens)["input_ids"]
     with steering.requests([job.request for job in batch]):
-        answers = sample(model, tokenizer, contexts, sampling, seed=seed)
+        answers = sample(model, tokenizer, contexts, sampling, seeds=seeds)
     return [
         job.opening + _continuation(tokenizer, context, answer).rstrip()
         for job, context, answer in zip(batch, contexts, answers, strict=True)

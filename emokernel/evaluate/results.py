@@ -89,11 +89,11 @@ class Measures:
     """Texts of one condition.
 
     intended: {judge: mean probability of the intended emotion's labels}; of unsteered texts, the
-    mean over emotions. perplexity: of what was written, under the unsteered model; perplexity_ratio:
-    times that of the unsteered texts. distinct: {n: distinct n-grams over n-grams}, n = 1, 2, 3.
-    repetition: mean share of the 4-grams of a text that it has had before. to_unsteered and
-    to_query: topic adherence, the similarity with the unsteered answer to the same opening and with
-    the opening itself, -1..1.
+    mean over emotions. perplexity: of what was written, under the unsteered model;
+    perplexity_ratio: times that of the unsteered texts. distinct: {n: distinct n-grams over all},
+    n = 1, 2, 3. repetition: mean share of the 4-grams of a text that it has had before.
+    to_unsteered and to_query: topic adherence, the similarity with the unsteered answer to the same
+    opening and with the opening itself, -1..1.
     """
 
     intended: Mapping[str, Interval]

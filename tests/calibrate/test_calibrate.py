@@ -68,7 +68,7 @@ def test_a_point_is_what_its_texts_say(setting, patched, word_vectors):
         for ask in asks
         for _, opening in setting.prompts
     ]
-    texts = [one.text for one in measuring._written(setting, steering, jobs, seed=17)]
+    texts = [one.text for one in measuring._written(setting, steering, jobs)]
     size = len(setting.prompts)
     joy = setting.judge.probabilities(texts[:size])[:, 1].mean().item()
     assert found[asks[0]].effect == pytest.approx(joy)
@@ -77,10 +77,7 @@ def test_a_point_is_what_its_texts_say(setting, patched, word_vectors):
     all_pairs = [one.pair for one in plain.written]
     expected = loss / perplexity(setting.model, setting.tokenizer, all_pairs)
     assert found[asks[0]].perplexity == pytest.approx(expected, rel=1e-4)
-    shares = [
-        distinct_n([w.pair[1] for w in plain.written[n * size : (n + 1) * size]]) for n in range(4)
-    ]
-    distinct = distinct_n([text for _, text in pairs]) / (sum(shares) / 4)
+    distinct = distinct_n([text for _, text in pairs]) / distinct_n([t for _, t in all_pairs])
     assert found[asks[0]].distinct == pytest.approx(distinct)
     assert found[asks[0]].effect > plain.effect(setting, asks[0]) + 0.1
     assert (found[asks[0]].strength, found[asks[0]].divergence) == (3.0, 0.5)
@@ -206,7 +203,7 @@ def test_states_without_any_dose_are_told_and_do_not_spoil_the_others(
     assert calibration.strengths[key]["joy"] > 0
     assert "No dose within the bounds strengthens anger" in found.summary()
     wheel = calibration.circle[f"{key} wheel"]
-    assert wheel[3] == 0, "90 degrees is nearest to anger alone"
+    assert wheel[4] == 0, "at 120 degrees there is anger, which has no dose, and joy points away"
     assert wheel[0] > 0, "0 degrees is nearest to joy"
 
 

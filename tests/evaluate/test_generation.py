@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from emokernel import EmokernelError, Request, patch
 from emokernel.evaluate import generation
 from emokernel.evaluate.generation import Job, write
-from emokernel.sampling import Sampling
+from emokernel.sampling import Sampling, sample
 
 SAMPLING = Sampling(max_new_tokens=6, temperature=0.8, top_p=0.9)
 
@@ -33,22 +33,19 @@ def written(model, tokenizer, jobs, seed=0, **options):
         steering.unpatch()
 
 
-def test_a_job_alone_is_what_generate_gives(tiny, vectors, tokenizer):
+def test_a_job_alone_is_what_the_model_samples(tiny, vectors, tokenizer):
     model = tiny()
-    (one,) = written(model, tokenizer, [Job("", "", "w5 w6")], 3, patched={"vectors": vectors()})
-    ids = tokenizer("w5 w6", return_tensors="pt").input_ids
-    torch.manual_seed(30_000)
-    with torch.no_grad():
-        output = model.generate(
-            ids, max_new_tokens=6, do_sample=True, temperature=0.8, top_p=0.9, top_k=0
-        )
-    assert one.text == tokenizer.decode(output[0])
+    job = Job("", "", "w5 w6")
+    (one,) = written(model, tokenizer, [job], 3, patched={"vectors": vectors()})
+    ids = tokenizer("w5 w6").input_ids
+    (answer,) = sample(model, tokenizer, [ids], SAMPLING, seeds=[job.seed(3, 0)])
+    assert one.text == tokenizer.decode([*ids, *answer])
     assert one.pair == ("w5 w6", one.text[5:])
     assert one.text[5] == " ", "decoders drop the space before the first word of a text"
 
 
 def test_a_prefix_is_read_but_not_part_of_the_text(tiny, vectors, tokenizer):
-    jobs = [Job("", "", "w5 w6"), Job("", "", " w6", prefix="w5")]
+    jobs = [Job("", "", "w5 w6"), Job("", "", " w6", prefix="w5", query="w5 w6")]
     plain, prefixed = (
         written(tiny(), tokenizer, [job], patched={"vectors": vectors()})[0] for job in jobs
     )
@@ -56,7 +53,7 @@ def test_a_prefix_is_read_but_not_part_of_the_text(tiny, vectors, tokenizer):
     assert plain.read == prefixed.read
 
 
-def test_rows_keep_their_requests_and_batches_their_seeds(tiny, vectors, tokenizer):
+def test_rows_keep_their_requests_and_texts_their_seeds(tiny, vectors, tokenizer):
     jobs = [
         Job(str(n), "", "w1 w2 w3"[: 2 + 3 * (n % 3)], Request("joy", 40.0) if n % 2 else None)
         for n in range(7)
@@ -96,11 +93,16 @@ def test_padding_changes_nothing(tiny, vectors, tokenizer):
         assert alone.text == one.text
 
 
-def test_batches_have_seeds_of_their_own_and_leave_the_callers_alone(tiny, vectors, tokenizer):
-    jobs = [Job("", "", "w5 w6")] * 8
+def test_texts_depend_on_their_opening_and_seed_and_not_on_their_batch(tiny, vectors, tokenizer):
+    jobs = [Job("", "", f"w{n}", query=query) for n in (5, 5, 6) for query in ("", "same")]
     before = torch.random.get_rng_state()
     found = written(tiny(), tokenizer, jobs, patched={"vectors": vectors()}, batch_size=4)
-    assert [one.text for one in found[:4]] != [one.text for one in found[4:]]
+    alone = [written(tiny(), tokenizer, [job], patched={"vectors": vectors()})[0] for job in jobs]
+    assert [one.text for one in found] == [one.text for one in alone]
+    assert found[0].text == found[2].text != found[4].text
+    assert found[0].text != found[1].text
+    assert jobs[1].seed(3, 1) == jobs[5].seed(3, 1) != jobs[0].seed(3, 1)
+    assert len({jobs[1].seed(seed, draw) for seed in (0, 1) for draw in (0, 1)}) == 4
     assert torch.equal(torch.random.get_rng_state(), before)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +78,8 @@ def answer(
     """The prompts with their answers; those that the store lacks are sampled into it.
 
     An answer ends before the first end-of-text token; special tokens within are not its own.
-    Each batch has a seed of its own, so that an interrupted run goes on to the same answers.
+    All answers to a query have the same random numbers, so an emotional one differs from a neutral
+    one by what was asked for; and an interrupted run goes on to the same answers.
     """
     lengths = [len(prompt.ids) + sampling.max_new_tokens for prompt in prompts]
     known = store.answers()
@@ -86,12 +88,13 @@ def answer(
         disable=not progress,
     ) as bar:  # fmt: skip
         all_batches = batches(lengths, range(len(prompts)), batch_tokens, batch_size)
-        for number, batch in enumerate(all_batches):
+        for batch in all_batches:
             if all(prompt in known for prompt in batch):
                 continue
             chosen = [prompts[prompt] for prompt in batch]
             contexts = [prompt.ids for prompt in chosen]
-            ids = sample(model, tokenizer, contexts, sampling, seed=1_000_003 * seed + number)
+            seeds = [(seed, zlib.crc32(prompt.query.encode())) for prompt in chosen]
+            ids = sample(model, tokenizer, contexts, sampling, seeds=seeds)
             lines = {
                 prompt: {
                     "prompt": prompt,
