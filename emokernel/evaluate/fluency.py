@@ -1,4 +1,4 @@
-"""Fluency of generated text: distinct n-grams, and perplexity under the unsteered model."""
+"""Fluency of text: distinct and repeated n-grams, perplexity under the unsteered model."""
 
 from __future__ import annotations
 
@@ -23,13 +23,23 @@ def distinct_n(texts: Sequence[str], n: int = 3) -> float:
     Li et al. 2016 (arXiv 1510.03055). Chinese characters, kana and Thai letters count as words,
     since no spaces part theirs. ValueError if no text has ``n`` words.
     """
-    grams = []
-    for text in texts:
-        words = _WORD.findall(text.lower())
-        grams += zip(*(words[start:] for start in range(n)), strict=False)
+    grams = [gram for text in texts for gram in _grams(text, n)]
     if not grams:
         raise ValueError(f"no text has {n} words")
     return len(set(grams)) / len(grams)
+
+
+def repetition(texts: Sequence[str], n: int = 4) -> float:
+    """Mean over texts of 1 - distinct n-grams / n-grams of a text; 0..1, larger is worse.
+
+    The seq-rep-n of Welleck et al. 2020 (arXiv 1908.04319), of words as `distinct_n` splits them. A
+    text of at most ``n`` words has one n-gram or none and repeats nothing: 0. ValueError without
+    texts.
+    """
+    if not texts:
+        raise ValueError("there is no text to measure the repetition of")
+    grams = [_grams(text, n) for text in texts]
+    return sum(1 - len(set(of)) / len(of) for of in grams if of) / len(texts)
 
 
 def perplexity(
@@ -78,6 +88,12 @@ def surprises(
             surprise[chosen] = torch.cat(parts).double().cpu()
             tokens[chosen] = batch.counted[:, 1:].sum(1).double()
     return surprise, tokens
+
+
+def _grams(text: str, n: int) -> list[tuple[str, ...]]:
+    """The n-grams of a text's lower-case words."""
+    words = _WORD.findall(text.lower())
+    return list(zip(*(words[start:] for start in range(n)), strict=False))
 
 
 def _losses(model: nn.Module, ids: Tensor, mask: Tensor, counted: Tensor) -> Tensor:

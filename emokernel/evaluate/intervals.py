@@ -1,4 +1,4 @@
-"""Intervals of means over grouped observations."""
+"""Intervals of means over grouped observations, and rank correlation."""
 
 from __future__ import annotations
 
@@ -22,6 +22,26 @@ def mean_interval(
     counts = np.bincount(numbers)
     drawn = np.random.default_rng(0).integers(len(sums), size=(draws, len(sums)))
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    return float(np.mean(values)), *percentiles(means, level=level)
+
+
+def percentiles(draws: Sequence[float], *, level: float = 0.95) -> tuple[float, float]:
+    """(low, high): what the middle ``level`` of the draws lies between."""
     tail = 100 * (1 - level) / 2
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return float(np.mean(values)), float(low), float(high)
+    low, high = np.percentile(draws, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    """Spearman's rank correlation, -1..1; 0 if either has the same value everywhere.
+
+    A constant has no ranks, so the correlation is not defined: a strength that changes nothing does
+    not count as monotone. ValueError for fewer than two pairs.
+    """
+    if len(first) != len(second) or len(first) < 2:
+        raise ValueError(f"{len(first)} and {len(second)} values: need as many, and two or more")
+    if len(set(first)) == 1 or len(set(second)) == 1:
+        return 0.0
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(first, second).statistic)

@@ -1,6 +1,6 @@
 """Fit the judge of calibration on the language half of the GoEmotions training comments.
 
-    python -m emokernel.demo.train.calibration_judge --data DIR
+    python -m emokernel.demo.train.calibration_judge --data DIR [--figures-only]
 
 Neither its text nor its kind of network is that of the evaluating judge, and no probability of that
 judge is used: what is calibrated with this one can be evaluated with that one. The comments are
@@ -20,7 +20,12 @@ from tqdm import tqdm
 from emokernel.demo.linear_judge import CALIBRATION_JUDGE_PATH, CalibrationJudge, LinearNetwork
 from emokernel.demo.train.classifier import fit_regularised
 from emokernel.demo.train.corpus import emotion_labels, heldout_examples, language_comments
-from emokernel.demo.train.judge import best_temperature, save_with_figures, texts_and_targets
+from emokernel.demo.train.judge import (
+    best_temperature,
+    figures_or_train,
+    save_with_figures,
+    texts_and_targets,
+)
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -58,7 +63,7 @@ def main() -> None:
     parser.add_argument("--buckets", type=int, default=1 << 15, help="rows of each of two tables")
     parser.add_argument("--c", type=float, nargs="+", default=(0.4, 0.5, 0.6))
     parser.add_argument("--rarity", type=float, nargs="+", default=(0.4, 0.5))
-    train(parser.parse_args())
+    figures_or_train(parser, CalibrationJudge, train)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Train the judge on its half of the GoEmotions training comments.
 
-    python -m emokernel.demo.train.judge --data DIR
+    python -m emokernel.demo.train.judge --data DIR [--figures-only]
 
 The comments are taken as they were written: features are hashed, so no word of them is stored.
 Dev chooses the epoch, the temperature and the threshold; test gives the final figures only.
@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ from emokernel.demo.train.corpus import (
     judge_examples,
     test_examples,
 )
+from emokernel.evaluate.ceiling import confusion
 
 DEFINITIONS = {
     "accuracy_any_label": "share of all rows whose most probable label is among the row's labels",
@@ -140,24 +142,37 @@ def save_with_figures(judge: Judge, data: Path, out: Path, **more: object) -> No
     """Calibrate the judge on dev and save it into `out` with its figures on dev and test."""
     dev_texts, dev_targets = texts_and_targets(heldout_examples(data), judge.labels)
     _, judge.temperature = best_temperature(judge, dev_texts, dev_targets)
-    judge.save(out)
-    # What is measured is the judge as it is stored, in 8 bits.
-    judge = type(judge).load(out)
+    judge.save(out, **more)
+    write_figures(type(judge), data, out)
+
+
+def write_figures(kind: type[Judge], data: Path, out: Path) -> None:
+    """Measure the judge in `out`, as it is stored, on dev and test; its weights stay as they are.
+
+    The threshold is chosen on dev. `confusion` is of the test rows with exactly one label, see
+    `emokernel.evaluate.ceiling`.
+    """
+    judge = kind.load(out)
+    dev_texts, dev_targets = texts_and_targets(heldout_examples(data), judge.labels)
     dev = judge.probabilities(dev_texts)
     threshold = max(
         (step / 100 for step in range(5, 60)),
         key=lambda value: macro_f1(dev >= value, dev_targets > 0),
     )
-    test_texts, test_targets = texts_and_targets(test_examples(data), judge.labels)
-    judge.save(
-        out,
-        threshold=threshold,
-        dev=figures(dev, dev_targets, threshold),
-        test=figures(judge.probabilities(test_texts), test_targets, threshold),
-        test_rows=len(test_texts),
-        definitions=DEFINITIONS,
-        **more,
-    )
+    examples = test_examples(data)
+    test_texts, test_targets = texts_and_targets(examples, judge.labels)
+    single = [example for example in examples if len(example.emotions) == 1]
+    measured = {
+        "threshold": threshold,
+        "dev": figures(dev, dev_targets, threshold),
+        "test": figures(judge.probabilities(test_texts), test_targets, threshold),
+        "test_rows": len(test_texts),
+        "definitions": DEFINITIONS,
+        "confusion": confusion(judge, [e.text for e in single], [e.emotions[0] for e in single]),
+    }
+    path = out / "judge.json"
+    known = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(known | measured, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -192,6 +207,20 @@ def train(arguments: argparse.Namespace) -> None:
     )
 
 
+def figures_or_train(
+    parser: argparse.ArgumentParser, kind: type[Judge], train: Callable[[argparse.Namespace], None]
+) -> None:
+    """Parse the command line and train, or with --figures-only measure the judge that is there."""
+    parser.add_argument(
+        "--figures-only", action="store_true", help="measure the judge in --out, do not train it"
+    )
+    arguments = parser.parse_args()
+    if arguments.figures_only:
+        write_figures(kind, arguments.data, arguments.out)
+    else:
+        train(arguments)
+
+
 def main() -> None:
     """Command line of this script."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -205,7 +234,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--ema", type=float, default=0.99, help="decay of the average of weights")
-    train(parser.parse_args())
+    figures_or_train(parser, Judge, train)
 
 
 if __name__ == "__main__":
