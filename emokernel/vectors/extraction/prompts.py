@@ -14,7 +14,7 @@ import difflib
 import re
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jinja2 import TemplateError
@@ -181,29 +181,7 @@ class _Chat(Conditioning):
                 f"the tokenizer {_name(tokenizer)} has no chat template: use the conditioning"
                 " 'plain' (--conditioning plain), or give templates of your own"
             )
-        if self.system is not False:
-            messages = [_message("system", instruction), _message("user", query)]
-            try:
-                text = _apply(tokenizer, messages)
-            except TemplateError as error:
-                refusal = f"refuses a system message ({error})"
-            else:
-                # Some templates leave the system message out without a word.
-                if instruction in text:
-                    return text
-                refusal = "leaves the system message out"
-            if self.system:
-                raise EmokernelError(
-                    f"the chat template of {_name(tokenizer)} {refusal}: leave system=True away,"
-                    " and the instruction stands in the user's turn"
-                )
-        try:
-            return _apply(tokenizer, [_message("user", f"{instruction}\n\n{query}")])
-        except TemplateError as error:
-            raise EmokernelError(
-                f"the chat template of {_name(tokenizer)} fails ({error}): use the conditioning"
-                " 'plain' (--conditioning plain), or give templates of your own"
-            ) from error
+        return instructed(instruction, query, tokenizer, system=self.system)
 
 
 class _Templates(Conditioning):
@@ -223,13 +201,67 @@ class _Templates(Conditioning):
         return self._complete(self._variant(query_text)[1], query_text, tokenizer)
 
     def _complete(self, template: str, query: str, tokenizer: Any) -> str:
-        _check_tokens(_SPECIAL.findall(template), tokenizer)
+        check_tokens(_SPECIAL.findall(template), tokenizer)
         return _fill(template, query=query)
 
 
 def question(query_text: str, tokenizer: Any) -> str:
-    """The query alone through the tokenizer's chat template, without an instruction."""
-    return _apply(tokenizer, [_message("user", query_text)])
+    """The query alone through the tokenizer's chat template, without an instruction.
+
+    EmokernelError if the template fails.
+    """
+    try:
+        return _apply(tokenizer, [_message("user", query_text)])
+    except TemplateError as error:
+        raise EmokernelError(
+            f"the chat template of {_name(tokenizer)} fails ({error}): give the tokenizer one that"
+            " works, or prompt in plain text"
+        ) from error
+
+
+def instructed(
+    instruction: str, query_text: str, tokenizer: Any, *, system: bool | None = None
+) -> str:
+    """The query through the tokenizer's chat template, behind an instruction.
+
+    ``system``: as in `Conditioning.chat`. EmokernelError if the template fails, or if it takes no
+    system message and ``system`` is True.
+    """
+    if system is not False:
+        messages = [_message("system", instruction), _message("user", query_text)]
+        try:
+            text = _apply(tokenizer, messages)
+        except TemplateError as error:
+            refusal = f"refuses a system message ({error})"
+        else:
+            # Some templates leave the system message out without a word.
+            if instruction in text:
+                return text
+            refusal = "leaves the system message out"
+        if system:
+            raise EmokernelError(
+                f"the chat template of {_name(tokenizer)} {refusal}: leave system=True away,"
+                " and the instruction stands in the user's turn"
+            )
+    return question(f"{instruction}\n\n{query_text}", tokenizer)
+
+
+def check_tokens(special: Sequence[str], tokenizer: Any) -> None:
+    """EmokernelError for a piece that looks like a special token, but is none of the tokenizer's.
+
+    It would be cut into characters, and the model would read noise.
+    """
+    if not special:
+        return
+    known = tokenizer.get_added_vocab()
+    for token in special:
+        if token not in known:
+            near = difflib.get_close_matches(token, known, n=1, cutoff=0.8)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise EmokernelError(
+                f"the tokenizer {_name(tokenizer)} has no token {token!r}: name an emotion that it"
+                f" has, or use other templates.{hint}"
+            )
 
 
 def _fill(template: str, **values: str) -> str:
@@ -259,24 +291,6 @@ def _check_fields(variant: Variant, *, query: bool) -> None:
             raise EmokernelError(
                 f"the instruction {template!r} may not hold {{query}}: in a chat the query is a"
                 " message of its own"
-            )
-
-
-def _check_tokens(special: list[str], tokenizer: Any) -> None:
-    """EmokernelError for a piece that looks like a special token, but is none of the tokenizer's.
-
-    It would be cut into characters, and the model would read noise.
-    """
-    if not special:
-        return
-    known = tokenizer.get_added_vocab()
-    for token in special:
-        if token not in known:
-            near = difflib.get_close_matches(token, known, n=1, cutoff=0.8)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise EmokernelError(
-                f"the tokenizer {_name(tokenizer)} has no token {token!r}: name an emotion that it"
-                f" has, or use other templates.{hint}"
             )
 
 
