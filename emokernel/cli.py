@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from emokernel import EmokernelError, __version__
 
-COMMANDS = ("info", "extract", "convert", "show", "calibrate", "demo")
+COMMANDS = ("info", "extract", "convert", "show", "calibrate", "evaluate", "demo")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -55,7 +55,7 @@ class Mixer:
         if isinstance(coordinates, str):
             coordinates = Coordinates.named(coordinates)
         self.vectors, self.mapping, self.coordinates = vectors, mapping, coordinates
-        self._calibration = calibration
+        self.calibration = calibration
         self._circumplex: Circumplex | None = None
         self.basis = vectors
         if mapping == "axes":
@@ -67,8 +67,8 @@ class Mixer:
     def profile(self) -> Tensor | None:
         """``[L]``, what the calibration multiplies the weights of each layer with."""
         return (
-            torch.tensor(self._calibration.profile, dtype=torch.float32)
-            if self._calibration
+            torch.tensor(self.calibration.profile, dtype=torch.float32)
+            if self.calibration
             else None
         )
 
@@ -104,9 +104,9 @@ class Mixer:
 
     def _full(self, name: str, law: str, dose: str) -> float:
         """The weight that strength 1.0 of an emotion is."""
-        if self._calibration is None:
+        if self.calibration is None:
             return 1.0
-        of = self._calibration.strengths.get(key_of(law, dose))
+        of = self.calibration.strengths.get(key_of(law, dose))
         if of is None or name not in of:
             self.vectors.index(name)
             raise SteeringError(
@@ -144,11 +144,11 @@ class Mixer:
         )
 
     def _factor(self, affect: Affect, law: str, dose: str) -> float:
-        if self._calibration is None or affect.radius == 0:
+        if self.calibration is None or affect.radius == 0:
             return 1.0
         key = key_of(law, dose, self.mapping)
-        same_table = self.coordinates.points == _table_of(self._calibration).points
-        factor = self._calibration.factor(key, affect.angle) if same_table else None
+        same_table = self.coordinates.points == _table_of(self.calibration).points
+        factor = self.calibration.factor(key, affect.angle) if same_table else None
         if factor is not None:
             return factor
         if self.mapping == "wheel":

@@ -303,6 +303,21 @@ class Steering:
         """The vectors that the model was patched with."""
         return self._mixer.vectors
 
+    @property
+    def calibration(self) -> Calibration | None:
+        """What says how much strength 1.0 is; None if that is the vector as it is."""
+        return self._mixer.calibration
+
+    @property
+    def mapping(self) -> str:
+        """How an `Affect` becomes a mix: "wheel" or "axes"."""
+        return self._mixer.mapping
+
+    @property
+    def defaults(self) -> Request:
+        """What a request means where it leaves law, dose and positions open."""
+        return self._defaults
+
     def report(self) -> Report:
         """What was patched, with which backend, and which layers fell back and why."""
         patch = self._patched()

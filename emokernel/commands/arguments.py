@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emokernel.errors import EmokernelError
+
+if TYPE_CHECKING:
+    from emokernel.affect import Coordinates
 
 
 def positive(text: str) -> int:
@@ -33,11 +36,13 @@ def resumable(partial: Path) -> Iterator[None]:
         raise SystemExit(130) from None
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """MODEL and how it is loaded."""
+def add_model(parser: argparse.ArgumentParser, *, default: str | None = None) -> None:
+    """MODEL, which can be left out if there is a default, and how it is loaded."""
+    left_out = {} if default is None else {"nargs": "?", "default": default}
     parser.add_argument(
         "model",
         help='a folder, a repository id of the Hub, or "embedded" for the model of the demo',
+        **left_out,
     )
     parser.add_argument("--revision", help="branch, tag or commit of the repository")
     parser.add_argument(
@@ -47,6 +52,36 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device-map", help='"auto", "cpu", "cuda:0", ...: where the layers go (needs accelerate)'
     )
+
+
+def add_labels(parser: argparse.ArgumentParser) -> None:
+    """--label EMOTION=LABEL, of a judge."""
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="EMOTION=LABEL[,LABEL]",
+        help="what the judge calls an emotion, where the names differ",
+    )  # fmt: skip
+
+
+def labels_of(chosen: argparse.Namespace) -> dict[str, list[str]]:
+    """{emotion: labels} of `add_labels`'s argument; EmokernelError for what is none."""
+    given = assignments(chosen.label, "--label", "EMOTION=LABEL")
+    return {emotion: labels.split(",") for emotion, labels in given}
+
+
+def assignments(given: Iterable[str], option: str, form: str) -> Iterator[tuple[str, str]]:
+    """(name, value) of each "name=value"; EmokernelError for what is none, with the ``form``."""
+    for each in given:
+        name, separator, value = each.partition("=")
+        if not (name and separator and value):
+            raise EmokernelError(f"{option} needs {form}, got {each!r}")
+        yield name, value
+
+
+def coordinates_named(name: str) -> Coordinates:
+    """A table of the package, or that of a file."""
+    from emokernel.affect import TABLES, Coordinates
+
+    return Coordinates.named(name) if name in TABLES else Coordinates.load(name)
 
 
 def load_model(chosen: argparse.Namespace) -> tuple[Any, Any]:

@@ -7,8 +7,15 @@ import random
 from pathlib import Path
 from typing import Any
 
-from emokernel.affect import TABLES, Coordinates
-from emokernel.commands.arguments import add_model, load_model, positive, resumable
+from emokernel.commands.arguments import (
+    add_labels,
+    add_model,
+    coordinates_named,
+    labels_of,
+    load_model,
+    positive,
+    resumable,
+)
 from emokernel.errors import EmokernelError
 
 
@@ -31,10 +38,7 @@ def add(commands: Any) -> None:
         help="classifier that reads the texts: a repository id or folder of Hugging Face, or the"
         " small English one of the package (embedded-calibration)",
     )  # fmt: skip
-    parser.add_argument(
-        "--label", action="append", default=[], metavar="EMOTION=LABEL[,LABEL]",
-        help="what the judge calls an emotion, where the names differ",
-    )  # fmt: skip
+    add_labels(parser)
     parser.add_argument(
         "--max-perplexity", type=float, default=1.5,
         help="bound: perplexity under the unsteered model, times that of unsteered text (1.5)",
@@ -108,8 +112,8 @@ def run(chosen: argparse.Namespace) -> None:
             sites=[chosen.site] if chosen.site else None,
             laws=[chosen.law] if chosen.law else ("preserve", "add"),
             doses=[chosen.dose] if chosen.dose else ("absolute", "relative"),
-            coordinates=_coordinates(chosen.coordinates),
-            labels=_labels(chosen.label),
+            coordinates=coordinates_named(chosen.coordinates),
+            labels=labels_of(chosen),
             other_model=chosen.other_model,
             journal=journal,
             restart=chosen.restart,
@@ -123,17 +127,3 @@ def run(chosen: argparse.Namespace) -> None:
     journal.unlink()
     print(result.summary())
     print(f"\nWrote {output}, {rows.name} and {picture.name}")
-
-
-def _coordinates(name: str) -> Coordinates:
-    return Coordinates.named(name) if name in TABLES else Coordinates.load(name)
-
-
-def _labels(given: list[str]) -> dict[str, list[str]]:
-    labels = {}
-    for each in given:
-        emotion, separator, names = each.partition("=")
-        if not (emotion and separator and names):
-            raise EmokernelError(f"--label needs EMOTION=LABEL, got {each!r}")
-        labels[emotion] = names.split(",")
-    return labels

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from emokernel.errors import EmokernelError, UnknownEmotionError
+from emokernel.vectors import EmotionVectors
 
 EVALUATING = "embedded-evaluation"
 EMBEDDED = (EVALUATING, "embedded-calibration")
@@ -117,6 +118,15 @@ def same_classifier(one: TextClassifier, other: TextClassifier) -> bool:
     it was asked for.
     """
     return one is other or one.name == other.name or one.digest() == other.digest()
+
+
+def has_calibrated(classifier: TextClassifier, vectors: EmotionVectors) -> bool:
+    """Whether the strengths of the vectors were chosen with the classifier."""
+    if vectors.calibration is None:
+        return False
+    record = vectors.calibration.record
+    by_name = classifier.name == record.get("judge")
+    return by_name or classifier.digest() == record.get("judge_digest")
 
 
 def _load_embedded(

@@ -115,7 +115,7 @@ class EmotionPoint:
 
     mode: unsteered (strength 0), prompt or vector. by: "strength" or "dose", which of the two was
     given; divergence: the dose, KL of the steered from the unsteered next-token distribution in
-    nats per token; NaN for prompts.
+    nats per token; NaN for prompts. template: of the prompt.
     """
 
     emotion: str
@@ -125,6 +125,7 @@ class EmotionPoint:
     strength: float
     divergence: float
     measures: Measures
+    template: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,188 @@
+"""`emokernel evaluate`: what steering does to a model, by the experiments of both papers."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emokernel.commands.arguments import (
+    add_labels,
+    add_model,
+    assignments,
+    coordinates_named,
+    labels_of,
+    load_model,
+    positive,
+    resumable,
+)
+from emokernel.errors import EmokernelError
+
+if TYPE_CHECKING:
+    from emokernel.evaluate.plan import Settings
+    from emokernel.evaluate.results import Results
+    from emokernel.vectors import EmotionVectors
+
+EMBEDDED = "embedded"
+_JUDGE, _SECOND, _NONE = "embedded-evaluation", "embedded-calibration", "none"
+_TOKENS = 96
+_EMBEDDED_NOTES = (
+    "The embedded model follows no instructions. Prefix tokens, on which it was trained, stand for"
+    " prompts, and openings that it continues for questions; a state is asked for by the prefix of"
+    " the nearest emotion, at full intensity only.",
+    "The main judge was trained on text that neither the model, its vectors nor the choice of their"
+    " strengths has seen.",
+    "Texts that hold a word of a list of unpresentable ones are drawn again.",
+)
+
+
+def add(commands: Any) -> None:
+    """Add the parser."""
+    parser = commands.add_parser(
+        "evaluate", help="the experiments of both papers: consistency, strength, fluency, dose"
+    )
+    add_model(parser, default=EMBEDDED)
+    parser.add_argument("--vectors", type=Path, help="file of vectors (embedded: the model's own)")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("emokernel-evaluation"),
+        help="folder of texts and report; the same command goes on there (emokernel-evaluation)",
+    )  # fmt: skip
+    parser.add_argument("--emotions", nargs="+", metavar="NAME", help="of the vectors (all)")
+    judges = parser.add_argument_group("judges")
+    judges.add_argument(
+        "--judge", default=_JUDGE,
+        help="classifier that reads the texts: a repository id or folder of Hugging Face, or the"
+        f" small English one of the package ({_JUDGE}); not the one that chose the strengths",
+    )  # fmt: skip
+    judges.add_argument(
+        "--second-judge", default=_SECOND,
+        help=f'another, so that the judge is judged ({_SECOND}); "{_NONE}" for none',
+    )  # fmt: skip
+    add_labels(judges)
+    judges.add_argument(
+        "--judge-label", action="append", default=[], metavar="LABEL=NAME",
+        help="another name for a label of --judge, such as LABEL_0=joy",
+    )  # fmt: skip
+    judges.add_argument(
+        "--coordinates", default="russell",
+        help="table of the circumplex: russell, glasgow or a JSON file (russell)",
+    )  # fmt: skip
+    judges.add_argument(
+        "--human",
+        help="text by humans that the ceiling is measured on: a TSV or JSONL file of texts and"
+        " labels, or hub:REPOSITORY (the embedded judges come with their figures)",
+    )
+    size = parser.add_argument_group("how much")
+    size.add_argument("--openings", type=positive, default=50, help="queries a condition (50)")
+    size.add_argument("--seeds", type=positive, default=3, help="answers to each (3)")
+    for name, unit in (("intensities", "of the states"), ("strengths", "of the emotions")):
+        size.add_argument(f"--{name}", type=float, nargs="+", help=unit)
+    size.add_argument("--doses", type=float, nargs="+", help="KL in nats per token")
+    size.add_argument("--templates", nargs="+", help="of the prompts (all)")
+    size.add_argument("--max-new-tokens", type=positive, help="of each text (28 embedded, else 96)")
+    size.add_argument("--batch-size", type=positive, default=240, help="texts at once (240)")
+    asked = parser.add_argument_group("what is asked")
+    asked.add_argument("--questions", type=Path, help="file of your own, one a line: of the states")
+    asked.add_argument("--queries", type=Path, help="file of your own, one a line: of the emotions")
+    parser.add_argument("--restart", action="store_true", help="forget what the folder holds")
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Evaluate, and write the report."""
+    from emokernel.demo.model import openings
+    from emokernel.evaluate.classifiers import load_classifier
+    from emokernel.evaluate.labelled import read_labelled
+    from emokernel.evaluate.prompting import prompting, read_lines
+    from emokernel.evaluate.report import write_report
+    from emokernel.evaluate.run import GENERATIONS, evaluate
+
+    if chosen.output.exists() and not chosen.output.is_dir():
+        raise EmokernelError(f"{chosen.output} is a file: name a folder with --output")
+    embedded = chosen.model == EMBEDDED
+    settings, vectors = _settings(chosen), _vectors(chosen)
+    renamed = dict(assignments(chosen.judge_label, "--judge-label", "LABEL=NAME")) or None
+    judge = load_classifier(chosen.judge, labels=renamed)
+    second = None if chosen.second_judge == _NONE else load_classifier(chosen.second_judge)
+    human = (chosen.human, *read_labelled(chosen.human)) if chosen.human else None
+    coordinates = coordinates_named(chosen.coordinates)
+    lists = {
+        name: read_lines(path) if path else None
+        for name, path in (("questions", chosen.questions), ("queries", chosen.queries))
+    }
+    model, tokenizer = load_model(chosen)
+    asked = prompting(
+        tokenizer, embedded=embedded, openings=openings(), coordinates=coordinates, **lists
+    )
+    with resumable(chosen.output / GENERATIONS):
+        results = evaluate(
+            model,
+            tokenizer,
+            vectors,
+            asked,
+            chosen.output,
+            judge=judge,
+            second=second,
+            labels_of=labels_of(chosen),
+            human=human,
+            settings=settings,
+            model_facts={
+                "name": "the embedded model of emokernel" if embedded else chosen.model,
+                "revision": chosen.revision,
+                "asked by": asked.kind,
+                "parameters": sum(each.numel() for each in model.parameters()),
+            },
+            restart=chosen.restart,
+            **_of_embedded() if embedded else {},
+        )
+    written = write_report(chosen.output, results)
+    print(summary(results))
+    names = [path.name for path in written]
+    print(f"\nWrote {', '.join(names)} and {GENERATIONS} to {chosen.output}/")
+
+
+def summary(results: Results) -> str:
+    """The goals, a line each."""
+    lines = [
+        f"  {'yes' if goal.holds else 'NO ':<4}{goal.name}: {goal.value}; asked for {goal.bound}"
+        for goal in results.goals
+    ]
+    return "\n".join(["Goals:", *lines])
+
+
+def _settings(chosen: argparse.Namespace) -> Settings:
+    from emokernel.demo.experiment import SAMPLING
+    from emokernel.evaluate.plan import Settings
+
+    tokens = {"max_new_tokens": chosen.max_new_tokens} if chosen.max_new_tokens else {}
+    given = {
+        name: tuple(getattr(chosen, name))
+        for name in ("intensities", "strengths", "doses", "templates")
+        if getattr(chosen, name)
+    }
+    usual = SAMPLING if chosen.model == EMBEDDED else replace(SAMPLING, max_new_tokens=_TOKENS)
+    return Settings(
+        openings=chosen.openings, seeds=chosen.seeds, sampling=replace(usual, **tokens),
+        batch_size=chosen.batch_size, **given,
+    )  # fmt: skip
+
+
+def _vectors(chosen: argparse.Namespace) -> EmotionVectors:
+    from emokernel.demo.vectors import load_vectors
+    from emokernel.vectors import EmotionVectors
+
+    if chosen.vectors:
+        vectors = EmotionVectors.load(chosen.vectors)
+    elif chosen.model == EMBEDDED:
+        vectors = load_vectors()
+    else:
+        raise EmokernelError(
+            "no vectors to evaluate: give a file with --vectors, such as `emokernel extract` makes"
+        )
+    return vectors.select(chosen.emotions) if chosen.emotions else vectors
+
+
+def _of_embedded() -> dict[str, Any]:
+    from emokernel.demo.clean import is_presentable
+
+    return {"accept": is_presentable, "notes": _EMBEDDED_NOTES}

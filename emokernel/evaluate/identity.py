@@ -1,0 +1,45 @@
+"""What tells one run of an evaluation from another."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from emokernel.evaluate.analyse import Judged
+from emokernel.evaluate.prompting import Prompting
+from emokernel.sampling import Sampling
+from emokernel.vectors import EmotionVectors
+from emokernel.vectors.fingerprint import fingerprint
+
+
+def identity(
+    model: Any,
+    vectors: EmotionVectors,
+    prompting: Prompting,
+    sampling: Sampling,
+    judges: Sequence[Judged],
+) -> dict[str, Any]:
+    """What decides what a text is, how it is read, and nothing else."""
+    coordinates = prompting.coordinates
+    table = {label: (point.valence, point.arousal) for label, point in coordinates.points.items()}
+    return {
+        "model": fingerprint(model),
+        "vectors": _digest(vectors),
+        "prompts": prompting.describe(),
+        "sampling": [sampling.max_new_tokens, sampling.temperature, sampling.top_p],
+        "judges": {each.name: each.reader.judge.digest() for each in judges},
+        "labels": {each.name: dict(each.reader.labels_of) for each in judges},
+        "coordinates": {coordinates.name: _hash(table)},
+    }
+
+
+def _digest(vectors: EmotionVectors) -> str:
+    calibration = vectors.calibration.to_json() if vectors.calibration else None
+    numbers = vectors.tensor.numpy().tobytes()
+    return _hash([vectors.names, vectors.site, calibration, hashlib.sha256(numbers).hexdigest()])
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

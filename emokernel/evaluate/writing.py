@@ -1,0 +1,205 @@
+"""Writing the texts of an evaluation and reading them; each is kept as soon as it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from torch import Tensor
+from tqdm import tqdm
+
+from emokernel.errors import EmokernelError
+from emokernel.evaluate.classifiers import (
+    LabelsOf,
+    TextClassifier,
+    columns_of,
+    emotion_probabilities,
+)
+from emokernel.evaluate.consistency import top_labels
+from emokernel.evaluate.fluency import surprises
+from emokernel.evaluate.generation import Job, Written, write
+from emokernel.evaluate.plan import EMOTIONS, Cell, Settings
+from emokernel.evaluate.results import UNSTEERED
+from emokernel.evaluate.topic import Topic
+from emokernel.journal import Journal
+from emokernel.steering import Steering
+
+# What is known of a text, as JSON.
+Record = dict[str, Any]
+# More empty answers of the unsteered model than this share, and there is nothing to evaluate.
+_MOST_EMPTY = 0.5
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A judge, the emotions that it has labels for, and those that it has none for."""
+
+    judge: TextClassifier
+    emotions: tuple[str, ...]
+    unknown: tuple[str, ...]
+    labels_of: LabelsOf
+
+    @classmethod
+    def of(cls, judge: TextClassifier, emotions: Sequence[str], labels_of: LabelsOf) -> Reader:
+        """A reader of as many of ``emotions`` as the judge knows."""
+        known, unknown = [], []
+        for emotion in emotions:
+            try:
+                columns_of(judge, emotion, labels_of)
+            except EmokernelError:
+                unknown.append(emotion)
+            else:
+                known.append(emotion)
+        return cls(judge, tuple(known), tuple(unknown), labels_of)
+
+    def intended(self, probabilities: Tensor) -> list[dict[str, float]]:
+        """{emotion: probability} of each text."""
+        columns = [
+            emotion_probabilities(self.judge, probabilities, emotion, self.labels_of).tolist()
+            for emotion in self.emotions
+        ]
+        return [
+            {emotion: round(p, 5) for emotion, p in zip(self.emotions, row, strict=True)}
+            for row in (zip(*columns, strict=True) if columns else [()] * len(probabilities))
+        ]
+
+
+class Writer:
+    """Writes the texts of cells and reads them, but those that the journal has already.
+
+    Of every text the journal keeps what its cell says, query, seed, the opening and the answer that
+    follows it, samples that were redrawn, nats and tokens of the answer behind the plain query
+    under the unsteered model, the top label by each judge and, of the emotions, the intended
+    probability and the topic adherence.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        steering: Steering,
+        readers: Sequence[Reader],
+        settings: Settings,
+        journal: Journal,
+        *,
+        special_tokens: bool,
+        accept: Callable[[str], bool],
+        progress: bool,
+    ) -> None:
+        self._model, self._tokenizer, self._steering = model, tokenizer, steering
+        self._readers, self._settings, self._journal = readers, settings, journal
+        self._special_tokens, self._accept, self._progress = special_tokens, accept, progress
+        self._plain: Mapping[str, tuple[str, str]] = {}
+        self._topic: Topic | None = None
+
+    def unsteered(self, cell: Cell) -> list[Record]:
+        """The texts that all others are compared with; EmokernelError if most are empty."""
+        self._plain = cell.prompts
+        self.write([cell], "unsteered")
+        records = self.records(cell)
+        empty = sum(not record["answer"].strip() for record in records)
+        if empty > _MOST_EMPTY * len(records):
+            raise EmokernelError(
+                f"the unsteered model answers nothing in {empty} of {len(records)} texts: let it"
+                " write more (--max-new-tokens), or give other questions and queries"
+            )
+        self._topic = Topic(
+            self._model, self._tokenizer,
+            {(r["query"], r["seed"]): self.pair(r) for r in records},
+            special_tokens=self._special_tokens,
+        )  # fmt: skip
+        self._adhere(records)
+        return records
+
+    def write(self, cells: Sequence[Cell], title: str) -> None:
+        """All texts of ``cells``, with progress in texts."""
+        wanted = [
+            (seed, cell, job)
+            for seed in range(self._settings.seeds)
+            for cell in cells
+            for job in cell.jobs()
+        ]
+        open_jobs = [each for each in wanted if self._journal.get(_key(*each)) is None]
+        with tqdm(
+            total=len(wanted), initial=len(wanted) - len(open_jobs), desc=title, unit=" texts",
+            disable=not self._progress,
+        ) as bar:  # fmt: skip
+            for seed, of_seed in groupby(open_jobs, key=lambda each: each[0]):
+                of_seed = list(of_seed)
+                batches = write(
+                    self._model, self._tokenizer, self._steering, [job for *_, job in of_seed],
+                    seed, sampling=self._settings.sampling, special_tokens=self._special_tokens,
+                    accept=self._accept, batch_size=self._settings.batch_size,
+                )  # fmt: skip
+                for written in batches:
+                    done, of_seed = of_seed[: len(written)], of_seed[len(written) :]
+                    records = self._read([cell for _, cell, _ in done], written)
+                    keys = [_key(*each) for each in done]
+                    self._journal.put(dict(zip(keys, records, strict=True)))
+                    bar.update(len(written))
+
+    def records(self, cell: Cell) -> list[Record]:
+        """What is known of the texts of a cell that has been written."""
+        return [
+            self._journal.get(_key(seed, cell, job))
+            for seed in range(self._settings.seeds)
+            for job in cell.jobs()
+        ]
+
+    def _read(self, cells: Sequence[Cell], written: Sequence[Written]) -> list[Record]:
+        records = [
+            cell.about()
+            | {
+                "query": one.job.query,
+                "seed": one.seed,
+                "opening": one.job.opening,
+                "answer": one.pair[1],
+                "redrawn": one.redrawn,
+                "top": {},
+            }
+            for cell, one in zip(cells, written, strict=True)
+        ]
+        nats, tokens = surprises(
+            self._model, self._tokenizer, [self.pair(record) for record in records],
+            special_tokens=self._special_tokens,
+        )  # fmt: skip
+        for record, nat, count in zip(records, nats.tolist(), tokens.tolist(), strict=True):
+            record["nats"], record["tokens"] = round(nat, 4), int(count)
+        for reader in self._readers:
+            self._judge(reader, cells, records)
+        self._adhere([r for cell, r in zip(cells, records, strict=True) if _of_emotion(cell)])
+        return records
+
+    def _judge(self, reader: Reader, cells: Sequence[Cell], records: Sequence[Record]) -> None:
+        judge = reader.judge
+        probabilities = judge.probabilities([r["opening"] + r["answer"] for r in records])
+        tops = top_labels(judge.labels, probabilities, [record["answer"] for record in records])
+        intended = reader.intended(probabilities)
+        for cell, record, top, of in zip(cells, records, tops, intended, strict=True):
+            record["top"][judge.name] = top
+            if cell.mode == UNSTEERED:
+                record.setdefault("intended", {})[judge.name] = of
+            elif _of_emotion(cell) and cell.name in of:
+                record.setdefault("intended", {})[judge.name] = of[cell.name]
+
+    def _adhere(self, records: Sequence[Record]) -> None:
+        if records:
+            pairs = [self.pair(record) for record in records]
+            keys = [(record["query"], record["seed"]) for record in records]
+            to_unsteered, to_query = self._topic.adherence(pairs, keys)
+            for record, *both in zip(records, to_unsteered, to_query, strict=True):
+                record["to_unsteered"], record["to_query"] = (round(each, 4) for each in both)
+
+    def pair(self, record: Record) -> tuple[str, str]:
+        """(the query as it is asked when nothing else is, the answer)."""
+        return "".join(self._plain[record["query"]]), record["answer"]
+
+
+def _of_emotion(cell: Cell) -> bool:
+    return cell.experiment == EMOTIONS
+
+
+def _key(seed: int, cell: Cell, job: Job) -> str:
+    return f"{cell.key} | {seed} | {job.query}"
