@@ -1,0 +1,141 @@
+"""A chart: panels that a page lays out by its width, or that one picture holds side by side."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+# SVG text stays text, so that it is crisp at any width and needs no glyphs of ours.
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "emokernel",
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "axes.titlesize": 10,
+    "axes.edgecolor": "#6b7280",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.use_mathtext": False,
+    "grid.color": "#e5e7eb",
+    "grid.linewidth": 0.7,
+    "xtick.color": "#4b5563",
+    "ytick.color": "#4b5563",
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "text.color": "#1f2937",
+    "axes.labelcolor": "#1f2937",
+    "text.parse_math": False,
+}
+_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+_DPI = 160
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a condition is drawn, the same in every chart."""
+
+    label: str
+    colour: str
+    marker: str = "o"
+    line: str = "-"
+
+    @property
+    def style(self) -> dict[str, Any]:
+        """For ``Axes.plot``."""
+        return {"color": self.colour, "marker": self.marker, "linestyle": self.line}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """``draw`` fills axes; ``message`` says in words what they show."""
+
+    title: str
+    message: str
+    draw: Callable[[Axes], None]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Panels of ``size`` inches, at most ``columns`` beside each other, and what they mean."""
+
+    name: str
+    caption: str
+    panels: Sequence[Panel]
+    looks: Sequence[Look] = ()
+    size: tuple[float, float] = (3.6, 2.7)
+    columns: int = 3
+
+    @property
+    def message(self) -> str:
+        """All panels in words."""
+        return " ".join(f"{panel.title}: {panel.message}" for panel in self.panels)
+
+    def images(self) -> list[str]:
+        """Each panel as the data URI of an SVG picture."""
+        return [_uri(panel, self.size) for panel in self.panels]
+
+    def write(self, folder: Path) -> Path:
+        """All panels and the legend in one picture, ``folder / (name + ".png")``."""
+        path = folder / f"{self.name}.png"
+        columns = min(self.columns, len(self.panels))
+        lines = math.ceil(len(self.panels) / columns)
+        width, height = self.size
+        with _styled():
+            figure = Figure(
+                figsize=(columns * width, lines * (height + 0.25) + 0.35 * bool(self.looks)),
+                layout="constrained",
+            )
+            grid = figure.subplots(lines, columns, squeeze=False).flatten()
+            for axes in grid[len(self.panels) :]:
+                axes.set_axis_off()
+            for axes, panel in zip(grid, self.panels, strict=False):
+                panel.draw(axes)
+                axes.set_title(shortened(panel.title, round(10 * width)))
+            if self.looks:
+                figure.legend(
+                    handles=[
+                        Line2D([], [], label=look.label, markersize=6, **look.style)
+                        for look in self.looks
+                    ],
+                    loc="outside lower center", ncols=min(len(self.looks), 2 * columns),
+                    frameon=False,
+                )  # fmt: skip
+            figure.savefig(path, dpi=_DPI)
+        return path
+
+
+def shortened(text: str, length: int) -> str:
+    """A text that fits into a picture."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _uri(panel: Panel, size: tuple[float, float]) -> str:
+    with _styled():
+        figure = Figure(figsize=size, layout="constrained")
+        panel.draw(figure.subplots())
+        picture = io.BytesIO()
+        figure.savefig(picture, format="svg", metadata=_NO_METADATA)
+    return f"data:image/svg+xml;base64,{base64.b64encode(picture.getvalue()).decode()}"
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        # A script that matplotlib's font lacks is drawn by the reader's fonts in the SVG.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield

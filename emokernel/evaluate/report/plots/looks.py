@@ -1,0 +1,32 @@
+"""Colours and marks. They differ in lightness too, for print and for colour-blind readers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from emokernel.evaluate.report.plots.chart import Look
+from emokernel.evaluate.report.view import ADD, NAMES, PRESERVE
+from emokernel.evaluate.results import BOTH, PROMPT, UNSTEERED, VECTOR
+
+# Okabe and Ito's palette, the laws darker than there.
+MODES = {
+    UNSTEERED: Look(NAMES[UNSTEERED], "#8a8f98", "D"),
+    PROMPT: Look(NAMES[PROMPT], "#0072b2", "s"),
+    VECTOR: Look(NAMES[VECTOR], "#d55e00", "o"),
+    BOTH: Look(NAMES[BOTH], "#009e73", "^"),
+}
+LAWS = {ADD: Look(ADD, "#a87900", "s", "--"), PRESERVE: Look(PRESERVE, "#7a1f5c", "o")}
+# The prompt where it is a level beside curves.
+PROMPTED = replace(MODES[PROMPT], marker="")
+CEILING = Look("ceiling (human text)", "#111827", "", "-.")
+FLOOR = Look("floor (states shuffled)", "#6b7280", "", ":")
+
+
+def mode_look(mode: str) -> Look:
+    """The look of a mode, a grey one for a mode that has none."""
+    return MODES.get(mode, Look(mode, "#374151", "v"))
+
+
+def law_look(law: str) -> Look:
+    """The look of a law, a grey one for a law that has none."""
+    return LAWS.get(law, Look(law, "#374151", "v", "-."))

@@ -1,0 +1,89 @@
+"""What strength does to the text: perplexity, distinct 3-grams, repetition, adherence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from statistics import median
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from emokernel.evaluate.report.figures import number
+from emokernel.evaluate.report.plots.chart import Chart, Panel
+from emokernel.evaluate.report.plots.curves import curve, drawable, level
+from emokernel.evaluate.report.plots.looks import PROMPTED, law_look
+from emokernel.evaluate.report.view import View
+from emokernel.evaluate.results import PROMPT, EmotionPoint, Measures
+
+_Measure = Callable[[Measures], float]
+_MEASURES: dict[str, tuple[str, _Measure]] = {
+    "Perplexity": ("times unsteered", lambda of: of.perplexity_ratio),
+    "Distinct 3-grams": ("times unsteered", lambda of: of.distinct_3_ratio),
+    "Repetition": ("share of 4-grams", lambda of: of.repetition),
+    "Adherence to the unsteered answer": ("similarity", lambda of: of.to_unsteered.mean),
+}
+
+
+def measures(view: View) -> Chart | None:
+    """The median over emotions at each strength, by law, and of the prompts as a line."""
+    curves = (_by_strength(view, law, of) for law in view.laws for _, of in _MEASURES.values())
+    if not drawable(value for curve in curves for value in curve.values()):
+        return None
+    prompted = [point for name in view.emotions if (point := view.at(name, PROMPT))]
+    return Chart(
+        "measures",
+        "What strength costs: the median over emotions, by law; the level line is the prompt.",
+        [
+            Panel(
+                name,
+                _message(view, of),
+                lambda axes, name=name, label=label, of=of: _draw(
+                    axes, view, of, _middle(prompted, of), label, logarithmic=name == "Perplexity"
+                ),
+            )
+            for name, (label, of) in _MEASURES.items()
+        ],
+        [*map(law_look, view.laws), *([PROMPTED] if prompted else [])],
+        size=(2.75, 2.2),
+        columns=4,
+    )
+
+
+def _draw(
+    axes: Axes, view: View, of: _Measure, prompted: float, label: str, *, logarithmic: bool
+) -> None:
+    for law in view.laws:
+        found = _by_strength(view, law, of)
+        curve(axes, list(found), list(found.values()), law_look(law))
+    level(axes, prompted, PROMPTED)
+    axes.set(xlabel="strength", ylabel=label)
+    if logarithmic:
+        axes.set_yscale("log", base=2)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _by_strength(view: View, law: str, of: _Measure) -> dict[float, float]:
+    curves = [view.curve(name, law) for name in view.emotions]
+    return {
+        strength: _middle(
+            [point for points in curves for point in points if point.strength == strength], of
+        )
+        for strength in view.strengths(law)
+    }
+
+
+def _middle(points: list[EmotionPoint], of: _Measure) -> float:
+    values = [value for point in points if not math.isnan(value := of(point.measures))]
+    return median(values) if values else math.nan
+
+
+def _message(view: View, of: _Measure) -> str:
+    parts = []
+    for law in view.laws:
+        found = _by_strength(view, law, of)
+        ends = ", ".join(f"{number(found[at])} at {number(at)}" for at in sorted(found)[-1:])
+        usual = f"{number(found[1.0])} at strength 1.00, " if 1.0 in found else ""
+        parts.append(f"{law} {usual}{ends}")
+    return f"{'; '.join(parts)}."
