@@ -68,8 +68,8 @@ class Journal:
         ]
         if different:
             raise EmokernelError(
-                f"the run in {path} was begun with other settings: {', '.join(different)}; go on with"
-                " those, or begin anew with --restart (restart=True)"
+                f"the run in {path} was begun with other settings: {', '.join(different)}; go on"
+                " with those, or begin anew with --restart (restart=True)"
             )
         if len(whole) < len(content):
             with path.open("r+b") as file:

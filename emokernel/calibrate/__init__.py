@@ -4,9 +4,7 @@ text stays fluent.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
@@ -25,7 +23,7 @@ from emokernel.patch.decoder import find_decoder
 from emokernel.patch.forward import is_patched
 from emokernel.sampling import Sampling
 from emokernel.vectors import EmotionVectors
-from emokernel.vectors.fingerprint import fingerprint, same_model
+from emokernel.vectors.fingerprint import check_made_from, fingerprint
 
 __all__ = ["Bounds", "Calibrated", "Calibrator", "Point", "Prompts", "Row", "calibrate"]
 
@@ -84,9 +82,8 @@ def calibrate(
         raise EmokernelError("calibrate the model itself: call unpatch() on its Steering first")
     if isinstance(coordinates, str):
         coordinates = Coordinates.named(coordinates)
-    own = fingerprint(model)
     for of in several:
-        _check_model(of, own, other_model)
+        check_made_from(of, model, other_model)
     prompts = prompts or Prompts.of(tokenizer)
     # Openings are sentences begun; an answer in a chat needs room to come to the point.
     sampling = sampling or Sampling(28 if prompts.special_tokens else 64)
@@ -97,8 +94,8 @@ def calibrate(
     bounds = bounds or Bounds()
     pairs = [(law, dose) for law in laws for dose in doses]
     settings = {
-        "model": own,
-        "vectors": [_digest(of) for of in several],
+        "model": fingerprint(model),
+        "vectors": [of.digest() for of in several],
         "judge": [judge.name, judge.digest()],
         "dtype": str(model.dtype),
         "special_tokens": prompts.special_tokens,
@@ -116,17 +113,3 @@ def calibrate(
     }
     kept = Journal(Path(journal) if journal else None, settings, restart=restart)
     return Calibrator(setting, bounds, pairs, kept, progress=progress).run(several, sites)
-
-
-def _check_model(vectors: EmotionVectors, own: Mapping[str, Any], other_model: bool) -> None:
-    made_from = vectors.provenance.get("fingerprint")
-    if made_from and not other_model and not same_model(made_from, own):
-        raise EmokernelError(
-            f"these vectors were made from another model ({vectors.provenance.get('model')}):"
-            " extract vectors from this one, or allow them with --other-model (other_model=True)"
-        )
-
-
-def _digest(vectors: EmotionVectors) -> str:
-    content = json.dumps([vectors.names, vectors.site, list(vectors.tensor.shape)]).encode()
-    return hashlib.sha256(content + vectors.tensor.numpy().tobytes()).hexdigest()

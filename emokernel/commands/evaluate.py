@@ -21,20 +21,11 @@ from emokernel.errors import EmokernelError
 
 if TYPE_CHECKING:
     from emokernel.evaluate.plan import Settings
-    from emokernel.evaluate.results import Results
     from emokernel.vectors import EmotionVectors
 
 EMBEDDED = "embedded"
 _JUDGE, _SECOND, _NONE = "embedded-evaluation", "embedded-calibration", "none"
 _TOKENS = 96
-_EMBEDDED_NOTES = (
-    "The embedded model follows no instructions. Prefix tokens, on which it was trained, stand for"
-    " prompts, and openings that it continues for questions; a state is asked for by the prefix of"
-    " the nearest emotion, at full intensity only.",
-    "The main judge was trained on text that neither the model, its vectors nor the choice of their"
-    " strengths has seen.",
-    "Texts that hold a word of a list of unpresentable ones are drawn again.",
-)
 
 
 def add(commands: Any) -> None:
@@ -85,13 +76,19 @@ def add(commands: Any) -> None:
     asked = parser.add_argument_group("what is asked")
     asked.add_argument("--questions", type=Path, help="file of your own, one a line: of the states")
     asked.add_argument("--queries", type=Path, help="file of your own, one a line: of the emotions")
+    parser.add_argument(
+        "--other-model", action="store_true", help="allow vectors that another model's file holds"
+    )
     parser.add_argument("--restart", action="store_true", help="forget what the folder holds")
 
 
 def run(chosen: argparse.Namespace) -> None:
     """Evaluate, and write the report."""
+    from emokernel.demo.clean import is_presentable
+    from emokernel.demo.evaluation import NAME, NOTES
     from emokernel.demo.model import openings
     from emokernel.evaluate.classifiers import load_classifier
+    from emokernel.evaluate.goals import told
     from emokernel.evaluate.labelled import read_labelled
     from emokernel.evaluate.prompting import prompting, read_lines
     from emokernel.evaluate.report import write_report
@@ -127,31 +124,23 @@ def run(chosen: argparse.Namespace) -> None:
             human=human,
             settings=settings,
             model_facts={
-                "name": "the embedded model of emokernel" if embedded else chosen.model,
+                "name": NAME if embedded else chosen.model,
                 "revision": chosen.revision,
                 "asked by": asked.kind,
                 "parameters": sum(each.numel() for each in model.parameters()),
             },
+            other_model=chosen.other_model,
             restart=chosen.restart,
-            **_of_embedded() if embedded else {},
+            **{"accept": is_presentable, "notes": NOTES} if embedded else {},
         )
     written = write_report(chosen.output, results)
-    print(summary(results))
+    print(told(results.goals))
     names = [path.name for path in written]
     print(f"\nWrote {', '.join(names)} and {GENERATIONS} to {chosen.output}/")
 
 
-def summary(results: Results) -> str:
-    """The goals, a line each."""
-    lines = [
-        f"  {'yes' if goal.holds else 'NO ':<4}{goal.name}: {goal.value}; asked for {goal.bound}"
-        for goal in results.goals
-    ]
-    return "\n".join(["Goals:", *lines])
-
-
 def _settings(chosen: argparse.Namespace) -> Settings:
-    from emokernel.demo.experiment import SAMPLING
+    from emokernel.demo.evaluation import SAMPLING
     from emokernel.evaluate.plan import Settings
 
     tokens = {"max_new_tokens": chosen.max_new_tokens} if chosen.max_new_tokens else {}
@@ -180,9 +169,3 @@ def _vectors(chosen: argparse.Namespace) -> EmotionVectors:
             "no vectors to evaluate: give a file with --vectors, such as `emokernel extract` makes"
         )
     return vectors.select(chosen.emotions) if chosen.emotions else vectors
-
-
-def _of_embedded() -> dict[str, Any]:
-    from emokernel.demo.clean import is_presentable
-
-    return {"accept": is_presentable, "notes": _EMBEDDED_NOTES}

@@ -58,6 +58,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
         "intensities": list(settings.intensities),
         "strengths": list(settings.strengths),
         "doses": list(settings.doses),
+        "laws": list(plan.laws),
         "templates": list(plan.templates),
         "sampling": f"temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, at most"
         f" {sampling.max_new_tokens} tokens",
@@ -73,8 +74,9 @@ def _notes(plan: Plan, judges: Sequence[Judged]) -> list[str]:
             f"There are {len(plan.queries)} openings or queries, fewer than the"
             f" {plan.settings.openings} asked for."
         )
-    if len(plan.laws) == 1:
-        notes.append(f"The vectors are calibrated for the law {plan.laws[0]} only.")
+    for law in plan.settings.laws:
+        if law not in plan.laws:
+            notes.append(f"The vectors are not calibrated for the law {law}.")
     if plan.refused:
         notes.append(
             f"No dose within the bounds of the calibration strengthens {', '.join(plan.refused)}:"

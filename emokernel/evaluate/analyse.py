@@ -34,8 +34,8 @@ from emokernel.evaluate.writing import Reader, Record
 
 _SAMPLES = 3
 _MODES = (VECTOR, PROMPT, BOTH)
-# Emotions are monotone if they are between these strengths.
-_MONOTONE = 0.0, 1.0
+# Emotions are monotone if they are between strengths 0 and 1, of which there have to be so many.
+_LEAST_STRENGTHS = 4
 
 
 @dataclass(frozen=True)
@@ -201,11 +201,10 @@ class Analysis:
     def monotone(self, points: Sequence[EmotionPoint]) -> list[Monotone]:
         """Whether more strength is more emotion, for every emotion and law, by the main judge."""
         judge = self._judges[0].name
-        least, most = _MONOTONE
         start = {p.emotion: p for p in points if p.mode == UNSTEERED}
         curves: dict[tuple[str, str], list[EmotionPoint]] = {}
         for point in points:
-            if point.by == STRENGTH and least < point.strength <= most:
+            if point.by == STRENGTH and 0 < point.strength <= 1:
                 curve = curves.setdefault((point.emotion, point.law), [start[point.emotion]])
                 curve.append(point)
         return [
@@ -217,6 +216,7 @@ class Analysis:
                 ),
             )
             for (emotion, law), curve in curves.items()
+            if len(curve) >= _LEAST_STRENGTHS
         ]
 
     def agreement(self) -> list[Agreement]:
@@ -235,7 +235,7 @@ class Analysis:
         one, other = self._judges[:2]
         return [
             agreement(
-                (one.reader.judge, other.reader.judge),
+                (one.name, other.name),
                 tops,
                 [np.concatenate(of) for of in found],
                 (one.points, other.points),

@@ -38,9 +38,18 @@ def goals(
         _cosine(judge, ceilings, states),
         *_above_prompts(states),
         *_intended(judge, emotions, steered),
-        _monotone(law, monotone),
+        *_monotone(law, monotone),
         _distinct(steered),
     ]
+
+
+def told(found: Sequence[Goal]) -> str:
+    """A line for each goal."""
+    lines = [
+        f"  {'yes' if goal.holds else 'NO ':<4}{goal.name}: {goal.value}; asked for {goal.bound}"
+        for goal in found
+    ]
+    return "\n".join(["Goals:", *lines])
 
 
 def _cosine(judge: str, ceilings: Sequence[Ceiling], states: Sequence[Consistency]) -> Goal:
@@ -113,16 +122,20 @@ def _intended(
     ]
 
 
-def _monotone(law: str, monotone: Sequence[Monotone]) -> Goal:
+def _monotone(law: str, monotone: Sequence[Monotone]) -> list[Goal]:
     of_law = [each for each in monotone if each.law == law]
+    if not of_law:
+        return []
     least = min(of_law, key=lambda each: each.correlation)
     enough = sum(each.correlation >= SPEARMAN for each in of_law)
-    return Goal(
-        "Emotion rises with strength: Spearman's correlation of every emotion",
-        f"least {least.correlation:.2f} ({least.emotion}); {enough} of {len(of_law)} reach it",
-        f"at least {SPEARMAN}",
-        enough == len(of_law),
-    )
+    return [
+        Goal(
+            "Emotion rises with strength: Spearman's correlation of every emotion",
+            f"least {least.correlation:.2f} ({least.emotion}); {enough} of {len(of_law)} reach it",
+            f"at least {SPEARMAN}",
+            enough == len(of_law),
+        )
+    ]
 
 
 def _distinct(steered: Sequence[EmotionPoint]) -> Goal:

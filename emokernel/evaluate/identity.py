@@ -26,19 +26,15 @@ def identity(
     table = {label: (point.valence, point.arousal) for label, point in coordinates.points.items()}
     return {
         "model": fingerprint(model),
-        "vectors": _digest(vectors),
+        "dtype": str(model.dtype),
+        "vectors": vectors.digest(),
+        "calibration": _hash(vectors.calibration.to_json() if vectors.calibration else None),
         "prompts": prompting.describe(),
         "sampling": [sampling.max_new_tokens, sampling.temperature, sampling.top_p],
         "judges": {each.name: each.reader.judge.digest() for each in judges},
         "labels": {each.name: dict(each.reader.labels_of) for each in judges},
         "coordinates": {coordinates.name: _hash(table)},
     }
-
-
-def _digest(vectors: EmotionVectors) -> str:
-    calibration = vectors.calibration.to_json() if vectors.calibration else None
-    numbers = vectors.tensor.numpy().tobytes()
-    return _hash([vectors.names, vectors.site, calibration, hashlib.sha256(numbers).hexdigest()])
 
 
 def _hash(content: Any) -> str:

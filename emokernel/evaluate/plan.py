@@ -12,11 +12,11 @@ from emokernel.evaluate.generation import Job
 from emokernel.evaluate.prompting import Prompting
 from emokernel.evaluate.results import BOTH, PROMPT, UNSTEERED, VECTOR
 from emokernel.sampling import Sampling
-from emokernel.steering import Request, Steering
+from emokernel.steering import LAWS, Request, Steering
+from emokernel.vectors.calibration import key_of
 
 STATES, EMOTIONS = "states", "emotions"
 STRENGTH, DOSE = "strength", "dose"
-LAWS = ("preserve", "add")
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class Settings:
     """How much is written; more of anything goes on where a run ended.
 
     openings: queries of each cell, at most. intensities: of the states. strengths: of the emotions.
-    doses: KL from the unsteered next-token distribution in nats per token. templates: of the
-    prompts, all unless given. batch_size: texts that are written at once.
+    doses: KL from the unsteered next-token distribution in nats per token. laws: of the emotions,
+    beside the vectors' own. templates: of the prompts, all unless given. batch_size: texts that are
+    written at once.
     """
 
     openings: int = 50
@@ -33,6 +34,7 @@ class Settings:
     intensities: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     strengths: tuple[float, ...] = (-1.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
     doses: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8, 1.6)
+    laws: tuple[str, ...] = ("preserve", "add")
     templates: tuple[str, ...] | None = None
     sampling: Sampling = field(default_factory=Sampling)
     batch_size: int = 240
@@ -56,6 +58,8 @@ class Settings:
             raise EmokernelError(
                 f"strengths are finite and not 0, which is the unsteered model: {self.strengths}"
             )
+        if not all(law in LAWS for law in self.laws):
+            raise EmokernelError(f"unknown law in {self.laws}: choose of {', '.join(LAWS)}")
         if not all(0 < each < math.inf for each in self.doses):
             raise EmokernelError(f"doses are nats per token above 0, got {self.doses}")
 
@@ -132,8 +136,8 @@ class Plan:
         self.dose = steering.defaults.dose
         self.laws = [
             law
-            for law in LAWS
-            if calibration is None or f"{law} {self.dose}" in calibration.strengths
+            for law in dict.fromkeys([self.law, *settings.laws])
+            if calibration is None or key_of(law, self.dose) in calibration.strengths
         ]
         self.refused: dict[str, str] = {}
 

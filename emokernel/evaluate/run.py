@@ -31,6 +31,7 @@ from emokernel.evaluate.writing import Reader, Record, Writer
 from emokernel.journal import Journal
 from emokernel.steering import patch
 from emokernel.vectors import EmotionVectors
+from emokernel.vectors.fingerprint import check_made_from
 
 GENERATIONS = "generations.jsonl"
 # Of the ceiling; labels with fewer texts say little.
@@ -54,6 +55,7 @@ def evaluate(
     accept: Callable[[str], bool] = lambda text: True,
     model_facts: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
+    other_model: bool = False,
     restart: bool = False,
     progress: bool = True,
 ) -> Results:
@@ -65,10 +67,11 @@ def evaluate(
     the judge is judged. The table of coordinates is that of ``prompting``. ``labels_of``: which
     labels of a judge count for an emotion. ``human``: (source, texts, labels) that the ceiling is
     measured on; the embedded judges have their own. ``accept``: texts that it refuses are drawn
-    again. ``model_facts`` and ``notes`` are for the report.
+    again. ``model_facts`` and ``notes`` are for the report. ``other_model``: whether vectors that
+    were made from another model will do.
 
-    Raises EmokernelError for a judge that has chosen the strengths or does not know an emotion, a
-    model that answers nothing, and a folder of another run.
+    Raises EmokernelError for a judge that has chosen the strengths or does not know an emotion, for
+    vectors of another model, a model that answers nothing, and a folder of another run.
     """
     settings, labels_of = settings or Settings(), labels_of or {}
     if second is not None and same_classifier(judge, second):
@@ -78,6 +81,7 @@ def evaluate(
             f"the judge {judge.name!r} has chosen these strengths, so it would find what it was"
             " asked for: evaluate with another"
         )
+    check_made_from(vectors, model, other_model)
     for emotion in vectors.names:
         columns_of(judge, emotion, labels_of)
     coordinates = prompting.coordinates
@@ -98,7 +102,7 @@ def evaluate(
             special_tokens=prompting.special_tokens, accept=accept, progress=progress,
         )  # fmt: skip
         cells, plain, moved = _write(model, tokenizer, plan, writer, journal, progress)
-        facts = about(plan, judges)
+        facts, anchors = about(plan, judges), writer.anchors()
     finally:
         steering.unpatch()
     analysis = Analysis(cells, plain, judges, plan.questions, plan.queries, moved)
@@ -109,7 +113,7 @@ def evaluate(
         about={
             "model": dict(model_facts or {}),
             **facts,
-            "topic": writer.anchors,
+            "topic": anchors,
             "notes": [*notes, *facts["notes"]],
             "seconds": time.monotonic() - started,
         },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
 
@@ -105,13 +105,14 @@ class Writer:
                 f"the unsteered model answers nothing in {empty} of {len(records)} texts: let it"
                 " write more (--max-new-tokens), or give other questions and queries"
             )
-        self._topic = Topic(
-            self._model, self._tokenizer,
-            {(r["query"], r["seed"]): self.pair(r) for r in records},
-            special_tokens=self._special_tokens,
-        )  # fmt: skip
+        answers = {(record["query"], record["seed"]): record["answer"] for record in records}
+        self._topic = Topic(self._model, self._tokenizer, answers)
         self._adhere(records)
         return records
+
+    def anchors(self) -> dict[str, float]:
+        """Topic adherence of unsteered answers to each other; none with a single seed."""
+        return asdict(self._topic.anchors()) if self._settings.seeds > 1 else {}
 
     def write(self, cells: Sequence[Cell], title: str) -> None:
         """All texts of ``cells``, with progress in texts."""
@@ -186,11 +187,12 @@ class Writer:
 
     def _adhere(self, records: Sequence[Record]) -> None:
         if records:
-            pairs = [self.pair(record) for record in records]
+            answers = [record["answer"] for record in records]
             keys = [(record["query"], record["seed"]) for record in records]
-            to_unsteered, to_query = self._topic.adherence(pairs, keys)
-            for record, *both in zip(records, to_unsteered, to_query, strict=True):
-                record["to_unsteered"], record["to_query"] = (round(each, 4) for each in both)
+            to_unsteered, to_query = self._topic.adherence(answers, keys)
+            found = zip(records, to_unsteered.tolist(), to_query.tolist(), strict=True)
+            for record, unsteered, query in found:
+                record["to_unsteered"], record["to_query"] = round(unsteered, 4), round(query, 4)
 
     def pair(self, record: Record) -> tuple[str, str]:
         """(the query as it is asked when nothing else is, the answer)."""

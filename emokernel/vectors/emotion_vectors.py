@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -164,6 +166,11 @@ class EmotionVectors(Algebra):
     def with_calibration(self, calibration: Calibration | None) -> EmotionVectors:
         """The same vectors with another calibration, or with none."""
         return replace(self, calibration=calibration)
+
+    def digest(self) -> str:
+        """sha256 of names, site and numbers."""
+        told = json.dumps([self.names, self.site, list(self.tensor.shape)]).encode()
+        return hashlib.sha256(told + self.tensor.numpy().tobytes()).hexdigest()
 
     @property
     def num_layers(self) -> int:

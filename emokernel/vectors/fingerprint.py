@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from emokernel.errors import EmokernelError
 from emokernel.patch.decoder import find_decoder
+
+if TYPE_CHECKING:
+    from emokernel.vectors.emotion_vectors import EmotionVectors
 
 _VALUES = 256
 _SHAPE = ("model_type", "layers", "hidden_size", "vocab_size")
@@ -52,6 +55,19 @@ def same_model(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
             " memory, and not quantised as a whole"
         )
     return all(mine[name] == theirs[name] for name in common)
+
+
+def check_made_from(vectors: EmotionVectors, model: nn.Module, other_model: bool = False) -> None:
+    """EmokernelError for vectors that say that they were made from another model.
+
+    Unless ``other_model`` allows them.
+    """
+    made_from = vectors.provenance.get("fingerprint")
+    if made_from and not other_model and not same_model(made_from, fingerprint(model)):
+        raise EmokernelError(
+            f"these vectors were made from another model ({vectors.provenance.get('model')}):"
+            " extract vectors from this one, or allow them with --other-model (other_model=True)"
+        )
 
 
 def _some_parameters(model: nn.Module, blocks: nn.ModuleList) -> Iterator[tuple[str, torch.Tensor]]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from word_model import WordJudge, word_tokenizer
 
 from emokernel import patch
 from emokernel.affect import Coordinates
@@ -13,32 +11,9 @@ from emokernel.calibrate.measure import Setting
 from emokernel.sampling import Sampling
 
 
-class WordJudge:
-    """Each emotion is the share of words of its own; a quarter of the vocabulary for each."""
-
-    name, multi_label = "words", False
-    labels = ("anger", "joy", "sadness", "surprise", "neutral")
-
-    def probabilities(self, texts):
-        rows = torch.zeros(len(texts), 5)
-        for row, text in enumerate(texts):
-            words = [int(word[1:]) for word in text.split() if word[1:].isdigit()]
-            for word in words:
-                rows[row, word % 4] += 1 / len(words)
-            if not words:
-                rows[row, 4] = 1
-        return rows
-
-    def digest(self):
-        return "words"
-
-
 @pytest.fixture(scope="module")
 def tokenizer():
-    vocabulary = {f"w{n}": n for n in range(96)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="w0"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    return word_tokenizer()
 
 
 @pytest.fixture(scope="module")

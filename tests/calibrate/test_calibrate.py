@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from word_model import NAMES
+from word_model import word_vectors as make_vectors
 
 from emokernel import Affect, EmokernelError, EmotionVectors, Request
 from emokernel.calibrate import Bounds, Prompts, calibrate, plots, run
@@ -20,7 +22,6 @@ from emokernel.journal import Journal
 from emokernel.sampling import Sampling
 from emokernel.vectors.fingerprint import fingerprint
 
-NAMES = ("anger", "joy", "sadness", "surprise")
 PROMPTS = Prompts(tuple(("", f"w{n} w{n + 1} w{n + 2}") for n in range(20, 26)), True)
 OTHER = {"model_type": "gpt2", "layers": 12}
 OTHER_PROVENANCE = {"fingerprint": OTHER, "model": "other/one"}
@@ -43,13 +44,7 @@ def quick(monkeypatch):
 
 @pytest.fixture(scope="module")
 def word_vectors(model):
-    """For each emotion, the direction that makes the words its judge counts likelier."""
-    head = model.lm_head.weight.detach()
-    base = head.mean(0)
-    tensors = {
-        name: (head[number::4].mean(0) - base).repeat(3, 1) for number, name in enumerate(NAMES)
-    }
-    return EmotionVectors.from_tensors(tensors, site="block").normalised(2.0)
+    return make_vectors(model)
 
 
 @pytest.fixture(scope="module")
