@@ -131,6 +131,7 @@ def _about(emotions: Sequence[str], judges: Sequence[str]) -> dict[str, Any]:
             for judge, role in zip(judges, roles, strict=False)
         ],
         "coordinates": "russell",
+        "topic": {"other_seed": 0.31, "other_query": 0.02, "separation": 0.87},
         "settings": {
             "openings": 60, "questions": 0, "seeds": [0, 1, 2], "intensities": list(INTENSITIES),
             "strengths": list(STRENGTHS), "doses": list(DOSES), "templates": 3,
@@ -149,7 +150,7 @@ def _about(emotions: Sequence[str], judges: Sequence[str]) -> dict[str, Any]:
 
 
 def _interval(mean: float, half: float = 0.03) -> Interval:
-    return Interval(float(mean), float(mean - min(half, abs(mean) / 2)), float(mean + half))
+    return Interval(float(mean), float(mean - half), float(mean + half))
 
 
 def _degrees() -> list[float]:
@@ -205,7 +206,7 @@ def _measures(gain: float, strength: float, judges: Sequence[str], draw: Any) ->
     beyond = max(0.0, abs(strength) - 0.5)
     ratio = 1 + 0.35 * beyond**1.7
     return Measures(
-        intended={judge: _interval(np.clip(gain + draw.normal(0, 0.01), 0, 1), 0.035)
+        intended={judge: _interval(np.clip(gain + draw.normal(0, 0.01), 0.02, 1), 0.02)
                   for judge in judges},
         perplexity=14.2 * ratio, perplexity_ratio=ratio,
         distinct={"1": 0.21, "2": 0.62, "3": 0.91 - 0.06 * beyond},

@@ -8,6 +8,7 @@ from typing import Any
 from emokernel.evaluate.report.figures import duration, plain, worded
 
 _ORDER = ("model", "vectors", "coordinates", "settings", "machine", "versions")
+_TITLES = {"topic": "Topic adherence of unsteered answers"}
 _ELSEWHERE = ("judges", "notes")
 
 
@@ -20,7 +21,8 @@ def sections(about: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
         if value is None or key in _ELSEWHERE:
             continue
         if isinstance(value, Mapping):
-            lists[worded(key).capitalize()] = [(worded(k), plain(of)) for k, of in value.items()]
+            title = _TITLES.get(key, worded(key).capitalize())
+            lists[title] = [(worded(k), plain(of)) for k, of in value.items()]
         elif key == "seconds" and isinstance(value, (int, float)):
             single.append(("time taken", duration(value)))
         elif key == "coordinates":

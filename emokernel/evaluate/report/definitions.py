@@ -80,7 +80,10 @@ DEFINITIONS: tuple[tuple[str, str], ...] = (
     (
         "Topic adherence",
         "The similarity of a text with the unsteered answer to the same opening (to unsteered)"
-        " and with the opening itself (to opening), from −1 to 1.",
+        " and with the opening itself (to opening), from −1 to 1: the cosine of the mean hidden"
+        " states with which the unsteered model reads the two, after two thirds of its blocks and"
+        " less what all unsteered answers (all openings) have in common. To read it by: the"
+        " similarity of two unsteered answers to one opening, and to two different ones.",
     ),
     (
         "Strength",
@@ -105,8 +108,9 @@ DEFINITIONS: tuple[tuple[str, str], ...] = (
     (
         "Agreement of judges",
         "On the same texts: the share of equal top labels; Cohen's kappa, which takes away the"
-        " agreement of chance; Pearson's correlation of the cosines; and the share of texts whose"
-        " top labels lie less than 45° apart, of those where both have a place.",
+        " agreement of chance, of the texts whose two labels both judges know; Pearson's"
+        " correlation of the cosines; and the share of texts whose top labels lie less than 45°"
+        " apart, of those where both have a place.",
     ),
     (
         "Interval",

@@ -130,6 +130,11 @@ class View:
         own = vectors.get("law") if isinstance(vectors, Mapping) else None
         return own if own in self.laws else next(iter(self.laws), "")
 
+    @property
+    def topic(self) -> Mapping[str, float]:
+        """The adherence of unsteered answers to each other, see `emokernel.evaluate.topic`."""
+        return self.results.about.get("topic") or {}
+
     def curve(self, emotion: str, law: str) -> list[EmotionPoint]:
         """An emotion by strength under a law, the unsteered texts at strength 0."""
         points = [

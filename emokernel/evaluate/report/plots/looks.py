@@ -1,4 +1,4 @@
-"""Colours and marks. They differ in lightness too, for print and for colour-blind readers."""
+"""Colours and marks. Both differ, and most lightness too, for print and colour-blind readers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from emokernel.evaluate.report.plots.chart import Look
 from emokernel.evaluate.report.view import ADD, NAMES, PRESERVE
 from emokernel.evaluate.results import BOTH, PROMPT, UNSTEERED, VECTOR
 
-# Okabe and Ito's palette, the laws darker than there.
+# After Okabe and Ito's palette, some darker than there.
 MODES = {
     UNSTEERED: Look(NAMES[UNSTEERED], "#8a8f98", "D"),
-    PROMPT: Look(NAMES[PROMPT], "#0072b2", "s"),
+    PROMPT: Look(NAMES[PROMPT], "#00568f", "s"),
     VECTOR: Look(NAMES[VECTOR], "#d55e00", "o"),
     BOTH: Look(NAMES[BOTH], "#009e73", "^"),
 }
@@ -20,6 +20,11 @@ LAWS = {ADD: Look(ADD, "#a87900", "s", "--"), PRESERVE: Look(PRESERVE, "#7a1f5c"
 PROMPTED = replace(MODES[PROMPT], marker="")
 CEILING = Look("ceiling (human text)", "#111827", "", "-.")
 FLOOR = Look("floor (states shuffled)", "#6b7280", "", ":")
+# Levels of topic adherence, by their keys in what is known of the topic.
+TOPIC = {
+    "other_seed": Look("two unsteered answers to one opening", "#111827", "", "-."),
+    "other_query": Look("unsteered answers to two openings", "#6b7280", "", ":"),
+}
 
 
 def mode_look(mode: str) -> Look:

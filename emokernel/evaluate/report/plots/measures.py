@@ -12,16 +12,17 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from emokernel.evaluate.report.figures import number
 from emokernel.evaluate.report.plots.chart import Chart, Panel
 from emokernel.evaluate.report.plots.curves import curve, drawable, level
-from emokernel.evaluate.report.plots.looks import PROMPTED, law_look
+from emokernel.evaluate.report.plots.looks import PROMPTED, TOPIC, law_look
 from emokernel.evaluate.report.view import View
 from emokernel.evaluate.results import PROMPT, EmotionPoint, Measures
 
 _Measure = Callable[[Measures], float]
+_PERPLEXITY, _ADHERENCE = "Perplexity", "Topic adherence"
 _MEASURES: dict[str, tuple[str, _Measure]] = {
-    "Perplexity": ("times unsteered", lambda of: of.perplexity_ratio),
+    _PERPLEXITY: ("times unsteered", lambda of: of.perplexity_ratio),
     "Distinct 3-grams": ("times unsteered", lambda of: of.distinct_3_ratio),
     "Repetition": ("share of 4-grams", lambda of: of.repetition),
-    "Adherence to the unsteered answer": ("similarity", lambda of: of.to_unsteered.mean),
+    _ADHERENCE: ("similarity", lambda of: of.to_unsteered.mean),
 }
 
 
@@ -30,38 +31,40 @@ def measures(view: View) -> Chart | None:
     curves = (_by_strength(view, law, of) for law in view.laws for _, of in _MEASURES.values())
     if not drawable(value for curve in curves for value in curve.values()):
         return None
+    topic = [TOPIC[key] for key in TOPIC if key in view.topic]
     prompted = [point for name in view.emotions if (point := view.at(name, PROMPT))]
     return Chart(
         "measures",
-        "What strength costs: the median over emotions, by law; the level line is the prompt.",
+        "What strength costs: the median over emotions, by law; a level line is the prompt. Topic"
+        " adherence is the similarity with the unsteered answer.",
         [
             Panel(
                 name,
                 _message(view, of),
-                lambda axes, name=name, label=label, of=of: _draw(
-                    axes, view, of, _middle(prompted, of), label, logarithmic=name == "Perplexity"
-                ),
+                lambda axes, name=name: _draw(axes, view, name, prompted),
             )
-            for name, (label, of) in _MEASURES.items()
+            for name, (_, of) in _MEASURES.items()
         ],
-        [*map(law_look, view.laws), *([PROMPTED] if prompted else [])],
+        [*map(law_look, view.laws), *([PROMPTED] if prompted else []), *topic],
         size=(2.75, 2.2),
         columns=4,
     )
 
 
-def _draw(
-    axes: Axes, view: View, of: _Measure, prompted: float, label: str, *, logarithmic: bool
-) -> None:
+def _draw(axes: Axes, view: View, name: str, prompted: list[EmotionPoint]) -> None:
+    label, of = _MEASURES[name]
     for law in view.laws:
         found = _by_strength(view, law, of)
         curve(axes, list(found), list(found.values()), law_look(law))
-    level(axes, prompted, PROMPTED)
+    level(axes, _middle(prompted, of), PROMPTED)
     axes.set(xlabel="strength", ylabel=label)
-    if logarithmic:
+    if name == _PERPLEXITY:
         axes.set_yscale("log", base=2)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
         axes.yaxis.set_minor_formatter(NullFormatter())
+    if name == _ADHERENCE:
+        for key, look in TOPIC.items():
+            level(axes, view.topic.get(key), look)
 
 
 def _by_strength(view: View, law: str, of: _Measure) -> dict[float, float]:
