@@ -118,7 +118,7 @@ def rows_of(tops: Sequence[str | None], points: Points) -> np.ndarray:
 
 
 def unit(rows: Any) -> np.ndarray:
-    """Rows ``[n, 2]`` divided by their lengths; those at the centre stay there."""
+    """Rows ``[n, d]`` divided by their lengths; those at the centre stay there."""
     rows = np.asarray(rows)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     # A mean of points that cancel each other is the centre, but for rounding.

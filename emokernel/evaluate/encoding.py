@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,3 +37,19 @@ def encoded(tokenizer: Any, texts: Iterable[Text], *, special_tokens: bool = Tru
     counted = pad_sequence([torch.from_numpy(sample.own) for sample in samples], True)
     mask = pad_sequence([torch.ones(len(sample.ids), dtype=torch.long) for sample in samples], True)
     return Encoded(ids, mask, counted)
+
+
+def batches(
+    tokenizer: Any, texts: Sequence[Text], size: int, *, special_tokens: bool = True
+) -> Iterator[tuple[list[int], Encoded]]:
+    """(Numbers of ``size`` texts at most, those texts as `encoded`), of about the same length."""
+
+    def characters(number: int) -> int:
+        text = texts[number]
+        return len(text) if isinstance(text, str) else sum(map(len, text))
+
+    order = sorted(range(len(texts)), key=characters)
+    for start in range(0, len(order), size):
+        numbers = order[start : start + size]
+        chosen = [texts[number] for number in numbers]
+        yield numbers, encoded(tokenizer, chosen, special_tokens=special_tokens)

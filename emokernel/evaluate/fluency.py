@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emokernel.evaluate.encoding import MOST_LOGITS, encoded
+from emokernel.evaluate.encoding import MOST_LOGITS, batches
 from emokernel.patch.decoder import device_of, evaluating
 
 _UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
@@ -43,7 +44,7 @@ def repetition(texts: Sequence[str], n: int = 4) -> float:
 
 
 def perplexity(
-    model: nn.Module, tokenizer: Any, pairs: Sequence[tuple[str, str]], batch_size: int = 64
+    model: nn.Module, tokenizer: Any, pairs: Sequence[tuple[str, str]], batch_size: int = 32
 ) -> float:
     """exp of the mean negative log-likelihood per token of texts, given the context of each.
 
@@ -63,7 +64,7 @@ def surprises(
     pairs: Sequence[tuple[str, str]],
     *,
     special_tokens: bool = True,
-    batch_size: int = 64,
+    batch_size: int = 32,
 ) -> tuple[Tensor, Tensor]:
     """Negative log-likelihood in nats and number of tokens of each text, both ``[n]``, fp64.
 
@@ -73,20 +74,17 @@ def surprises(
     embeddings = model.get_input_embeddings()
     device = device_of(embeddings, embeddings.weight)
     surprise, tokens = torch.zeros(2, len(pairs), dtype=torch.float64)
-    order = sorted(range(len(pairs)), key=lambda n: len(pairs[n][0]) + len(pairs[n][1]))
+    vocabulary = model.config.get_text_config().vocab_size
     with evaluating(model):
-        while order:
-            chosen, order = order[:batch_size], order[batch_size:]
-            batch = encoded(tokenizer, [pairs[n] for n in chosen], special_tokens=special_tokens)
+        for numbers, batch in batches(tokenizer, pairs, batch_size, special_tokens=special_tokens):
             rows = batch.ids.to(device), batch.mask.to(device), batch.counted.to(device)
-            vocabulary = model.config.get_text_config().vocab_size
             size = max(1, MOST_LOGITS // (batch.ids.shape[1] * vocabulary))
             parts = [
                 _losses(model, *part)
                 for part in zip(*(each.split(size) for each in rows), strict=True)
             ]
-            surprise[chosen] = torch.cat(parts).double().cpu()
-            tokens[chosen] = batch.counted[:, 1:].sum(1).double()
+            surprise[numbers] = torch.cat(parts).double().cpu()
+            tokens[numbers] = batch.counted[:, 1:].sum(1).double()
     return surprise, tokens
 
 
@@ -98,6 +96,16 @@ def _grams(text: str, n: int) -> list[tuple[str, ...]]:
 
 def _losses(model: nn.Module, ids: Tensor, mask: Tensor, counted: Tensor) -> Tensor:
     """Summed negative log-likelihood ``[rows]`` of the counted tokens."""
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
-    loss = nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
-    return (loss * counted[:, 1:]).sum(1)
+    counted = counted[:, 1:]
+    positions = counted.any(0).nonzero().flatten()
+    first = int(positions[0]) if len(positions) else counted.shape[1]
+    # No logits of the context that all rows have, where the model can leave them out.
+    kept = {}
+    if "logits_to_keep" in inspect.signature(type(model).forward).parameters:
+        kept = {"logits_to_keep": ids.shape[1] - first}
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **kept).logits
+    chosen = counted[:, first:]
+    logits = logits[:, -1 - chosen.shape[1] : -1][chosen].float()
+    loss = nn.functional.cross_entropy(logits, ids[:, 1 + first :][chosen], reduction="none")
+    sums = torch.zeros(len(ids), device=loss.device)
+    return sums.index_add_(0, chosen.nonzero()[:, 0], loss)
