@@ -13,21 +13,20 @@ from emokernel.evaluate.prompting.questions import checked
 # (prefix, opening), see `emokernel.evaluate.generation.Job`.
 Prompt = tuple[str, str]
 
-SOURCE = "emokernel's own wordings; the prompt template of arXiv 2504.14706 is not public"
-
 
 class Prompting(ABC):
     """Prompts for one model; made by `emokernel.evaluate.prompting.prompting`.
 
-    ``kind``: chat, plain or embedded. ``wordings``: {name of a template: its text}; ``templates``
-    are the names, the main one first. ``special_tokens``: whether the tokenizer has still to add
-    its own. ``questions`` are those of the consistency experiment, ``queries`` those of the
-    experiment on strengths; a model without a chat template continues them.
+    ``kind``: chat, plain or embedded. ``wordings``: {name of a template: its text}. ``levels``: the
+    intensities that they can ask for, ascending. ``special_tokens``: whether the tokenizer has
+    still to add its own. ``questions`` are those of the consistency experiment, ``queries`` those
+    of the experiment on strengths; a model without a chat template continues them.
     """
 
     kind: str
     special_tokens: bool
     wordings: Mapping[str, str]
+    levels: tuple[float, ...]
 
     def __init__(
         self,
@@ -46,9 +45,14 @@ class Prompting(ABC):
         """The names of the templates, the main one first."""
         return tuple(self.wordings)
 
-    @abstractmethod
     def intensities(self, template: str) -> tuple[float, ...]:
-        """The intensities that the template can ask for, ascending, 1.0 the last."""
+        """The intensities that a template can ask for; EmokernelError for an unknown one."""
+        if template not in self.wordings:
+            raise EmokernelError(
+                f"there is no template {template!r} for prompts of the kind {self.kind!r}: choose"
+                f" one of {', '.join(self.wordings)}"
+            )
+        return self.levels
 
     @abstractmethod
     def plain(self, query: str) -> Prompt:
@@ -79,18 +83,12 @@ class Prompting(ABC):
         """The wordings, and the words that stand for the twelve states, as plain data."""
         return {
             "kind": self.kind,
-            "source": SOURCE,
             "templates": dict(self.wordings),
             "intensities": {name: list(self.intensities(name)) for name in self.templates},
             "words": {f"{state.angle:.0f}": self.word_of(state) for state in TWELVE_STATES},
         }
 
     def _check(self, template: str, intensity: float) -> None:
-        if template not in self.wordings:
-            raise EmokernelError(
-                f"there is no template {template!r} for prompts of the kind {self.kind!r}: choose"
-                f" one of {', '.join(self.wordings)}"
-            )
         known = self.intensities(template)
         if intensity not in known:
             raise EmokernelError(

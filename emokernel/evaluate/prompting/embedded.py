@@ -23,6 +23,7 @@ class Embedded(Prompting):
     kind = "embedded"
     special_tokens = True
     wordings = TEMPLATES
+    levels = (1.0,)
 
     def __init__(
         self,
@@ -33,9 +34,6 @@ class Embedded(Prompting):
     ) -> None:
         check_tokens([prefix(condition) for condition in CONDITIONS], tokenizer)
         super().__init__(tokenizer, questions, queries, coordinates)
-
-    def intensities(self, template: str) -> tuple[float, ...]:
-        return (1.0,)
 
     def word_of(self, state: Affect) -> str:
         return nearest(state, CONDITIONS, self.coordinates)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 from emokernel.affect import Affect
 from emokernel.evaluate.prompting.base import Prompt, Prompting
 from emokernel.evaluate.prompting.words import DEGREES, adjective_of, feels
 from emokernel.vectors.extraction.prompts import instructed, question
+
+SOURCE = "emokernel's own wordings; the prompt template of arXiv 2504.14706 is not public"
 
 CHAT = {
     "values": (
@@ -57,10 +60,15 @@ PLAIN = {
 
 
 class _Worded(Prompting):
-    """Templates with "{arousal}" and "{valence}", or with "{feels}"."""
+    """Templates with "{arousal}" and "{valence}", or with "{feels}".
 
-    def intensities(self, template: str) -> tuple[float, ...]:
-        return tuple(DEGREES)
+    A word stands for a direction: how far a state is from the centre, the values alone say.
+    """
+
+    levels = tuple(DEGREES)
+
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | {"source": SOURCE}
 
     def word_of(self, state: Affect) -> str:
         return adjective_of(state)

@@ -13,6 +13,7 @@ from emokernel import EmokernelError
 from emokernel.affect import TWELVE_STATES, Affect, Coordinates
 from emokernel.demo.conditions import CONDITIONS
 from emokernel.demo.model import openings
+from emokernel.evaluate.prompting import prompting
 from emokernel.evaluate.prompting.base import Prompting
 from emokernel.evaluate.prompting.questions import shipped
 from emokernel.evaluate.prompting.worded import CHAT, PLAIN
@@ -174,6 +175,8 @@ def test_what_cannot_be_asked_for_is_an_error_that_names_what_can(kind, method, 
     known = ", ".join(asked.templates)
     with pytest.raises(EmokernelError, match=rf"no template 'poem' .* one of {known}$"):
         ask("poem", what, QUERY)
+    with pytest.raises(EmokernelError, match="no template 'poem'"):
+        asked.intensities("poem")
     levels = "1" if kind == "embedded" else "0.25, 0.5, 0.75, 1"
     with pytest.raises(EmokernelError, match=rf"intensity 0.3: choose one of {levels}$"):
         ask(asked.templates[0], what, QUERY, 0.3)
@@ -212,6 +215,12 @@ def test_chat_models_are_asked_questions_and_others_continue_openings(made):
         assert made(kind).questions == made(kind).queries == openings()
 
 
+def test_the_embedded_model_has_prefixes_whatever_its_tokenizer_holds(made):
+    tokenizer, table = made("chat").tokenizer, Coordinates.named("russell")
+    asked = prompting(tokenizer, embedded=True, openings=["I just saw"], coordinates=table)
+    assert (asked.kind, asked.questions, asked.queries) == ("embedded", *[("I just saw",)] * 2)
+
+
 @pytest.mark.parametrize("kind", ["chat", "plain", "embedded"])
 def test_own_questions_and_queries_are_taken(kind, made):
     asked = made(kind, questions=["Why?"], queries=["How?", "When?"])
@@ -230,6 +239,7 @@ def test_the_description_is_plain_data_with_the_wordings(kind, made):
     assert described["kind"] == kind
     assert tuple(described["templates"]) == asked.templates
     assert described["templates"] == dict(asked.wordings)
+    assert ("own wordings" in described.get("source", "")) == (kind != "embedded")
     assert set(described["words"]) == {str(angle) for angle in range(0, 360, 30)}
     assert described["words"]["90"] == ("anger" if kind == "embedded" else "tense")
 
