@@ -142,3 +142,19 @@ def test_script_fits_the_half_that_the_other_judge_never_saw(
     assert settings["training_rows"] == len(comments)
     judge = CalibrationJudge.load(tmp_path / "out")
     assert judge.labels[int(judge.probabilities(["They are happy."])[0].argmax())] == "joy"
+    # Of the test rows; those that are "torn" have two labels.
+    single = {name: sum(f" is {word} " in row for row in rows[::11])
+              for word, (name, *more) in SAYING if not more}  # fmt: skip
+    counts = settings["confusion"]
+    assert {name: sum(tops.values()) for name, tops in counts.items()} == single
+    assert counts["joy"]["joy"] == single["joy"]
+    weights = (tmp_path / "out" / "judge.safetensors").read_bytes()
+    known = (tmp_path / "out" / "judge.json").read_text("utf-8")
+    (tmp_path / "out" / "judge.json").write_text(known.replace('"confusion"', '"unknown"'), "utf-8")
+    monkeypatch.setattr(sys, "argv", [*command.split(), "--figures-only"])
+    script.main()
+    assert len(seen) == 2
+    assert (tmp_path / "out" / "judge.safetensors").read_bytes() == weights
+    again = json.loads((tmp_path / "out" / "judge.json").read_text("utf-8"))
+    assert again.pop("unknown") == counts
+    assert again == settings

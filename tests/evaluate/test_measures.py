@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerFast
 
 from emokernel import Affect
 from emokernel.evaluate.affect import affect_of, cosine
-from emokernel.evaluate.fluency import distinct_n, perplexity
-from emokernel.evaluate.intervals import mean_interval
+from emokernel.evaluate.fluency import distinct_n, perplexity, repetition, surprises
+from emokernel.evaluate.intervals import mean_interval, rank_correlation
 
 
 def test_distinct_n_counts_over_all_texts():
@@ -29,13 +29,80 @@ def test_distinct_n_of_languages_without_spaces():
     assert distinct_n(["go 今日 go"], n=2) == 1.0
 
 
-def test_perplexity_is_that_of_the_text_given_its_context(tiny):
-    vocabulary = {"<pad>": 0, **{word: n + 1 for n, word in enumerate("abcdefgh")}}
+def test_repetition_is_the_share_of_n_grams_that_a_text_has_had_before():
+    # Five 4-grams, of which "a b a b" stands there twice and "b a b a" twice.
+    assert repetition(["a b A b, a b a b"]) == pytest.approx(3 / 5)
+    assert repetition(["a b a b a b a b", "a b c d", "a", ""]) == pytest.approx(3 / 20)
+    assert repetition(["a a a"], n=1) == pytest.approx(2 / 3)
+    assert repetition(["go home", "go home"], n=2) == 0.0
+    with pytest.raises(ValueError, match="no text"):
+        repetition([])
+
+
+def test_rank_correlation_is_spearmans():
+    assert rank_correlation([0, 1, 2, 3], [0.1, 0.2, 0.25, 0.9]) == pytest.approx(1)
+    assert rank_correlation([0, 1, 2, 3], [0.4, 0.3, 0.2, -9]) == pytest.approx(-1)
+    # 1 - 6 sum(d^2) / (n (n^2 - 1)), one neighbouring pair swapped.
+    assert rank_correlation([0, 1, 2, 3], [0.1, 0.3, 0.2, 0.4]) == pytest.approx(0.8)
+    assert rank_correlation([0, 1, 2], [0.5, 0.5, 0.5]) == 0.0
+    with pytest.raises(ValueError, match="two or more"):
+        rank_correlation([1], [1])
+
+
+def words(text: str) -> tuple[PreTrainedTokenizerFast, dict[str, int]]:
+    """A tokenizer that knows the words of a text, and their ids."""
+    vocabulary = {"<pad>": 0, **{word: n + 1 for n, word in enumerate(text)}}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", padding_side="left"
     )
+    return fast, vocabulary
+
+
+class _Reticent(torch.nn.Module):
+    """A model that cannot leave logits out, as some of others cannot."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.config = model, model.config
+        self.get_input_embeddings = model.get_input_embeddings
+
+    def forward(self, input_ids, attention_mask, use_cache):
+        return self.model(input_ids, attention_mask=attention_mask, use_cache=use_cache)
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_surprises_are_of_each_text_behind_long_and_short_contexts(tiny, keeps):
+    tokenizer, vocabulary = words("abcdefgh")
+    model = tiny("gemma")
+    pairs = [("a b c d e", " f g"), ("a b c", " d e f g h"), ("", "a"), ("a", ""), ("h", " a b")]
+    expected = []
+    for context, text in pairs:
+        ids = torch.tensor([[vocabulary[word] for word in (context + text).split()]])
+        with torch.no_grad():
+            log_p = model(ids).logits[0].log_softmax(-1)
+        first = max(1, len(context.split()))
+        expected.append(sum(-log_p[n - 1, ids[0, n]].item() for n in range(first, ids.shape[1])))
+    read = model if keeps else _Reticent(model)
+    for size in (1, 2, 5):
+        nats, tokens = surprises(read, tokenizer, pairs, batch_size=size)
+        assert nats.tolist() == pytest.approx(expected, rel=1e-4)
+        assert tokens.tolist() == [2, 5, 0, 0, 2]
+
+
+def test_surprises_leave_out_the_logits_of_the_context(tiny, monkeypatch):
+    tokenizer, _ = words("abcdefgh")
+    model = tiny()
+    sizes = []
+    head = model.lm_head.forward
+    monkeypatch.setattr(model.lm_head, "forward", lambda x: sizes.append(x.shape[1]) or head(x))
+    surprises(model, tokenizer, [("a b c d e", " f g"), ("a b c d", " e f g")])
+    assert sizes == [4]
+
+
+def test_perplexity_is_that_of_the_text_given_its_context(tiny):
+    fast, vocabulary = words("abcdefgh")
     model = tiny()
     pairs = [("a b", " c d e"), ("f", " a"), ("a", "")]
     losses = []
