@@ -459,6 +459,10 @@ def _layers(vectors: EmotionVectors, layers: Sequence[int] | None) -> list[int]:
             raise EmokernelError(
                 f"no such layers: {unknown}; these vectors have 0 to {vectors.num_layers - 1}"
             )
+    if not vectors.layers:
+        raise EmokernelError(
+            "there is no layer to steer: the vectors are zero in all of them; extract them again"
+        )
     if set(chosen).isdisjoint(vectors.layers):
         raise EmokernelError(
             f"there is no layer to steer: the vectors are zero in layers {chosen}, other than in"

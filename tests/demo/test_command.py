@@ -9,68 +9,68 @@ import pytest
 from emokernel import EmotionVectors, Request, patch
 from emokernel.demo.clean import is_presentable
 from emokernel.demo.command import demo
-from emokernel.demo.experiment import SAMPLING
+from emokernel.demo.evaluation import SAMPLING
 from emokernel.demo.model import load_model, openings
 from emokernel.demo.vectors import VECTORS_PATH, load_vectors
 from emokernel.evaluate.generation import Job, write
 
-CONDITIONS = {"unsteered", "steered", "prefix"}
+OPENINGS, SEEDS = 8, 2
+MODES = {"unsteered", "prompt", "vector"}
 
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    demo(folder, seeds=2, chosen=openings()[:8], rounds=2)
+    demo(folder, seeds=SEEDS, chosen=openings()[:OPENINGS], rounds=2)
     return folder
 
 
 @pytest.fixture(scope="module")
 def report(output):
-    return json.loads((output / "report.json").read_text("utf-8"))
+    return json.loads((output / "results.json").read_text("utf-8"))
 
 
-def test_report_has_its_keys(report):
+@pytest.fixture(scope="module")
+def texts(output):
+    lines = (output / "generations.jsonl").read_text("utf-8").splitlines()[1:]
+    values = [json.loads(line)["value"] for line in lines]
+    return [value for value in values if isinstance(value, dict) and "answer" in value]
+
+
+def test_results_are_of_every_emotion_and_state(report):
     names = set(load_vectors().names)
     assert len(names) >= 10
     assert {"anger", "disgust", "fear", "joy", "sadness", "surprise"} <= names
-    assert set(report["emotions"]) == names
-    for of in report["emotions"].values():
-        assert set(of) == CONDITIONS
-        assert all(0.0 <= value <= 1.0 for value in of.values())
-    assert set(report["fluency"]) == CONDITIONS
-    for of in report["fluency"].values():
-        assert 0.0 < of["distinct_3"] <= 1.0
-        assert of["perplexity"] > 1.0
-    assert len(report["states"]) == 12
-    cosines = [state["cosine"] for state in report["states"]]
-    assert all(-1.0 <= value <= 1.0 for value in cosines)
-    assert report["mean_cosine"] == pytest.approx(sum(cosines) / 12)
-    assert set(report["latency_ms"]) == {"unpatched", "plain_hook", "emokernel"}
-    assert all(value > 0 for value in report["latency_ms"].values())
-    assert report["machine"]
-    assert report["versions"]
+    for mode in MODES:
+        points = {p["emotion"]: p["measures"] for p in report["emotions"] if p["mode"] == mode}
+        assert set(points) == names
+        for of in points.values():
+            assert set(of["intended"]) == {"embedded-evaluation", "embedded-calibration"}
+            assert of["texts"] == OPENINGS * SEEDS
+            assert 0.0 < of["distinct"]["3"] <= 1.0
+            assert of["perplexity"] > 1.0
+    rows = report["consistency"]
+    assert {(row["mode"], row["judge"]) for row in rows} == {
+        (mode, judge)
+        for mode in ("prompt", "vector", "both")
+        for judge in ("embedded-evaluation", "embedded-calibration")
+    }
+    assert all(len(row["states"]) == 12 and row["intensity"] == 1 for row in rows)
+    assert [goal["name"] for goal in report["goals"]]
+    notes = [judge["note"] for judge in report["about"]["judges"]]
+    assert notes == ["", "It chose the strengths, so it is no witness for them."]
 
 
-def test_intervals_hold_their_means(report):
-    for emotion, of in report["intervals_95"].items():
-        for condition, (low, high) in of.items():
-            assert low <= report["emotions"][emotion][condition] <= high
+def test_texts_are_all_there(texts):
+    assert len(texts) == OPENINGS * SEEDS * (1 + 3 * 12 + 2 * len(load_vectors().names))
+    assert {text["opening"] for text in texts} == set(openings()[:OPENINGS])
+    steered = {text["answer"] for text in texts if text["mode"] == "vector"}
+    assert len(steered) > 200
 
 
-def test_generations_are_all_there(output, report):
-    lines = (output / "generations.jsonl").read_text("utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    emotions = len(report["emotions"])
-    assert len(rows) == 2 * 8 * (1 + 2 * emotions + 12)
-    assert set(rows[0]) == {"emotion", "condition", "seed", "opening", "text"}
-    assert all(row["text"].startswith(row["opening"]) for row in rows)
-    steered = {row["text"] for row in rows if row["condition"] == "steered"}
-    assert len(steered) > 0.8 * 2 * 8 * emotions
-
-
-def test_generations_are_presentable(output):
-    lines = (output / "generations.jsonl").read_text("utf-8").splitlines()
-    assert [text for text in map(json.loads, lines) if not is_presentable(text["text"])] == []
+def test_texts_are_presentable(texts):
+    whole = [text["opening"] + text["answer"] for text in texts]
+    assert [text for text in whole if not is_presentable(text)] == []
 
 
 @pytest.mark.parametrize("emotion", ["anger", "disgust", "fear"])
@@ -85,16 +85,34 @@ def test_generations_at_twice_full_strength_are_presentable(emotion):
     assert [text for text in texts if not is_presentable(text)] == []
 
 
-def test_pictures_are_drawn(output):
+def test_pictures_are_drawn_and_times_are_told(output):
     for name in ("circumplex.png", "latency.png"):
         content = (output / name).read_bytes()
         assert content.startswith(b"\x89PNG")
         assert len(content) > 10_000
+    times = json.loads((output / "latency.json").read_text("utf-8"))["milliseconds"]
+    assert set(times) == {"unpatched", "plain_hook", "emokernel"}
+    assert all(value > 0 for value in times.values())
+
+
+def test_what_is_printed_has_samples_tables_and_goals(output, capsys):
+    demo(output, seeds=1, chosen=openings()[:3], rounds=1)
+    told = capsys.readouterr().out
+    assert openings()[0] in told
+    for piece in ("gratitude", "distinct-3", "330 degrees", "ceiling", "Goals:", "Time per token"):
+        assert piece in told
 
 
 def test_steering_raises_the_intended_emotion(report):
-    of = report["emotions"].values()
-    assert sum(e["steered"] for e in of) > 2 * sum(e["unsteered"] for e in of)
+    means = {
+        mode: sum(
+            point["measures"]["intended"]["embedded-evaluation"]["mean"]
+            for point in report["emotions"]
+            if point["mode"] == mode
+        )
+        for mode in ("unsteered", "vector")
+    }
+    assert means["vector"] > 2 * means["unsteered"]
 
 
 def test_openings_are_enough_and_fixed():
