@@ -84,6 +84,13 @@ def test_a_turned_or_mirrored_circle_gives_the_same(rows, turn, mirrored):
     assert numbers(measured(rows)) == pytest.approx(numbers(there), abs=1e-9)
 
 
+@settings(max_examples=10, deadline=None)
+@given(texts(), st.floats(0.05, 1))
+def test_how_strong_the_emotions_of_a_table_are_does_not_matter(rows, radius):
+    points = {label: p and Affect.at(p.angle, radius) for label, p in POINTS.items()}
+    assert numbers(measured(rows)) == pytest.approx(numbers(measured(rows, points)), abs=1e-9)
+
+
 @settings(max_examples=20, deadline=None)
 @given(texts(), st.floats(0.05, 1))
 def test_the_intensity_asked_for_does_not_matter(rows, intensity):
@@ -148,9 +155,18 @@ def test_openings_are_drawn_whole():
         (f"{s.angle:.0f}" if opening else "neutral", n, opening)
         for n, s in enumerate(TWELVE_STATES)
         for opening in range(2)
+        for _ in range(10)
     ]
-    found = measured(rows).cosine
-    assert (found.low, found.high) == (pytest.approx(0), pytest.approx(1))
+    found = measured(rows)
+    for interval in (found.cosine, found.states[5].cosine):
+        assert (interval.low, interval.high) == (pytest.approx(0), pytest.approx(1))
+
+
+def test_the_floor_gives_each_state_another_one():
+    # The texts of the one state with an emotion are its own in a twelfth of the shuffles.
+    found = measured([("neutral" if n else "90", n, 0) for n in range(12)])
+    assert (found.floor.low, found.floor.high) == (pytest.approx(-1 / 12), pytest.approx(1 / 12))
+    assert 0.06 < found.p < 0.11
 
 
 def test_twelve_times_150_texts_are_quick():

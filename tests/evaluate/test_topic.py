@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from word_model import word_tokenizer
@@ -82,6 +83,22 @@ def test_empty_answers_are_left_out_and_too_few_are_told(embedded):
     assert filled.adherence(["Oh no."], [("b", 1)])[0].tolist() == [0]
     with pytest.raises(EmokernelError, match="answers nothing"):
         Topic(*embedded, {("a", 0): " ", ("b", 0): ""})
+
+
+def test_by_hand(tiny):
+    """Directions of all tokens alike, after two thirds of the blocks, less what all share."""
+    model, texts = tiny(), ["w5 w6 w7", "w8", "w9 w10"]
+    rows = []
+    for text in texts:
+        ids = torch.tensor([[int(word[1:]) for word in text.split()]])
+        with torch.no_grad():
+            hidden = model(ids, output_hidden_states=True).hidden_states[2][0]
+        rows.append((hidden / hidden.norm(dim=-1, keepdim=True)).mean(0))
+    first, second, third = torch.stack(rows) - torch.stack(rows[:2]).mean(0)
+    plain = {("w1", 0): texts[0], ("w2", 0): texts[1]}
+    found, _ = Topic(model, word_tokenizer(), plain).adherence([texts[2]] * 2, list(plain))
+    expected = [torch.cosine_similarity(third, each, dim=0).item() for each in (first, second)]
+    assert found.tolist() == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma"])
