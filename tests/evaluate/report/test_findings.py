@@ -146,6 +146,7 @@ def test_curves_begin_at_the_unsteered_texts() -> None:
         _point("joy", "vector", 0.4, law="add", by="strength", strength=1.0),
         _point("joy", "vector", 0.1, law="add", by="strength", strength=-1.0),
         _point("joy", "vector", 0.3, law="preserve", by="strength", strength=1.0),
+        _point("joy", "vector", 0.9, law="add", by="dose", strength=0.5),
         _point("joy", "unsteered", 0.2),
     ]
     view = View(_results(emotions=points, about={"vectors": {"law": "preserve"}}))

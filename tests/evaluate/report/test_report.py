@@ -20,7 +20,7 @@ from emokernel.evaluate.report.plots import charts
 from emokernel.evaluate.report.view import View
 from emokernel.evaluate.results import Results, Sample
 
-HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)> | [a](http://b.c)\n# *x* `y`'
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)> | [a](http://b.c)\n# *x* $a_$ 怒'
 FEW = ("joy", "fear")
 CASES: dict[str, Callable[[], Results]] = {
     "all": lambda: report_samples.results(emotions=FEW),
