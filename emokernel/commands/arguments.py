@@ -13,6 +13,7 @@ from emokernel.errors import EmokernelError
 
 if TYPE_CHECKING:
     from emokernel.affect import Coordinates
+    from emokernel.evaluate.classifiers import TextClassifier
 
 
 def positive(text: str) -> int:
@@ -75,6 +76,18 @@ def assignments(given: Iterable[str], option: str, form: str) -> Iterator[tuple[
         if not (name and separator and value):
             raise EmokernelError(f"{option} needs {form}, got {each!r}")
         yield name, value
+
+
+def load_judge(name: str, renamed: Iterable[str] = (), option: str = "") -> TextClassifier:
+    """A classifier by name, some labels renamed by ``option``; EmokernelError if that fails."""
+    from emokernel.evaluate.classifiers import load_classifier
+
+    labels = dict(assignments(renamed, option, "LABEL=NAME"))
+    try:
+        return load_classifier(name, labels=labels or None)
+    except (OSError, ImportError) as error:  # ImportError: a missing package
+        first = str(error).strip().partition("\n")[0]
+        raise EmokernelError(f"cannot load the judge {name}: {first}") from error
 
 
 def coordinates_named(name: str) -> Coordinates:

@@ -12,6 +12,7 @@ from emokernel.commands.arguments import (
     add_model,
     coordinates_named,
     labels_of,
+    load_judge,
     load_model,
     positive,
     resumable,
@@ -77,7 +78,6 @@ def add(commands: Any) -> None:
 def run(chosen: argparse.Namespace) -> None:
     """Calibrate, and write the vectors, the frontier and its picture."""
     from emokernel.calibrate import Bounds, Prompts, calibrate, plots
-    from emokernel.evaluate.classifiers import load_classifier
     from emokernel.sampling import Sampling
     from emokernel.vectors import EmotionVectors
     from emokernel.vectors.extraction.queries import Queries
@@ -91,7 +91,7 @@ def run(chosen: argparse.Namespace) -> None:
         )
     output.parent.mkdir(parents=True, exist_ok=True)
     vectors = [EmotionVectors.load(path) for path in chosen.vectors]
-    judge = load_classifier(chosen.judge)
+    judge = load_judge(chosen.judge)
     model, tokenizer = load_model(chosen)
     texts = None
     if chosen.queries:

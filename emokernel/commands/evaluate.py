@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from emokernel.commands.arguments import (
     add_labels,
     add_model,
-    assignments,
     coordinates_named,
     labels_of,
+    load_judge,
     load_model,
     positive,
     resumable,
@@ -51,10 +51,11 @@ def add(commands: Any) -> None:
         help=f'another, so that the judge is judged ({_SECOND}); "{_NONE}" for none',
     )  # fmt: skip
     add_labels(judges)
-    judges.add_argument(
-        "--judge-label", action="append", default=[], metavar="LABEL=NAME",
-        help="another name for a label of --judge, such as LABEL_0=joy",
-    )  # fmt: skip
+    for judge in ("judge", "second-judge"):
+        judges.add_argument(
+            f"--{judge}-label", action="append", default=[], metavar="LABEL=NAME",
+            help=f"another name for a label of --{judge}, such as LABEL_0=joy",
+        )  # fmt: skip
     judges.add_argument(
         "--coordinates", default="russell",
         help="table of the circumplex: russell, glasgow or a JSON file (russell)",
@@ -87,7 +88,6 @@ def run(chosen: argparse.Namespace) -> None:
     from emokernel.demo.clean import is_presentable
     from emokernel.demo.evaluation import NAME, NOTES
     from emokernel.demo.model import openings
-    from emokernel.evaluate.classifiers import load_classifier
     from emokernel.evaluate.goals import told
     from emokernel.evaluate.labelled import read_labelled
     from emokernel.evaluate.prompting import prompting, read_lines
@@ -98,9 +98,11 @@ def run(chosen: argparse.Namespace) -> None:
         raise EmokernelError(f"{chosen.output} is a file: name a folder with --output")
     embedded = chosen.model == EMBEDDED
     settings, vectors = _settings(chosen), _vectors(chosen)
-    renamed = dict(assignments(chosen.judge_label, "--judge-label", "LABEL=NAME")) or None
-    judge = load_classifier(chosen.judge, labels=renamed)
-    second = None if chosen.second_judge == _NONE else load_classifier(chosen.second_judge)
+    judge = load_judge(chosen.judge, chosen.judge_label, "--judge-label")
+    second = None
+    if chosen.second_judge != _NONE:
+        renamed = chosen.second_judge_label
+        second = load_judge(chosen.second_judge, renamed, "--second-judge-label")
     human = (chosen.human, *read_labelled(chosen.human)) if chosen.human else None
     coordinates = coordinates_named(chosen.coordinates)
     lists = {

@@ -243,7 +243,10 @@ class Analysis:
         ]
 
     def samples(self, law: str) -> list[Sample]:
-        """The same queries and seed unsteered and under every emotion by prompt and by vector."""
+        """The same queries and seed unsteered and under every emotion, by prompt and by vector.
+
+        Prompts by the first template that asks for emotions, vectors at strength 1.0.
+        """
         plain = self._plain[EMOTIONS].records
         queries = list(dict.fromkeys(record["query"] for record in plain))
         step = max(1, len(queries) // _SAMPLES)
@@ -251,7 +254,12 @@ class Analysis:
         for record in plain:
             if record["query"] in texts and record["seed"] == 0:
                 texts[record["query"]][UNSTEERED] = _text(record)
-        shown = [c for c in self._cells if c.experiment == EMOTIONS and _is_shown(c, law)]
+        prompts = [cell.template for cell in self._cells if _by_prompt(cell)]
+        shown = [
+            cell
+            for cell in self._cells
+            if (_by_prompt(cell) and cell.template == prompts[0]) or _is_full(cell, law)
+        ]
         for cell in sorted(shown, key=lambda cell: (cell.name, cell.mode)):
             for record in self._cells[cell]:
                 if record["query"] in texts and record["seed"] == 0:
@@ -268,10 +276,11 @@ class _Plain:
         self.distinct_3 = _distinct(records, 3)
 
 
-def _is_shown(cell: Cell, law: str) -> bool:
-    """By the first template, or by vector at strength 1.0."""
-    if cell.mode == PROMPT:
-        return True
+def _by_prompt(cell: Cell) -> bool:
+    return cell.experiment == EMOTIONS and cell.mode == PROMPT
+
+
+def _is_full(cell: Cell, law: str) -> bool:
     return cell.by == STRENGTH and cell.strength == 1 and cell.law == law
 
 

@@ -52,7 +52,7 @@ class Settings:
             )
         if 1.0 not in self.intensities or 1.0 not in self.strengths:
             raise EmokernelError(
-                "intensity 1 and strength 1 are what the verdict is about: keep them"
+                "the verdict is about intensity 1 and strength 1: let them be among the others"
             )
         if not all(math.isfinite(each) and each for each in self.strengths):
             raise EmokernelError(

@@ -132,7 +132,7 @@ def _write(
     model: Any, tokenizer: Any, plan: Plan, writer: Writer, journal: Journal, progress: bool
 ) -> tuple[dict[Cell, list[Record]], list[Record], dict[tuple[str, str, float], float]]:
     """(cells with their records, the unsteered records, {(emotion, law, strength): KL})."""
-    plain = writer.unsteered(plan.unsteered())
+    plain = writer.unsteered(plan.unsteered(), (plan.questions, plan.queries))
     pairs = [writer.pair(record) for record in plain if record["answer"].strip()]
     texts = encoded(tokenizer, pairs[:_TEXTS_OF_DOSE], special_tokens=plan.prompting.special_tokens)
     moved = doses.of_strengths(model, plan, texts, journal, progress)

@@ -143,7 +143,7 @@ def _label_names(
     if nameless:
         raise EmokernelError(
             f"{name!r} does not say what its labels mean ({', '.join(nameless)}): look it up and"
-            ' pass labels={"LABEL_0": "joy", ...}'
+            ' pass labels={"LABEL_0": "joy", ...} (--judge-label LABEL_0=joy)'
         )
     if len(set(labels)) < len(labels):
         raise EmokernelError(

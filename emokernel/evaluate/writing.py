@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
@@ -18,7 +18,7 @@ from emokernel.evaluate.classifiers import (
     emotion_probabilities,
 )
 from emokernel.evaluate.consistency import top_labels
-from emokernel.evaluate.fluency import surprises
+from emokernel.evaluate.fluency import distinct_n, surprises
 from emokernel.evaluate.generation import Job, Written, write
 from emokernel.evaluate.plan import EMOTIONS, Cell, Settings
 from emokernel.evaluate.results import UNSTEERED
@@ -94,17 +94,17 @@ class Writer:
         self._plain: Mapping[str, tuple[str, str]] = {}
         self._topic: Topic | None = None
 
-    def unsteered(self, cell: Cell) -> list[Record]:
-        """The texts that all others are compared with; EmokernelError if most are empty."""
+    def unsteered(self, cell: Cell, groups: Iterable[Collection[str]]) -> list[Record]:
+        """The texts that all others are compared with.
+
+        EmokernelError if among the texts of a group of queries most are empty or none has three
+        words in a row.
+        """
         self._plain = cell.prompts
         self.write([cell], "unsteered")
         records = self.records(cell)
-        empty = sum(not record["answer"].strip() for record in records)
-        if empty > _MOST_EMPTY * len(records):
-            raise EmokernelError(
-                f"the unsteered model answers nothing in {empty} of {len(records)} texts: let it"
-                " write more (--max-new-tokens), or give other questions and queries"
-            )
+        for queries in groups:
+            _check([record["answer"] for record in records if record["query"] in queries])
         answers = {(record["query"], record["seed"]): record["answer"] for record in records}
         self._topic = Topic(self._model, self._tokenizer, answers)
         self._adhere(records)
@@ -197,6 +197,22 @@ class Writer:
     def pair(self, record: Record) -> tuple[str, str]:
         """(the query as it is asked when nothing else is, the answer)."""
         return "".join(self._plain[record["query"]]), record["answer"]
+
+
+def _check(answers: Sequence[str]) -> None:
+    empty = sum(not answer.strip() for answer in answers)
+    if empty > _MOST_EMPTY * len(answers):
+        raise EmokernelError(
+            f"the unsteered model answers nothing in {empty} of {len(answers)} texts: let it write"
+            " more (--max-new-tokens), or give other questions and queries"
+        )
+    try:
+        distinct_n(answers)
+    except ValueError:
+        raise EmokernelError(
+            f"the unsteered model writes next to nothing in {len(answers)} texts, not three words"
+            " in a row: let it write more (--max-new-tokens, --openings, --seeds)"
+        ) from None
 
 
 def _of_emotion(cell: Cell) -> bool:

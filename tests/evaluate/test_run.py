@@ -293,7 +293,7 @@ def test_a_judge_that_chose_the_strengths_is_refused(run, tmp_path, word_emotion
         ({"settings": {"templates": ("sung",)}}, "no template 'sung'"),
         ({"settings": {"openings": 1}}, "openings must be at least 2"),
         ({"settings": {"seeds": 0}}, "seeds must be at least 1"),
-        ({"settings": {"intensities": (0.5,)}}, "intensity 1 and strength 1"),
+        ({"settings": {"intensities": (0.5,)}}, "about intensity 1 and strength 1"),
         ({"settings": {"intensities": (1.5, 1.0)}}, "at most at 1"),
         ({"settings": {"strengths": (0.0, 1.0)}}, "not 0, which is the unsteered model"),
         ({"settings": {"strengths": (1.0, math.nan)}}, "strengths are finite"),
