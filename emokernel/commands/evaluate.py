@@ -18,6 +18,8 @@ from emokernel.commands.arguments import (
     resumable,
 )
 from emokernel.errors import EmokernelError
+from emokernel.mixes import MAPPINGS
+from emokernel.steering import LAWS
 
 if TYPE_CHECKING:
     from emokernel.evaluate.plan import Settings
@@ -40,6 +42,8 @@ def add(commands: Any) -> None:
         help="folder of texts and report; the same command goes on there (emokernel-evaluation)",
     )  # fmt: skip
     parser.add_argument("--emotions", nargs="+", metavar="NAME", help="of the vectors (all)")
+    parser.add_argument("--law", choices=sorted(LAWS), help="of the states (the calibrated one)")
+    parser.add_argument("--mapping", choices=MAPPINGS, help="of the states (the calibrated one)")
     judges = parser.add_argument_group("judges")
     judges.add_argument(
         "--judge", default=_JUDGE,
@@ -70,7 +74,7 @@ def add(commands: Any) -> None:
     size.add_argument("--seeds", type=positive, default=3, help="answers to each (3)")
     for name, unit in (("intensities", "of the states"), ("strengths", "of the emotions")):
         size.add_argument(f"--{name}", type=float, nargs="+", help=unit)
-    size.add_argument("--doses", type=float, nargs="+", help="KL in nats per token")
+    size.add_argument("--doses", type=float, nargs="*", help="KL in nats per token; or none")
     size.add_argument("--templates", nargs="+", help="of the prompts (all)")
     size.add_argument("--max-new-tokens", type=positive, help="of each text (28 embedded, else 96)")
     size.add_argument("--batch-size", type=positive, default=240, help="texts at once (240)")
@@ -125,6 +129,8 @@ def run(chosen: argparse.Namespace) -> None:
             labels_of=labels_of(chosen),
             human=human,
             settings=settings,
+            law=chosen.law,
+            mapping=chosen.mapping,
             model_facts={
                 "name": NAME if embedded else chosen.model,
                 "revision": chosen.revision,
@@ -149,7 +155,7 @@ def _settings(chosen: argparse.Namespace) -> Settings:
     given = {
         name: tuple(getattr(chosen, name))
         for name in ("intensities", "strengths", "doses", "templates")
-        if getattr(chosen, name)
+        if getattr(chosen, name) is not None
     }
     usual = SAMPLING if chosen.model == EMBEDDED else replace(SAMPLING, max_new_tokens=_TOKENS)
     return Settings(

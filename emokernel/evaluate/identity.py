@@ -10,25 +10,26 @@ from typing import Any
 from emokernel.evaluate.analyse import Judged
 from emokernel.evaluate.prompting import Prompting
 from emokernel.sampling import Sampling
-from emokernel.vectors import EmotionVectors
+from emokernel.steering import Steering
 from emokernel.vectors.fingerprint import fingerprint
 
 
 def identity(
     model: Any,
-    vectors: EmotionVectors,
+    steering: Steering,
     prompting: Prompting,
     sampling: Sampling,
     judges: Sequence[Judged],
 ) -> dict[str, Any]:
     """What decides what a text is, how it is read, and nothing else."""
-    coordinates = prompting.coordinates
+    vectors, coordinates = steering.vectors, prompting.coordinates
     table = {label: (point.valence, point.arousal) for label, point in coordinates.points.items()}
     return {
         "model": fingerprint(model),
         "dtype": str(model.dtype),
         "vectors": vectors.digest(),
         "calibration": _hash(vectors.calibration.to_json() if vectors.calibration else None),
+        "steering": [steering.defaults.law, steering.defaults.dose, steering.mapping],
         "prompts": prompting.describe(),
         "sampling": [sampling.max_new_tokens, sampling.temperature, sampling.top_p],
         "judges": {each.name: each.reader.judge.digest() for each in judges},

@@ -52,6 +52,8 @@ def evaluate(
     labels_of: LabelsOf | None = None,
     human: tuple[str, Sequence[str], Sequence[str]] | None = None,
     settings: Settings | None = None,
+    law: str | None = None,
+    mapping: str | None = None,
     accept: Callable[[str], bool] = lambda text: True,
     model_facts: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
@@ -66,9 +68,9 @@ def evaluate(
     there may be more seeds, strengths and so on. ``judge`` reads the texts, ``second`` too, so that
     the judge is judged. The table of coordinates is that of ``prompting``. ``labels_of``: which
     labels of a judge count for an emotion. ``human``: (source, texts, labels) that the ceiling is
-    measured on; the embedded judges have their own. ``accept``: texts that it refuses are drawn
-    again. ``model_facts`` and ``notes`` are for the report. ``other_model``: whether vectors that
-    were made from another model will do.
+    measured on; the embedded judges have their own. ``law``, ``mapping``: see `patch`. ``accept``:
+    texts that it refuses are drawn again. ``model_facts`` and ``notes`` are for the report.
+    ``other_model``: whether vectors that were made from another model will do.
 
     Raises EmokernelError for a judge that has chosen the strengths or does not know an emotion, for
     vectors of another model, a model that answers nothing, and a folder of another run.
@@ -92,10 +94,12 @@ def evaluate(
     ]
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    steering = patch(model, vectors, slots=MOST_REQUESTS, coordinates=coordinates)
+    steering = patch(
+        model, vectors, slots=MOST_REQUESTS, law=law, mapping=mapping, coordinates=coordinates
+    )
     try:
         plan = Plan(steering, prompting, settings)
-        identical = identity(model, vectors, prompting, settings.sampling, judges)
+        identical = identity(model, steering, prompting, settings.sampling, judges)
         journal = Journal(folder / GENERATIONS, identical, restart=restart)
         writer = Writer(
             model, tokenizer, steering, [each.reader for each in judges], settings, journal,

@@ -237,6 +237,7 @@ def test_the_folder_of_another_run_is_left_alone(run, tmp_path, settings, word_e
         "vectors": {"vectors": word_emotions.scaled(2.0)},
         "sampling": {"settings": replace(few, sampling=Sampling(7))},
         "judges": {"second": None},
+        "steering": {"law": "add"},
     }
     for what, change in others.items():
         with pytest.raises(EmokernelError, match=rf"begun with other settings: .*{what}.*restart"):
@@ -358,6 +359,19 @@ def test_human_text_is_the_ceiling(run, tmp_path, settings):
     )
     assert ceiling.cosine.mean == pytest.approx(best, abs=1e-6)
     assert any("of the ceiling" in goal.bound for goal in results.goals)
+
+
+def test_law_and_mapping_can_be_chosen(run, tmp_path, settings):
+    few = replace(settings, openings=2, doses=(), strengths=(1.0,), intensities=(1.0,), seeds=1)
+    laws = {}
+    for law, mapping in (("preserve", "wheel"), ("add", "wheel"), ("preserve", "axes")):
+        folder = tmp_path / f"{law} {mapping}"
+        results = run(folder, settings=few, second=None, law=law, mapping=mapping)
+        about = results.about["vectors"]
+        assert (about["law"], about["mapping"]) == (law, mapping)
+        laws[law, mapping] = [t["answer"] for t in texts_in(folder) if "intensity" in t]
+    assert laws["preserve", "wheel"] != laws["add", "wheel"]
+    assert laws["preserve", "wheel"] != laws["preserve", "axes"]
 
 
 def test_settings_have_sensible_defaults():
