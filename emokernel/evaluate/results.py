@@ -36,8 +36,8 @@ class StateResult:
 class Consistency:
     """Twelve states asked for in one way, as one judge reads the answers.
 
-    mode: prompt, vector or both. template: how it was prompted ("" for vectors alone). law and
-    intensity: of the steering, 0..1. cosine: mean over texts of the cosine between the state and
+    mode: prompt, vector or both. template: how it was prompted ("" for vectors alone). intensity:
+    0..1. cosine: mean over texts of the cosine between the state and
     the coordinates of the text's top label; 0 for a label without coordinates and for an empty
     answer. pooled: mean over states of the cosine of the mean direction. floor: the same texts
     with the states shuffled, mean and the 2.5 and 97.5 percentiles over shuffles; p: share of
@@ -88,8 +88,7 @@ class Ceiling:
 class Measures:
     """Texts of one condition.
 
-    intended: {judge: mean probability of the intended emotion's labels}; of unsteered texts, the
-    mean over emotions. perplexity: of what was written, under the unsteered model;
+    intended: {judge: mean probability of the intended emotion's labels}. perplexity: of what was written, under the unsteered model;
     perplexity_ratio: times that of the unsteered texts. distinct: {n: distinct n-grams over all},
     n = 1, 2, 3. repetition: mean share of the 4-grams of a text that it has had before.
     to_unsteered and to_query: topic adherence, the similarity with the unsteered answer to the same
@@ -132,12 +131,14 @@ class EmotionPoint:
 class LawDose:
     """All emotions at one dose under both laws; differences are preserve less add, paired.
 
-    intended_difference of the main judge, surprise_difference in nats per token, both with their
-    95 % intervals by bootstrap over openings. An emotion that does not reach the dose under both
-    laws is left out; ``emotions`` are those that count.
+    divergence: the dose that was asked for; realised: {law: mean divergence at the strengths that
+    were found}. intended_difference: by the main judge. surprise_difference: mean over texts of
+    nats per token, of pairs in which neither is empty. An emotion that does not reach the dose
+    under both laws is left out; ``emotions`` are those that count.
     """
 
     divergence: float
+    realised: Mapping[str, float]
     emotions: Sequence[str]
     intended: Mapping[str, float]
     perplexity_ratio: Mapping[str, float]
@@ -171,12 +172,12 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Goal:
-    """Something the evaluation was asked to show, and whether it did."""
+    """Something the evaluation was asked to show, and whether it did; None if not measured."""
 
     name: str
     value: str
     bound: str
-    holds: bool
+    holds: bool | None
 
 
 @dataclass(frozen=True)
