@@ -34,3 +34,7 @@ class BackendError(EmokernelError, RuntimeError):
 
 class SteeringError(EmokernelError):
     """A steering request that cannot be carried out as asked."""
+
+
+class NoDoseError(SteeringError):
+    """An emotion or state that no dose within the bounds of the calibration strengthens."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from emokernel.affect import Affect, Axes, Coordinates, Wheel
-from emokernel.errors import SteeringError
+from emokernel.errors import NoDoseError, SteeringError
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import Calibration, key_of
 
@@ -116,8 +116,8 @@ class Mixer:
             )
         return of[name]
 
-    def _nothing(self, what: str, law: str, dose: str) -> SteeringError:
-        return SteeringError(
+    def _nothing(self, what: str, law: str, dose: str) -> NoDoseError:
+        return NoDoseError(
             f"no dose within the bounds of the calibration moves the model towards {what} under"
             f" law={law!r}, dose={dose!r}: calibrate with wider bounds, or patch with"
             " calibrated=False"

@@ -51,7 +51,9 @@ def add_model(parser: argparse.ArgumentParser, *, default: str | None = None) ->
         help="of the weights (auto: as they are stored)",
     )  # fmt: skip
     parser.add_argument(
-        "--device-map", help='"auto", "cpu", "cuda:0", ...: where the layers go (needs accelerate)'
+        "--device-map",
+        help='"auto", "cpu", "cuda:0", ...: where the layers go, with accelerate (the first GPU if'
+        " there is one, else the CPU)",
     )
 
 
@@ -99,9 +101,9 @@ def coordinates_named(name: str) -> Coordinates:
 
 def load_model(chosen: argparse.Namespace) -> tuple[Any, Any]:
     """(model, tokenizer) of `add_model`'s arguments; EmokernelError if that fails."""
-    if chosen.model == "embedded":
-        import torch
+    import torch
 
+    if chosen.model == "embedded":
         from emokernel.demo.model import load_model
 
         return load_model(torch.float32 if chosen.dtype == "auto" else getattr(torch, chosen.dtype))
@@ -113,6 +115,8 @@ def load_model(chosen: argparse.Namespace) -> tuple[Any, Any]:
         if chosen.device_map:
             options["device_map"] = chosen.device_map
         model = AutoModelForCausalLM.from_pretrained(chosen.model, dtype=chosen.dtype, **options)
+        if not chosen.device_map and torch.cuda.is_available():
+            model = model.to("cuda")
     except (OSError, ValueError, ImportError) as error:  # ImportError: a missing package
         first = str(error).strip().partition("\n")[0]
         raise EmokernelError(f"cannot load the model {chosen.model}: {first}") from error

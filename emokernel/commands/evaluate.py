@@ -90,7 +90,7 @@ def add(commands: Any) -> None:
 def run(chosen: argparse.Namespace) -> None:
     """Evaluate, and write the report."""
     from emokernel.demo.clean import is_presentable
-    from emokernel.demo.evaluation import NAME, NOTES
+    from emokernel.demo.evaluation import NAME
     from emokernel.demo.model import openings
     from emokernel.evaluate.goals import told
     from emokernel.evaluate.labelled import read_labelled
@@ -139,12 +139,20 @@ def run(chosen: argparse.Namespace) -> None:
             },
             other_model=chosen.other_model,
             restart=chosen.restart,
-            **{"accept": is_presentable, "notes": NOTES} if embedded else {},
+            **{"accept": is_presentable, "notes": _notes(chosen)} if embedded else {},
         )
     written = write_report(chosen.output, results)
     print(told(results.goals))
     names = [path.name for path in written]
     print(f"\nWrote {', '.join(names)} and {GENERATIONS} to {chosen.output}/")
+
+
+def _notes(chosen: argparse.Namespace) -> list[str]:
+    """Of the embedded model; of its judge only beside its own vectors."""
+    from emokernel.demo.evaluation import INDEPENDENT, NOTES
+
+    own = chosen.vectors is None and chosen.judge == _JUDGE
+    return [*NOTES, INDEPENDENT] if own else list(NOTES)
 
 
 def _settings(chosen: argparse.Namespace) -> Settings:

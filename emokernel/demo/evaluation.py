@@ -22,9 +22,11 @@ NOTES = (
     "The embedded model follows no instructions. Prefix tokens, on which it was trained, stand for"
     " prompts, and openings that it continues for questions; a state is asked for by the prefix of"
     " the nearest emotion, at full intensity only.",
-    "The main judge was trained on text that neither the model, its vectors nor the choice of their"
-    " strengths has seen.",
     "Texts that hold a word of a list of unpresentable ones are drawn again.",
+)
+INDEPENDENT = (
+    "The main judge was trained on text that neither the model, its vectors nor the choice of their"
+    " strengths has seen."
 )
 
 
@@ -59,6 +61,6 @@ def short_evaluation(
         settings=settings,
         accept=is_presentable,
         model_facts={"name": NAME, "parameters": model.num_parameters()},
-        notes=NOTES,
+        notes=(*NOTES, INDEPENDENT),
         restart=True,
     )

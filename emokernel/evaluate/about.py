@@ -10,6 +10,8 @@ from emokernel.evaluate.analyse import Judged
 from emokernel.evaluate.classifiers import has_calibrated
 from emokernel.evaluate.plan import Plan
 
+_FEW_QUERIES, _FEW_SEEDS = 20, 3
+
 
 def about(plan: Plan, judges: Sequence[Judged]) -> dict[str, Any]:
     """Vectors, judges, settings, notes, machine and versions."""
@@ -29,6 +31,7 @@ def _vectors(plan: Plan) -> dict[str, Any]:
     report = steering.report()
     return {
         "emotions": list(steering.vectors.names),
+        "digest": steering.vectors.digest()[:16],
         "site": report.site,
         "law": plan.law,
         "dose": plan.dose,
@@ -69,6 +72,12 @@ def _notes(plan: Plan, judges: Sequence[Judged]) -> list[str]:
     notes = []
     if plan.steering.calibration is None:
         notes.append("The vectors are not calibrated: strength 1.0 is the vector as it is.")
+    few = min(len(plan.questions), len(plan.queries))
+    if few < _FEW_QUERIES or plan.settings.seeds < _FEW_SEEDS:
+        notes.append(
+            f"There are {few} openings or questions and {plan.settings.seeds} seeds. With fewer"
+            f" than {_FEW_QUERIES} and {_FEW_SEEDS} the intervals are too narrow."
+        )
     if len(plan.queries) < plan.settings.openings:
         notes.append(
             f"There are {len(plan.queries)} openings or queries, fewer than the"
@@ -80,7 +89,7 @@ def _notes(plan: Plan, judges: Sequence[Judged]) -> list[str]:
     if plan.refused:
         notes.append(
             f"No dose within the bounds of the calibration strengthens {', '.join(plan.refused)}:"
-            " written unsteered, and counted so."
+            " written unsteered, and counted so in probabilities and cosines."
         )
     for judged in judges:
         if judged.reader.unknown:

@@ -14,7 +14,7 @@ from emokernel.evaluate.agreement import agreement
 from emokernel.evaluate.consistency import Points, consistency, cosines
 from emokernel.evaluate.fluency import distinct_n, repetition
 from emokernel.evaluate.intervals import mean_interval, rank_correlation
-from emokernel.evaluate.plan import DOSE, EMOTIONS, STATES, STRENGTH, Cell
+from emokernel.evaluate.plan import DOSE, EMOTIONS, STATES, STRENGTH, Cell, Plan
 from emokernel.evaluate.prompting import is_refusal
 from emokernel.evaluate.results import (
     BOTH,
@@ -51,26 +51,29 @@ class Judged:
         return self.reader.judge.name
 
 
-class Analysis:
-    """Results of cells with their records.
+@dataclass(frozen=True)
+class Texts:
+    """The records of an evaluation: unsteered ones, and those of every cell.
 
-    ``judges``: the first is the main one. ``plain``: the records of the unsteered cell, which
-    answer ``questions`` and ``queries``.
+    moved: {(emotion, law, strength): divergence in nats per token}. realised: {(emotion, law,
+    dose): the divergence that the strength found for the dose makes}.
     """
 
-    def __init__(
-        self,
-        cells: Mapping[Cell, Sequence[Record]],
-        plain: Sequence[Record],
-        judges: Sequence[Judged],
-        questions: Sequence[str],
-        queries: Sequence[str],
-        divergences: Mapping[tuple[str, str, float], float],
-    ) -> None:
-        self._cells, self._judges, self._divergences = cells, judges, divergences
+    plain: Sequence[Record]
+    cells: Mapping[Cell, Sequence[Record]]
+    moved: Mapping[tuple[str, str, float], float]
+    realised: Mapping[tuple[str, str, float], float]
+
+
+class Analysis:
+    """Results of texts; the first of ``judges`` is the main one."""
+
+    def __init__(self, texts: Texts, judges: Sequence[Judged], plan: Plan) -> None:
+        self._cells, self._texts, self._judges = texts.cells, texts, judges
+        self._names = plan.steering.vectors.names
         self._plain = {
-            STATES: _Plain([r for r in plain if r["query"] in set(questions)]),
-            EMOTIONS: _Plain([r for r in plain if r["query"] in set(queries)]),
+            STATES: _Plain([r for r in texts.plain if r["query"] in set(plan.questions)]),
+            EMOTIONS: _Plain([r for r in texts.plain if r["query"] in set(plan.queries)]),
         }
 
     def consistency(self) -> list[Consistency]:
@@ -102,12 +105,34 @@ class Analysis:
             distinct_3=mean(_distinct(self._cells[cell], 3) for cell in cells) / plain.distinct_3,
         )
 
-    def emotions(self, names: Sequence[str]) -> list[EmotionPoint]:
+    def advantages(self) -> dict[str, Interval]:
+        """{template: mean cosine by vector less that by prompt}, both at intensity 1.
+
+        By the main judge; paired by state, query and seed.
+        """
+        judged = self._judges[0]
+        states = {f"{state.angle:.0f}": state for state in TWELVE_STATES}
+        found: dict[str, list[float]] = {}
+        queries: list[str] = []
+        for cell, records in self._cells.items():
+            if cell.experiment == STATES and cell.intensity == 1 and cell.mode != BOTH:
+                tops = [record["top"][judged.name] for record in records]
+                of = cosines(tops, states[cell.name], judged.points).tolist()
+                found.setdefault(cell.template, []).extend(of)
+                if cell.mode == VECTOR:
+                    queries += [record["query"] for record in records]
+        steered = np.array(found.pop(""))
+        return {
+            template: Interval(*mean_interval(steered - np.array(of), queries))
+            for template, of in found.items()
+        }
+
+    def emotions(self) -> list[EmotionPoint]:
         """Every emotion unsteered, by prompt, and by vector at every strength and dose."""
         plain = self._plain[EMOTIONS]
         unsteered = [
             EmotionPoint(name, UNSTEERED, "", "", 0.0, 0.0, self._measures(plain.records, name))
-            for name in names
+            for name in self._names
         ]
         return unsteered + [
             EmotionPoint(
@@ -125,9 +150,12 @@ class Analysis:
         ]
 
     def _divergence(self, cell: Cell) -> float:
-        if cell.by != STRENGTH:
-            return cell.divergence
-        return self._divergences.get((cell.name, cell.law, cell.strength), 0.0)
+        """Of a strength and of a dose as measured; 0 for what is not moved, NaN for prompts."""
+        if cell.by == DOSE:
+            return self._texts.realised[cell.name, cell.law, cell.divergence]
+        if cell.by == STRENGTH:
+            return self._texts.moved.get((cell.name, cell.law, cell.strength), 0.0)
+        return math.nan
 
     def _measures(self, records: Sequence[Record], emotion: str) -> Measures:
         plain = self._plain[EMOTIONS]
@@ -186,13 +214,17 @@ class Analysis:
 
         return LawDose(
             divergence=divergence,
+            realised={
+                law: mean(self._texts.realised[emotion, law, divergence] for emotion in pairs)
+                for law in rows
+            },
             emotions=list(pairs),
             intended={law: mean(values) for law, values in intended.items()},
             perplexity_ratio={
                 law: _perplexity(records) / plain.perplexity for law, records in rows.items()
             },
             intended_difference=difference(intended),
-            surprise_difference=difference({law: _surprises(of) for law, of in rows.items()}),
+            surprise_difference=_surprise_difference(rows["preserve"], rows["add"]),
             adherence_difference=difference(
                 {law: [record["to_unsteered"] for record in of] for law, of in rows.items()}
             ),
@@ -295,9 +327,13 @@ def _perplexity(records: Sequence[Record]) -> float:
     return math.exp(sum(r["nats"] for r in records) / tokens) if tokens else math.inf
 
 
-def _surprises(records: Sequence[Record]) -> list[float]:
-    """Nats per token of each answer; 0 for an empty one."""
-    return [r["nats"] / r["tokens"] if r["tokens"] else 0.0 for r in records]
+def _surprise_difference(one: Sequence[Record], other: Sequence[Record]) -> Interval:
+    """Nats per token, mean over the pairs of answers of which neither is empty; NaN without any."""
+    pairs = [(a, b) for a, b in zip(one, other, strict=True) if a["tokens"] and b["tokens"]]
+    if not pairs:
+        return Interval(math.nan, math.nan, math.nan)
+    differences = [a["nats"] / a["tokens"] - b["nats"] / b["tokens"] for a, b in pairs]
+    return Interval(*mean_interval(differences, [a["query"] for a, _ in pairs]))
 
 
 def _distinct(records: Sequence[Record], n: int) -> float:

@@ -51,6 +51,21 @@ def shipped(classifier: TextClassifier) -> Confusion | None:
     return json.loads((classifier.folder / "judge.json").read_text("utf-8"))["confusion"]
 
 
+def most_texts(
+    counts: Confusion, coordinates: Coordinates, labels_of: LabelsOf | None = None
+) -> int:
+    """How many texts the label with the most has, of those that have a direction in the table."""
+    names = names_in(coordinates, list(counts), labels_of)
+    return max(
+        (
+            sum(of.values())
+            for name, of in zip(names, counts.values(), strict=True)
+            if name in coordinates and coordinates[name].radius
+        ),
+        default=0,
+    )
+
+
 def ceiling(
     counts: Confusion,
     coordinates: Coordinates,

@@ -2,58 +2,129 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tqdm import tqdm
 
 from emokernel.calibrate.dose import Ask, equal_doses
 from emokernel.evaluate.divergence import divergences
-from emokernel.evaluate.encoding import Encoded
+from emokernel.evaluate.encoding import encoded
 from emokernel.evaluate.plan import Plan
 from emokernel.journal import Journal
 from emokernel.steering import Request
 
-
-def of_strengths(
-    model: Any, plan: Plan, texts: Encoded, journal: Journal, progress: bool
-) -> dict[tuple[str, str, float], float]:
-    """KL of every emotion, law and strength, but those that the journal knows."""
-    wanted = {
-        f"divergence | {law} | {emotion} | {strength:g}": (emotion, law, strength)
-        for emotion, law in plan.moved()
-        for strength in plan.settings.strengths
-    }
-    missing = [key for key in wanted if journal.get(key) is None]
-    if missing:
-        requests = [
-            Request(emotion, strength, law, plan.dose)
-            for emotion, law, strength in map(wanted.get, missing)
-        ]
-        rows = len(requests) * len(texts.ids)
-        with tqdm(total=rows, desc="doses of strengths", unit=" rows", disable=not progress) as bar:
-            found = divergences(model, plan.steering, texts, requests, bar.update).tolist()
-        journal.put(dict(zip(missing, found, strict=True)))
-    return {of: journal.get(key) for key, of in wanted.items()}
+# The longest texts, since most of the tokens are in them.
+_TEXTS = 24
 
 
-def equal(
-    model: Any, plan: Plan, texts: Encoded, journal: Journal, progress: bool
-) -> dict[tuple[str, str], dict[float, float]]:
-    """{(emotion, law): {dose: strength}} of the doses that are reached."""
-    wanted = plan.settings.doses
-    asks = {
-        f"doses {list(wanted)} | {law} | {emotion}": Ask(emotion, emotion, law, plan.dose)
-        for emotion, law in plan.moved()
-    }
-    missing = [key for key in asks if journal.get(key) is None]
-    if wanted and missing:
-        with tqdm(desc="equal doses", unit=" rows", disable=not progress) as bar:
-            found = equal_doses(
-                model, plan.steering, texts, [asks[key] for key in missing], wanted, bar.update
+@dataclass(frozen=True)
+class Dose:
+    """The strength for a dose that was asked for, and the divergence that it really makes."""
+
+    strength: float
+    divergence: float
+
+
+class Doses:
+    """Divergences over the longest of ``pairs`` (context, unsteered answer), kept in the journal.
+
+    Other texts would give others, so the journal keeps them under a digest of the texts.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        plan: Plan,
+        pairs: Sequence[tuple[str, str]],
+        journal: Journal,
+        *,
+        progress: bool,
+    ) -> None:
+        chosen = sorted(pairs, key=lambda pair: -len(pair[1]))[:_TEXTS]
+        self._texts = encoded(tokenizer, chosen, special_tokens=plan.prompting.special_tokens)
+        self._digest = hashlib.sha256(repr(chosen).encode()).hexdigest()[:12]
+        self._model, self._plan, self._journal = model, plan, journal
+        self._progress = progress
+
+    def of_strengths(self) -> dict[tuple[str, str, float], float]:
+        """{(emotion, law, strength): divergence in nats per token}."""
+        wanted = {
+            f"divergence {self._digest} | {law} | {emotion} | {strength:.9g}": (
+                emotion, law, strength,
             )
-        journal.put({key: [[*pair] for pair in found[asks[key]].items()] for key in missing})
-    return {
-        (ask.name, ask.law): {dose: s for dose, s in journal.get(key) if dose in wanted}
-        for key, ask in asks.items()
-        if wanted
-    }
+            for emotion, law in self._plan.moved()
+            for strength in self._plan.settings.strengths
+        }  # fmt: skip
+        missing = [key for key in wanted if self._journal.get(key) is None]
+        if missing:
+            requests = [
+                Request(emotion, strength, law, self._plan.dose)
+                for emotion, law, strength in map(wanted.get, missing)
+            ]
+            found = self._measured(requests, "doses of strengths")
+            self._journal.put(dict(zip(missing, found, strict=True)))
+        return {of: self._journal.get(key) for key, of in wanted.items()}
+
+    def equal(self) -> dict[tuple[str, str], dict[float, Dose]]:
+        """{(emotion, law): {dose: the strength for it}} of the doses that are reached."""
+        wanted = self._plan.settings.doses
+        asks = {
+            f"doses {self._digest} {list(wanted)} | {law} | {emotion}": Ask(
+                emotion, emotion, law, self._plan.dose
+            )
+            for emotion, law in self._plan.moved()
+            if wanted
+        }
+        missing = {key: ask for key, ask in asks.items() if self._journal.get(key) is None}
+        if missing:
+            found = self._corrected(self._equal(list(missing.values())))
+            self._journal.put(
+                {
+                    key: [[dose, of.strength, of.divergence] for dose, of in found[ask].items()]
+                    for key, ask in missing.items()
+                }
+            )
+        return {
+            (ask.name, ask.law): {dose: Dose(*of) for dose, *of in self._journal.get(key)}
+            for key, ask in asks.items()
+        }
+
+    def _equal(self, asks: Sequence[Ask]) -> dict[Ask, dict[float, float]]:
+        """Strengths by interpolation, of the doses that are reached."""
+        wanted = self._plan.settings.doses
+        with tqdm(desc="equal doses", unit=" rows", disable=not self._progress) as bar:
+            found = equal_doses(
+                self._model, self._plan.steering, self._texts, asks, wanted, bar.update
+            )
+        return {ask: {dose: s for dose, s in of.items() if dose in wanted}
+                for ask, of in found.items()}  # fmt: skip
+
+    def _corrected(
+        self, found: Mapping[Ask, Mapping[float, float]]
+    ) -> dict[Ask, dict[float, Dose]]:
+        """Strengths corrected once by what they make; small doses go with their square."""
+        rows = [(ask, dose, strength) for ask, of in found.items() for dose, strength in of.items()]
+        made = self._measured([ask.at(s) for ask, _, s in rows], "equal doses, checked")
+        rows = [
+            (ask, dose, strength * math.sqrt(dose / divergence))
+            for (ask, dose, strength), divergence in zip(rows, made, strict=True)
+        ]
+        made = self._measured([ask.at(s) for ask, _, s in rows], "equal doses, corrected")
+        corrected: dict[Ask, dict[float, Dose]] = {ask: {} for ask in found}
+        for (ask, dose, strength), divergence in zip(rows, made, strict=True):
+            corrected[ask][dose] = Dose(strength, divergence)
+        return corrected
+
+    def _measured(self, requests: Sequence[Request], title: str) -> list[float]:
+        if not requests:
+            return []
+        rows = len(requests) * len(self._texts.ids)
+        with tqdm(total=rows, desc=title, unit=" rows", disable=not self._progress) as bar:
+            return divergences(
+                self._model, self._plan.steering, self._texts, requests, bar.update
+            ).tolist()

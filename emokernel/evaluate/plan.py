@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from emokernel.affect import TWELVE_STATES, Affect
-from emokernel.errors import EmokernelError, SteeringError
+from emokernel.errors import EmokernelError, NoDoseError
 from emokernel.evaluate.generation import Job
 from emokernel.evaluate.prompting import Prompting
 from emokernel.evaluate.results import BOTH, PROMPT, UNSTEERED, VECTOR
@@ -40,6 +40,10 @@ class Settings:
     batch_size: int = 240
 
     def __post_init__(self) -> None:
+        for name in ("intensities", "strengths", "doses", "laws", "templates"):
+            given = getattr(self, name)
+            if given is not None:
+                object.__setattr__(self, name, tuple(dict.fromkeys(given)))
         for name, least in (("openings", 2), ("seeds", 1), ("batch_size", 1)):
             if getattr(self, name) < least:
                 raise EmokernelError(
@@ -87,9 +91,9 @@ class Cell:
     def key(self) -> str:
         """What tells it from all others."""
         told = {
-            STATES: f"intensity {self.intensity:g}",
-            STRENGTH: f"strength {self.strength:g}",
-            DOSE: f"dose {self.divergence:g}",
+            STATES: f"intensity {self.intensity:.9g}",
+            STRENGTH: f"strength {self.strength:.9g}",
+            DOSE: f"dose {self.divergence:.9g}, strength {self.strength:.9g}",
         }.get(self.by or self.experiment, "")
         parts = (self.experiment, self.mode, self.template, self.law, self.name, told)
         return " | ".join(part for part in parts if part)
@@ -124,7 +128,11 @@ class Plan:
     """
 
     def __init__(self, steering: Steering, prompting: Prompting, settings: Settings) -> None:
-        """EmokernelError for unknown templates and for too few questions or queries."""
+        """What cannot be asked for is an error here, before anything is written.
+
+        EmokernelError for unknown templates and too few questions or queries, SteeringError for
+        emotions that are not calibrated and a mapping that cannot place the states.
+        """
         self.steering, self.prompting, self.settings = steering, prompting, settings
         self.questions = _some(prompting.questions, settings.openings, "questions")
         self.queries = _some(prompting.queries, settings.openings, "queries")
@@ -140,6 +148,14 @@ class Plan:
             if calibration is None or key_of(law, self.dose) in calibration.strengths
         ]
         self.refused: dict[str, str] = {}
+        for state in TWELVE_STATES:
+            self._allowed(_scaled(state, 1.0))
+        self._moved = [
+            (emotion, law)
+            for law in self.laws
+            for emotion in steering.vectors.names
+            if self._allowed(Request(emotion, 1.0, law, self.dose)) is not None
+        ]
 
     def unsteered(self) -> Cell:
         """All questions and queries, with nothing asked for."""
@@ -189,21 +205,17 @@ class Plan:
                 for strength in self.settings.strengths:
                     yield self._emotion(emotion, law, STRENGTH, strength)
 
-    def emotions_by_dose(self, doses: Mapping[tuple[str, str], Mapping[float, float]]) -> Iterator:
+    def emotions_by_dose(
+        self, strengths: Mapping[tuple[str, str], Mapping[float, float]]
+    ) -> Iterator[Cell]:
         """Every emotion under every law at every dose; {(emotion, law): {dose: strength}}."""
-        for (emotion, law), strengths in doses.items():
-            for divergence, strength in strengths.items():
-                cell = self._emotion(emotion, law, DOSE, strength)
-                yield replace(cell, divergence=divergence)
+        for (emotion, law), of in strengths.items():
+            for divergence, strength in of.items():
+                yield replace(self._emotion(emotion, law, DOSE, strength), divergence=divergence)
 
     def moved(self) -> list[tuple[str, str]]:
         """(emotion, law) of all that can be dosed."""
-        pairs = [(emotion, law) for law in self.laws for emotion in self.steering.vectors.names]
-        return [
-            (emotion, law)
-            for emotion, law in pairs
-            if self._allowed(Request(emotion, 1.0, law, self.dose)) is not None
-        ]
+        return list(self._moved)
 
     def _emotion(self, emotion: str, law: str, by: str, strength: float) -> Cell:
         plain = {query: self.prompting.plain(query) for query in self.queries}
@@ -217,11 +229,11 @@ class Plan:
         }
 
     def _allowed(self, request: Request) -> Request | None:
-        """The request, or None if the calibration has no dose for it."""
+        """The request, or None if no dose within the bounds of the calibration strengthens it."""
         try:
             with self.steering.requests([request]):
                 return request
-        except SteeringError as error:
+        except NoDoseError as error:
             asked = request.emotion
             told = f"{asked.angle:.0f} degrees" if isinstance(asked, Affect) else asked
             self.refused[told] = str(error)

@@ -37,8 +37,8 @@ class Consistency:
     """Twelve states asked for in one way, as one judge reads the answers.
 
     mode: prompt, vector or both. template: how it was prompted ("" for vectors alone). intensity:
-    0..1. cosine: mean over texts of the cosine between the state and
-    the coordinates of the text's top label; 0 for a label without coordinates and for an empty
+    0..1. cosine: mean over texts of the cosine between the state and the coordinates of the text's
+    top label; 0 for a label without coordinates and for an empty
     answer. pooled: mean over states of the cosine of the mean direction. floor: the same texts
     with the states shuffled, mean and the 2.5 and 97.5 percentiles over shuffles; p: share of
     shuffles at least as good. placeless, refusals, empty: shares of the texts, 0..1. perplexity
@@ -88,9 +88,10 @@ class Ceiling:
 class Measures:
     """Texts of one condition.
 
-    intended: {judge: mean probability of the intended emotion's labels}. perplexity: of what was written, under the unsteered model;
-    perplexity_ratio: times that of the unsteered texts. distinct: {n: distinct n-grams over all},
-    n = 1, 2, 3. repetition: mean share of the 4-grams of a text that it has had before.
+    intended: {judge: mean probability of the intended emotion's labels}. perplexity: of what was
+    written, under the unsteered model; perplexity_ratio: times that of the unsteered texts.
+    distinct: {n: distinct n-grams over all}, n = 1, 2, 3. repetition: mean share of the 4-grams of
+    a text that it has had before.
     to_unsteered and to_query: topic adherence, the similarity with the unsteered answer to the same
     opening and with the opening itself, -1..1.
     """

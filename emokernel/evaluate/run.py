@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from emokernel.errors import EmokernelError
-from emokernel.evaluate import doses
 from emokernel.evaluate.about import about
-from emokernel.evaluate.analyse import Analysis, Judged
-from emokernel.evaluate.ceiling import ceiling, confusion, shipped
+from emokernel.evaluate.analyse import Analysis, Judged, Texts
+from emokernel.evaluate.ceiling import ceiling, confusion, most_texts, shipped
 from emokernel.evaluate.classifiers import (
     LabelsOf,
     TextClassifier,
@@ -21,10 +20,10 @@ from emokernel.evaluate.classifiers import (
 )
 from emokernel.evaluate.consistency import points_of
 from emokernel.evaluate.divergence import MOST_REQUESTS
-from emokernel.evaluate.encoding import encoded
+from emokernel.evaluate.doses import Doses
 from emokernel.evaluate.goals import goals
 from emokernel.evaluate.identity import identity
-from emokernel.evaluate.plan import Cell, Plan, Settings
+from emokernel.evaluate.plan import EMOTIONS, Plan, Settings
 from emokernel.evaluate.prompting import Prompting
 from emokernel.evaluate.results import Ceiling, Results
 from emokernel.evaluate.writing import Reader, Record, Writer
@@ -36,7 +35,6 @@ from emokernel.vectors.fingerprint import check_made_from
 GENERATIONS = "generations.jsonl"
 # Of the ceiling; labels with fewer texts say little.
 _LEAST_TEXTS = (1, 30)
-_TEXTS_OF_DOSE = 16
 _SHIPPED = "GoEmotions test, comments with one label"
 
 
@@ -88,10 +86,11 @@ def evaluate(
         columns_of(judge, emotion, labels_of)
     coordinates = prompting.coordinates
     judges = [
-        Judged(Reader.of(each, vectors.names, labels_of), points_of(each, coordinates, labels_of))
-        for each in (judge, second)
+        Judged(Reader.of(each, vectors.names, names), points_of(each, coordinates, names))
+        for each, names in ((judge, labels_of), (second, _unknown_to(second, labels_of)))
         if each is not None
     ]
+    ceilings = _ceilings(judges, prompting, labels_of, human)
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     steering = patch(
@@ -105,19 +104,25 @@ def evaluate(
             model, tokenizer, steering, [each.reader for each in judges], settings, journal,
             special_tokens=prompting.special_tokens, accept=accept, progress=progress,
         )  # fmt: skip
-        cells, plain, moved = _write(model, tokenizer, plan, writer, journal, progress)
+        texts = _write(model, tokenizer, plan, writer, journal, progress)
         facts, anchors = about(plan, judges), writer.anchors()
     finally:
         steering.unpatch()
-    analysis = Analysis(cells, plain, judges, plan.questions, plan.queries, moved)
-    points = analysis.emotions(vectors.names)
-    ceilings = _ceilings(judges, prompting, labels_of, human)
+    analysis = Analysis(texts, judges, plan)
+    points = analysis.emotions()
     consistency, monotone = analysis.consistency(), analysis.monotone(points)
+    every = [record for of in (texts.plain, *texts.cells.values()) for record in of]
     return Results(
         about={
-            "model": dict(model_facts or {}),
+            "model": {
+                **(model_facts or {}),
+                "dtype": str(model.dtype).removeprefix("torch."),
+                "device": str(model.device),
+            },
             **facts,
             "topic": anchors,
+            "texts": len(every),
+            "texts drawn again": sum(record["redrawn"] for record in every),
             "notes": [*notes, *facts["notes"]],
             "seconds": time.monotonic() - started,
         },
@@ -127,29 +132,57 @@ def evaluate(
         laws=analysis.laws(),
         monotone=monotone,
         agreement=analysis.agreement(),
-        goals=goals(judge.name, plan.law, ceilings, consistency, points, monotone),
+        goals=goals(
+            judge.name, plan.law, ceilings, consistency, points, monotone, analysis.advantages()
+        ),
         samples=analysis.samples(plan.law),
     )
 
 
 def _write(
     model: Any, tokenizer: Any, plan: Plan, writer: Writer, journal: Journal, progress: bool
-) -> tuple[dict[Cell, list[Record]], list[Record], dict[tuple[str, str, float], float]]:
-    """(cells with their records, the unsteered records, {(emotion, law, strength): KL})."""
+) -> Texts:
+    """All texts, those known from earlier and those that are missing."""
     plain = writer.unsteered(plan.unsteered(), (plan.questions, plan.queries))
     pairs = [writer.pair(record) for record in plain if record["answer"].strip()]
-    texts = encoded(tokenizer, pairs[:_TEXTS_OF_DOSE], special_tokens=plan.prompting.special_tokens)
-    moved = doses.of_strengths(model, plan, texts, journal, progress)
-    equal = doses.equal(model, plan, texts, journal, progress)
-    parts = {
-        "twelve states": list(plan.states()),
-        "emotions by prompt": list(plan.emotions_by_prompt()),
-        "emotions by strength": list(plan.emotions_by_strength()),
-        "emotions by dose": list(plan.emotions_by_dose(equal)),
-    }
-    for title, cells in parts.items():
-        writer.write(cells, title)
-    return {c: writer.records(c) for cells in parts.values() for c in cells}, plain, moved
+    doses = Doses(model, tokenizer, plan, pairs, journal, progress=progress)
+    moved, equal = doses.of_strengths(), doses.equal()
+    strengths = {of: {dose: d.strength for dose, d in each.items()} for of, each in equal.items()}
+    cells = [
+        *plan.states(),
+        *plan.emotions_by_prompt(),
+        *plan.emotions_by_strength(),
+        *plan.emotions_by_dose(strengths),
+    ]
+    writer.write(cells, "writing")
+    emotions = [plan.unsteered(), *(cell for cell in cells if cell.experiment == EMOTIONS)]
+    adherence = writer.adhere(emotions)
+    return Texts(
+        plain=_with_adherence(plain, adherence.pop(emotions[0])),
+        cells={cell: _with_adherence(writer.records(cell), adherence.get(cell)) for cell in cells},
+        moved=moved,
+        realised={
+            (*of, dose): d.divergence for of, each in equal.items() for dose, d in each.items()
+        },
+    )
+
+
+def _with_adherence(
+    records: Sequence[Record], adherence: Sequence[tuple[float, float]] | None
+) -> list[Record]:
+    """Records with their topic adherence, where that was measured."""
+    if adherence is None:
+        return list(records)
+    return [
+        record | {"to_unsteered": unsteered, "to_query": query}
+        for record, (unsteered, query) in zip(records, adherence, strict=True)
+    ]
+
+
+def _unknown_to(judge: TextClassifier | None, labels_of: LabelsOf) -> LabelsOf:
+    """What is said of the labels of the first judge, where the second one does not know better."""
+    known = () if judge is None else judge.labels
+    return {emotion: labels for emotion, labels in labels_of.items() if emotion not in known}
 
 
 def _ceilings(
@@ -167,7 +200,7 @@ def _ceilings(
             source, texts, labels = human
             counts = confusion(judge, texts, labels)
         if counts is not None:
-            most = max(sum(of.values()) for of in counts.values())
+            most = most_texts(counts, prompting.coordinates, labels_of)
             found += [
                 ceiling(
                     counts,
@@ -178,6 +211,6 @@ def _ceilings(
                     least=least,
                 )
                 for least in _LEAST_TEXTS
-                if least <= most
+                if least == 1 or least <= most
             ]
     return found

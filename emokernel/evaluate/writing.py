@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -30,6 +31,7 @@ from emokernel.steering import Steering
 Record = dict[str, Any]
 # More empty answers of the unsteered model than this share, and there is nothing to evaluate.
 _MOST_EMPTY = 0.5
+_READ_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Writer:
     Of every text the journal keeps what its cell says, query, seed, the opening and the answer that
     follows it, samples that were redrawn, nats and tokens of the answer behind the plain query
     under the unsteered model, the top label by each judge and, of the emotions, the intended
-    probability and the topic adherence.
+    probability.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Writer:
         self._special_tokens, self._accept, self._progress = special_tokens, accept, progress
         self._plain: Mapping[str, tuple[str, str]] = {}
         self._topic: Topic | None = None
+        self._digest = ""
 
     def unsteered(self, cell: Cell, groups: Iterable[Collection[str]]) -> list[Record]:
         """The texts that all others are compared with.
@@ -106,9 +109,33 @@ class Writer:
         for queries in groups:
             _check([record["answer"] for record in records if record["query"] in queries])
         answers = {(record["query"], record["seed"]): record["answer"] for record in records}
-        self._topic = Topic(self._model, self._tokenizer, answers)
-        self._adhere(records)
+        self._topic = Topic(
+            self._model, self._tokenizer, answers,
+            batch_size=min(_READ_AT_ONCE, self._settings.batch_size),
+        )  # fmt: skip
+        self._digest = hashlib.sha256(repr(sorted(answers.items())).encode()).hexdigest()[:12]
         return records
+
+    def adhere(self, cells: Sequence[Cell]) -> dict[Cell, list[tuple[float, float]]]:
+        """Topic adherence of the texts of ``cells``, in the order of `records`.
+
+        (Similarity with the unsteered answer, with the query) of each. It depends on all unsteered
+        texts, so the journal keeps it under their digest.
+        """
+        found = {}
+        title = "topic adherence"
+        for cell in tqdm(cells, desc=title, unit=" cells", disable=not self._progress):
+            records = self.records(cell)
+            key = f"{title} {self._digest} | {len(records)} | {cell.key}"
+            if self._journal.get(key) is None:
+                both = self._topic.adherence(
+                    [record["answer"] for record in records],
+                    [(record["query"], record["seed"]) for record in records],
+                )
+                rows = [[round(s, 4) for s in pair] for pair in zip(*map(list, both), strict=True)]
+                self._journal.put({key: rows})
+            found[cell] = [tuple(pair) for pair in self._journal.get(key)]
+        return found
 
     def anchors(self) -> dict[str, float]:
         """Topic adherence of unsteered answers to each other; none with a single seed."""
@@ -165,12 +192,12 @@ class Writer:
         nats, tokens = surprises(
             self._model, self._tokenizer, [self.pair(record) for record in records],
             special_tokens=self._special_tokens,
+            batch_size=min(_READ_AT_ONCE, self._settings.batch_size),
         )  # fmt: skip
         for record, nat, count in zip(records, nats.tolist(), tokens.tolist(), strict=True):
             record["nats"], record["tokens"] = round(nat, 4), int(count)
         for reader in self._readers:
             self._judge(reader, cells, records)
-        self._adhere([r for cell, r in zip(cells, records, strict=True) if _of_emotion(cell)])
         return records
 
     def _judge(self, reader: Reader, cells: Sequence[Cell], records: Sequence[Record]) -> None:
@@ -184,15 +211,6 @@ class Writer:
                 record.setdefault("intended", {})[judge.name] = of
             elif _of_emotion(cell) and cell.name in of:
                 record.setdefault("intended", {})[judge.name] = of[cell.name]
-
-    def _adhere(self, records: Sequence[Record]) -> None:
-        if records:
-            answers = [record["answer"] for record in records]
-            keys = [(record["query"], record["seed"]) for record in records]
-            to_unsteered, to_query = self._topic.adherence(answers, keys)
-            found = zip(records, to_unsteered.tolist(), to_query.tolist(), strict=True)
-            for record, unsteered, query in found:
-                record["to_unsteered"], record["to_query"] = round(unsteered, 4), round(query, 4)
 
     def pair(self, record: Record) -> tuple[str, str]:
         """(the query as it is asked when nothing else is, the answer)."""
