@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +17,10 @@ _ANCHOR_WEIGHT = 1e3
 _STEPS = 400
 _NO_TEXT = 1e6
 _EPSILON = 1e-9
+# Mean effects that are nearer to each other are equal: measured again, they differ by as much.
+NOISE = 0.01
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,12 @@ def choose(points: Sequence[Point], unsteered: float, bounds: Bounds) -> Point:
         math.exp(found["perplexity"][best]),
         float(found["distinct"][best]),
     )
+
+
+def first_of_equal(effects: Mapping[T, float]) -> T:
+    """The choice of strongest effect; the first of those that come within `NOISE` of it."""
+    most = max(effects.values())
+    return next(choice for choice, effect in effects.items() if effect >= most - NOISE)
 
 
 def _smoothed(values: np.ndarray, *, rising: bool) -> np.ndarray:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from emokernel.affect import Affect
 from emokernel.calibrate.candidates import Candidate, candidates
-from emokernel.calibrate.choose import Bounds, Point, choose
+from emokernel.calibrate.choose import Bounds, Point, choose, first_of_equal
 from emokernel.calibrate.dose import Ask, equal_doses
 from emokernel.calibrate.measure import Setting, Unsteered, points, unsteered
 from emokernel.calibrate.result import CANDIDATES, CIRCLE, FRONTIER, Calibrated, Row
@@ -38,7 +38,7 @@ class Calibrator:
        under the first law and dose; the one with the strongest emotions within the bounds is taken.
     2. For it, the frontier of every emotion under every law and dose, eight equal doses. Strength
        1.0 is the best of them within the bounds (`choose`); the law and dose with the strongest
-       emotions at strength 1.0 are taken.
+       emotions at strength 1.0 are taken, of those that are as strong within `NOISE` the first.
     3. Under these, the twelve states of the circumplex by both mappings in the same way: strength
        1.0 is the strongest affect within the bounds. The mapping with the stronger one is taken.
     """
@@ -116,9 +116,11 @@ class Calibrator:
         best = self._best(raw, asks, FRONTIER, candidate, self._setting)
         for ask, point in best.items():
             self._chosen.setdefault(key_of(ask.law, ask.dose), {})[ask.name] = point
-        law, dose = max(
-            self._doses, key=lambda d: mean(p.effect for p in self._chosen[key_of(*d)].values())
-        )
+        effects = {
+            each: mean(p.effect for p in self._chosen[key_of(*each)].values())
+            for each in self._doses
+        }
+        law, dose = first_of_equal(effects)
         strengths = {
             key: {name: point.strength for name, point in of.items()}
             for key, of in self._chosen.items()
@@ -152,7 +154,7 @@ class Calibrator:
             key_of(law, dose, mapping): tuple(point.strength for point in of)
             for mapping, of in best.items()
         }
-        chosen = max(best, key=lambda mapping: mean(point.effect for point in best[mapping]))
+        chosen = first_of_equal({m: mean(point.effect for point in best[m]) for m in best})
         return replace(calibration, mapping=chosen, circle=circle)
 
     def _asks(self, vectors: EmotionVectors, doses: Sequence[tuple[str, str]]) -> list[Ask]:

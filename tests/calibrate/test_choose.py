@@ -11,7 +11,7 @@ from hypothesis import given
 
 from emokernel import EmokernelError
 from emokernel.calibrate import Bounds, Point
-from emokernel.calibrate.choose import choose
+from emokernel.calibrate.choose import choose, first_of_equal
 
 LEVELS = (0.05, 0.1, 0.2, 0.4, 0.7, 1.1, 1.6, 2.4)
 
@@ -140,3 +140,9 @@ def test_points_that_are_none_are_refused(points):
 def test_bounds_that_make_no_sense_are_refused(bounds):
     with pytest.raises(EmokernelError, match="bounds need perplexity above 1"):
         Bounds(**bounds)
+
+
+def test_of_choices_that_are_equal_within_noise_the_first_is_taken():
+    assert first_of_equal({"preserve": 0.299, "add": 0.303}) == "preserve"
+    assert first_of_equal({"preserve": 0.29, "add": 0.303, "relative": 0.31}) == "add"
+    assert first_of_equal({"only": 0.1}) == "only"

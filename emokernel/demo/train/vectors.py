@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 
 from emokernel import EmotionVectors
-from emokernel.calibrate import calibrate, plots
+from emokernel.calibrate import Prompts, calibrate, plots
 from emokernel.demo.conditions import CONDITIONS, prefix
 from emokernel.demo.model import load_model
 from emokernel.demo.train.corpus import language_examples
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=VECTORS_PATH)
     parser.add_argument("--frontier", type=Path, help="picture of the frontier to draw")
     parser.add_argument("--remove-base", type=float, default=0.25, help="share (0.25)")
+    parser.add_argument("--prompts", type=int, default=100, help="of the calibration (100)")
     parser.add_argument("--restart", action="store_true", help="forget an interrupted run")
     arguments = parser.parse_args()
     model, tokenizer = load_model()
@@ -62,6 +63,7 @@ def main() -> None:
         model,
         tokenizer,
         sites,
+        prompts=Prompts.of(tokenizer, count=arguments.prompts),
         judge=load_classifier("embedded-calibration"),
         journal=journal,
         restart=arguments.restart,
