@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from emokernel.evaluate.goals import goals, told
@@ -30,12 +28,14 @@ def ceiling(cosine, least, judge=JUDGE):
     return Ceiling(judge, "text", least, Interval(cosine, 0, 1), 0.9, [])
 
 
-def point(emotion, mode, intended, *, strength=1.0, law="", by="", template="", ratio=1.2):
+def point(
+    emotion, mode, intended, *, strength=1.0, law="", by="", template="", ratio=1.2, divergence=0.5
+):
     measures = Measures(
         {JUDGE: Interval(intended, 0, 1)}, 20.0, ratio, {"3": 0.9}, 0.95, 0.0,
         Interval(0.5, 0, 1), Interval(0, 0, 1), 0.0, 0.0, 150,
     )  # fmt: skip
-    return EmotionPoint(emotion, mode, law, by, strength, 0.5, measures, template)
+    return EmotionPoint(emotion, mode, law, by, strength, divergence, measures, template)
 
 
 STATES = [
@@ -62,7 +62,9 @@ MONOTONE = [Monotone("joy", "preserve", 1.0), Monotone("fear", "preserve", 0.9)]
 def found(**changes):
     given = {
         "ceilings": [ceiling(0.4, 1), ceiling(0.5, 30), ceiling(0.99, 1, "second")],
-        "consistency": STATES, "emotions": EMOTIONS, "monotone": MONOTONE, **changes,
+        "consistency": STATES, "emotions": EMOTIONS, "monotone": MONOTONE,
+        "advantages": {"values": Interval(0.15, 0.1, 0.2), "word": Interval(0.05, -0.01, 0.11)},
+        **changes,
     }  # fmt: skip
     return {goal.name.split(":")[0]: goal for goal in goals(JUDGE, "preserve", **given)}
 
@@ -88,17 +90,39 @@ def test_prompts_are_the_best_that_there_are():
     goal = found()["Mean cosine by vector above that by prompt"]
     assert goal.holds
     assert goal.bound == "above 0.400, the best prompt (word)"
-    assert "Mean cosine by vector above that by prompt" not in found(consistency=STATES[:2])
+    assert goal.value == "0.450; text by text +0.050 (-0.010 to +0.110)"
+    without = found(consistency=STATES[:2])["Mean cosine by vector above that by prompt"]
+    assert without.holds is None
 
 
 def test_the_intended_emotion_is_held_against_prompts_for_every_emotion():
     goal = found()["Probability of the intended emotion at strength 1"]
     assert (goal.value, goal.bound, goal.holds) == ("0.400", "above 0.300, by prompt", True)
-    weak = [replace(p) for p in EMOTIONS if p.mode != "prompt"]
-    assert (
-        found(emotions=weak)["Probability of the intended emotion at strength 1"].bound
-        == "above 0.100, unsteered"
+    few = [p for p in EMOTIONS if p.template != "word"]
+    goal = found(emotions=few)["Probability of the intended emotion at strength 1"]
+    assert goal.value == "0.500 over 1 of 2 emotions"
+    assert (goal.bound, goal.holds) == ("above 0.900, by prompt", False)
+    none = [p for p in EMOTIONS if p.mode != "prompt"]
+    goal = found(emotions=none)["Probability of the intended emotion at strength 1"]
+    assert (goal.value, goal.holds) == ("0.400", None)
+
+
+def test_a_ceiling_within_the_floor_is_none():
+    goal = found(ceilings=[ceiling(0.05, 1)])["Mean cosine of twelve states by vector"]
+    assert goal.bound == "at least 0.75"
+    assert not goal.holds
+
+
+def test_what_no_dose_moves_is_not_fluent_for_it():
+    still = point("love", "vector", 0.1, law="preserve", by="strength", ratio=1.0, divergence=0.0)
+    goals_found = found(emotions=[*EMOTIONS, still])
+    assert goals_found["Perplexity at strength 1"].value.startswith("1.45")
+    assert goals_found["Probability of the intended emotion at strength 1"].value.startswith(
+        "0.400"
     )
+    only = [p for p in EMOTIONS if p.by != "strength"] + [still]
+    assert found(emotions=only)["Perplexity at strength 1"].holds is None
+    assert found(emotions=only)["Distinct 3-grams at strength 1"].holds is None
 
 
 def test_fluency_is_a_mean_and_names_the_worst():
@@ -117,7 +141,7 @@ def test_every_emotion_has_to_rise(correlation, holds):
     goal = found(monotone=monotone)["Emotion rises with strength"]
     assert goal.holds is holds
     assert "(fear)" in goal.value
-    assert "Emotion rises with strength" not in found(monotone=[])
+    assert found(monotone=[])["Emotion rises with strength"].holds is None
 
 
 def test_lines_say_which_goals_hold():
@@ -125,3 +149,5 @@ def test_lines_say_which_goals_hold():
     assert lines[0] == "Goals:"
     assert sum(line.startswith("  yes ") for line in lines) == len(lines) - 2
     assert sum(line.startswith("  NO ") for line in lines) == 1
+    open_goal = told(list(found(monotone=[]).values()))
+    assert "  -   Emotion rises with strength" in open_goal

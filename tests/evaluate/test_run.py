@@ -14,6 +14,7 @@ from word_model import NAMES, WordJudge
 from emokernel import EmokernelError, EmotionVectors
 from emokernel.affect import TWELVE_STATES, Coordinates
 from emokernel.evaluate import generation
+from emokernel.evaluate.intervals import rank_correlation
 from emokernel.evaluate.plan import Settings
 from emokernel.evaluate.prompting import prompting
 from emokernel.evaluate.run import GENERATIONS
@@ -280,6 +281,58 @@ def test_what_no_dose_strengthens_counts_as_unsteered(run, tmp_path, word_emotio
     assert results.laws == []
 
 
+def test_only_missing_doses_are_counted_as_unsteered(run, tmp_path, word_emotions, settings):
+    """Other reasons for which a request is refused end the run before its first text."""
+    strengths = {"preserve absolute": dict.fromkeys(NAMES, 1.0)}
+    own = Calibration(
+        "block", (1.0, 1.0, 1.0), "preserve", "absolute", "wheel", "russell", strengths, {}
+    )
+    few = replace(settings, laws=("preserve",))
+    with pytest.raises(EmokernelError, match="has not been calibrated for preserve absolute axes"):
+        run(tmp_path, vectors=word_emotions.with_calibration(own), settings=few, mapping="axes")
+    assert not (tmp_path / GENERATIONS).exists()
+
+
+def test_a_run_that_grew_is_the_run_that_was_large_at_once(run, tmp_path, settings):
+    large = replace(settings, strengths=(1.0,), intensities=(1.0,))
+    run(tmp_path / "grown", settings=replace(large, openings=3, seeds=1, doses=(0.2,)))
+    grown = run(tmp_path / "grown", settings=large)
+    fresh = run(tmp_path / "fresh", settings=large)
+    assert grown.consistency == fresh.consistency
+    assert grown.laws == fresh.laws
+    for one, other in zip(grown.emotions, fresh.emotions, strict=True):
+        assert one.measures == other.measures
+
+
+def test_emotions_rise_up_to_strength_one_only(finished):
+    results = finished[1]
+    for each in results.monotone:
+        points = {
+            p.strength: p.measures.intended["words"].mean
+            for p in results.emotions
+            if p.emotion == each.emotion and (p.law == each.law or p.mode == "unsteered")
+            if p.by != "dose" and 0 <= p.strength <= 1
+        }
+        assert set(points) == {0.0, 0.25, 0.5, 1.0}
+        expected = rank_correlation(list(points), list(points.values()))
+        assert each.correlation == pytest.approx(expected)
+
+
+def test_the_advantage_over_prompts_is_paired(finished):
+    folder, results = finished
+    states = {f"{state.angle:.0f}": state for state in TWELVE_STATES}
+    found = {"vector": {}, "prompt": {}}
+    for text in texts_in(folder):
+        if text["mode"] in found and text.get("intensity") == 1:
+            state, place = states[text["name"]], RUSSELL.get(text["top"]["words"])
+            x, y = (place.valence, place.arousal) if place else (0.0, 0.0)
+            key = text["name"], text["query"], text["seed"]
+            found[text["mode"]][key] = x * state.valence + y * state.arousal
+    more = mean(found["vector"][key] - found["prompt"][key] for key in found["prompt"])
+    (goal,) = (g for g in results.goals if g.name == "Mean cosine by vector above that by prompt")
+    assert f"text by text {more:+.3f} (" in goal.value
+
+
 def test_a_judge_that_chose_the_strengths_is_refused(run, tmp_path, word_emotions):
     calibration = Calibration(
         "block", (1.0, 1.0, 1.0), "add", "absolute", "wheel", "russell",
@@ -369,6 +422,13 @@ def test_human_text_is_the_ceiling(run, tmp_path, settings):
         for s in TWELVE_STATES
     )
     assert ceiling.cosine.mean == pytest.approx(best, abs=1e-6)
+    neutral = ["w1"] * 40, ["neutral"] * 40
+    many = ("more", [*texts, *neutral[0]], [*labels, *neutral[1]])
+    again = run(tmp_path, settings=few, second=None, human=many)
+    assert [each.least for each in again.ceilings] == [1]
+    with pytest.raises(EmokernelError, match="none of the labels bar, foo has a direction"):
+        run(tmp_path / "new", settings=few, second=None, human=("x", ["a", "b"], ["foo", "bar"]))
+    assert not (tmp_path / "new").exists()
     assert any("of the ceiling" in goal.bound for goal in results.goals)
 
 
