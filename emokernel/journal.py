@@ -5,31 +5,44 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from emokernel.errors import EmokernelError
 
+# How the first line of every journal begins.
+_HEAD = b'{"settings": '
+
 
 class Journal:
     """A file of JSON lines: the settings of a run, then what it finished, each under a key.
 
-    ``path`` None keeps nothing. A line that an interruption has torn is dropped.
+    ``path`` None keeps nothing. A line that an interruption has torn is dropped. ``restart`` begins
+    a new file and erases nothing: one that is there, whatever it holds, is renamed to the first of
+    NAME.1, NAME.2, ... beside it that is free.
     """
 
     def __init__(
         self, path: Path | None, settings: Mapping[str, Any], *, restart: bool = False
     ) -> None:
-        """Open or begin it; EmokernelError naming the settings that differ from those it has."""
+        """Open or begin it.
+
+        EmokernelError naming the settings that differ from those it has, and for a file that is
+        damaged or no journal; such a file is left as it is.
+        """
         self._path = path
         self._known: dict[str, Any] = {}
         if path is None:
             return
-        settings = json.loads(json.dumps(settings))
-        if path.exists() and not restart:
-            self._read(path, settings)
+        first = json.dumps({"settings": settings})
+        if restart:
+            _set_aside(path)
+        content = path.read_bytes() if path.exists() else b""
+        if _is_unbegun(content, first):
+            self._write("w", [first])
         else:
-            path.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")
+            self._read(path, content, json.loads(first)["settings"])
 
     def get(self, key: str) -> Any | None:
         """What is known under ``key``, or None."""
@@ -44,14 +57,16 @@ class Journal:
         self._known |= results
         if self._path is None:
             return
-        with self._path.open("a", encoding="utf-8") as file:
-            for key, value in results.items():
-                file.write(json.dumps({"key": key, "value": value}, ensure_ascii=False) + "\n")
+        lines = ({"key": key, "value": value} for key, value in results.items())
+        self._write("a", (json.dumps(line, ensure_ascii=False) for line in lines))
+
+    def _write(self, mode: str, lines: Iterable[str]) -> None:
+        with self._path.open(mode, encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
             file.flush()
             os.fsync(file.fileno())
 
-    def _read(self, path: Path, settings: Mapping[str, Any]) -> None:
-        content = path.read_bytes()
+    def _read(self, path: Path, content: bytes, settings: Mapping[str, Any]) -> None:
         whole = content[: content.rfind(b"\n") + 1]
         try:
             first, *lines = map(json.loads, whole.splitlines())
@@ -59,7 +74,8 @@ class Journal:
             self._known = {line["key"]: line["value"] for line in lines}
         except (ValueError, KeyError, TypeError) as error:
             raise EmokernelError(
-                f"{path} is damaged: begin anew with --restart (restart=True), or remove it"
+                f"{path} is damaged: begin anew with --restart (restart=True), or move it away if it is"
+                " not a file of emokernel's"
             ) from error
         different = [
             f"{key} ({_short(stored.get(key))}, now {_short(settings.get(key))})"
@@ -74,6 +90,26 @@ class Journal:
         if len(whole) < len(content):
             with path.open("r+b") as file:
                 file.truncate(len(whole))
+
+
+def _is_unbegun(content: bytes, first: str) -> bool:
+    """Whether there is nothing, or a first line of a journal that lacks its end.
+
+    One that lacks nothing but the line feed may be of another file, unless it is ``first``.
+    """
+    if b"\n" in content or not _HEAD.startswith(content[: len(_HEAD)]):
+        return False
+    try:
+        return json.loads(content) == json.loads(first)
+    except ValueError:
+        return True
+
+
+def _set_aside(path: Path) -> None:
+    """Rename a file, if there is one, to a name that is free."""
+    if path.is_file():
+        names = (path.with_name(f"{path.name}.{number}") for number in count(1))
+        path.rename(next(name for name in names if not os.path.lexists(name)))
 
 
 def _short(value: Any) -> str:

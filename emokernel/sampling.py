@@ -7,14 +7,15 @@ else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from emokernel.errors import EmokernelError
 from emokernel.patch.decoder import device_of, evaluating
@@ -39,11 +40,12 @@ class Sampling:
 
 
 class Nucleus(LogitsProcessor):
-    """Leaves the one token of each row that its random numbers choose.
+    """Leaves the one token of each row that its random numbers choose, or its likeliest token.
 
     Nucleus sampling (Holtzman et al. 2020, arXiv 1904.09751): from the fewest likeliest tokens that
     have ``top_p`` of the probability together. A token of the whole distribution is drawn and, if
-    it is none of those, drawn again; that is exact and needs no sorting.
+    it is none of those, drawn again; that is exact and needs no sorting. Under a temperature of 0
+    it is the likeliest one.
     """
 
     DRAWS = 4
@@ -57,11 +59,21 @@ class Nucleus(LogitsProcessor):
         self._step = 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """``scores`` [rows, vocabulary] with -inf for all but the chosen tokens."""
+        """``scores`` [rows, vocabulary] with -inf for all but the chosen tokens.
+
+        EmokernelError if there is no likeliest token in a row: NaN, or an infinite score.
+        """
         uniforms = self._uniforms[:, self._step].to(scores.device)
         self._step += 1
-        probabilities = (scores.float() / self._sampling.temperature).softmax(-1)
-        chosen = self._drawn(probabilities, uniforms)
+        largest, chosen = scores.max(-1)  # NaN where a row has one
+        if not largest.isfinite().all():
+            raise EmokernelError(
+                "the model gives NaN or infinite logits, from which no token can be chosen: load it"
+                " in another dtype, such as bfloat16 or float32, or steer it less"
+            )
+        if self._sampling.temperature:
+            probabilities = (scores.float() / self._sampling.temperature).softmax(-1)
+            chosen = self._drawn(probabilities, uniforms)
         return torch.full_like(scores, -torch.inf).scatter_(1, chosen[:, None], 0.0)
 
     def _drawn(self, probabilities: Tensor, uniforms: Tensor) -> Tensor:
@@ -100,7 +112,9 @@ def sample(
 ) -> list[list[int]]:
     """The token ids of one answer to each context (token ids), without what ends it.
 
-    ``seeds``: for each context the non-negative integers that its random numbers come from.
+    ``seeds``: for each context the non-negative integers that its random numbers come from. Of the
+    model's generation_config only the end tokens count, together with the tokenizer's.
+    EmokernelError for a model that gives NaN.
     """
     embeddings = model.get_input_embeddings()
     device = device_of(embeddings, embeddings.weight)
@@ -112,15 +126,14 @@ def sample(
     for row, context in enumerate(contexts):  # on the left, whatever side the tokenizer pads on
         ids[row, longest - len(context) :] = torch.tensor(context)
         mask[row, longest - len(context) :] = 1
-    nucleus = [Nucleus(seeds, sampling)] if sampling.temperature else []
-    with torch.no_grad(), evaluating(model):
+    with torch.no_grad(), evaluating(model), _default_generation(model):
         output = model.generate(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             max_new_tokens=sampling.max_new_tokens,
             pad_token_id=filler,
             do_sample=False,
-            logits_processor=LogitsProcessorList(nucleus),
+            logits_processor=LogitsProcessorList([Nucleus(seeds, sampling)]),
             **({"eos_token_id": ends} if ends else {}),
         )
     answers = output[:, longest:].tolist()
@@ -136,9 +149,30 @@ def _at(sums: Tensor, shares: Tensor) -> Tensor:
     return torch.searchsorted(sums, wanted, right=True).clamp_(max=sums.shape[1] - 1).flatten()
 
 
+@contextmanager
+def _default_generation(model: nn.Module) -> Iterator[None]:
+    """Within it, `generate` finds no settings of the model's own; they are back afterwards.
+
+    `generate` fills up what it is given from them, even a whole GenerationConfig. A wrapped model
+    has them on the module inside.
+    """
+    own = [
+        (part, config)
+        for part in model.modules()
+        if (config := vars(part).get("generation_config")) is not None
+    ]
+    try:
+        for part, _ in own:
+            part.generation_config = GenerationConfig()
+        yield
+    finally:
+        for part, config in own:
+            part.generation_config = config
+
+
 def _ends(model: nn.Module, tokenizer: Any) -> list[int]:
-    """The tokens that end an answer: the model's own, else the tokenizer's."""
-    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    if ends is None:
-        ends = tokenizer.eos_token_id
-    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    """The tokens that end an answer: the model's and the tokenizer's, as either may lack one."""
+    config = getattr(model, "generation_config", None)
+    named = getattr(config, "eos_token_id", None), tokenizer.eos_token_id
+    found = [end for ids in named if ids is not None for end in np.ravel(ids).tolist()]
+    return list(dict.fromkeys(found))

@@ -42,12 +42,60 @@ def test_a_run_of_other_settings_is_refused_by_their_names(tmp_path):
     assert Journal(path, {"model": "n"}).get("a") is None
 
 
-@pytest.mark.parametrize("content", [b"", b"{}\n", b"\xff\n", b'{"settings": {}}\n[]\n'])
-def test_what_is_no_journal_is_refused(content, tmp_path):
+def test_a_new_beginning_erases_nothing(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    Journal(path, SETTINGS).put({"a": 1})
+    contents = [path.read_bytes()]
+    for content in (b"a letter", b"\xff\n", b""):
+        assert Journal(path, SETTINGS, restart=True).get("a") is None
+        path.write_bytes(content)
+        contents.append(content)
+    (tmp_path / "journal.jsonl.6").write_bytes(b"a gap")
+    Journal(path, SETTINGS, restart=True).put({"a": 2})
+    assert Journal(path, SETTINGS).get("a") == 2
+    kept = [(tmp_path / f"journal.jsonl.{number}").read_bytes() for number in range(1, 5)]
+    assert kept == contents
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_a_new_beginning_needs_nothing_to_begin_from(tmp_path):
+    Journal(tmp_path / "journal", SETTINGS, restart=True).put({"a": 1})
+    assert [each.name for each in tmp_path.iterdir()] == ["journal"]
+    assert Journal(tmp_path / "journal", SETTINGS).get("a") == 1
+
+
+def test_a_journal_whose_first_line_is_torn_is_begun_anew(tmp_path):
+    path = tmp_path / "journal"
+    Journal(path, SETTINGS)
+    line = path.read_bytes()
+    for length in range(len(line)):
+        path.write_bytes(line[:length])
+        Journal(path, SETTINGS).put({"a": length})
+        assert path.read_bytes().startswith(line)
+        assert Journal(path, SETTINGS).get("a") == length
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{}\n",
+        b"\xff\n",
+        b'{"settings": {}}\n[]\n',
+        b"a letter",
+        b"a letter\nwithout an end",
+        b'{"setting": 1}',
+        b'{"settings": {"theme": "dark"}}',
+        b'{"settings": {\n  "theme": "dark"\n}}',
+    ],
+)
+def test_what_is_no_journal_is_refused_and_left_as_it_is(content, tmp_path):
     path = tmp_path / "journal"
     path.write_bytes(content)
-    with pytest.raises(EmokernelError, match="journal is damaged: begin anew"):
+    with pytest.raises(EmokernelError, match="journal is damaged: .* not a file of emokernel's"):
         Journal(path, SETTINGS)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_without_a_path_nothing_is_written(tmp_path, monkeypatch):
