@@ -74,8 +74,8 @@ class Journal:
             self._known = {line["key"]: line["value"] for line in lines}
         except (ValueError, KeyError, TypeError) as error:
             raise EmokernelError(
-                f"{path} is damaged: begin anew with --restart (restart=True), or move it away if it is"
-                " not a file of emokernel's"
+                f"{path} is damaged: begin anew with --restart (restart=True), or move it away if"
+                " it is not a file of emokernel's"
             ) from error
         different = [
             f"{key} ({_short(stored.get(key))}, now {_short(settings.get(key))})"

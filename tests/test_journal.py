@@ -92,7 +92,7 @@ def test_a_journal_whose_first_line_is_torn_is_begun_anew(tmp_path):
 def test_what_is_no_journal_is_refused_and_left_as_it_is(content, tmp_path):
     path = tmp_path / "journal"
     path.write_bytes(content)
-    with pytest.raises(EmokernelError, match="journal is damaged: .* not a file of emokernel's"):
+    with pytest.raises(EmokernelError, match=r"journal is damaged: .* not a file of emokernel's"):
         Journal(path, SETTINGS)
     assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
