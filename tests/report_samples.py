@@ -81,15 +81,17 @@ def results(
             Goal("mean cosine above the prefix's", "0.58 against 0.42", "above", True),
             Goal("perplexity at strength 1.0", "1.32×", "at most 1.5×", True),
             Goal("monotone in strength", "0.83 (remorse)", "at least 0.9 for each emotion", False),
+            Goal("the same on another device", "–", "equal to four decimals", None),
         ],
         samples=[
             Sample(
                 opening,
                 number,
                 {"unsteered": " and then it went home to its mother and had some tea."}
+                | {f"{name}, by prompt": f" thought of {name} in the middle of the road, and went"
+                   " on to think of it for the rest of the day." for name in emotions[1:]}
                 | {f"{name}, by vector": f" was full of {name} and could say so." for name in
-                   emotions[:5]}
-                | {"joy, by prompt": " laughed out loud in the middle of the road."},
+                   emotions},
             )
             for number, opening in enumerate(("The man at the door", "Last night", "My sister"))
         ],
@@ -251,7 +253,8 @@ def _emotions(
 def _law_dose(dose: float, emotions: Sequence[str], draw: Any) -> LawDose:
     base, gap = 0.45 * math.tanh(3 * dose), float(draw.normal(-0.004, 0.012))
     return LawDose(
-        dose, list(emotions), {"add": base, "preserve": base + gap},
+        dose, {"add": 1.03 * dose, "preserve": 0.98 * dose}, list(emotions),
+        {"add": base, "preserve": base + gap},
         {"add": 1 + 1.1 * dose, "preserve": 1 + 1.05 * dose},
         _interval(gap, 0.014), _interval(-0.05 * dose, 0.02), _interval(0.004, 0.008),
     )  # fmt: skip

@@ -64,13 +64,15 @@ DEFINITIONS: tuple[tuple[str, str], ...] = (
     ),
     (
         "Perplexity",
-        "exp of the mean negative log-likelihood per token of what was written, under the"
-        " unsteered model. As a ratio: divided by that of the unsteered texts.",
+        "exp of the mean negative log-likelihood per token of what was written, over all tokens"
+        " of a condition's texts, under the unsteered model. As a ratio: divided by that of the"
+        " unsteered texts.",
     ),
     (
         "Distinct-n, distinct-3",
         "Different n-grams of words divided by all n-grams of a condition's texts; as a ratio,"
-        " divided by that of the unsteered texts.",
+        " divided by that of the unsteered texts. More text lowers it and less raises it, so a"
+        " condition that writes longer answers is at a disadvantage.",
     ),
     (
         "Repetition",
@@ -93,7 +95,15 @@ DEFINITIONS: tuple[tuple[str, str], ...] = (
     (
         "Dose",
         "The KL divergence of the steered from the unsteered next-token distribution, in nats per"
-        " token. Laws are compared at equal dose, since equal strength is not equal effect.",
+        " token, measured on unsteered texts. Laws are compared at equal dose, since equal"
+        " strength is not equal effect.",
+    ),
+    (
+        "Dose reached",
+        "The dose measured at the strengths that were found for the dose asked for, the mean over"
+        " emotions. These strengths are interpolated and corrected once, so the dose reached"
+        " differs a little from the one asked for. The differences of the laws are at the"
+        " strengths found.",
     ),
     (
         "Law",
@@ -102,19 +112,23 @@ DEFINITIONS: tuple[tuple[str, str], ...] = (
     ),
     (
         "Surprise",
-        "The negative log-likelihood per token under the unsteered model, in nats: the logarithm"
-        " of the perplexity.",
+        "The negative log-likelihood per token of each text under the unsteered model, in nats;"
+        " the mean over texts. It is not the logarithm of the perplexity, which pools all tokens."
+        " A difference is of pairs of texts in which neither is empty.",
     ),
     (
         "Agreement of judges",
-        "On the same texts: the share of equal top labels; Cohen's kappa, which takes away the"
-        " agreement of chance, of the texts whose two labels both judges know; Pearson's"
+        "On the same texts: the share of equal top labels, empty answers left out; Cohen's kappa,"
+        " which takes away the agreement of chance, of the texts whose two labels both judges"
+        " know; Pearson's"
         " correlation of the cosines; and the share of texts whose top labels lie less than 45°"
         " apart, of those where both have a place.",
     ),
     (
         "Interval",
-        "95 % by bootstrap over openings: an opening is drawn with all its seeds and states.",
+        "95 % by bootstrap over openings: an opening is drawn with all its seeds and states."
+        " Conditions answer the same openings, so whether the intervals of two of them overlap"
+        " does not decide whether they differ; the interval of a paired difference does.",
     ),
 )
 

@@ -12,15 +12,25 @@ from emokernel.evaluate.results import PROMPT, VECTOR, Interval, LawDose
 
 
 def verdict(view: View) -> str:
-    """How many goals hold, and which do not."""
+    """How many of the measured goals hold, which do not, and which were not measured."""
     goals = view.results.goals
+    unknown = [goal.name for goal in goals if goal.holds is None]
+    missed = [goal.name for goal in goals if goal.holds is not None and not goal.holds]
+    measured = len(goals) - len(unknown)
     if not goals:
         return ""
-    failed = [goal.name for goal in goals if not goal.holds]
-    if not failed:
-        return f"All {len(goals)} goals hold." if len(goals) > 1 else "The goal holds."
-    held = len(goals) - len(failed)
-    return f"{held} of {counted(len(goals), 'goal')} hold. Not reached: {'; '.join(failed)}."
+    if not measured:
+        return f"No goal was measured: {'; '.join(unknown)}."
+    if not unknown and not missed:
+        return f"All {measured} goals hold." if measured > 1 else "The goal holds."
+    held = measured - len(missed)
+    said = [
+        f"{held} of {counted(measured, 'measured goal' if unknown else 'goal')}"
+        f" {'holds' if 1 in (held, measured) else 'hold'}",
+        *([f"not reached: {'; '.join(missed)}"] if missed else []),
+        *([f"not measured: {'; '.join(unknown)}"] if unknown else []),
+    ]
+    return f"{'. '.join(map(_capital, said))}."
 
 
 def consistency(view: View) -> list[str]:
@@ -73,7 +83,7 @@ def laws(view: View) -> list[str]:
         return []
     first, *others = (
         _law(rows, "the higher probability of the intended emotion", _intended, 1),
-        _law(rows, "the less surprising text (the lower perplexity)", _surprise, -1),
+        _law(rows, "the less surprising text", _surprise, -1),
         _law(rows, "the text that stays closer to the unsteered answer", _adherence, 1),
     )
     return [f"At equal dose, {first}", *(_capital(each) for each in others)]
@@ -84,9 +94,10 @@ def judges(view: View) -> list[str]:
     sentences = []
     for row in view.results.agreement:
         first, second = row.judges
+        left_out = ", empty answers left out" if _has_empty(view) else ""
         sentences.append(
             f"{first} and {second} give the same label to {percent(row.equal)} of"
-            f" {counted(row.texts, 'text')} (Cohen's kappa {number(row.kappa)})."
+            f" {counted(row.texts, 'text')}{left_out} (Cohen's kappa {number(row.kappa)})."
         )
     if len(view.judges) == 1:
         sentences.append("There was one judge only, so nothing checks it but the ceiling.")
@@ -99,16 +110,24 @@ def judges(view: View) -> list[str]:
 
 
 def _compared(vector: Interval, prompt: Interval) -> str:
-    difference = vector.mean - prompt.mean
-    if math.isnan(difference):
+    """The means as they are shown; that their intervals overlap or not would decide nothing."""
+    if not math.isfinite(vector.mean - prompt.mean):
         return "Vectors and prompts cannot be compared."
-    apart = vector.low > prompt.high or prompt.low > vector.high
+    difference = round(vector.mean, 2) - round(prompt.mean, 2)
+    if not difference:
+        return (
+            f"{NAMES[VECTOR].capitalize()} and {NAMES[PROMPT]} the mean cosine is equal to two"
+            f" decimals ({number(vector.mean)})."
+        )
     return (
         f"{NAMES[VECTOR].capitalize()} the mean cosine is {number(abs(difference))}"
         f" {'higher' if difference > 0 else 'lower'} than {NAMES[PROMPT]}"
-        f" ({number(vector.mean)} against {number(prompt.mean)}); the two intervals"
-        f" {'do not overlap' if apart else 'overlap'}."
+        f" ({number(vector.mean)} against {number(prompt.mean)})."
     )
+
+
+def _has_empty(view: View) -> bool:
+    return any(row.empty > 0 for row in view.results.consistency)
 
 
 def _law(rows: Sequence[LawDose], what: str, of: Callable[[LawDose], Interval], better: int) -> str:

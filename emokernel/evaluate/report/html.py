@@ -7,11 +7,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from emokernel.evaluate.report import about, definitions, findings, tables
+from emokernel.evaluate.report import about, definitions, findings, samples, tables
 from emokernel.evaluate.report.plots import Chart
 from emokernel.evaluate.report.view import View
-
-_LONGEST_TEXT = 1200
 
 
 def html(view: View, charts: Mapping[str, Chart]) -> str:
@@ -23,7 +21,7 @@ def html(view: View, charts: Mapping[str, Chart]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"zip": zip, "cut": cut}
+    environment.filters |= {"zip": zip}
     page = environment.get_template("report.html.jinja")
     return page.render(
         name=about.name(view.results.about),
@@ -31,6 +29,7 @@ def html(view: View, charts: Mapping[str, Chart]) -> str:
         notes=about.notes(view.results.about),
         verdict=findings.verdict(view),
         goals=view.results.goals,
+        held=tables.HELD,
         findings={
             "consistency": findings.consistency(view),
             "emotions": findings.emotions(view),
@@ -39,16 +38,11 @@ def html(view: View, charts: Mapping[str, Chart]) -> str:
         },
         charts=_Drawn(charts),
         tables=_tables(view),
-        samples=view.results.samples,
+        samples=[samples.group(each) for each in view.results.samples],
         definitions=definitions.DEFINITIONS,
         sources=definitions.SOURCES,
         own_choices=definitions.OWN_CHOICES,
     ).lstrip()
-
-
-def cut(text: str) -> str:
-    """A text of bearable length."""
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT].rstrip()} […]"
 
 
 class _Drawn(dict):  # type: ignore[type-arg]
@@ -76,6 +70,7 @@ def _tables(view: View) -> dict[str, Any]:
         "strengths": [tables.strengths(view, law) for law in view.laws],
         "monotone": tables.monotone(view),
         "laws": tables.laws(view),
+        "law_differences": tables.law_differences(view),
         "agreement": tables.agreement(view),
         "judges": tables.judges(view),
         "by_judge": tables.by_judge(view),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from emokernel.evaluate.report import about, definitions, findings, tables
-from emokernel.evaluate.report.html import cut
+from emokernel.evaluate.report import about, definitions, findings, samples, tables
 from emokernel.evaluate.report.plots import Chart
 from emokernel.evaluate.report.tables import Table
 from emokernel.evaluate.report.view import View
+from emokernel.evaluate.results import Sample
 
 _SHOWN_SAMPLES = 3
 
@@ -37,6 +37,7 @@ def markdown(view: View, charts: Mapping[str, Chart]) -> str:
         "## Dose and laws",
         *map(escaped, findings.laws(view)),
         _table(tables.laws(view)),
+        _table(tables.law_differences(view)),
         _picture(charts, "doses"),
         "## Judges",
         *map(escaped, findings.judges(view)),
@@ -44,17 +45,7 @@ def markdown(view: View, charts: Mapping[str, Chart]) -> str:
         _table(tables.agreement(view)),
         _table(tables.by_judge(view)),
         "## Samples",
-        *(
-            _table(
-                Table(
-                    f"{cut(sample.opening)} (seed {sample.seed})",
-                    ["Condition", "Text"],
-                    [(name, cut(text)) for name, text in sample.texts.items()],
-                    (1,),
-                )
-            )
-            for sample in found.samples[:_SHOWN_SAMPLES]
-        ),
+        *map(_sample, found.samples[:_SHOWN_SAMPLES]),
         "## What was evaluated",
         "\n".join(f"- {escaped(note)}" for note in about.notes(found.about)),
         "\n".join(
@@ -82,11 +73,21 @@ def escaped(text: str) -> str:
 def _table(data: Table) -> str:
     if not data.rows:
         return ""
+    return f"**{escaped(data.caption)}**\n\n{_cells(data)}"
+
+
+def _cells(data: Table) -> str:
     rule = ["---", *("---" if n in data.words else "---:" for n in range(1, len(data.columns)))]
     lines = [map(escaped, data.columns), rule, *(map(escaped, row) for row in data.rows)]
-    return "\n".join(
-        [f"**{escaped(data.caption)}**", "", *(f"| {' | '.join(line)} |" for line in lines)]
-    )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _sample(sample: Sample) -> str:
+    found = samples.group(sample)
+    data = samples.table(found)
+    alone = [f"- {escaped(condition)}: {escaped(text)}" for condition, text in found.alone]
+    parts = [f"**{escaped(data.caption)}**", "\n".join(alone), _cells(data) if data.rows else ""]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _picture(charts: Mapping[str, Chart], name: str) -> str:

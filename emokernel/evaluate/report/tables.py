@@ -19,8 +19,18 @@ from emokernel.evaluate.report.figures import (
     worded,
 )
 from emokernel.evaluate.report.view import ADD, MODES, NAMES, PRESERVE, View, title
-from emokernel.evaluate.results import PROMPT, UNSTEERED, VECTOR, Ceiling, Consistency, StateResult
+from emokernel.evaluate.results import (
+    PROMPT,
+    UNSTEERED,
+    VECTOR,
+    Ceiling,
+    Consistency,
+    Measures,
+    StateResult,
+)
 
+# What is said of a goal that holds, that does not, and that was not measured.
+HELD: dict[bool | None, str] = {True: "holds", False: "does not hold", None: "not measured"}
 _SHOWN_LABELS = 3
 _JOINED = "\N{NO-BREAK SPACE}"
 _DISTINCT = "Distinct\N{NON-BREAKING HYPHEN}3"
@@ -43,10 +53,7 @@ def goals(view: View) -> Table:
     return Table(
         "Goals",
         ["Goal", "Found", "Asked for", "Verdict"],
-        [
-            [goal.name, goal.value, goal.bound, "holds" if goal.holds else "does not hold"]
-            for goal in view.results.goals
-        ],
+        [[goal.name, goal.value, goal.bound, HELD[goal.holds]] for goal in view.results.goals],
         (1, 2, 3),
     )
 
@@ -193,38 +200,36 @@ def ceiling(found: Ceiling) -> Table:
 
 
 def emotions(view: View) -> Table:
-    """Each emotion unsteered, by prompt, and by vector at strength 1.0; the mean of all below."""
+    """Each emotion unsteered, by prompt, and by vector at strength 1.0; the mean of all below.
+
+    Empty answers and refusals get columns if there are any.
+    """
+    vectors = [point.measures for name in view.emotions if (point := view.at(name, VECTOR))]
+    shown = {
+        name: (of, said)
+        for name, (of, said) in _OF_VECTORS.items()
+        if name not in _RARE or any(of(each) > 0 for each in vectors)
+    }
     rows = []
     for name in sorted(view.emotions, key=lambda name: -_mean(view, name)):
         vector = view.at(name, VECTOR)
         rows.append(
             [
                 name,
-                *(interval(view.intended(view.at(name, m))) for m in (UNSTEERED, PROMPT, VECTOR)),
-                *(
-                    of(vector.measures) if vector else MISSING
-                    for of in (
-                        lambda m: times(m.perplexity_ratio),
-                        lambda m: times(m.distinct_3_ratio),
-                        lambda m: percent(m.repetition, 1),
-                        lambda m: number(m.to_unsteered.mean),
-                        lambda m: number(m.to_query.mean),
-                    )
-                ),
+                *(interval(view.intended(view.at(name, mode))) for mode in _CONDITIONS),
+                *(said(of(vector.measures)) if vector else MISSING for of, said in shown.values()),
             ]
         )
     if len(rows) > 1:
-        rows.append(["mean", *_means(view)])
+        means = (said(_mean_of([of(each) for each in vectors])) for of, said in shown.values())
+        rows.append(["mean", *_means(view), *means])
     return Table(
         f"Probability of the intended emotion, judge {view.judge}{prompted_by(view)}; the right"
         " half describes the texts by vector at strength 1.0",
-        [
-            "Emotion", "Unsteered", "By prompt", "By vector", "Perplexity", _DISTINCT,
-            "Repetition", "To unsteered", "To opening",
-        ],
+        ["Emotion", *(NAMES[mode].capitalize() for mode in _CONDITIONS), *shown],
         rows,
         totalled=len(view.emotions) > 1,
-    )  # fmt: skip
+    )
 
 
 def prompted_by(view: View) -> str:
@@ -259,22 +264,41 @@ def monotone(view: View) -> Table:
 
 
 def laws(view: View) -> Table:
-    """Add against preserve at equal dose."""
+    """Add and preserve at equal dose."""
     rows = sorted(view.results.laws, key=lambda row: row.divergence)
+    both = (ADD, PRESERVE)
     return Table(
-        "Equal dose: means over the emotions that reach it under both laws; differences are"
-        " preserve less add",
+        "Equal dose: means over the emotions that reach it under both laws",
         [
-            "Dose (nats)", "Emotions", "Add", "Preserve", "Difference", "Perplexity, add",
-            "Perplexity, preserve", "Surprise difference", "Adherence difference",
+            "Dose asked for (nats)",
+            *(f"{what}, {law}" for what in ("Dose reached", "Intended", "Perplexity")
+              for law in both),
+            "Emotions",
         ],
         [
             [
                 number(row.divergence, 3),
+                *(number(row.realised.get(law), 3) for law in both),
+                *(number(row.intended.get(law), 3) for law in both),
+                *(times(row.perplexity_ratio.get(law)) for law in both),
                 str(len(row.emotions)),
-                *(number(row.intended.get(law), 3) for law in (ADD, PRESERVE)),
+            ]
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
+def law_differences(view: View) -> Table:
+    """Preserve less add, text by text."""
+    rows = sorted(view.results.laws, key=lambda row: row.divergence)
+    return Table(
+        "Preserve less add at equal dose, paired text by text",
+        ["Dose asked for (nats)", "Intended emotion", "Surprise (nats per token)",
+         "Adherence to unsteered"],
+        [
+            [
+                number(row.divergence, 3),
                 interval(row.intended_difference, 3, signed=True),
-                *(times(row.perplexity_ratio.get(law)) for law in (ADD, PRESERVE)),
                 interval(row.surprise_difference, 3, signed=True),
                 interval(row.adherence_difference, 3, signed=True),
             ]
@@ -357,27 +381,29 @@ def _mean(view: View, name: str) -> float:
 
 
 def _means(view: View) -> list[str]:
+    """The intended emotion of each condition, over the emotions that it was measured for."""
     points = {mode: [view.at(name, mode) for name in view.emotions] for mode in _CONDITIONS}
-    intended = [
-        _mean_of([found.mean for point in points[mode] if (found := view.intended(point))])
-        for mode in _CONDITIONS
-    ]
-    vectors = [point.measures for point in points[VECTOR] if point]
-
-    def mean(of: Callable[[Any], float]) -> float:
-        return _mean_of([of(each) for each in vectors])
-
     return [
-        *map(number, intended),
-        times(mean(lambda m: m.perplexity_ratio)),
-        times(mean(lambda m: m.distinct_3_ratio)),
-        percent(mean(lambda m: m.repetition), 1),
-        number(mean(lambda m: m.to_unsteered.mean)),
-        number(mean(lambda m: m.to_query.mean)),
+        number(_mean_of([found.mean for point in of if (found := view.intended(point))]))
+        for of in points.values()
     ]
+
+
+def _tenth(share: float) -> str:
+    return percent(share, 1)
 
 
 _CONDITIONS = (UNSTEERED, PROMPT, VECTOR)
+_RARE = ("Empty", "Refusals")
+_OF_VECTORS: dict[str, tuple[Callable[[Measures], float], Callable[[float], str]]] = {
+    "Perplexity": (lambda m: m.perplexity_ratio, times),
+    _DISTINCT: (lambda m: m.distinct_3_ratio, times),
+    "Repetition": (lambda m: m.repetition, _tenth),
+    "To unsteered": (lambda m: m.to_unsteered.mean, number),
+    "To opening": (lambda m: m.to_query.mean, number),
+    "Empty": (lambda m: m.empty, _tenth),
+    "Refusals": (lambda m: m.refusals, _tenth),
+}
 
 
 def _mean_of(values: Sequence[float]) -> float:

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from emokernel.evaluate.report import about, figures, findings
+from emokernel.evaluate.report import about, figures, findings, samples, tables
 from emokernel.evaluate.report.markdown import escaped
 from emokernel.evaluate.report.view import View
 from emokernel.evaluate.results import (
+    Agreement,
     Ceiling,
     Consistency,
     EmotionPoint,
@@ -22,6 +23,7 @@ from emokernel.evaluate.results import (
     LawDose,
     Measures,
     Results,
+    Sample,
 )
 
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
@@ -33,7 +35,7 @@ def _results(**parts: object) -> Results:
 
 def _dose(intended: Interval, surprise: Interval = UNKNOWN) -> LawDose:
     both = {"add": 0.2, "preserve": 0.2}
-    return LawDose(0.1, ["joy"], both, both, intended, surprise, UNKNOWN)
+    return LawDose(0.1, both, ["joy"], both, both, intended, surprise, UNKNOWN)
 
 
 WINS, LOSES = Interval(0.02, 0.01, 0.03), Interval(-0.02, -0.03, -0.01)
@@ -65,12 +67,27 @@ def test_less_surprise_is_a_win() -> None:
     assert sentences[1].endswith("Preserve wins at 1 dose and loses nowhere.")
 
 
-def test_verdict_counts_goals_and_names_the_missed() -> None:
-    goals = [Goal("a", "1", "2", False), Goal("b", "1", "2", True), Goal("c", "1", "2", False)]
-    said = findings.verdict(View(_results(goals=goals)))
-    assert said == "1 of 3 goals hold. Not reached: a; c."
-    assert findings.verdict(View(_results(goals=goals[1:2]))) == "The goal holds."
-    assert findings.verdict(View(_results())) == ""
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ([], ""),
+        ([True], "The goal holds."),
+        ([True, True], "All 2 goals hold."),
+        ([False], "0 of 1 goal holds. Not reached: a."),
+        ([False, True, False], "1 of 3 goals holds. Not reached: a; c."),
+        ([False, True, True], "2 of 3 goals hold. Not reached: a."),
+        ([True, None, True], "2 of 2 measured goals hold. Not measured: b."),
+        ([True, None], "1 of 1 measured goal holds. Not measured: b."),
+        ([False, None, True, None], "1 of 2 measured goals holds. Not reached: a. Not measured:"
+         " b; d."),
+        ([None, None], "No goal was measured: a; b."),
+    ],
+)  # fmt: skip
+def test_verdict_counts_measured_goals_and_names_the_others(
+    held: list[bool | None], said: str
+) -> None:
+    goals = [Goal(name, "1", "2", holds) for name, holds in zip("abcd", held, strict=False)]
+    assert findings.verdict(View(_results(goals=goals))) == said
 
 
 def _consistency(mode: str, mean: float, template: str = "", intensity: float = 1.0) -> Consistency:
@@ -101,9 +118,34 @@ def test_comparisons_take_the_best_template_and_the_highest_ceiling() -> None:
     assert first.startswith("By prompt (second): mean cosine 0.40 [0.38, 0.42], 50\xa0% of the")
     assert second.startswith("By vector: mean cosine 0.50")
     assert compared == (
-        "By vector the mean cosine is 0.10 higher than by prompt (0.50 against 0.40); the two"
-        " intervals do not overlap."
+        "By vector the mean cosine is 0.10 higher than by prompt (0.50 against 0.40)."
     )
+
+
+@pytest.mark.parametrize(
+    ("vector", "prompt", "said"),
+    [
+        (0.502, 0.498, "By vector and by prompt the mean cosine is equal to two decimals (0.50)."),
+        (0.496, 0.504, "By vector and by prompt the mean cosine is equal to two decimals (0.50)."),
+        (0.49, 0.504, "By vector the mean cosine is 0.01 lower than by prompt (0.49 against"
+         " 0.50)."),
+        (math.nan, 0.5, "Vectors and prompts cannot be compared."),
+    ],
+)  # fmt: skip
+def test_comparisons_agree_with_the_figures_shown(vector: float, prompt: float, said: str) -> None:
+    rows = [_consistency("prompt", prompt), _consistency("vector", vector)]
+    assert findings.consistency(View(_results(consistency=rows)))[-1] == said
+
+
+def test_empty_answers_that_judges_are_not_compared_on_are_said() -> None:
+    agreed, row = Agreement(("one", "two"), 1200, 0.5, 0.4, 0.3, 0.2), _consistency("vector", 0.5)
+    for empty, said in (
+        (0.0, "one and two give the same label to 50\xa0% of 1,200 texts (Cohen's kappa 0.40)."),
+        (0.1, "one and two give the same label to 50\xa0% of 1,200 texts, empty answers left out"
+         " (Cohen's kappa 0.40)."),
+    ):  # fmt: skip
+        found = _results(agreement=[agreed], consistency=[replace(row, empty=empty)])
+        assert findings.judges(View(found))[0] == said
 
 
 def test_no_ceiling_is_said() -> None:
@@ -139,6 +181,53 @@ def test_emotions_are_compared_with_a_template_that_asks_for_all() -> None:
         " emotions, at a mean perplexity of 1.25× that of unsteered text.",
         "Not for: fear.",
     ]
+    table = tables.emotions(view)
+    assert "prompts strong;" in table.caption
+    assert [row[2][:4] for row in table.rows] == ["0.30"] * 3
+
+
+def test_emotions_have_columns_for_empty_answers_and_refusals_if_there_are_any() -> None:
+    point = _point("joy", "vector", 0.4, law="add", by="strength", strength=1.0)
+    prompted = _point("joy", "prompt", 0.4)
+    prompted = replace(prompted, measures=replace(prompted.measures, empty=0.5, refusals=0.5))
+    for shares, columns, cells in (
+        ({}, [], []),
+        ({"refusals": 0.015}, ["Refusals"], ["1.5\xa0%"]),
+        ({"empty": 0.2, "refusals": 0.01}, ["Empty", "Refusals"], ["20.0\xa0%", "1.0\xa0%"]),
+    ):
+        of = replace(point, measures=replace(point.measures, **shares))
+        table = tables.emotions(View(_results(emotions=[prompted, of])))
+        assert table.columns[8:] == ["To opening", *columns]
+        assert table.rows[0][9:] == cells
+
+
+def test_laws_are_shown_with_the_doses_reached() -> None:
+    row = replace(_dose(AHEAD, LOSES), realised={"preserve": 0.1032, "add": 0.0981})
+    view = View(_results(laws=[row]))
+    table = tables.laws(view)
+    assert table.columns[:3] == [
+        "Dose asked for (nats)", "Dose reached, add", "Dose reached, preserve",
+    ]  # fmt: skip
+    assert table.rows[0][:3] == ["0.100", "0.098", "0.103"]
+    assert tables.law_differences(view).rows == [
+        ["0.100", "+0.010 [−0.010, +0.030]", "−0.020 [−0.030, −0.010]", "–"],
+    ]
+
+
+def test_ways_to_ask_for_an_emotion_stand_together() -> None:
+    texts = {
+        "unsteered": " plain", "joy, by vector": " ", "a, b, by prompt": "p", "joy, by prompt": "q",
+        "a, b, by vector": "v", "fear, by vector": "w", "by magic, not": "x",
+    }  # fmt: skip
+    group = samples.group(Sample("He", 3, texts))
+    assert group.alone == [("unsteered", " plain"), ("by magic, not", "x")]
+    assert group.ways == ["by prompt", "by vector"]
+    assert group.rows == [
+        ("joy", ["q", "(empty)"]), ("a, b", ["p", "v"]), ("fear", [None, "w"]),
+    ]  # fmt: skip
+    table = samples.table(group)
+    assert (table.caption, table.columns) == ("He (seed 3)", ["Emotion", "By prompt", "By vector"])
+    assert table.rows[2] == ["fear", "–", "w"]
 
 
 def test_curves_begin_at_the_unsteered_texts() -> None:

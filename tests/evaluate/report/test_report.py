@@ -123,6 +123,17 @@ def test_hostile_text_is_shown_as_it_is(tmp_path: Path) -> None:
     assert "[…]" in source
 
 
+def test_samples_stand_emotion_by_emotion(tmp_path: Path) -> None:
+    view = View(report_samples.results(emotions=FEW))
+    page = Page(html(view, {})).text
+    markdown = (write_report(tmp_path, view.results)[1]).read_text("utf-8")
+    first, second = (f" {each}" for each in ("thought of fear", "was full of fear"))
+    assert page.count("joy by vector") == len(view.results.samples)
+    assert re.search(rf"fear\s+by prompt\s+{first}[^.]*\.\s+by vector\s+{second}", page)
+    assert re.search(rf"\| fear \|{first}[^|]*\|{second}", markdown)
+    assert "- unsteered: and then it went home" in markdown
+
+
 def test_missing_figures_are_dashes_and_make_no_charts() -> None:
     view = View(CASES["no numbers"]())
     assert charts(view) == {}
@@ -151,6 +162,7 @@ def test_figures_are_in_the_page() -> None:
         assert goal.value in text
     assert text.count("✗") == 1
     assert text.count("✓") == 3
+    assert len(re.findall(r"○\s+not measured", text)) == 1
     for key, value in (
         ("time taken", "13 min 31 s"),
         ("Machine", "AMD EPYC"),

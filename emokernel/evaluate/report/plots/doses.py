@@ -74,8 +74,8 @@ def doses(view: View) -> Chart | None:
     return Chart(
         "doses",
         "Both laws at equal dose, the KL divergence of the steered from the unsteered next-token"
-        " distribution. Below, the paired differences with 95 % intervals: above 0 preserve has"
-        " more. More surprise is worse.",
+        " distribution, as it was asked for. Below, the paired differences with 95 % intervals:"
+        " above 0 preserve has more. More surprise is worse.",
         panels,
         [*map(law_look, laws), _DIFFERENCE],
         size=(3.6, 2.5),
