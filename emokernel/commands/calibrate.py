@@ -69,7 +69,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--max-new-tokens", type=positive, help="of each text (28, in a chat 64)")
     parser.add_argument("--batch-size", type=positive, default=240, help="texts at once (240)")
-    parser.add_argument("--restart", action="store_true", help="begin anew; an interrupted run is renamed")
+    parser.add_argument("--restart", action="store_true", help="rename an interrupted run")
     parser.add_argument(
         "--other-model", action="store_true", help="allow vectors that another model's file holds"
     )

@@ -84,7 +84,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--other-model", action="store_true", help="allow vectors that another model's file holds"
     )
-    parser.add_argument("--restart", action="store_true", help="begin anew; what the folder holds is renamed")
+    parser.add_argument("--restart", action="store_true", help="begin anew, rename what is there")
 
 
 def run(chosen: argparse.Namespace) -> None:

@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--frontier", type=Path, help="picture of the frontier to draw")
     parser.add_argument("--remove-base", type=float, default=0.25, help="share (0.25)")
     parser.add_argument("--prompts", type=int, default=100, help="of the calibration (100)")
-    parser.add_argument("--restart", action="store_true", help="begin anew; an interrupted run is renamed")
+    parser.add_argument("--restart", action="store_true", help="rename an interrupted run")
     arguments = parser.parse_args()
     model, tokenizer = load_model()
     lines = lines_of(arguments.data)
