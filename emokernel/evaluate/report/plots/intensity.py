@@ -72,9 +72,12 @@ def _finish(axes: Axes, label: str) -> None:
 
 
 def _ends(rows: dict[str, list[Consistency]], of: Callable[[Consistency], float]) -> str:
-    ends = (
-        f"{NAMES.get(mode, mode)} from {number(of(each[0]))} at intensity"
-        f" {number(each[0].intensity)} to {number(of(each[-1]))} at {number(each[-1].intensity)}"
-        for mode, each in rows.items()
-    )
-    return f"{'; '.join(ends)}."
+    return f"{'; '.join(_end(NAMES.get(mode, mode), each, of) for mode, each in rows.items())}."
+
+
+def _end(name: str, rows: list[Consistency], of: Callable[[Consistency], float]) -> str:
+    first, last = rows[0], rows[-1]
+    start = f"{number(of(first))} at intensity {number(first.intensity)}"
+    if len(rows) == 1:
+        return f"{name} {start}"
+    return f"{name} from {start} to {number(of(last))} at {number(last.intensity)}"
