@@ -6,13 +6,13 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from emokernel.errors import EmokernelError
+from emokernel.vectors.extraction.datasets import HUB
 
 if TYPE_CHECKING:
     from emokernel.vectors.extraction.datasets import LabelledTexts
     from emokernel.vectors.extraction.prompts import Conditioning
     from emokernel.vectors.extraction.queries import Queries
 
-HUB = "hub:"
 EMBEDDED = "embedded"
 EMBEDDED_TEMPLATES = "<|{emotion}|>{query}", "<|neutral|>{query}"
 

@@ -20,13 +20,12 @@ from typing import Any
 
 from emokernel.errors import EmokernelError
 from emokernel.vectors.extraction.datasets import (
+    HUB,
     LABEL_COLUMNS,
     NEUTRAL,
     TEXT_COLUMNS,
     labelled_dataset,
 )
-
-HUB = "hub:"
 
 # The place in the source, for messages; the text; its labels.
 _Row = tuple[str, Any, Sequence[Any]]

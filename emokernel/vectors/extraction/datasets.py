@@ -28,6 +28,8 @@ from typing import Any
 
 from emokernel.errors import EmokernelError
 
+# What the name of a data set of the Hub begins with, where a file may stand as well.
+HUB = "hub:"
 NEUTRAL = "neutral"
 TEXT_COLUMNS = ("text", "query", "sentence", "content")
 LABEL_COLUMNS = ("emotion", "label", "labels", "class")
