@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from statistics import mean
 
-from emokernel.evaluate.results import PROMPT, UNSTEERED, VECTOR, EmotionPoint, Interval, Results
+from emokernel.evaluate.results import (
+    BOTH,
+    PROMPT,
+    UNSTEERED,
+    VECTOR,
+    EmotionPoint,
+    Interval,
+    Results,
+)
 
 _MODES = (UNSTEERED, PROMPT, VECTOR)
 _TITLES = {UNSTEERED: "unsteered", PROMPT: "by prefix", VECTOR: "by vector"}
+_STATE_TITLES = {PROMPT: "by prefix", VECTOR: "by vector", BOTH: "by both"}
 
 
 def samples(results: Results) -> str:
@@ -59,27 +68,25 @@ def _fluency(points: Mapping[str, Mapping[str, EmotionPoint]]) -> str:
 
 def _states(results: Results, judge: str) -> str:
     rows = [row for row in results.consistency if row.judge == judge]
-    by_mode = {row.mode: row for row in rows}
+    by_mode = {mode: row for mode in _STATE_TITLES for row in rows if row.mode == mode}
     lines = [
         "12 states of the circumplex: mean cosine between what was asked for and the label that the"
         " judge",
         "gives the text, 0 for a label without a place (neutral):",
-        f"  {'':<15}" + "".join(f"{mode:>22}" for mode in by_mode),
+        f"  {'':<15}" + "".join(f"{_STATE_TITLES[mode]:>22}" for mode in by_mode),
     ]
     for number, state in enumerate(rows[0].states):
         cells = "".join(f"{_interval(row.states[number].cosine):>22}" for row in by_mode.values())
         lines.append(f"  {f'{state.angle:.0f} degrees':<15}{cells}")
     means = "".join(f"{_interval(row.cosine):>22}" for row in by_mode.values())
     pooled = "".join(f"{row.pooled:>22.2f}" for row in by_mode.values())
-    floor = rows[0].floor
+    floor = by_mode[VECTOR].floor
     lines += [f"  {'mean':<15}{means}", f"  {'pooled':<15}{pooled}"]
     lines.append(f"  floor (shuffled states): {floor.low:+.2f} to {floor.high:+.2f}")
     for each in results.ceilings:
         if each.judge == judge:
-            lines.append(
-                f"  ceiling (human text, labels with {each.least} texts or more):"
-                f" {each.cosine.mean:.2f}"
-            )
+            of = "all labels" if each.least == 1 else f"labels with {each.least} texts or more"
+            lines.append(f"  ceiling (human text, {of}): {each.cosine.mean:.2f}")
     return "\n".join(lines)
 
 
