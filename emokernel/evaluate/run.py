@@ -112,6 +112,9 @@ def evaluate(
     points = analysis.emotions()
     consistency, monotone = analysis.consistency(), analysis.monotone(points)
     every = [record for of in (texts.plain, *texts.cells.values()) for record in of]
+    earlier = [
+        f"{writer.known} texts were there from an earlier run; the time taken is that of the last."
+    ]
     return Results(
         about={
             "model": {
@@ -123,7 +126,7 @@ def evaluate(
             "topic": anchors,
             "texts": len(every),
             "texts drawn again": sum(record["redrawn"] for record in every),
-            "notes": [*notes, *facts["notes"]],
+            "notes": [*notes, *facts["notes"], *(earlier if writer.known else ())],
             "seconds": time.monotonic() - started,
         },
         ceilings=ceilings,

@@ -96,6 +96,8 @@ class Writer:
         self._plain: Mapping[str, tuple[str, str]] = {}
         self._topic: Topic | None = None
         self._digest = ""
+        # Texts that an earlier run has written.
+        self.known = 0
 
     def unsteered(self, cell: Cell, groups: Iterable[Collection[str]]) -> list[Record]:
         """The texts that all others are compared with.
@@ -150,6 +152,7 @@ class Writer:
             for job in cell.jobs()
         ]
         open_jobs = [each for each in wanted if self._journal.get(_key(*each)) is None]
+        self.known += len(wanted) - len(open_jobs)
         with tqdm(
             total=len(wanted), initial=len(wanted) - len(open_jobs), desc=title, unit=" texts",
             disable=not self._progress,

@@ -99,7 +99,10 @@ def test_what_is_printed_has_samples_tables_and_goals(output, capsys):
     demo(output, seeds=1, chosen=openings()[:3], rounds=1)
     told = capsys.readouterr().out
     assert openings()[0] in told
-    for piece in ("gratitude", "distinct-3", "330 degrees", "by both", "ceiling (human text, all labels)", "Goals:", "Time per token"):
+    for piece in (
+        "gratitude", "distinct-3", "330 degrees", "by both", "ceiling (human text, all labels)",
+        "Goals:", "Time per token",
+    ):  # fmt: skip
         assert piece in told
 
 

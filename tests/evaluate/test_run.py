@@ -233,8 +233,11 @@ def test_a_finished_run_is_read_and_more_of_anything_goes_on_from_it(
     few = replace(settings, openings=3, doses=(), strengths=(1.0,), intensities=(1.0,))
     first = run(tmp_path, settings=few)
     written = sum(batches)
-    assert run(tmp_path, settings=few).consistency == first.consistency
+    again = run(tmp_path, settings=few)
+    assert again.consistency == first.consistency
     assert sum(batches) == written
+    assert f"{written} texts were there from an earlier run" in " ".join(again.about["notes"])
+    assert "earlier run" not in " ".join(first.about["notes"])
     more = replace(few, seeds=3, strengths=(1.0, 2.0))
     run(tmp_path, settings=more)
     cells = 1 + 3 * 12 + 4 + 2 * 4
