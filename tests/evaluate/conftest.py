@@ -46,7 +46,7 @@ def word_emotions(model):
 @pytest.fixture(scope="module")
 def settings():
     return Settings(
-        openings=5, seeds=2, intensities=(0.5, 1.0), strengths=(-1.0, 0.25, 0.5, 1.0),
+        openings=5, seeds=2, intensities=(0.5, 1.0), strengths=(-1.0, 0.25, 0.5, 1.0, 2.0),
         doses=(0.2, 0.6), templates=("word",), sampling=Sampling(8), batch_size=64,
     )  # fmt: skip
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from emokernel.evaluate.analyse import Analysis
 from emokernel.evaluate.goals import goals, told
 from emokernel.evaluate.results import (
     Ceiling,
@@ -151,3 +154,24 @@ def test_lines_say_which_goals_hold():
     assert sum(line.startswith("  NO ") for line in lines) == 1
     open_goal = told(list(found(monotone=[]).values()))
     assert "  -   Emotion rises with strength" in open_goal
+
+
+def test_rising_is_asked_of_strengths_up_to_one():
+    def curve(law, **intended):
+        return [
+            point(
+                "joy", "vector", value, strength=float(strength[1:]) / 100, law=law, by="strength"
+            )
+            for strength, value in intended.items()
+        ]
+
+    points = [
+        point("joy", "unsteered", 0.1, strength=0.0),
+        *curve("add", s25=0.2, s50=0.3, s100=0.4, s200=0.05, s400=0.01),
+        *curve("preserve", s25=0.3, s50=0.2, s100=0.4, s200=0.5),
+        point("joy", "vector", 0.0, strength=0.7, law="add", by="dose"),
+        *(p for p in EMOTIONS if p.emotion == "fear"),
+    ]
+    judged = SimpleNamespace(_judges=[SimpleNamespace(name=JUDGE)])
+    found = {(m.emotion, m.law): m.correlation for m in Analysis.monotone(judged, points)}
+    assert found == pytest.approx({("joy", "add"): 1.0, ("joy", "preserve"): 0.8})
