@@ -95,8 +95,12 @@ class DeviceState:
                 f"the vectors do not fit {dtype}: some entries overflow or vanish; scale them"
             )
         self._inverse_norms = torch.where(self._present, 1.0 / norms, 0.0)
+        # The records again: under torch.compile a view of another dtype would be a copy.
+        self.record_floats = self.records.view(torch.float32)
         # (basis, ids, weights, law) of each layer, as the operations take them.
         self.tables = [self.layer(number) for number in range(self.num_layers)]
+        # What an engine keeps here for forwards that run without Python.
+        self.board: object | None = None
         self._constant: dict[int, Tensor] = {}
         self._outgrown: list[Tensor] = []
 
@@ -107,6 +111,11 @@ class DeviceState:
             self.write(slot, mix)
 
     @property
+    def fixed(self) -> tuple[Tensor, ...]:
+        """The tensors whose addresses stay until `move`."""
+        return self.basis, self.records, self.record_floats
+
+    @property
     def device(self) -> torch.device:
         """Where basis and slots live."""
         return self.records.device
@@ -114,7 +123,7 @@ class DeviceState:
     def layer(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(basis ``[E, d]``, ids ``[S, K]``, weights ``[S, K]``, law ``[S]``): views of a layer."""
         start = MAX_COMPONENTS + 1 + layer * MAX_COMPONENTS
-        weights = self.records[:, start : start + MAX_COMPONENTS].view(torch.float32)
+        weights = self.record_floats[:, start : start + MAX_COMPONENTS]
         ids, law = self.records[:, :MAX_COMPONENTS], self.records[:, MAX_COMPONENTS]
         return self.basis[layer], ids, weights, law
 

@@ -12,13 +12,21 @@ from typing import Any
 from torch import Tensor, nn
 
 from emokernel.affect import Coordinates
-from emokernel.engines.generate import RecordedGenerate, follow_call, is_plain, read_call
+from emokernel.engines.board import Board, fix_addresses
+from emokernel.engines.generate import (
+    RecordedGenerate,
+    follow_call,
+    is_plain,
+    prompts_of_traced,
+    read_call,
+    read_traced_call,
+)
 from emokernel.engines.rows import Plan, check_positions
 from emokernel.errors import EmokernelError, SteeringError
 from emokernel.mixes import Emotion, Mixer
 from emokernel.patch import Patch, PatchedLayer
 from emokernel.patch.decoder import find_decoder, find_generator
-from emokernel.patch.forward import DecoderForward, PatchedOnUse
+from emokernel.patch.forward import DecoderForward, PatchedOnUse, RowSource
 from emokernel.patch.replaced import forward_name
 from emokernel.presets import choose
 from emokernel.reference import Law
@@ -223,12 +231,13 @@ class Steering:
         self._generator = model
         self._patch: Patch | None = Patch(
             model, mixer.basis.tensor, layers, site=site, slots=slots + 1, fuse_norm=fuse_norm,
-            backend=backend, rows=self._rows, handle=self, profile=mixer.profile,
+            backend=backend, rows=RowSource(self._rows, self._prepare, self._traced_rows),
+            handle=self, profile=mixer.profile,
         )  # fmt: skip
         generator = find_generator(model, self._patch.decoder)
         if generator is not None:
             self._generator = generator
-            self._patch.replace(RecordedGenerate(generator))
+            self._patch.replace(RecordedGenerate(generator, self._announce, self._check_fit))
 
     def set(
         self,
@@ -246,18 +255,20 @@ class Steering:
         another thread, a token that is being computed may get some of both. Raises
         UnknownEmotionError, or SteeringError for a mix that is no mix; nothing changes then.
         """
-        mix, positions = self._resolve(Request(emotion, strength, law, dose, positions))
+        request = Request(emotion, strength, law, dose, positions)
+        mix, positions = self._resolve(request)
         if mix is None:
             self.off()
             return
+        self._set_plan(Plan([_SLOT_OF_SET], [positions]))
         self._write(_SLOT_OF_SET, mix)
-        self._plan_of_set = Plan([_SLOT_OF_SET], [positions])
-        self._request_of_set = Request(emotion, strength, law, dose, positions)
+        self._request_of_set = request
 
     def off(self) -> None:
         """Undo `set`: sequences are left as they are unless `requests` says otherwise."""
         self._patched()
-        self._plan_of_set = self._request_of_set = None
+        self._set_plan(None)
+        self._request_of_set = None
 
     @contextmanager
     def requests(
@@ -286,9 +297,12 @@ class Steering:
         try:
             token = _open_requests.set((*_open_requests.get(), opened))
             try:
+                self._announce()
                 yield opened
             finally:
                 _open_requests.reset(token)
+                self._announce()
+            self._check_fit()
         finally:
             opened._close()
 
@@ -363,12 +377,55 @@ class Steering:
         components = self._mixer.components(request.emotion, request.strength, law, dose)
         return (Mix(components, bits) if components else None), positions
 
-    def _rows(self, named: dict[str, Any], state: DeviceState) -> Tensor:
-        plan = self._plan_of_set
+    def _plan(self) -> Plan | None:
+        """What is asked for in this context: by the innermost open requests, else by `set`."""
         for opened in reversed(_open_requests.get()):
             if opened.steering is self:
-                plan = opened.plan
-                break
+                return opened.plan
+        return self._plan_of_set
+
+    def _set_plan(self, plan: Plan | None) -> None:
+        kept, self._plan_of_set = self._plan_of_set, plan
+        try:
+            self._announce()
+        except SteeringError:
+            self._plan_of_set = kept
+            raise
+
+    def _prepare(self, states: Sequence[DeviceState]) -> None:
+        """Make the boards for a forward that is compiled or captured, and write what is asked."""
+        for state in states:
+            if state.board is None:
+                state.board = Board(self._num_slots, state.device)
+                fix_addresses(*state.fixed, *state.board.fixed)
+        self._announce()
+
+    def _announce(self) -> None:
+        """Write what is asked for in this context for what was compiled or captured."""
+        boards = self._boards()
+        if boards:
+            plan = self._plan()
+            prompts = None if plan is None else prompts_of_traced(self._generator)
+            for board in boards:
+                board.write(plan, prompts)
+
+    def _check_fit(self) -> None:
+        """SteeringError if a compiled or captured call had a batch that the requests do not fit."""
+        if any([board.take_misfit() for board in self._boards()]):
+            raise SteeringError(
+                "a compiled or captured call had a batch that is no multiple of the requests, and"
+                " was not steered: give one request per sequence"
+            )
+
+    def _boards(self) -> list[Board]:
+        states = [] if self._patch is None else self._patch.states
+        return [state.board for state in states if state.board is not None]
+
+    def _traced_rows(self, named: dict[str, Any], state: DeviceState) -> Tensor:
+        return state.board.token_slot(read_traced_call(self._generator, named))
+
+    def _rows(self, named: dict[str, Any], state: DeviceState) -> Tensor:
+        plan = self._plan()
         slot = UNTOUCHED if plan is None else plan.slot_of_all
         if plan is None:
             follow_call(self._generator, named, state.device)
@@ -406,6 +463,7 @@ class OpenRequests:
                 f"{len(requests)} requests cannot take the place of {self.plan.entries}"
             )
         self.plan = self._planned(requests)
+        self.steering._announce()
 
     def _planned(self, requests: Sequence[Emotion | Request]) -> Plan:
         if not isinstance(requests, Sequence) or isinstance(requests, str) or not requests:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import weakref
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -79,6 +80,55 @@ def read_call(
     return Call(batch, tokens, past, mask, None if text is None else text.prompts)
 
 
+def read_traced_call(model: nn.Module, named: dict[str, Any]) -> Call:
+    """What a forward is called with that torch.compile traces or a CUDA graph captures.
+
+    Its prompts are on the board. SteeringError where `read_call` raises one, and where only
+    `generate` could count the columns.
+    """
+    if "cu_seq_lens_q" in named:
+        raise SteeringError("packed sequences (continuous batching) cannot be steered yet")
+    batch, tokens = _rows_of(named).shape[:2]
+    past, mask = _columns_in(_cache_of(named)), _mask_of(named)
+    if named.get("attention_mask") is not None and mask is None and not _is_generating(model):
+        raise SteeringError(
+            "only a 2-D attention_mask shows where padding is: pass one, or use `generate`"
+        )
+    if past is None and mask is not None:
+        past = mask.shape[1] - tokens
+    if past is None:
+        raise SteeringError(
+            "the model's cache does not count its tokens: pass an attention_mask of all columns,"
+            " or run the model without torch.compile and CUDA graphs"
+        )
+    return Call(batch, tokens, past, mask, None)
+
+
+@torch.compiler.assume_constant_result
+def _is_generating(model: nn.Module) -> bool:
+    """Whether a `generate` of the model runs; asked while torch.compile traces, not later."""
+    running = _running.get()
+    return running is not None and running[0] is model
+
+
+def prompts_of_traced(model: nn.Module) -> Prompts | None:
+    """The prompts of the running `generate` of a compiled or captured model; None if none runs.
+
+    SteeringError if it cannot be steered.
+    """
+    if not _is_generating(model):
+        return None
+    generation = _running.get()[1]
+    if generation.problem is not None:
+        raise SteeringError(generation.problem)
+    if generation.guided:
+        raise SteeringError(
+            "guidance_scale runs two texts, which a compiled or captured model cannot tell apart:"
+            " run the model as it is"
+        )
+    return generation.prompts
+
+
 def _rows_of(named: dict[str, Any]) -> Tensor:
     ids = named.get("input_ids")
     return named["inputs_embeds"] if ids is None else ids
@@ -108,8 +158,15 @@ def _mask_of(named: dict[str, Any]) -> Tensor | None:
 class RecordedGenerate(ReplacedMethod):
     """A model's `generate` that also records where its prompts end and which of it is padding."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(
+        self, model: nn.Module, announce: Callable[[], None], check: Callable[[], None]
+    ) -> None:
+        """``announce`` is called when prompts were recorded, and when they no longer hold.
+
+        ``check`` is called at the end, if that is reached.
+        """
         super().__init__(model, "generate")
+        self._announce, self._check = announce, check
         self._names = list(inspect.signature(self.original).parameters)
         # Where the prompts of a draft end, by the cache that `generate` goes on with in each round.
         self._drafts: weakref.WeakKeyDictionary[Any, Prompts] = weakref.WeakKeyDictionary()
@@ -125,9 +182,12 @@ class RecordedGenerate(ReplacedMethod):
         generation = Generation(prompts, problem, self._is_guided(given), spans)
         token = _running.set((self.module, generation))
         try:
+            self._announce()
             output = self.original(*args, **kwargs)
         finally:
             _running.reset(token)
+            self._announce()
+        self._check()
         if drafting and getattr(output, "past_key_values", None) is not None:
             self._drafts[output.past_key_values] = prompts
         return output

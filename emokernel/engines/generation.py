@@ -53,7 +53,7 @@ class Generation:
         """``guided``: with a second text beside it; ``spans``: several new tokens in a step."""
         # Why the texts cannot be steered, if so; nobody is told unless they are to be.
         self.problem = problem
-        self._prompts, self._guided, self._spans = prompts, guided, spans
+        self.prompts, self.guided, self._spans = prompts, guided, spans
         self._texts: list[Text] = []
 
     def text_of(
@@ -65,10 +65,10 @@ class Generation:
         device: torch.device,
     ) -> Text:
         """The text that a call continues or begins."""
-        if isinstance(past, int) and past >= self._prompts.width and tokens > 1 and not self._spans:
+        if isinstance(past, int) and past >= self.prompts.width and tokens > 1 and not self._spans:
             self._repeated(cache)
         if not self._texts:
-            self._texts.append(Text(self._prompts, cache, True))
+            self._texts.append(Text(self.prompts, cache, True))
             return self._texts[0]
         if cache is None:
             return self._uncached(tokens, mask)
@@ -76,7 +76,7 @@ class Generation:
             if text.cache is cache:
                 return text
         if past is None:
-            if self._guided:
+            if self.guided:
                 self.problem = _TWO_TEXTS
             self._texts[0].cache = cache
             return self._texts[0]
@@ -98,7 +98,7 @@ class Generation:
 
     def _uncached(self, tokens: int, mask: Tensor | None) -> Text:
         own = self._texts[0]
-        if own.cache is None and self._guided:
+        if own.cache is None and self.guided:
             self.problem = _TWO_TEXTS
         if own.cache is None and tokens >= own.prompts.width:
             return own

@@ -22,7 +22,7 @@ POSITIONS = {
     "generated": (False, False, True),
     "last": (False, True, True),
 }
-_PROMPT, _LAST, _GENERATED = range(3)
+PROMPT, LAST, GENERATED = range(3)
 
 
 def check_positions(positions: str) -> str:
@@ -87,6 +87,16 @@ class Plan:
         self.slot_of_all = slots[0] if uniform else None
         self._kept: dict[tuple, Tensor] = {}
 
+    @property
+    def slots(self) -> Tensor:
+        """``[entries, 3]``: the slot of prompt, last prompt and generated tokens."""
+        return self._tables["slots"]
+
+    @property
+    def lengths(self) -> Tensor | None:
+        """``[entries, 1]``: tokens of each prompt, where they were given."""
+        return self._tables.get("lengths")
+
     def _checked_lengths(self, lengths: Sequence[int] | Tensor) -> Tensor:
         lengths = torch.as_tensor(lengths)
         if lengths.shape != (self.entries,):
@@ -145,7 +155,7 @@ class Plan:
         key = call.batch, call.tokens, device
         if key not in self._kept:
             with torch.inference_mode(False):
-                slots = self._tables["slots"][:, _GENERATED]
+                slots = self._tables["slots"][:, GENERATED]
                 self._kept[key] = slots.repeat_interleave(repeats * call.tokens).to(device)
         return self._kept[key]
 
@@ -196,14 +206,14 @@ class Plan:
     ) -> Tensor:
         """Slots ``[batch * tokens]`` from where each new token is and where its prompt ends."""
         columns = torch.arange(call.tokens, device=device) + call.past
-        held = None if mask is None else _at(mask, columns, beyond)
+        held = None if mask is None else held_at(mask, columns, beyond)
         if self._counted:
-            place = columns + 1 if mask is None else _count(mask, columns)
+            place = columns + 1 if mask is None else tokens_up_to(mask, columns)
             last = self._table("lengths", call.batch, device)
         else:
             place = columns
             last = self._last_columns(call, mask, held, columns)
-        kind = torch.where(place > last, _GENERATED, torch.where(place == last, _LAST, _PROMPT))
+        kind = torch.where(place > last, GENERATED, torch.where(place == last, LAST, PROMPT))
         kind = kind.expand(call.batch, call.tokens)
         slots = self._table("slots", call.batch, device).gather(1, kind)
         if held is not None:
@@ -227,13 +237,13 @@ class Plan:
         return torch.where(mask[:, :width], prompt, -1).amax(1, keepdim=True)
 
 
-def _at(mask: Tensor, columns: Tensor, beyond: bool) -> Tensor:
+def held_at(mask: Tensor, columns: Tensor, beyond: bool) -> Tensor:
     """``mask`` at ``columns``, ``beyond`` where it has no such column: ``[batch, tokens]``."""
     known = mask.index_select(1, columns.clamp(max=mask.shape[1] - 1))
     return torch.where(columns < mask.shape[1], known, beyond)
 
 
-def _count(mask: Tensor, columns: Tensor) -> Tensor:
+def tokens_up_to(mask: Tensor, columns: Tensor) -> Tensor:
     """How many tokens each sequence has up to ``columns``, all beyond counted."""
     width = mask.shape[1]
     counts = mask.long().cumsum(1).index_select(1, columns.clamp(max=width - 1))

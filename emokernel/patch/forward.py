@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, NoReturn, Protocol
 
@@ -84,7 +85,7 @@ class NormForward(ReplacedMethod):
             rows, normed, _ = handed
             if rows is hidden_states:
                 return normed
-            if _same_memory(rows, hidden_states):
+            if not torch.compiler.is_compiling() and _same_memory(rows, hidden_states):
                 return normed.view(hidden_states.shape)
         return self.original(hidden_states, *args, **kwargs)
 
@@ -128,6 +129,8 @@ class Add:
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         state = self._state
         running = state.running
+        if not self._steered and torch.compiler.is_compiling():
+            return a + b  # torch.compile fuses it with the norm, and with more than that
         slots = running.token_slot if self._steered else running.untouched
         if slots is None:
             _refuse_alone()
@@ -235,18 +238,36 @@ class Handle(Protocol):
         """What patches a deep copy of the model as the model is now, and returns its handle."""
 
 
+@dataclass(frozen=True)
+class RowSource:
+    """Who says which slot each row of a call has: int32 ``token_slot``, on the state's device.
+
+    ``of_call(named arguments, state)`` is asked in every call. A forward that torch.compile traces,
+    or that a CUDA graph captures, calls ``prepare(states)`` and ``of_trace(named arguments,
+    state)`` that once: tensor operations, which then stand for all calls to come.
+    """
+
+    of_call: Callable[[Mapping[str, Any], DeviceState], Tensor]
+    prepare: Callable[[Sequence[DeviceState]], None]
+    of_trace: Callable[[Mapping[str, Any], DeviceState], Tensor]
+
+
+def is_captured(device: torch.device) -> bool:
+    """Whether what runs on ``device`` is being recorded into a CUDA graph."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
 class DecoderForward(ReplacedMethod):
     """The forward of the decoder: decides once which slot each row has, then runs as before.
 
-    ``rows(named arguments)`` gives the int32 ``token_slot`` of this call on a given device. A deep
-    copy of ``model`` is patched like it, by ``handle``, when it is used first.
+    A deep copy of ``model`` is patched like it, by ``handle``, when it is used first.
     """
 
     def __init__(
         self,
         owner: nn.Module,
         placed: list[Placed],
-        rows: Callable[[Mapping[str, Any], DeviceState], Tensor],
+        rows: RowSource,
         model: nn.Module,
         handle: Handle,
     ) -> None:
@@ -260,14 +281,37 @@ class DecoderForward(ReplacedMethod):
         named = dict(zip(self._names, args, strict=False)) | kwargs if args else kwargs
         if named.get("input_ids") is None and named.get("inputs_embeds") is None:
             return self.original(*args, **kwargs)  # which says what is missing
+        if torch.compiler.is_compiling():
+            self._prepare()
+            return self._run(self._rows.of_trace, named, args, kwargs)
+        if is_captured(self._states[0].device):
+            self._rows.prepare(self._states)
+            return self._run(self._rows.of_trace, named, args, kwargs)
         for placed in self._placed:
             placed.follow()
+        return self._run(self._rows.of_call, named, args, kwargs)
+
+    @torch.compiler.assume_constant_result
+    def _prepare(self) -> None:
+        """Runs while torch.compile traces, not in what it compiles."""
+        for placed in self._placed:
+            placed.follow()
+        self._rows.prepare(self._states)
+
+    def _run(
+        self,
+        rows: Callable[[Mapping[str, Any], DeviceState], Tensor],
+        named: Mapping[str, Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
         outer = [(s.running.token_slot, s.running.untouched) for s in self._states]
         try:
             for state in self._states:
                 running = state.running
-                running.token_slot = self._rows(named, state)
-                running.untouched = state.constant_rows(running.token_slot.shape[0], UNTOUCHED)
+                running.token_slot = rows(named, state)
+                if not torch.compiler.is_compiling():  # where the adds do without
+                    running.untouched = state.constant_rows(running.token_slot.shape[0], UNTOUCHED)
             return self.original(*args, **kwargs)
         finally:
             for state, kept in zip(self._states, outer, strict=True):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +27,7 @@ from emokernel.patch.forward import (
     NormForward,
     Placed,
     RewrittenForward,
+    RowSource,
     SteeredOutput,
 )
 from emokernel.patch.norms import NO_NORM, FusedNorm, probe_norm
@@ -71,7 +71,7 @@ class Patch:
         slots: int,
         fuse_norm: bool,
         backend: str | None,
-        rows: Callable[[Mapping[str, Any], DeviceState], Tensor],
+        rows: RowSource,
         handle: Handle,
         profile: Tensor | None = None,
     ) -> None:

@@ -1,0 +1,173 @@
+"""What forwards read that run without Python: compiled ones, and those replayed as a CUDA graph.
+
+A `Plan` decides once per call, in Python, which slot each row has. What torch.compile has traced or
+a graph has captured asks nobody, and is made once: it computes the slots by tensor operations from
+the inputs of the call and from a *board*, whose tensors keep their address and into which `set`,
+`requests` and `generate` write. Whatever they ask for, nothing is compiled or captured again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from emokernel.engines.rows import (
+    GENERATED,
+    LAST,
+    PROMPT,
+    Call,
+    Plan,
+    Prompts,
+    held_at,
+    tokens_up_to,
+)
+from emokernel.errors import SteeringError
+from emokernel.state import UNTOUCHED
+
+_HEAD = ("entries", "prompts", "beyond", "masked", "generating", "counted")
+_ENTRY, _SPAN = 4, 3  # words of an entry (a slot per kind, prompt length) and of a prompt's span
+_ENDLESS = torch.iinfo(torch.int32).max
+_BY_REQUESTS, _BY_GENERATE = 1, 2  # who gave the mask: a call's own goes between the two
+
+
+@dataclass(frozen=True)
+class _Spans:
+    """Which columns of each prompt hold tokens: ``first`` to ``last``, and all from ``beyond`` on.
+
+    ``end`` is the column of its last token; ``[prompts]`` each.
+    """
+
+    first: Tensor
+    last: Tensor
+    end: Tensor
+    beyond: int
+
+
+class Board:
+    """The plan and the prompts of the running call, for up to ``sequences`` of them.
+
+    ``words`` is one int32 tensor, so that one copy updates all; ``misfit`` says whether a call had
+    a batch since `take_misfit` that the entries do not fit.
+    """
+
+    def __init__(self, sequences: int, device: torch.device) -> None:
+        self.sequences = sequences
+        with torch.inference_mode(False):
+            size = len(_HEAD) + sequences * (_ENTRY + _SPAN)
+            self.words = torch.zeros(size, dtype=torch.int32, device=device)
+            self.misfit = torch.zeros((), dtype=torch.bool, device=device)
+        self.write(None, None)
+
+    @property
+    def fixed(self) -> tuple[Tensor, ...]:
+        """The tensors whose addresses stay."""
+        return self.words, self.misfit
+
+    def write(self, plan: Plan | None, prompts: Prompts | None) -> None:
+        """From now on, steer by ``plan``; ``prompts`` are those of the running `generate`, if any.
+
+        SteeringError if the board cannot hold them; it stays as it was then.
+        """
+        words = torch.zeros(self.words.shape, dtype=torch.int32)
+        entries, spans = self._parts(words)
+        slots = torch.full((1, 3), UNTOUCHED) if plan is None else plan.slots
+        recorded = None if plan is None else plan.mask
+        masked = 0 if recorded is None else _BY_REQUESTS
+        if prompts is not None and prompts.mask is not None:
+            recorded, masked = prompts.mask, _BY_GENERATE
+        span = _spans(recorded, prompts)
+        lengths = None if plan is None else plan.lengths
+        self._check_size(len(slots), "requests")
+        self._check_size(len(span.first), "prompts")
+        entries[: len(slots), :3] = slots
+        if lengths is not None:
+            entries[: len(slots), 3:] = lengths
+        spans[: len(span.first)] = torch.stack([span.first, span.last, span.end], 1)
+        head = (
+            len(slots), len(span.first), span.beyond, masked, prompts is not None,
+            lengths is not None,
+        )  # fmt: skip
+        words[: len(_HEAD)] = torch.tensor(head, dtype=torch.int32)
+        self.words.copy_(words)
+
+    def _check_size(self, count: int, what: str) -> None:
+        if count > self.sequences:
+            raise SteeringError(
+                f"a compiled or captured model holds up to {self.sequences} sequences, but there"
+                f" are {count} {what}: patch with a larger slots="
+            )
+
+    def _parts(self, words: Tensor) -> tuple[Tensor, Tensor]:
+        """(Entries ``[sequences, 4]``, spans ``[sequences, 3]``): views of words."""
+        start, middle = len(_HEAD), len(_HEAD) + self.sequences * _ENTRY
+        return words[start:middle].view(-1, _ENTRY), words[middle:].view(-1, _SPAN)
+
+    def take_misfit(self) -> bool:
+        """Whether a call did not fit since this was last asked; waits for the device."""
+        found = bool(self.misfit)
+        if found:
+            self.misfit.zero_()
+        return found
+
+    def token_slot(self, call: Call) -> Tensor:
+        """The slot of each row of ``call``, int32; tensor operations only.
+
+        A batch that is no multiple of the entries is left untouched, and `take_misfit` tells.
+        """
+        words = self.words.long()
+        entries, prompts, beyond, masked, generating, counted = words[: len(_HEAD)].unbind()
+        by_entry, by_prompt = self._parts(words)
+        row = torch.arange(call.batch, device=words.device)
+        entry = by_entry.index_select(0, row * entries // call.batch)
+        first, last, end = by_prompt.index_select(0, row * prompts // call.batch).split(1, 1)
+        columns = torch.arange(call.tokens, device=words.device) + call.past
+        within = torch.minimum(columns, last)
+        held = (columns >= first) & (columns <= last) | (columns >= beyond)
+        count = (within - first + 1).clamp(min=0) + (columns - beyond + 1).clamp(min=0)
+        if call.mask is not None:
+            mask, recorded = call.mask != 0, masked == _BY_GENERATE
+            held = torch.where(recorded, held, held_at(mask, columns, beyond=False))
+            count = torch.where(recorded, count, tokens_up_to(mask, columns))
+        given = torch.where(held, columns, -1).amax(1, keepdim=True)  # in a plain call, all prompt
+        place = torch.where(counted != 0, count, columns)
+        last_place = torch.where(generating != 0, end, given)
+        last_place = torch.where(counted != 0, entry[:, 3:], last_place)
+        kind = torch.where(place == last_place, LAST, PROMPT)
+        kind = torch.where(place > last_place, GENERATED, kind)
+        slots = torch.where(held, entry[:, :3].gather(1, kind), UNTOUCHED)
+        fits = (call.batch % entries == 0) & (call.batch % prompts == 0)
+        self.misfit.logical_or_(~fits)
+        return torch.where(fits, slots, UNTOUCHED).to(torch.int32).reshape(-1)
+
+
+def _spans(mask: Tensor | None, prompts: Prompts | None) -> _Spans:
+    """The spans of what was recorded; SteeringError for a mask with holes."""
+    width = _ENDLESS if prompts is None else prompts.width
+    if mask is None:
+        one = torch.ones(1, dtype=torch.long)
+        return _Spans(0 * one, (width - 1) * one, (width - 1) * one, width)
+    mask = mask.detach().to("cpu") != 0
+    first, last = mask.long().argmax(1), _last(mask)
+    if (mask.sum(1) != last - first + 1).any():
+        raise SteeringError(
+            "an attention_mask with holes cannot be steered in a compiled or captured model: pad on"
+            " one side, or run the model as it is"
+        )
+    columns = mask.shape[1]
+    end = _last(mask[:, :width]) if columns >= width else torch.full_like(last, width - 1)
+    return _Spans(first, last, end, columns)
+
+
+def _last(mask: Tensor) -> Tensor:
+    """The last column of each row of a bool mask that is set; -1 if none is."""
+    return torch.where(mask, torch.arange(mask.shape[1]), -1).amax(1)
+
+
+def fix_addresses(*tensors: Tensor) -> None:
+    """Tell torch.compile that these stay where they are: a CUDA graph then reads them in place."""
+    import torch._dynamo
+
+    for tensor in tensors:
+        torch._dynamo.mark_static_address(tensor)
