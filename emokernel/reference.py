@@ -57,10 +57,19 @@ class Cast(IntEnum):
     VLLM = 3
 
 
-def mix(basis: Tensor, token_slot: Tensor, ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """The vector of every row: v ``[rows, d]`` fp32, and which rows have one ``[rows]`` bool."""
+def mix(
+    basis: Tensor,
+    token_slot: Tensor,
+    ids: Tensor,
+    weights: Tensor,
+    compute: torch.dtype = torch.float32,
+) -> tuple[Tensor, Tensor]:
+    """The vector of every row: v ``[rows, d]``, and which rows have one ``[rows]`` bool.
+
+    v is fp32 by definition; ``compute`` as in `row_law`.
+    """
     rows, (slots, components) = token_slot.numel(), ids.shape
-    v = torch.zeros(rows, basis.shape[1], dtype=torch.float32, device=basis.device)
+    v = torch.zeros(rows, basis.shape[1], dtype=compute, device=basis.device)
     touched = torch.zeros(rows, dtype=torch.bool, device=basis.device)
     if slots == 0 or basis.shape[0] == 0:
         return v, touched
@@ -69,7 +78,7 @@ def mix(basis: Tensor, token_slot: Tensor, ids: Tensor, weights: Tensor) -> tupl
     for k in range(components):
         number, w = ids[slot, k], weights[slot, k]
         present = has_slot & (w != 0) & (number >= 0) & (number < basis.shape[0])
-        e = basis[torch.where(present, number, 0).long()].float()
+        e = basis[torch.where(present, number, 0).long()].to(compute)
         v = torch.where(present[:, None], v + w[:, None] * e, v)
         touched = touched | present
     return v, touched
@@ -85,14 +94,14 @@ def row_law(
     """
     h, v = h.to(compute), v.to(compute)
     preserve, relative = (law & Law.PRESERVE) != 0, (law & Law.RELATIVE) != 0
-    h_norm, h_computable = _norm(h)
+    h_norm, h_computable = norms(h)
     t = h + torch.where(relative, h_norm, 1.0)[:, None] * v
-    t_norm, t_computable = _norm(t)
+    t_norm, t_computable = norms(t)
     y = torch.where(preserve, h_norm / t_norm, 1.0)[:, None] * t
     return y, (h_computable | ~(relative | preserve)) & (t_computable | ~preserve)
 
 
-def _norm(rows: Tensor) -> tuple[Tensor, Tensor]:
+def norms(rows: Tensor) -> tuple[Tensor, Tensor]:
     """(Norms, which of them are in range); 1 stands where the sum of squares is out of range."""
     total = rows.square().sum(-1)
     computable = (total >= SUM_RANGE[0]) & (total <= SUM_RANGE[1])
@@ -100,24 +109,36 @@ def _norm(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _steered(
-    h: Tensor, basis: Tensor, token_slot: Tensor, ids: Tensor, weights: Tensor, law: Tensor
+    h: Tensor,
+    basis: Tensor,
+    token_slot: Tensor,
+    ids: Tensor,
+    weights: Tensor,
+    law: Tensor,
+    compute: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor]:
-    """(The steered rows in fp32, which rows are steered) of h ``[rows, d]``."""
+    """(The steered rows before their rounding, which rows are steered) of h ``[rows, d]``."""
     rows, slots = h.shape[0], ids.shape[0]
     token_slot = token_slot[:rows]
-    v, touched = mix(basis, token_slot, ids, weights)
+    v, touched = mix(basis, token_slot, ids, weights, compute)
     if slots == 0:
-        return h.float(), touched
-    y, lawful = row_law(h, v, law[token_slot.clamp(0, slots - 1).long()])
+        return h.to(compute), touched
+    y, lawful = row_law(h, v, law[token_slot.clamp(0, slots - 1).long()], compute)
     return y, touched & lawful
 
 
 def steer(
-    h: Tensor, basis: Tensor, token_slot: Tensor, ids: Tensor, weights: Tensor, law: Tensor
+    h: Tensor,
+    basis: Tensor,
+    token_slot: Tensor,
+    ids: Tensor,
+    weights: Tensor,
+    law: Tensor,
+    compute: torch.dtype = torch.float32,
 ) -> Tensor:
-    """The law alone: h ``[..., d]`` -> y of the same shape and dtype."""
+    """The law alone: h ``[..., d]`` -> y of the same shape and dtype; ``compute`` as `row_law`."""
     rows = h.reshape(-1, h.shape[-1])
-    y, steered = _steered(rows, basis, token_slot, ids, weights, law)
+    y, steered = _steered(rows, basis, token_slot, ids, weights, law, compute)
     return torch.where(steered[:, None], y.to(h.dtype), rows).reshape(h.shape)
 
 
