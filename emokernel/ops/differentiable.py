@@ -8,7 +8,7 @@ preserves or is relative (`emokernel.reference`), the derivative of y = r * (h +
     dh = dt + dn * h/|h|
     dv = c * dt        de_k = sum over rows of w_k * dv        dw_k = sum over rows of <e_k, dv>
 
-Rows that are untouched, and those for which the law cannot be evaluated, pass g on as it is and give
+Rows that are untouched, or for which the law cannot be evaluated, pass g on as it is and give
 nothing to basis and weights. Of each row only h is kept; v is computed again.
 
 Gradients reach the rows, the basis and the weights. A weight of zero has the gradient that the law
