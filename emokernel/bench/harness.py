@@ -7,8 +7,11 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def wall_clock(call: Callable[[], object]) -> float:
@@ -18,24 +21,23 @@ def wall_clock(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def measure(
+def interleaved(
     variants: Mapping[str, Callable[[], object]],
     rounds: int = 30,
     warmup: int = 3,
     *,
     wrap: Callable[[Iterable[int]], Iterable[int]] = iter,
-    clock: Callable[[Callable[[], object]], float] = wall_clock,
-) -> dict[str, list[float]]:
-    """Seconds of every call, by variant; entry i of each list is from round i.
+    clock: Callable[[Callable[[], object]], T] = wall_clock,
+) -> Iterator[dict[str, T]]:
+    """What the clock read of every variant, round by round, as the rounds are finished.
 
     A round calls every variant once, in an order that is shuffled (reproducibly) from round to
     round, so that slow drifts of the machine meet all of them alike. ``warmup`` rounds are not
-    recorded. ``wrap`` may be tqdm, and ``clock`` another way to time a call than the wall clock.
-    The garbage collector is off meanwhile.
+    given. ``wrap`` may be tqdm, and ``clock`` another way to time a call than the wall clock. The
+    garbage collector is off meanwhile.
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, got {rounds}")
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
     order = list(variants)
     shuffle = random.Random(0).shuffle
     collecting = gc.isenabled()
@@ -43,14 +45,26 @@ def measure(
     try:
         for number in wrap(range(warmup + rounds)):
             shuffle(order)
-            for name in order:
-                elapsed = clock(variants[name])
-                if number >= warmup:
-                    seconds[name].append(elapsed)
+            read = {name: clock(variants[name]) for name in order}
+            if number >= warmup:
+                yield read
     finally:
         if collecting:
             gc.enable()
-    return seconds
+
+
+def measure(
+    variants: Mapping[str, Callable[[], object]], rounds: int = 30, warmup: int = 3, **options: Any
+) -> dict[str, list]:
+    """What the clock read of every call, by variant; entry i of each list is from round i.
+
+    ``options``: those of `interleaved`.
+    """
+    found: dict[str, list] = {name: [] for name in variants}
+    for read in interleaved(variants, rounds, warmup, **options):
+        for name, value in read.items():
+            found[name].append(value)
+    return found
 
 
 def per_call(function: Callable[[], object], calls: int) -> Callable[[], None]:
@@ -77,6 +91,21 @@ class Comparison:
 
     def __str__(self) -> str:
         return f"{self.ratio:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    def is_seen(self, noise: Comparison | None = None) -> bool:
+        """Whether there is a difference that is more than noise.
+
+        The interval has to exclude 1, and the ratio has to lie outside of ``noise``: the interval
+        that the baseline has against itself, measured as one more variant of the same run.
+        """
+        told = self.low > 1 or self.high < 1
+        return told and (noise is None or not noise.low <= self.ratio <= noise.high)
+
+    def told(self, noise: Comparison | None = None) -> str:
+        """The ratio with its interval; no ratio where none `is_seen`."""
+        if self.is_seen(noise):
+            return f"{self.ratio:.3f}x ({self.low:.3f} to {self.high:.3f})"
+        return f"no difference seen ({self.low:.3f} to {self.high:.3f})"
 
 
 def compare_to(baseline: Sequence[float], variant: Sequence[float]) -> Comparison:

@@ -10,15 +10,23 @@ from pathlib import Path
 from emokernel.bench.environment import machine, machine_slug, versions
 
 
-def append(folder: Path, question: str, rows: Iterable[Mapping[str, object]]) -> Path:
+def now() -> str:
+    """The date and time (UTC), as results have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def append(
+    folder: Path, question: str, rows: Iterable[Mapping[str, object]], date: str | None = None
+) -> Path:
     """Appends ``rows`` to ``<folder>/<question>-<machine>.jsonl``; returns the file.
 
-    Every line also holds the date (UTC) of the run, the machine and the versions.
+    Every line also holds the date (UTC) of the run, the machine and the versions. A run that
+    appends several times gives its own ``date``, `now` when it began.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{question}-{machine_slug()}.jsonl"
     about = {
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "date": date or now(),
         "machine": machine(),
         "versions": versions(),
     }
