@@ -7,7 +7,7 @@ All of it lives at fixed addresses on one device; a model spread over several de
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,9 @@ from emokernel.errors import SteeringError
 from emokernel.reference import MAX_COMPONENTS, Law
 
 UNTOUCHED = -1
+
+# (basis, ids, weights, law) of a layer, as the operations take them.
+Tables = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,15 @@ class Running(threading.local):
 
     ``token_slot`` and ``untouched`` are int32, at least one entry per row: the slot of each row,
     and -1 throughout. ``handed`` is (rows, their normed form, the block that it was made for).
+    ``tables``: what the adds read in the place of the state's (`DeviceState.tables_of_call`).
+    ``checkpointed``: whether the block that runs will run again, so that both have to be alike.
     """
 
     token_slot: Tensor | None = None
     untouched: Tensor | None = None
     handed: tuple[Tensor, Tensor, object] | None = None
+    tables: list[Tables] | None = None
+    checkpointed: bool = False
 
 
 class DeviceState:
@@ -79,6 +86,8 @@ class DeviceState:
         self.num_layers, self.num_slots = vectors.shape[0], slots
         self._mixes: dict[int, Mix] = {}
         self.running = Running()
+        # Gives the basis of each layer while vectors are learned.
+        self.learned: Callable[[DeviceState], Sequence[Tensor]] | None = None
         self._build(device, dtype)
 
     def _build(self, device: torch.device, dtype: torch.dtype) -> None:
@@ -97,15 +106,23 @@ class DeviceState:
         self._inverse_norms = torch.where(self._present, 1.0 / norms, 0.0)
         # The records again: under torch.compile a view of another dtype would be a copy.
         self.record_floats = self.records.view(torch.float32)
-        # (basis, ids, weights, law) of each layer, as the operations take them.
         self.tables = [self.layer(number) for number in range(self.num_layers)]
+        self._kept: tuple[int, list[Tables]] | None = None
         # What an engine keeps here for forwards that run without Python.
         self.board: object | None = None
         self._constant: dict[int, Tensor] = {}
         self._outgrown: list[Tensor] = []
 
     def move(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Build everything anew for a model that was moved or cast; slots hold what they held."""
+        """Build everything anew for a model that was moved or cast; slots hold what they held.
+
+        SteeringError while vectors are learned.
+        """
+        if self.learned is not None:
+            raise SteeringError(
+                "the model was moved or cast while vectors are learned: move it before"
+                " steering.learning(...)"
+            )
         self._build(device, dtype)
         for slot, mix in self._mixes.items():
             self.write(slot, mix)
@@ -120,12 +137,37 @@ class DeviceState:
         """Where basis and slots live."""
         return self.records.device
 
-    def layer(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def layer(self, layer: int) -> Tables:
         """(basis ``[E, d]``, ids ``[S, K]``, weights ``[S, K]``, law ``[S]``): views of a layer."""
+        return self._views(layer, self.records, self.record_floats)
+
+    def _views(self, layer: int, records: Tensor, floats: Tensor) -> Tables:
         start = MAX_COMPONENTS + 1 + layer * MAX_COMPONENTS
-        weights = self.record_floats[:, start : start + MAX_COMPONENTS]
-        ids, law = self.records[:, :MAX_COMPONENTS], self.records[:, MAX_COMPONENTS]
+        weights = floats[:, start : start + MAX_COMPONENTS]
+        ids, law = records[:, :MAX_COMPONENTS], records[:, MAX_COMPONENTS]
         return self.basis[layer], ids, weights, law
+
+    def tables_of_call(self) -> list[Tables] | None:
+        """What the adds of the forward that begins read in the place of ``tables``; None: nothing.
+
+        With gradients, slots that later writes leave alone, since the backward pass reads them too.
+        While vectors are learned, a basis that holds them.
+        """
+        tables = self._lasting() if torch.is_grad_enabled() else self.tables
+        if self.learned is not None:
+            bases = self.learned(self)
+            return [(basis, *slots) for basis, (_, *slots) in zip(bases, tables, strict=True)]
+        return None if tables is self.tables else tables
+
+    def _lasting(self) -> list[Tables]:
+        """Views of a copy of the slots as they are now; one copy until the next write."""
+        version = self.records._version
+        if self._kept is None or self._kept[0] != version:
+            records = self.records.clone()
+            floats = records.view(torch.float32)
+            views = [self._views(layer, records, floats) for layer in range(self.num_layers)]
+            self._kept = version, views
+        return self._kept[1]
 
     def write(self, slot: int, mix: Mix) -> None:
         """Put ``mix`` into ``slot`` with one host-to-device copy."""

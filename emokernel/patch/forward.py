@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from emokernel.errors import SteeringError
-from emokernel.ops import Backend, select
-from emokernel.ops.reference import BACKEND as DIFFERENTIABLE
+from emokernel.ops import Backend, differentiable, select
+from emokernel.patch.checkpointing import Checkpoints, checkpointed
 from emokernel.patch.decoder import Decoder, device_of, map_stream
 from emokernel.patch.norms import FusedNorm
 from emokernel.patch.replaced import ReplacedMethod, forward_name
@@ -137,18 +137,23 @@ class Add:
         if a.dtype is not b.dtype or a.shape != b.shape:  # what torch promotes or broadcasts
             y = a + b
             return _steered(y, slots, self.placed, self._layer) if self._steered else y
+        basis, ids, weights, law = (running.tables or state.tables)[self._layer]
         if a.dtype is not state.dtype:
-            _refuse_dtype(a, state)
+            _check_dtype(a, basis, state)
         if not a.is_contiguous():
             a = a.contiguous()
         if not b.is_contiguous():
             b = b.contiguous()
-        basis, ids, weights, law = state.tables[self._layer]
-        if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
-            return DIFFERENTIABLE.add_steer(a, b, basis, slots, ids, weights, law)
+        if torch.is_grad_enabled() and any(t.requires_grad for t in (a, b, basis)):
+            if not self._steered:
+                return a + b
+            return differentiable.add_steer(
+                a, b, basis, slots, ids, weights, law, backend=self.placed.backend
+            )
         norm = self.norm
         if (
             norm is not None
+            and not running.checkpointed
             and not (any(self._between) and _may_change(self._between))
             and not torch.is_autocast_enabled(a.device.type)
         ):
@@ -172,11 +177,13 @@ def _may_change(kinds: tuple[Mapping[int, Callable], ...]) -> bool:
 def _steered(rows: Tensor, slots: Tensor, placed: Placed, layer: int) -> Tensor:
     """The law alone, for rows that are there already."""
     state = placed.state
+    basis, ids, weights, law = (state.running.tables or state.tables)[layer]
     if rows.dtype is not state.dtype:
-        _refuse_dtype(rows, state)
-    basis, ids, weights, law = state.tables[layer]
-    ops = DIFFERENTIABLE if torch.is_grad_enabled() and rows.requires_grad else placed.backend
-    return ops.steer(rows.contiguous(), basis, slots, ids, weights, law)
+        _check_dtype(rows, basis, state)
+    tables = basis, slots, ids, weights, law
+    if torch.is_grad_enabled() and (rows.requires_grad or basis.requires_grad):
+        return differentiable.steer(rows, *tables, backend=placed.backend)
+    return placed.backend.steer(rows.contiguous(), *tables)
 
 
 def _refuse_alone() -> NoReturn:
@@ -186,11 +193,17 @@ def _refuse_alone() -> NoReturn:
     )
 
 
-def _refuse_dtype(rows: Tensor, state: DeviceState) -> NoReturn:
+def _check_dtype(rows: Tensor, basis: Tensor, state: DeviceState) -> None:
+    """SteeringError for rows of another dtype than the model had, unless autocast made them.
+
+    Rows of any dtype can be steered with vectors in fp32, which those of a model in fp32 are.
+    """
     if torch.is_autocast_enabled(rows.device.type):
+        if rows.dtype in STREAM_DTYPES and basis.dtype in (rows.dtype, torch.float32):
+            return
         raise SteeringError(
-            f"autocast turns the residual stream from {state.dtype} into {rows.dtype}: cast the"
-            " model instead, or use the model's own dtype"
+            f"autocast turns the residual stream from {state.dtype} into {rows.dtype}: patch the"
+            " model in float32 and leave the rest to autocast, or do without"
         )
     raise SteeringError(
         f"the residual stream is {rows.dtype}, but was {state.dtype} when the model was patched:"
@@ -204,14 +217,11 @@ class RewrittenForward(ReplacedMethod):
     def __init__(self, module: nn.Module, function: FunctionType) -> None:
         super().__init__(module, forward_name(module))
         self._function = function
+        self._in_training = checkpointed(function, type(module).forward)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self.module.training and getattr(self.module, "gradient_checkpointing", False):
-            raise SteeringError(
-                "patched blocks do not run gradient checkpointing yet: switch it off, or unpatch()"
-                " to train"
-            )
-        return self._function(self.module, *args, **kwargs)
+        function = self._in_training if self.module.training else self._function
+        return function(self.module, *args, **kwargs)
 
 
 class SteeredOutput(ReplacedMethod):
@@ -276,6 +286,12 @@ class DecoderForward(ReplacedMethod):
         self._model, self.handle = model, handle
         self._states = [each.state for each in placed]
         self._names = list(inspect.signature(self.original).parameters)
+        self._checkpoints = Checkpoints(owner, self._states)
+
+    def restore(self) -> None:
+        """Bring back the forward, and the model's own way of checkpointing."""
+        super().restore()
+        self._checkpoints.remove()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         named = dict(zip(self._names, args, strict=False)) | kwargs if args else kwargs
@@ -289,6 +305,8 @@ class DecoderForward(ReplacedMethod):
             return self._run(self._rows.of_trace, named, args, kwargs)
         for placed in self._placed:
             placed.follow()
+        if torch.is_grad_enabled():
+            self._checkpoints.remember()
         return self._run(self._rows.of_call, named, args, kwargs)
 
     @torch.compiler.assume_constant_result
@@ -305,18 +323,23 @@ class DecoderForward(ReplacedMethod):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        outer = [(s.running.token_slot, s.running.untouched) for s in self._states]
+        outer = [
+            (s.running.token_slot, s.running.untouched, s.running.tables) for s in self._states
+        ]
         try:
             for state in self._states:
                 running = state.running
                 running.token_slot = rows(named, state)
                 if not torch.compiler.is_compiling():  # where the adds do without
                     running.untouched = state.constant_rows(running.token_slot.shape[0], UNTOUCHED)
+                if rows is self._rows.of_call:
+                    running.tables = state.tables_of_call()
             return self.original(*args, **kwargs)
         finally:
             for state, kept in zip(self._states, outer, strict=True):
-                state.running.token_slot, state.running.untouched = kept
-                state.running.handed = None
+                running = state.running
+                running.token_slot, running.untouched, running.tables = kept
+                running.handed = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return _copied(self, self._model, self.handle.copier(), memo)
