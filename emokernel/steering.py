@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from emokernel.affect import Coordinates
 from emokernel.engines.board import Board, fix_addresses
+from emokernel.engines.continuous import ContinuousBatching, packed_rows
+from emokernel.engines.continuous.rows import is_packed
+from emokernel.engines.continuous.tickets import Asked
 from emokernel.engines.generate import (
     RecordedGenerate,
     follow_call,
@@ -30,7 +33,8 @@ from emokernel.patch.forward import DecoderForward, PatchedOnUse, RowSource
 from emokernel.patch.replaced import forward_name
 from emokernel.presets import choose
 from emokernel.reference import Law
-from emokernel.state import UNTOUCHED, DeviceState, Mix, SlotAllocator
+from emokernel.slots import MixSlots
+from emokernel.state import UNTOUCHED, DeviceState, Mix
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import Calibration
 from emokernel.vectors.emotion_vectors import check_site
@@ -224,8 +228,9 @@ class Steering:
         self._model, self._mixer, self._site, self._defaults = model, mixer, site, defaults
         self._layers, self._fuse_norm, self._backend = layers, fuse_norm, backend
         self._strengths = strengths
-        self._slots = SlotAllocator(range(1, slots + 1))
+        self._slots = MixSlots(range(1, slots + 1), self._write)
         self._num_slots = slots
+        self._batching = ContinuousBatching(self._resolve_entry, self._active, self._slots)
         self._plan_of_set: Plan | None = None
         self._request_of_set: Request | None = None
         self._generator = model
@@ -238,6 +243,8 @@ class Steering:
         if generator is not None:
             self._generator = generator
             self._patch.replace(RecordedGenerate(generator, self._announce, self._check_fit))
+            for entry in self._batching.replacements(generator):
+                self._patch.replace(entry)
 
     def set(
         self,
@@ -307,8 +314,12 @@ class Steering:
             opened._close()
 
     def unpatch(self) -> None:
-        """Restore everything that `patch` replaced; harmless the second time."""
+        """Restore everything that `patch` replaced; harmless the second time.
+
+        SteeringError while continuous batching runs steered requests; nothing changes then.
+        """
         if self._patch is not None:
+            self._batching.leave()
             self._patch.remove()
             self._patch = None
 
@@ -377,6 +388,17 @@ class Steering:
         components = self._mixer.components(request.emotion, request.strength, law, dose)
         return (Mix(components, bits) if components else None), positions
 
+    def _resolve_entry(self, entry: Emotion | Request) -> Asked:
+        return self._resolve(_as_request(entry))
+
+    def _active(self) -> list[Asked]:
+        """What is asked for in this context, for prompts that continuous batching will run."""
+        for opened in reversed(_open_requests.get()):
+            if opened.steering is self:
+                return opened.for_batching()
+        asked = self._request_of_set
+        return [(None, self._defaults.positions) if asked is None else self._resolve(asked)]
+
     def _plan(self) -> Plan | None:
         """What is asked for in this context: by the innermost open requests, else by `set`."""
         for opened in reversed(_open_requests.get()):
@@ -422,10 +444,14 @@ class Steering:
         return [state.board for state in states if state.board is not None]
 
     def _traced_rows(self, named: dict[str, Any], state: DeviceState) -> Tensor:
+        if is_packed(named):
+            return packed_rows(named, state, steers=True)  # what is asked for may change
         return state.board.token_slot(read_traced_call(self._generator, named))
 
     def _rows(self, named: dict[str, Any], state: DeviceState) -> Tensor:
         plan = self._plan()
+        if is_packed(named):
+            return packed_rows(named, state, steers=plan is not None)
         slot = UNTOUCHED if plan is None else plan.slot_of_all
         if plan is None:
             follow_call(self._generator, named, state.device)
@@ -448,7 +474,7 @@ class OpenRequests:
         """Made by `Steering.requests`."""
         self.steering = steering
         self._recorded = prompt_lengths, attention_mask
-        self._slot_of: dict[Mix, int] = {}
+        self._mixes: list[Mix] = []
         self.plan = self._planned(requests)
 
     def change(self, requests: Sequence[Emotion | Request]) -> None:
@@ -468,29 +494,34 @@ class OpenRequests:
     def _planned(self, requests: Sequence[Emotion | Request]) -> Plan:
         if not isinstance(requests, Sequence) or isinstance(requests, str) or not requests:
             raise SteeringError("requests needs a list with one entry per sequence of the batch")
-        steering, held = self.steering, self._slot_of
-        asked = [steering._resolve(entry) for entry in map(_as_request, requests)]
-        mixes = dict.fromkeys(mix for mix, _ in asked if mix is not None)
-        new = [mix for mix in mixes if mix not in held]
-        taken = dict(zip(new, steering._slots.take(len(new)), strict=True))
+        steering = self.steering
+        asked = [steering._resolve_entry(entry) for entry in requests]
+        mixes = [mix for mix, _ in asked if mix is not None]
+        slot_of = steering._slots.hold(mixes)
         try:
-            for mix, slot in taken.items():
-                steering._write(slot, mix)
-            slot_of = held | taken
             plan = Plan(
                 [UNTOUCHED if mix is None else slot_of[mix] for mix, _ in asked],
                 [positions for _, positions in asked],
                 *self._recorded,
             )
         except BaseException:
-            steering._slots.give_back(list(taken.values()))
+            steering._slots.release(mixes)
             raise
-        steering._slots.give_back([slot for mix, slot in held.items() if mix not in mixes])
-        self._slot_of = {mix: slot_of[mix] for mix in mixes}
+        steering._slots.release(self._mixes)
+        self._asked, self._mixes = asked, mixes
         return plan
 
+    def for_batching(self) -> list[Asked]:
+        """What each entry asks for; SteeringError if it also says which tokens are prompt."""
+        if any(given is not None for given in self._recorded):
+            raise SteeringError(
+                "continuous batching knows its prompts and pads nothing: leave prompt_lengths and"
+                " attention_mask out of requests"
+            )
+        return self._asked
+
     def _close(self) -> None:
-        self.steering._slots.give_back(list(self._slot_of.values()))
+        self.steering._slots.release(self._mixes)
 
 
 def _as_request(entry: Emotion | Request) -> Request:

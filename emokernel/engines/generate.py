@@ -28,12 +28,8 @@ _SPANS = (
 
 
 def is_plain(named: dict[str, Any]) -> bool:
-    """Whether nothing tells the tokens of a call apart: no mask, no `generate`, no packing."""
-    return (
-        named.get("attention_mask") is None
-        and _running.get() is None
-        and "cu_seq_lens_q" not in named
-    )
+    """Whether nothing tells the tokens of a call apart: no mask, no `generate`."""
+    return named.get("attention_mask") is None and _running.get() is None
 
 
 def follow_call(
@@ -62,8 +58,6 @@ def read_call(
     SteeringError if the arguments do not show which tokens are padding, and no ``recorded_mask``
     does, or if `generate` was given what cannot be steered.
     """
-    if "cu_seq_lens_q" in named:
-        raise SteeringError("packed sequences (continuous batching) cannot be steered yet")
     text, past = follow_call(model, named, device)
     if text is not None and (problem := _running.get()[1].problem) is not None:
         raise SteeringError(problem)
@@ -86,8 +80,6 @@ def read_traced_call(model: nn.Module, named: dict[str, Any]) -> Call:
     Its prompts are on the board. SteeringError where `read_call` raises one, and where only
     `generate` could count the columns.
     """
-    if "cu_seq_lens_q" in named:
-        raise SteeringError("packed sequences (continuous batching) cannot be steered yet")
     batch, tokens = _rows_of(named).shape[:2]
     past, mask = _columns_in(_cache_of(named)), _mask_of(named)
     if named.get("attention_mask") is not None and mask is None and not _is_generating(model):

@@ -1,0 +1,209 @@
+"""A manager of continuous batching whose requests are steered."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from emokernel.engines.continuous.prefixes import Prefixes
+from emokernel.engines.continuous.rows import TOKEN_SLOT, StepRows
+from emokernel.engines.continuous.tickets import (
+    Asked,
+    RunningRequests,
+    TicketedPrompt,
+    Tickets,
+)
+from emokernel.errors import SteeringError
+from emokernel.patch.replaced import ReplacedMethod
+
+# What registers filled blocks is called by the second name up to transformers 5.17.
+_COMPLETE = ("mark_complete_blocks", "mark_shareable_blocks_as_complete")
+NOT_GIVEN: Any = object()
+
+
+class Around(ReplacedMethod):
+    """A method of one object, around which something else is done."""
+
+    def __init__(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
+        """``around(original, *args, **kwargs)`` is called in the place of the method."""
+        super().__init__(owner, name)
+        self._around = around
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._around(self.original, *args, **kwargs)
+
+
+class ManagedRequests:
+    """What a manager's methods do besides what they did.
+
+    The thread of a manager reads what it needs from here: no context variable reaches it.
+    """
+
+    def __init__(
+        self,
+        manager: Any,
+        tickets: Tickets,
+        asked_for: Callable[[int, Any], list[Asked]],
+    ) -> None:
+        """``asked_for(count, emotions)``: what that many prompts ask for."""
+        self._manager = weakref.ref(manager)
+        self._tickets, self._asked_for = tickets, asked_for
+        self.running = RunningRequests(tickets)
+        self._prefixes = Prefixes(self.running)
+        # Weak, since a processor, whose cache is large, goes before its manager.
+        self._replaced: weakref.WeakSet[Around] = weakref.WeakSet()
+        self._processor: Callable[[], Any] = lambda: None
+        self._forks = manager.num_return_sequences - 1
+        router = manager.output_router
+        self._around(manager, "add_request", self._add_request)
+        self._around(manager, "add_requests", self._add_requests)
+        self._around(manager, "_create_batch_processor", self._create_processor)
+        self._around(manager, "_handle_critical_error", self._handle_critical_error)
+        self._around(router, "deliver", self._deliver)
+        self._around(router, "deliver_batch", self._deliver_batch)
+        self._around(router, "fail_and_deliver", self._fail_and_deliver)
+        if manager.batch_processor is not None:
+            self._join(manager.batch_processor)
+        weakref.finalize(manager, self.running.end_all)
+
+    def detach(self) -> None:
+        """Give the manager its own methods back."""
+        for method in list(self._replaced):
+            method.restore()
+
+    def manages(self, manager: Any) -> bool:
+        """Whether this is the manager."""
+        return self._manager() is manager
+
+    def _around(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
+        method = Around(owner, name, around)
+        method.install()
+        self._replaced.add(method)
+
+    def _add_request(
+        self,
+        original: Callable,
+        input_ids: Sequence[int],
+        request_id: str | None = None,
+        *args: Any,
+        emotion: Any = NOT_GIVEN,
+        **kwargs: Any,
+    ) -> str | None:
+        if isinstance(input_ids, TicketedPrompt):
+            ticket = input_ids.ticket
+        else:
+            emotions = NOT_GIVEN if emotion is NOT_GIVEN else [emotion]
+            (ticket,) = self._tickets.take(self._asked_for(1, emotions), [input_ids])
+        added = None
+        try:
+            request_id = self._new_id() if request_id is None else request_id
+            self.running.add(request_id, ticket, self._forks)
+            added = original(input_ids, request_id, *args, **kwargs)
+            return added
+        finally:
+            if added is None and ticket.added:  # refused: by a full queue, by a manager that stops
+                self.running.end(request_id, self._forks)
+            elif added is None and not isinstance(input_ids, TicketedPrompt):
+                self._tickets.give_up([ticket])
+
+    def _new_id(self) -> str:
+        """The id that the manager would give, which has to be known before the request is added."""
+        manager = self._manager()
+        with manager._request_lock:
+            number = manager._request_counter
+            manager._request_counter += 1
+        return f"req_{number}"
+
+    def _add_requests(
+        self,
+        original: Callable,
+        inputs: Sequence[Sequence[int]],
+        *args: Any,
+        emotions: Any = NOT_GIVEN,
+        **kwargs: Any,
+    ) -> list[str]:
+        if inputs and all(isinstance(prompt, TicketedPrompt) for prompt in inputs):
+            return original(inputs, *args, **kwargs)
+        tickets = self._tickets.take(self._asked_for(len(inputs), emotions), inputs)
+        try:
+            return original(ticketed(inputs, tickets), *args, **kwargs)
+        finally:
+            self._tickets.give_up(ticket for ticket in tickets if not ticket.added)
+
+    def _create_processor(self, original: Callable) -> Any:
+        processor = original()
+        self._join(processor)
+        return processor
+
+    def _join(self, processor: Any) -> None:
+        """Follow the batches of a processor; once for each."""
+        if self._processor() is processor:
+            return
+        self._processor = weakref.ref(processor)
+        inputs, cache = processor.inputs_and_outputs, processor.cache
+        sets = len(getattr(inputs, "io_pairs", "1"))
+        rows = StepRows(self.running, processor.max_batch_tokens, sets, processor.model_device)
+
+        def prepare(original: Callable, requests_in_batch: Sequence[Any], *args: Any, **kw: Any):
+            rows.prepare(requests_in_batch, getattr(inputs, "current_pair", 0))
+            return original(requests_in_batch, *args, **kw)
+
+        def model_kwargs(original: Callable, *args: Any, **kwargs: Any) -> Any:
+            given = original(*args, **kwargs)
+            tokens = given["input_ids"].shape[1]
+            given[TOKEN_SLOT] = rows.of_step(tokens, getattr(inputs, "current_pair", 0))
+            return given
+
+        self._around(inputs, "prepare_batch_tensors", prepare)
+        self._around(inputs, "get_model_kwargs", model_kwargs)
+        self._around(processor.scheduler, "clear_cancelled_requests", self._clear_cancelled)
+        self._around(cache, "search_prefix_match", self._prefixes.search)
+        self._around(cache, complete_method(cache), self._prefixes.complete)
+
+    def _clear_cancelled(self, original: Callable) -> list[Any]:
+        cancelled = original()
+        for state in cancelled:
+            self.running.end(state.request_id, state.num_children)
+        return cancelled
+
+    # A slot is free before anybody is told that its request has ended.
+    def _deliver(self, original: Callable, output: Any) -> None:
+        self._end_if_finished(output)
+        original(output)
+
+    def _deliver_batch(self, original: Callable, outputs: Sequence[Any]) -> None:
+        for output in outputs:
+            self._end_if_finished(output)
+        original(outputs)
+
+    def _fail_and_deliver(self, original: Callable, state: Any, error: Exception) -> None:
+        self.running.end(state.request_id, state.num_children)
+        original(state, error)
+
+    def _end_if_finished(self, output: Any) -> None:
+        if output.status.name in ("FINISHED", "FAILED"):
+            self.running.end(output.request_id)
+
+    def _handle_critical_error(self, original: Callable, *args: Any, **kwargs: Any) -> None:
+        """Nothing runs after such an error: also what transformers lost sight of has ended."""
+        try:
+            original(*args, **kwargs)
+        finally:
+            self.running.end_all()
+
+
+def ticketed(inputs: Sequence[Sequence[int]], tickets: Sequence[Any]) -> list[TicketedPrompt]:
+    """Each prompt with its ticket."""
+    return [TicketedPrompt(*each) for each in zip(inputs, tickets, strict=True)]
+
+
+def complete_method(cache: Any) -> str:
+    """How the cache's method is called that registers filled blocks; SteeringError if unknown."""
+    found = next((name for name in _COMPLETE if hasattr(cache, name)), None)
+    if found is None:
+        raise SteeringError(
+            "this release of transformers shares cached blocks in a way that emokernel does not"
+            " know: use an older one"
+        )
+    return found

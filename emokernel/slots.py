@@ -1,0 +1,54 @@
+"""Slots by what they hold: everybody who asks for the same mix shares one slot."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+
+from emokernel.state import Mix, SlotAllocator
+
+
+class MixSlots:
+    """The slot of each mix that somebody holds, and how many hold it; for any thread."""
+
+    def __init__(self, slots: Sequence[int], write: Callable[[int, Mix], None]) -> None:
+        """``write(slot, mix)`` puts a mix into a slot of every device."""
+        self._free = SlotAllocator(slots)
+        self._write = write
+        self._slots: dict[Mix, int] = {}
+        self._holders: dict[Mix, int] = {}
+        self._lock = threading.Lock()
+
+    def hold(self, mixes: Iterable[Mix]) -> dict[Mix, int]:
+        """The slots of ``mixes``, each held once more until it is released.
+
+        SteeringError if there are not enough slots; none is held then.
+        """
+        wanted = list(dict.fromkeys(mixes))
+        with self._lock:
+            new = [mix for mix in wanted if mix not in self._slots]
+            taken = dict(zip(new, self._free.take(len(new)), strict=True))
+            try:
+                for mix, slot in taken.items():
+                    self._write(slot, mix)
+            except BaseException:
+                self._free.give_back(list(taken.values()))
+                raise
+            self._slots |= taken
+            for mix in wanted:
+                self._holders[mix] = self._holders.get(mix, 0) + 1
+            return {mix: self._slots[mix] for mix in wanted}
+
+    def release(self, mixes: Iterable[Mix]) -> None:
+        """Give back what one `hold` of the same mixes took."""
+        with self._lock:
+            for mix in dict.fromkeys(mixes):
+                self._holders[mix] -= 1
+                if not self._holders[mix]:
+                    del self._holders[mix]
+                    self._free.give_back([self._slots.pop(mix)])
+
+    @property
+    def held(self) -> int:
+        """How many slots are in use."""
+        return len(self._slots)
