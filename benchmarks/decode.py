@@ -1,15 +1,16 @@
-"""What does steering cost a token? Decoding unpatched, with plain hooks, and with emokernel.
+"""What does steering cost a token? `emokernel bench` on the models of this project.
 
     python benchmarks/decode.py [--quick]
 
-Writes JSON lines and a picture to benchmarks/results. Under pytest-benchmark (`make bench`) the
-embedded model is timed.
+Decodes behind a prompt of 64 tokens, one sequence and sixteen: the embedded model and random ones,
+unpatched, with plain hooks and with emokernel, eager and compiled. Writes JSON lines and pictures
+to benchmarks/results. Under pytest-benchmark (`make bench`) the embedded model is timed.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,21 +18,29 @@ import torch
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from emokernel.bench import append, compare_to, machine, median
-from emokernel.bench.decode import (
+from emokernel.bench import append, machine, now
+from emokernel.bench.cases import cases
+from emokernel.bench.decode import Decoding, decodings
+from emokernel.bench.decode_plot import latency
+from emokernel.bench.run import Options, bench
+from emokernel.bench.stand_ins import random_vectors
+from emokernel.bench.table import table
+from emokernel.bench.variants import (
+    CHOICES,
+    EAGER,
     EMOKERNEL,
+    GRAPH,
     PLAIN_HOOK,
     UNPATCHED,
-    compare,
-    random_vectors,
-    variants,
+    VARIANTS,
+    with_baselines,
 )
-from emokernel.bench.decode_plot import latency
 from emokernel.demo.model import load_model
 from emokernel.demo.vectors import load_vectors
 from emokernel.vectors import EmotionVectors
 
 RESULTS = Path(__file__).parent / "results"
+BATCHES, CONTEXT, TOKENS = (1, 16), 64, 9
 
 
 def random_model(dtype: torch.dtype) -> LlamaForCausalLM:
@@ -49,7 +58,7 @@ def random_model(dtype: torch.dtype) -> LlamaForCausalLM:
     return LlamaForCausalLM(config).to(dtype).eval()
 
 
-def cases() -> Iterator[tuple[str, str, PreTrainedModel, EmotionVectors]]:
+def models() -> Iterator[tuple[str, str, PreTrainedModel, EmotionVectors]]:
     """(name, dtype, model, vectors) of what is measured."""
     model, _ = load_model()
     yield "embedded 192x6", "fp32", model, load_vectors()
@@ -59,45 +68,32 @@ def cases() -> Iterator[tuple[str, str, PreTrainedModel, EmotionVectors]]:
 
 
 def main() -> None:
-    """Measure every case, record and draw it."""
+    """Measure every model, record and draw it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few rounds, without torch.compile")
     quick = parser.parse_args().quick
-    for name, dtype, model, vectors in cases():
-        times = compare(
-            model,
-            vectors,
-            rounds=10 if quick else 100,
-            with_compiled_hook=not quick,
-            wrap=lambda rounds, name=name, dtype=dtype: tqdm(rounds, desc=f"{name} {dtype}"),
-        )
-        rows = []
-        for variant, values in times.items():
-            against = compare_to(times[UNPATCHED], values)
-            rows.append(
-                {
-                    "model": name,
-                    "dtype": dtype,
-                    "batch": 1,
-                    "context": 64,
-                    "variant": variant,
-                    "rounds": len(values),
-                    "ms_per_token": median(values),
-                    "ratio": against.ratio,
-                    "ratio_95": [against.low, against.high],
-                }
-            )
-            print(f"{name} {dtype} {variant:<14} {median(values):8.3f} ms  {against} x unpatched")
-        append(RESULTS, "decode", rows)
-        picture = RESULTS / f"decode-{name.replace(' ', '-')}-{dtype}.png"
-        latency(picture, times, f"Decoding, {name} {dtype}, {machine()['cpu']}")
+    modes = {EAGER} if quick else {variant.mode for variant in VARIANTS.values()} - {GRAPH}
+    names = [name for name in CHOICES if VARIANTS[name].mode in modes]
+    options = Options(tuple(with_baselines(names)), new_tokens=TOKENS, rounds=10 if quick else 100)
+    began = now()
+    for name, dtype, model, vectors in models():
+        wanted = list(cases(BATCHES, [CONTEXT], [1.0], ["one"]))
+        about = {"model": name, "dtype": dtype}
+        for done in bench(model, vectors, wanted, options, lambda of, what: tqdm(of, desc=what)):
+            append(RESULTS, "decode", [about | row for row in done.rows], began)
+            print(f"{name}, {dtype}, {table(done.case, done.rows)}\n")
+            times = {of: [1e3 * t.step for t in timings] for of, timings in done.timings.items()}
+            batch = done.case.batch
+            suffix = "" if batch == 1 else f"-batch-{batch}"
+            picture = RESULTS / f"decode-{name.replace(' ', '-')}-{dtype}{suffix}.png"
+            latency(picture, times, f"Decoding, {name} {dtype}, batch {batch}, {machine()['cpu']}")
 
 
 @pytest.fixture(scope="module")
-def decoding() -> dict[str, Callable[[], None]]:
+def decoding() -> dict[str, Decoding]:
     """Eight tokens by the embedded model, by variant."""
     model, _ = load_model()
-    return variants(model, load_vectors())
+    return decodings(model, load_vectors())
 
 
 @pytest.mark.parametrize("variant", [UNPATCHED, PLAIN_HOOK, EMOKERNEL])

@@ -37,16 +37,12 @@ from transformers import (
 )
 
 from emokernel import bench
-from emokernel.bench.decode import (
-    PLAIN_HOOK,
-    UNPATCHED,
-    add_plain_hooks,
-    random_vectors,
-    sharing_weights,
-)
 from emokernel.bench.gpu import Budget, Prepared, timer_for
 from emokernel.bench.gpu_goals import DECODE, report
 from emokernel.bench.gpu_plots import plot_decode
+from emokernel.bench.hooks import add_plain_hooks
+from emokernel.bench.stand_ins import random_vectors, sharing_weights
+from emokernel.bench.variants import PLAIN_HOOK, UNPATCHED
 from emokernel.steering import patch
 
 RESULTS = Path(__file__).parent / "results"

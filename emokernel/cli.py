@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from emokernel import EmokernelError, __version__
 
-COMMANDS = ("info", "extract", "convert", "show", "calibrate", "evaluate", "demo")
+COMMANDS = ("info", "extract", "convert", "show", "calibrate", "evaluate", "bench", "demo")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; errors of emokernel's own are one line and exit status 2."""
+    """Run a command; its exit status. Errors of emokernel's own are one line and status 2."""
     parser = argparse.ArgumentParser(
         prog="emokernel", description="Emotion steering inside the kernels of a language model."
     )
@@ -24,11 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module.add(commands)
     chosen = parser.parse_args(arguments)
     try:
-        modules[chosen.command].run(chosen)
+        status = modules[chosen.command].run(chosen)
     except (EmokernelError, OSError) as error:
         print(f"emokernel: {error}", file=sys.stderr)
         return 2
-    return 0
+    return status or 0
 
 
 if __name__ == "__main__":

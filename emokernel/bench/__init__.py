@@ -1,18 +1,27 @@
-"""The latency harness that `benchmarks/` and the demo share: measure, describe, record, plot."""
+"""The latency harness of `emokernel bench`, `benchmarks/` and the demo."""
 
 from emokernel.bench.environment import machine, machine_slug, versions
-from emokernel.bench.harness import Comparison, compare_to, measure, median, per_call
+from emokernel.bench.harness import (
+    Comparison,
+    compare_to,
+    interleaved,
+    measure,
+    median,
+    per_call,
+)
 from emokernel.bench.plots import plot_ops
-from emokernel.bench.results import append, read
+from emokernel.bench.results import append, now, read
 
 __all__ = [
     "Comparison",
     "append",
     "compare_to",
+    "interleaved",
     "machine",
     "machine_slug",
     "measure",
     "median",
+    "now",
     "per_call",
     "plot_ops",
     "read",

@@ -1,127 +1,214 @@
-"""Time per token of decoding: the model unpatched, with plain hooks, and with emokernel."""
+"""One variant of a model, generating: the time to its first token and of every token after it."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable
+import inspect
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel, StaticCache
 
+from emokernel.bench.cases import Case
+from emokernel.bench.gpu import Prepared, timer_for
 from emokernel.bench.harness import measure
-from emokernel.patch.decoder import find_decoder
-from emokernel.steering import patch
+from emokernel.bench.hooks import add_plain_hooks
+from emokernel.bench.stand_ins import sharing_weights
+from emokernel.bench.variants import (
+    COMPILED,
+    EAGER,
+    EMOKERNEL,
+    GRAPH,
+    HOOK,
+    NOTHING,
+    OURS,
+    PLAIN_HOOK,
+    UNPATCHED,
+    VARIANTS,
+)
+from emokernel.steering import Steering, patch
 from emokernel.vectors import EmotionVectors
 
-UNPATCHED, PLAIN_HOOK, COMPILED_HOOK, EMOKERNEL = (
-    "unpatched", "plain_hook", "compiled_hook", "emokernel",
-)  # fmt: skip
+
+@dataclass(frozen=True)
+class Timing:
+    """One generation, in seconds: until its first token, and of each token after it."""
+
+    first: float
+    steps: tuple[float, ...]
+
+    @property
+    def step(self) -> float:
+        """The median of a token after the first."""
+        return median(self.steps)
+
+    @property
+    def total(self) -> float:
+        """Of the whole generation."""
+        return self.first + sum(self.steps)
 
 
-def variants(
+class Steered:
+    """A model that shares the weights of another, and how it is told what to steer."""
+
+    def __init__(
+        self, model: PreTrainedModel, vectors: EmotionVectors, steering: str, batch: int, slots: int
+    ) -> None:
+        """``steering``: one of the kinds of `emokernel.bench.variants`."""
+        self._vectors = vectors
+        self._handle: Steering | None = None
+        self._added: list[Tensor] = []
+        self._layers: list[int] = []
+        self._requests: list[Any] | None = None
+        self.model = model if steering == NOTHING else sharing_weights(model)
+        if steering == OURS:
+            self._handle = patch(self.model, vectors, slots=slots)
+        elif steering != NOTHING:
+            self._layers = steered_layers(vectors)
+            nothing = torch.zeros(vectors.num_layers, batch, 1, vectors.hidden_size)
+            self._added = add_plain_hooks(
+                self.model, nothing, rescale=steering == HOOK, layers=self._layers
+            )
+
+    def ask(self, case: Case) -> None:
+        """What the generations from now on are steered by."""
+        asked = case.asked(self._vectors.names)
+        if self._handle is not None:
+            self._handle.off()
+            alike = all(mix == asked[0] for mix in asked)
+            self._requests = None if alike else asked
+            if alike:
+                self._handle.set(asked[0])
+        rows = case.vectors(self._vectors)
+        for layer, vector in zip(self._layers, self._added, strict=True):
+            vector.copy_(rows[layer])
+
+    def generating(self) -> AbstractContextManager:
+        """To be entered for each generation."""
+        if self._handle is None or self._requests is None:
+            return nullcontext()
+        return self._handle.requests(self._requests)
+
+
+def steered_layers(vectors: EmotionVectors) -> list[int]:
+    """The layers that `patch` steers with these vectors where no others are chosen."""
+    if vectors.calibration is None:
+        return list(vectors.layers)
+    return [layer for layer, weight in enumerate(vectors.calibration.profile) if weight]
+
+
+class Decoding:
+    """Generates ``new_tokens`` tokens greedily behind ``prompt`` ``[batch, context]``, timed.
+
+    Compiled and captured steps go on in ``static``, which has to be of the size of the whole text,
+    eager ones in a cache of their own that grows. Prompts are run eagerly by all of them, as
+    transformers' `generate` does. What is asked for is announced before the first token, and counts
+    to it.
+    """
+
+    def __init__(
+        self,
+        steered: Steered,
+        prompt: Tensor,
+        new_tokens: int,
+        mode: str = EAGER,
+        *,
+        static: StaticCache | None = None,
+        compile_backend: str = "inductor",
+    ) -> None:
+        self.steered, self._prompt, self._new_tokens = steered, prompt, new_tokens
+        self._model, self._mode, self._static = steered.model, mode, static
+        self._timer = timer_for(prompt.device)
+        self._token = torch.zeros(len(prompt), 1, dtype=torch.long, device=prompt.device)
+        self._graph: Prepared | None = None
+        self._step_model: Callable = self._model
+        if mode == COMPILED:
+            self._step_model = torch.compile(
+                self._model, fullgraph=True, dynamic=False, backend=compile_backend
+            )
+        forward = inspect.signature(type(self._model).forward).parameters
+        self._last = {"logits_to_keep": 1} if "logits_to_keep" in forward else {}
+
+    @torch.no_grad()
+    def __call__(self) -> Timing:
+        """One generation from the prompt on."""
+        cache: Any = self._static
+        if cache is None:
+            cache = DynamicCache(config=self._model.config)
+        else:
+            cache.reset()
+        if self._mode == GRAPH and self._graph is None:
+            self._capture(cache)
+        clock = self._timer.synchronize
+        clock()
+        start = time.perf_counter()
+        with self.steered.generating():
+            self._step(self._model, self._prompt, cache)
+            clock()
+            ends = [time.perf_counter()]
+            for _ in range(self._new_tokens - 1):
+                if self._graph is None:
+                    self._step(self._step_model, self._token, cache)
+                else:
+                    self._graph.run()
+                clock()
+                ends.append(time.perf_counter())
+        steps = tuple(b - a for a, b in pairwise(ends))
+        return Timing(ends[0] - start, steps)
+
+    def _step(self, model: Callable, tokens: Tensor, cache: Any) -> None:
+        output = model(input_ids=tokens, past_key_values=cache, use_cache=True, **self._last)
+        self._token.copy_(output.logits[:, -1:].argmax(-1))
+
+    def _capture(self, cache: Any) -> None:
+        with self.steered.generating():
+            self._step(self._model, self._prompt, cache)
+            self._graph = self._timer.prepare(
+                [lambda: self._step(self._model, self._token, cache)]
+            )
+        cache.reset()
+
+
+def random_prompt(model: PreTrainedModel, batch: int, context: int) -> Tensor:
+    """Random token ids ``[batch, context]``, the same every time, on the model's device."""
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    return torch.randint(vocabulary, (batch, context), generator=generator).to(model.device)
+
+
+def decodings(
     model: PreTrainedModel,
     vectors: EmotionVectors,
     *,
-    batch: int = 1,
     context: int = 64,
     tokens: int = 8,
-    with_compiled_hook: bool = False,
-) -> dict[str, Callable[[], None]]:
-    """A function for each variant that decodes ``tokens`` tokens greedily, ready to be timed.
-
-    It does so for ``batch`` sequences behind a cached prompt of ``context`` tokens; every layer
-    steers every token by the first emotion and keeps the norm. The variants share the model's
-    weights; the model itself is left as it is.
-    """
-    emotion = vectors.names[0]
-    hooked = sharing_weights(model)
-    add_plain_hooks(hooked, vectors[emotion])
-    steered = sharing_weights(model)
-    patch(steered, vectors).set(emotion)
-    models = {UNPATCHED: model, PLAIN_HOOK: hooked, EMOKERNEL: steered}
-    if with_compiled_hook:
-        models[COMPILED_HOOK] = torch.compile(hooked, dynamic=True)
-    return {name: _decoding(of, model, batch, context, tokens) for name, of in models.items()}
+    variants: Sequence[str] = (UNPATCHED, PLAIN_HOOK, EMOKERNEL),
+) -> dict[str, Decoding]:
+    """Eager `Decoding` of one sequence by each variant, steered by the first emotion."""
+    prompt, made = random_prompt(model, 1, context), {}
+    for name in variants:
+        steered = Steered(model, vectors, VARIANTS[name].steering, 1, slots=1)
+        steered.ask(Case(1, context))
+        made[name] = Decoding(steered, prompt, tokens)
+    return made
 
 
 def compare(
     model: PreTrainedModel,
     vectors: EmotionVectors,
     *,
-    tokens: int = 8,
     rounds: int = 60,
     wrap: Callable[[Iterable[int]], Iterable[int]] = iter,
     **options: Any,
 ) -> dict[str, list[float]]:
-    """Milliseconds per token of every measurement of each of `variants`, interleaved."""
-    timed = variants(model, vectors, tokens=tokens, **options)
-    seconds = measure(timed, rounds=rounds, warmup=5, wrap=wrap)
-    return {name: [1e3 * s / tokens for s in times] for name, times in seconds.items()}
+    """Milliseconds per token of every round of each of `decodings`, interleaved."""
+    timed = decodings(model, vectors, **options)
+    found = measure(timed, rounds, warmup=3, wrap=wrap, clock=lambda call: call())
+    return {name: [1e3 * timing.step for timing in of] for name, of in found.items()}
 
-
-def add_plain_hooks(model: nn.Module, vectors: Tensor, strength: float = 1.0) -> None:
-    """Norm-preserving steering as a typical user writes it: a forward hook on every block.
-
-    vectors ``[L, d]``, cast to the model's dtype once.
-    """
-
-    def steer_with(vector: Tensor) -> Callable:
-        def hook(_: nn.Module, __: Any, output: Any) -> Any:
-            hidden = output[0] if isinstance(output, tuple) else output
-            steered = plain_steering(hidden, vector, strength)
-            return (steered, *output[1:]) if isinstance(output, tuple) else steered
-
-        return hook
-
-    for block, vector in zip(find_decoder(model).blocks, vectors, strict=True):
-        block.register_forward_hook(steer_with(vector.to(next(block.parameters()))))
-
-
-def plain_steering(hidden: Tensor, vector: Tensor, strength: float = 1.0) -> Tensor:
-    """What the plain hook computes, in hidden's dtype: ``vector`` added, the old norm restored."""
-    norm = hidden.norm(dim=-1, keepdim=True)
-    steered = hidden + strength * vector
-    return steered / steered.norm(dim=-1, keepdim=True) * norm
-
-
-def random_vectors(model: PreTrainedModel, emotions: int = 4) -> EmotionVectors:
-    """Random vectors of unit norm for a model that has none."""
-    config, generator = model.config, torch.Generator().manual_seed(0)
-    shape = config.num_hidden_layers, config.hidden_size
-    return EmotionVectors.from_tensors(
-        {
-            f"emotion{n}": nn.functional.normalize(torch.randn(shape, generator=generator), dim=-1)
-            for n in range(emotions)
-        },
-        site="attention",
-    )
-
-
-def sharing_weights(model: PreTrainedModel) -> PreTrainedModel:
-    """A copy of the modules around the same parameters and buffers."""
-    tensors = [*model.parameters(), *model.buffers()]
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
-
-
-def _decoding(
-    model: Callable, config_of: PreTrainedModel, batch: int, context: int, tokens: int
-) -> Callable[[], None]:
-    generator = torch.Generator().manual_seed(0)
-    shape, vocabulary = (batch, context), config_of.config.vocab_size
-    prompt = torch.randint(vocabulary, shape, generator=generator).to(config_of.device)
-    cache = DynamicCache(config=config_of.config)
-
-    @torch.inference_mode()
-    def decode() -> None:
-        token = first
-        for _ in range(tokens):
-            logits = model(input_ids=token, past_key_values=cache, use_cache=True).logits
-            token = logits[:, -1:].argmax(-1)
-        cache.crop(-tokens)
-
-    with torch.inference_mode():
-        logits = config_of(input_ids=prompt, past_key_values=cache, use_cache=True).logits
-        first = logits[:, -1:].argmax(-1)
-    return decode

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from emokernel import reference
-from emokernel.bench.decode import plain_steering
 from emokernel.bench.gpu import Call
+from emokernel.bench.hooks import plain_steering
 from emokernel.ops import schemas
 from emokernel.reference import MAX_COMPONENTS, Cast, Law
 from emokernel.state import UNTOUCHED, DeviceState, Mix

@@ -1,0 +1,89 @@
+"""The situations in which variants are compared: batch, context, who is steered by what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from emokernel.errors import EmokernelError
+from emokernel.vectors import EmotionVectors
+
+ONE, DIFFERENT, BLENDS = "one", "different", "blends"
+MIXES = (ONE, DIFFERENT, BLENDS)
+_BLEND = (0.5, 0.3, 0.2)
+
+Mix = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Case:
+    """``batch`` sequences behind ``context`` tokens, of which the first ``share`` is steered.
+
+    ``mixes``: "one", the same emotion for all of them; "different", an emotion or strength of its
+    own for each; "blends", a different mix of three emotions for each.
+    """
+
+    batch: int = 1
+    context: int = 64
+    share: float = 1.0
+    mixes: str = ONE
+
+    @property
+    def steered(self) -> int:
+        """How many sequences are steered."""
+        return round(self.share * self.batch)
+
+    def __str__(self) -> str:
+        told = f"batch {self.batch}, context {self.context}, {self.steered} steered"
+        return told if not self.steered else f"{told} ({self.mixes})"
+
+    def asked(self, names: Sequence[str]) -> list[Mix | None]:
+        """What each sequence asks for, of the emotions ``names``; EmokernelError if too few."""
+        if self.mixes == BLENDS and len(names) < len(_BLEND):
+            raise EmokernelError(
+                f"blends need at least {len(_BLEND)} emotions, these vectors have {len(names)}:"
+                " leave blends out of --mixes"
+            )
+        steered = [self._mix(number, names) for number in range(self.steered)]
+        return [*steered, *[None] * (self.batch - self.steered)]
+
+    def _mix(self, number: int, names: Sequence[str]) -> Mix:
+        if self.mixes == ONE:
+            return {names[0]: 1.0}
+        cycle, first = divmod(number, len(names))
+        strength = 1.0 - 0.5 * cycle / self.batch  # another one when the emotions begin anew
+        weights = (1.0,) if self.mixes == DIFFERENT else _BLEND
+        return {
+            names[(first + k) % len(names)]: strength * weight for k, weight in enumerate(weights)
+        }
+
+    def vectors(self, vectors: EmotionVectors) -> Tensor:
+        """The same as one vector per layer and sequence, ``[L, batch, 1, d]``, zero for none."""
+        rows = torch.zeros(vectors.num_layers, self.batch, 1, vectors.hidden_size)
+        for row, mix in enumerate(self.asked(vectors.names)):
+            for name, weight in (mix or {}).items():
+                rows[:, row, 0] += weight * vectors[name]
+        return rows
+
+
+def cases(
+    batches: Sequence[int], contexts: Sequence[int], shares: Sequence[float], mixes: Sequence[str]
+) -> Iterator[Case]:
+    """All that differ, in order; shares that are no whole number of sequences are left out."""
+    seen = set()
+    for batch in batches:
+        for context in contexts:
+            for share in shares:
+                if abs(share * batch - round(share * batch)) > 1e-9:
+                    continue
+                for kind in mixes:
+                    case = Case(batch, context, share, kind)
+                    # One sequence alone cannot differ from others, and none can differ at all.
+                    if not case.steered or (case.steered == 1 and kind == DIFFERENT):
+                        case = Case(batch, context, share, ONE)
+                    if case not in seen:
+                        seen.add(case)
+                        yield case

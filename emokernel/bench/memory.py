@@ -1,0 +1,86 @@
+"""Whether a model and its cache fit the memory, told before anything is allocated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emokernel.errors import EmokernelError
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_bytes(device: torch.device) -> int:
+    """Bytes that can still be allocated: of the GPU, or of the machine and of its control group."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    fields = dict(
+        line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines() if ":" in line
+    )
+    free = 1024 * int(fields["MemAvailable"].split()[0])
+    try:
+        limit = (_CGROUP / "memory.max").read_text().strip()
+        used = int((_CGROUP / "memory.current").read_text())
+    except OSError:
+        return free
+    return free if limit == "max" else min(free, int(limit) - used)
+
+
+def weights_bytes(name: str, dtype: str, revision: str | None = None) -> int:
+    """Bytes of the weights of a model, from its config alone; ``dtype`` "auto": as it is stored.
+
+    Raises what transformers raises for a config that cannot be read.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(name, revision=revision)
+    kind = config.dtype if dtype == "auto" else getattr(torch, dtype)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=kind or torch.float32)
+    return sum(p.numel() * p.element_size() for p in model.parameters())
+
+
+def cache_bytes(config: Any, batch: int, columns: int, dtype: torch.dtype) -> int:
+    """Bytes of the keys and values of ``batch`` sequences of ``columns`` tokens, at most.
+
+    Sliding windows and layers without attention take less.
+    """
+    text = config.get_text_config()
+    heads = getattr(text, "num_attention_heads", None) or 1
+    kept = getattr(text, "num_key_value_heads", None) or heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // heads
+    return 2 * text.num_hidden_layers * batch * columns * kept * width * dtype.itemsize
+
+
+def refusal(needed: int, device: torch.device, what: str) -> str | None:
+    """Why ``needed`` bytes for ``what`` cannot be had, or None."""
+    free = available_bytes(device)
+    if needed <= free:
+        return None
+    return f"{what} needs about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
+
+
+def check_weights(name: str, dtype: str, revision: str | None, device: torch.device) -> None:
+    """EmokernelError if the weights are larger than the memory that is free.
+
+    A config that cannot be read is no matter of this check: loading the model says why.
+    """
+    try:
+        needed = weights_bytes(name, dtype, revision)
+    except (OSError, ValueError, ImportError, KeyError):
+        return
+    problem = refusal(needed, device, f"the model {name}")
+    if problem is not None:
+        raise EmokernelError(f"{problem}: choose a smaller --dtype, or another --device-map")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be allocated."""
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return True
+    told = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in told or "can't allocate memory" in told
+    )

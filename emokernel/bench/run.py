@@ -1,0 +1,213 @@
+"""The bench: every variant in every case, interleaved, with what could not run told by name."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from transformers import PreTrainedModel, StaticCache
+
+from emokernel.bench.cases import Case
+from emokernel.bench.compiling import obstacle
+from emokernel.bench.decode import Decoding, Steered, Timing, random_prompt
+from emokernel.bench.harness import interleaved
+from emokernel.bench.memory import cache_bytes, is_out_of_memory, refusal
+from emokernel.bench.summary import Row, rows_of
+from emokernel.bench.variants import COMPILED, EAGER, GRAPH, Variant
+from emokernel.errors import EmokernelError
+from emokernel.vectors import EmotionVectors
+
+OUT_OF_MEMORY = "out of memory"
+NO_GPU = "no GPU"
+_WARMUP = 2
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the cases are measured.
+
+    ``required``: variants that were asked for by name; one that this machine has not got what it
+    takes for is an error, any other is a row that says so.
+    """
+
+    variants: tuple[Variant, ...]
+    new_tokens: int = 16
+    rounds: int = 20
+    slots: int = 256
+    compile_backend: str = "inductor"
+    required: frozenset[str] = frozenset()
+
+
+@dataclass
+class Measured:
+    """One finished case (or what there is of it): its rows, and its timings by variant."""
+
+    case: Case
+    rows: list[Row]
+    timings: dict[str, list[Timing]]
+
+
+Wrap = Callable[[Iterable[int], str], Iterable[int]]
+
+
+def check(cases: Sequence[Case], vectors: EmotionVectors, options: Options) -> None:
+    """EmokernelError for what cannot be measured, before anything is."""
+    for case in cases:
+        mixes = {tuple(sorted(mix.items())) for mix in case.asked(vectors.names) if mix}
+        if len(mixes) > options.slots:
+            raise EmokernelError(
+                f"{case}: {len(mixes)} different mixes, but there are {options.slots} slots: use a"
+                " larger --slots"
+            )
+    if options.new_tokens < 2:
+        raise EmokernelError("--new-tokens must be at least 2: the first is the prompt's")
+
+
+def bench(
+    model: PreTrainedModel,
+    vectors: EmotionVectors,
+    cases: Sequence[Case],
+    options: Options,
+    wrap: Wrap = lambda rounds, _: rounds,
+) -> Iterator[Measured]:
+    """Every case as it is finished. ``wrap(rounds, what is done)`` shows the progress.
+
+    A KeyboardInterrupt comes through after the finished rounds of the running case were given.
+    EmokernelError for what `check` refuses, and for a required variant that cannot run here.
+    """
+    check(cases, vectors, options)
+    for (_, _), group in groupby(cases, key=lambda case: (case.batch, case.context)):
+        of_group = list(group)
+        variants = _Variants(model, vectors, of_group[0], options)
+        try:
+            for case in of_group:
+                yield from variants.measured(case, wrap)
+        finally:
+            variants.free()
+
+
+class _Variants:
+    """The variants at one batch size and context; made when first used, all cases after that."""
+
+    def __init__(
+        self, model: PreTrainedModel, vectors: EmotionVectors, case: Case, options: Options
+    ) -> None:
+        self._model, self._vectors, self._options = model, vectors, options
+        self._prompt = random_prompt(model, case.batch, case.context)
+        self._columns = case.context + options.new_tokens
+        self._decodings: dict[str, Decoding] = {}
+        self.obstacles: dict[str, str] = {}
+        self._static: StaticCache | None = None
+        self._made: dict[tuple[str, str], Decoding] = {}
+        # A growing cache and a static one, and a copy of the longest layer while it grows.
+        caches = 2 if any(v.mode != EAGER for v in options.variants) else 1
+        needed = caches * cache_bytes(model.config, case.batch, self._columns, model.dtype)
+        problem = refusal(needed, model.device, f"the cache of {case}")
+        if problem is not None:
+            self.obstacles = {v.name: f"{OUT_OF_MEMORY}: {problem}" for v in options.variants}
+
+    def measured(self, case: Case, wrap: Wrap) -> Iterator[Measured]:
+        timings: dict[str, list[Timing]] = {}
+        interrupted = False
+        try:
+            if not self._decodings:
+                self._prepare(case, wrap)
+            for decoding in self._decodings.values():
+                decoding.steered.ask(case)
+            if self._decodings:
+                rounds = interleaved(
+                    self._decodings, self._options.rounds, _WARMUP,
+                    wrap=lambda rounds: wrap(rounds, str(case)), clock=lambda call: call(),
+                )  # fmt: skip
+                for read in rounds:
+                    for name, timing in read.items():
+                        timings.setdefault(name, []).append(timing)
+        except KeyboardInterrupt:
+            interrupted = True
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self.obstacles |= {
+                name: OUT_OF_MEMORY for name in self._decodings if not timings.get(name)
+            }
+        rows = rows_of(case, self._options.variants, timings, self.obstacles)
+        yield Measured(case, rows, timings)
+        if interrupted:
+            raise KeyboardInterrupt
+
+    def _prepare(self, case: Case, wrap: Wrap) -> None:
+        """Run each variant once, which compiles and captures what is to be."""
+        left = [v for v in self._options.variants if v.name not in self.obstacles]
+        for number in wrap(range(len(left)), f"preparing batch {case.batch}"):
+            variant = left[number]
+            problem = self._obstacle(variant)
+            if problem is None:
+                try:
+                    decoding = self._decoding(variant)
+                    decoding.steered.ask(case)
+                    decoding()
+                except EmokernelError:
+                    raise
+                except Exception as error:
+                    problem = self._told(variant, error)
+                else:
+                    self._decodings[variant.name] = decoding
+            if problem is not None:
+                self.obstacles[variant.name] = problem
+
+    def _obstacle(self, variant: Variant) -> str | None:
+        if variant.mode == GRAPH and self._model.device.type != "cuda":
+            return self._required(variant, NO_GPU)
+        if variant.again and variant.baseline in self.obstacles:
+            return self.obstacles[variant.baseline]
+        return None
+
+    def _told(self, variant: Variant, error: Exception) -> str:
+        if is_out_of_memory(error):
+            return OUT_OF_MEMORY
+        missing = obstacle(error)
+        if missing is not None:
+            return self._required(variant, missing)
+        return f"failed: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+    def _required(self, variant: Variant, problem: str) -> str:
+        if variant.name in self._options.required:
+            raise EmokernelError(f"{variant.name} cannot run here: {problem}")
+        return problem
+
+    def _decoding(self, variant: Variant) -> Decoding:
+        """The second measurement of a baseline times the very same decoding, but in eager mode."""
+        key = variant.steering, variant.mode
+        if variant.again and variant.mode != EAGER and key in self._made:
+            return self._made[key]
+        if variant.mode != EAGER and self._static is None:
+            self._static = StaticCache(config=self._model.config, max_cache_len=self._columns)
+        steered = Steered(
+            self._model, self._vectors, variant.steering, len(self._prompt), self._options.slots
+        )
+        self._made[key] = Decoding(
+            steered, self._prompt, self._options.new_tokens, variant.mode,
+            static=None if variant.mode == EAGER else self._static,
+            compile_backend=self._options.compile_backend,
+        )  # fmt: skip
+        return self._made[key]
+
+    def free(self) -> None:
+        """Let go of caches, graphs and what was compiled, of which torch keeps only so many."""
+        self._decodings.clear()
+        self._made.clear()
+        self._static = None
+        if any(variant.mode == COMPILED for variant in self._options.variants):
+            torch.compiler.reset()
+        gc.collect()
+        if self._model.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def failed(rows: Iterable[Row]) -> bool:
+    """Whether a variant failed for a reason that nobody foresaw."""
+    return any(str(row.get("not_run", "")).startswith("failed: ") for row in rows)
+

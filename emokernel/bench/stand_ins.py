@@ -1,0 +1,83 @@
+"""What a measurement uses where the user has nothing: random vectors, and copies of a model."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from emokernel.errors import ModelStructureError
+from emokernel.patch.decoder import find_decoder, run_on_a_few_tokens, stream_of
+from emokernel.steering import patch
+from emokernel.vectors import EmotionVectors
+
+# Of a random vector, in norms of the rows that it is added to.
+_SCALE = 0.2
+
+
+def random_vectors(
+    model: PreTrainedModel,
+    emotions: int = 4,
+    *,
+    site: str = "attention",
+    norms: Tensor | None = None,
+) -> EmotionVectors:
+    """Random vectors for a model that has none, of unit norm or of ``norms`` ``[L]``."""
+    decoder = find_decoder(model)
+    generator = torch.Generator().manual_seed(0)
+    shape = len(decoder.blocks), decoder.hidden_size
+    lengths = torch.ones(shape[0]) if norms is None else norms
+    return EmotionVectors.from_tensors(
+        {
+            f"emotion{n}": lengths[:, None]
+            * nn.functional.normalize(torch.randn(shape, generator=generator), dim=-1)
+            for n in range(emotions)
+        },
+        site=site,
+    )
+
+
+def scaled_random_vectors(model: PreTrainedModel) -> EmotionVectors:
+    """Random vectors a fifth as long as the rows of the stream in their layer.
+
+    At site "attention" where the model can be patched there, at "block" otherwise;
+    ModelStructureError if it can be patched at neither.
+    """
+    norms = _SCALE * stream_norms(model)
+    vectors = random_vectors(model, norms=norms)
+    try:
+        patch(model, vectors).unpatch()
+    except ModelStructureError:
+        vectors = random_vectors(model, site="block", norms=norms)
+        patch(model, vectors).unpatch()
+    return vectors
+
+
+def stream_norms(model: PreTrainedModel) -> Tensor:
+    """The mean norm of the rows after each block, ``[L]`` fp32, over a few tokens."""
+    norms: list[Tensor] = []
+
+    def record(_: nn.Module, __: object, output: object) -> None:
+        stream = stream_of(output)
+        if stream is None:
+            raise ModelStructureError(
+                f"the blocks of {type(model).__name__} return no hidden states: such a model cannot"
+                " be patched"
+            )
+        norms.append(stream.float().norm(dim=-1).mean().cpu())
+
+    handles = [block.register_forward_hook(record) for block in find_decoder(model).blocks]
+    try:
+        run_on_a_few_tokens(model)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.stack(norms)
+
+
+def sharing_weights(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy of the modules around the same parameters and buffers."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
