@@ -485,14 +485,3 @@ def test_dropout_in_training_is_that_of_the_model(tiny, vectors, prompts):
         torch.manual_seed(3)
         results.append(model(prompts).logits)
     assert torch.equal(*results)
-
-
-def test_gradient_checkpointing_is_refused(tiny, vectors, prompts):
-    model = tiny()
-    patch(model, vectors())
-    model.gradient_checkpointing_enable()
-    model.train()
-    with pytest.raises(SteeringError, match="gradient checkpointing"):
-        model(prompts)
-    model.eval()
-    model(prompts)
