@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from emokernel import EmokernelError, __version__
 
-COMMANDS = ("info", "extract", "convert", "show", "calibrate", "evaluate", "bench", "demo")
+COMMANDS = ("info", "extract", "convert", "show", "calibrate", "evaluate", "bench", "serve", "demo")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     modules = {name: importlib.import_module(f"emokernel.commands.{name}") for name in COMMANDS}
     for module in modules.values():
         module.add(commands)
-    chosen = parser.parse_args(arguments)
+    chosen, chosen.passed_on = parser.parse_known_args(arguments)
+    if chosen.passed_on and not getattr(modules[chosen.command], "PASSES_ON", False):
+        parser.error(f"unrecognized arguments: {' '.join(chosen.passed_on)}")
     try:
         status = modules[chosen.command].run(chosen)
     except (EmokernelError, OSError) as error:

@@ -36,5 +36,9 @@ class SteeringError(EmokernelError):
     """A steering request that cannot be carried out as asked."""
 
 
+class NoFreeSlotError(SteeringError):
+    """More different mixes at a time than the model was patched for."""
+
+
 class NoDoseError(SteeringError):
     """An emotion or state that no dose within the bounds of the calibration strengthens."""

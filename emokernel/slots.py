@@ -22,7 +22,7 @@ class MixSlots:
     def hold(self, mixes: Iterable[Mix]) -> dict[Mix, int]:
         """The slots of ``mixes``, each held once more until it is released.
 
-        SteeringError if there are not enough slots; none is held then.
+        NoFreeSlotError if there are not enough slots; none is held then.
         """
         wanted = list(dict.fromkeys(mixes))
         with self._lock:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emokernel.errors import SteeringError
+from emokernel.errors import NoFreeSlotError, SteeringError
 from emokernel.reference import MAX_COMPONENTS, Law
 
 UNTOUCHED = -1
@@ -207,10 +207,10 @@ class SlotAllocator:
         self._lock = threading.Lock()
 
     def take(self, count: int) -> list[int]:
-        """``count`` free slots; SteeringError if there are fewer."""
+        """``count`` free slots; NoFreeSlotError if there are fewer."""
         with self._lock:
             if count > len(self._free):
-                raise SteeringError(
+                raise NoFreeSlotError(
                     f"no more slots: {count} different mixes asked for, {len(self._free)} of"
                     f" {self._total} slots free; patch with a larger slots="
                 )

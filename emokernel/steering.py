@@ -313,6 +313,10 @@ class Steering:
         finally:
             opened._close()
 
+    def check(self, entry: Emotion | Request) -> None:
+        """Raise what `requests` would for this entry, but for a want of slots; do nothing else."""
+        self._resolve_entry(entry)
+
     def unpatch(self) -> None:
         """Restore everything that `patch` replaced; harmless the second time.
 

@@ -1,0 +1,96 @@
+"""`emokernel serve`: transformers' server, with an emotion for each request."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from pathlib import Path
+from typing import Any
+
+from emokernel.commands.arguments import positive
+from emokernel.errors import EmokernelError
+
+# What this command does not know itself goes to `transformers serve`.
+PASSES_ON = True
+
+
+def add(commands: Any) -> None:
+    """Add the parser."""
+    parser = commands.add_parser(
+        "serve",
+        help="serve a model over HTTP, with an emotion for each request",
+        usage="emokernel serve MODEL --vectors FILE [any option of `transformers serve`]",
+        description="A server with an OpenAI compatible API whose requests may carry an emotion."
+        ' MODEL is a folder, a repository id of the Hub, or "embedded" for the model of the demo.'
+        " `transformers serve --help` lists its options, --continuous-batching, --host and --port"
+        " among them.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--vectors", type=Path, help="file of emotion vectors (embedded: those of the demo)"
+    )
+    parser.add_argument(
+        "--slots", type=positive, default=256, help="how many different mixes at a time (256)"
+    )
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Serve until the process is stopped."""
+    served(chosen.vectors, chosen.slots, chosen.passed_on).run()
+
+
+def served(vectors: Path | None, slots: int, passed_on: list[str]) -> Any:
+    """The server, ready to run; ``passed_on``: MODEL and the options of `transformers serve`."""
+    import typer
+    from transformers.cli.serve import Serve
+    from transformers.utils.import_utils import is_serve_available
+
+    if not is_serve_available():
+        raise EmokernelError(
+            "serving needs fastapi, uvicorn and openai: pip install 'emokernel[serve]'"
+        )
+    options: dict[str, Any] = {}
+
+    def keep(**given: Any) -> None:
+        options.update(given)
+
+    signature = inspect.signature(Serve)
+    keep.__signature__ = signature
+    keep.__annotations__ = {
+        name: parameter.annotation for name, parameter in signature.parameters.items()
+    }
+    command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    command.command()(keep)
+    usage_error = typer.BadParameter.__base__  # click's, wherever this release of typer keeps it
+    try:
+        command(passed_on, prog_name="emokernel serve", standalone_mode=False)
+    except usage_error as error:
+        told = error.format_message()
+        raise EmokernelError(f"{told} `transformers serve --help` lists the options") from error
+    return _server(vectors, slots, options)
+
+
+def _server(vectors: Path | None, slots: int, options: dict[str, Any]) -> Any:
+    from emokernel.serving.server import SteeredServe
+    from emokernel.vectors import EmotionVectors
+
+    name = options.pop("force_model")
+    del options["non_blocking"]
+    if name is None:
+        raise EmokernelError("name the model to serve: emokernel serve MODEL --vectors FILE")
+    model = name
+    if name == "embedded":
+        from emokernel.demo.model import MODEL_PATH
+        from emokernel.demo.vectors import VECTORS_PATH
+
+        model, vectors = str(MODEL_PATH), vectors or VECTORS_PATH
+    if vectors is None:
+        raise EmokernelError("say which emotions the model has: --vectors FILE")
+    loaded = EmotionVectors.load(vectors)
+    try:
+        return SteeredServe(model, loaded, slots, name, **options)
+    except EmokernelError:
+        raise
+    except (OSError, ValueError, ImportError) as error:  # ImportError: a missing package
+        first = str(error).strip().partition("\n")[0]
+        raise EmokernelError(f"cannot serve {name}: {first}") from error

@@ -1,0 +1,43 @@
+"""The fields of a request's body that say how it is to be steered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from emokernel.affect import Affect
+from emokernel.errors import SteeringError
+from emokernel.steering import Request
+
+_OPTIONS = ("strength", "law", "dose", "positions")
+_POINT = {"valence", "arousal"}
+
+
+def take_request(body: dict[str, Any]) -> Request | None:
+    """What the body asks for, its fields taken out of it; None if it has no field ``emotion``.
+
+    ``emotion`` is a name, {name: weight}, {"valence": number, "arousal": number} or null, for
+    nothing; ``strength``, ``law``, ``dose`` and ``positions`` are those of a `Request`.
+    SteeringError for what is none of these, and for options without an emotion.
+    """
+    options = {name: body.pop(name) for name in _OPTIONS if name in body}
+    if "emotion" not in body:
+        if options:
+            raise SteeringError(f"{', '.join(options)} without emotion: name one, or leave it out")
+        return None
+    emotion = body.pop("emotion")
+    for name in ("law", "dose", "positions"):
+        value = options.get(name)
+        if value is not None and not isinstance(value, str):
+            raise SteeringError(f"{name} must be a text, got {value!r}")
+    return Request(_point(emotion) if _is_point(emotion) else emotion, **options)
+
+
+def _is_point(emotion: Any) -> bool:
+    return isinstance(emotion, dict) and bool(emotion) and set(emotion) <= _POINT
+
+
+def _point(emotion: dict[str, Any]) -> Affect:
+    given = [emotion.get("valence"), emotion.get("arousal")]
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in given):
+        raise SteeringError(f"a point needs the numbers valence and arousal, got {emotion!r}")
+    return Affect(*given)

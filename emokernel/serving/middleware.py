@@ -1,0 +1,97 @@
+"""Takes the emotion out of the bodies of requests; plain ASGI, so that streams stay streams."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextvars import ContextVar
+from typing import Any
+
+from emokernel.errors import EmokernelError
+from emokernel.serving.fields import take_request
+from emokernel.steering import Request, Steering
+
+PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
+
+# What the HTTP request of this context asks for; None if it says nothing of emotion.
+asked_for: ContextVar[Request | None] = ContextVar("asked_for", default=None)
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class EmotionFields:
+    """Passes the emotion of a request on in `asked_for`; answers 400 for one that cannot be.
+
+    ``model``: (what clients may call the model, what the server calls it), where these differ.
+    """
+
+    def __init__(
+        self,
+        app: Callable[[Message, Receive, Send], Awaitable[None]],
+        steering: Callable[[], Steering],
+        model: tuple[str, str],
+    ) -> None:
+        self._app, self._steering, self._model = app, steering, model
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in PATHS:
+            await self._app(scope, receive, send)
+            return
+        content = await _read(receive)
+        try:
+            body = json.loads(content)
+        except ValueError:
+            body = None  # the server says what is wrong with it
+        if not isinstance(body, dict):
+            await self._app(scope, _again(content, receive), send)
+            return
+        try:
+            request = take_request(body)
+            if request is not None:
+                self._steering().check(request)
+        except EmokernelError as error:
+            await refusal(error)(scope, receive, send)
+            return
+        if body.get("model") == self._model[0]:
+            body["model"] = self._model[1]
+        content = json.dumps(body).encode()
+        headers = [each for each in scope["headers"] if each[0] != b"content-length"]
+        headers.append((b"content-length", str(len(content)).encode()))
+        token = asked_for.set(request)
+        try:
+            await self._app({**scope, "headers": headers}, _again(content, receive), send)
+        finally:
+            asked_for.reset(token)
+
+
+async def _read(receive: Receive) -> bytes:
+    parts, more = [], True
+    while more:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def _again(content: bytes, receive: Receive) -> Receive:
+    """``receive`` as it was before the body was read."""
+    messages = iter([{"type": "http.request", "body": content, "more_body": False}])
+
+    async def again() -> Message:
+        return next(messages, None) or await receive()
+
+    return again
+
+
+def refusal(error: EmokernelError) -> Any:
+    """The response that says why a request cannot be served: 503 if it could be later, else 400."""
+    from starlette.responses import JSONResponse
+
+    from emokernel.errors import NoFreeSlotError
+
+    return JSONResponse(
+        {"detail": str(error)}, status_code=503 if isinstance(error, NoFreeSlotError) else 400
+    )
