@@ -9,7 +9,10 @@ from collections.abc import Sequence
 
 from emokernel import EmokernelError, __version__
 
-COMMANDS = ("info", "extract", "convert", "show", "calibrate", "evaluate", "bench", "serve", "demo")
+COMMANDS = (
+    "info", "extract", "convert", "show", "calibrate", "evaluate", "verify", "bench", "serve",
+    "demo",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

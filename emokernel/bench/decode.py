@@ -18,7 +18,7 @@ from transformers import DynamicCache, PreTrainedModel, StaticCache
 from emokernel.bench.cases import Case
 from emokernel.bench.gpu import Prepared, timer_for
 from emokernel.bench.harness import measure
-from emokernel.bench.hooks import add_plain_hooks
+from emokernel.bench.hooks import add_plain_hooks, steered_layers
 from emokernel.bench.stand_ins import sharing_weights
 from emokernel.bench.variants import (
     COMPILED,
@@ -94,13 +94,6 @@ class Steered:
         if self._handle is None or self._requests is None:
             return nullcontext()
         return self._handle.requests(self._requests)
-
-
-def steered_layers(vectors: EmotionVectors) -> list[int]:
-    """The layers that `patch` steers with these vectors where no others are chosen."""
-    if vectors.calibration is None:
-        return list(vectors.layers)
-    return [layer for layer, weight in enumerate(vectors.calibration.profile) if weight]
 
 
 class Decoding:

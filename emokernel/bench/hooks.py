@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from emokernel.patch.decoder import find_decoder
+from emokernel.vectors import EmotionVectors
 
 
 def add_plain_hooks(
@@ -43,6 +44,13 @@ def _hook(vector: Tensor, strength: float, rescale: bool) -> Callable:
         return (steered, *output[1:]) if isinstance(output, tuple) else steered
 
     return hook
+
+
+def steered_layers(vectors: EmotionVectors) -> list[int]:
+    """The layers that `patch` steers with these vectors where no others are chosen."""
+    if vectors.calibration is None:
+        return list(vectors.layers)
+    return [layer for layer, weight in enumerate(vectors.calibration.profile) if weight]
 
 
 def plain_steering(hidden: Tensor, vector: Tensor, strength: float = 1.0) -> Tensor:

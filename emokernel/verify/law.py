@@ -1,0 +1,83 @@
+"""What the law makes of a row, told from the vectors file by plain torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from emokernel.numerics import ulp_distance
+from emokernel.reference import row_law
+from emokernel.steering import DOSES, LAWS, Steering
+from emokernel.vectors.calibration import key_of
+from emokernel.verify.recorder import SiteCall
+
+# The contract of the kernels: relative error of a row in fp32, ulp of an element in the halves.
+_FP32_ERROR, _HALF_ULP = 2e-6, 1
+# How far the amount along the vector may be from the law's: what rounding leaves of a mean.
+_AMOUNT = 5e-3
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How far rows are from the law.
+
+    ``amount``: how far they moved along the vector, over how far the law says; ``error``: the
+    largest relative error of a row (fp32) or distance of an element in ulp (halves); ``norm``: the
+    largest relative change of a row's norm.
+    """
+
+    amount: float
+    error: float
+    norm: float
+    dtype: torch.dtype
+
+    @property
+    def keeps_law(self) -> bool:
+        """Whether amount and error are within the contract."""
+        limit = _FP32_ERROR if self.dtype is torch.float32 else _HALF_ULP
+        return abs(self.amount - 1) <= _AMOUNT and self.error <= limit
+
+    @property
+    def keeps_norm(self) -> bool:
+        """Whether no row's norm changed by more than rounding does."""
+        return self.norm <= 4 * torch.finfo(self.dtype).eps
+
+    def __str__(self) -> str:
+        unit = "relative" if self.dtype is torch.float32 else "ulp"
+        return f"amount {self.amount:.5f} of the law's, error {self.error:.1e} {unit}"
+
+
+def deviation(call: SiteCall, vector: Tensor, law: str, dose: str) -> Deviation:
+    """Of the steered rows of a call from the law with ``vector`` ``[d]`` fp32."""
+    rows = call.steered
+    before, after = call.before[rows].cpu(), call.after[rows].cpu()
+    bits = torch.full((len(before),), int(LAWS[law] | DOSES[dose]))
+    exact, _ = row_law(before, vector.expand(len(before), -1), bits, torch.float64)
+    h, y = before.double(), after.double()
+    along = vector.double()
+    moved, wanted = (y - h) @ along, (exact - h) @ along
+    if before.dtype is torch.float32:
+        error = ((y - exact).norm(dim=-1) / exact.norm(dim=-1)).max()
+    else:
+        error = ulp_distance(after, exact.to(after.dtype)).max()
+    norm = (y.norm(dim=-1) / h.norm(dim=-1) - 1).abs().max()
+    return Deviation(float(moved.sum() / wanted.sum()), float(error), float(norm), before.dtype)
+
+
+def full_vector(
+    steering: Steering, name: str, layer: int, law: str, dose: str, dtype: torch.dtype
+) -> Tensor:
+    """The vector ``[d]`` fp32 that an emotion at strength 1.0 adds in a layer.
+
+    As the kernels hold it: rounded to the stream's ``dtype``, of unit norm where the dose is
+    relative.
+    """
+    vector = steering.vectors[name][layer].to(dtype).float()
+    weight, calibration = 1.0, steering.calibration
+    if calibration is not None:
+        weight = calibration.strengths[key_of(law, dose)][name] * calibration.profile[layer]
+    if dose == "relative":
+        weight = weight / float(vector.norm())
+    return weight * vector

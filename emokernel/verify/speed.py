@@ -1,0 +1,43 @@
+"""The check of time: steering by emokernel is not slower than by plain hooks."""
+
+from __future__ import annotations
+
+from emokernel.bench.cases import Case
+from emokernel.bench.harness import compare_to
+from emokernel.bench.run import Options, bench
+from emokernel.bench.variants import (
+    EMOKERNEL,
+    PLAIN_HOOK,
+    PLAIN_HOOK_ADD,
+    UNPATCHED,
+    with_baselines,
+)
+from emokernel.verify.finding import Failed
+from emokernel.verify.subject import Subject
+
+_ROUNDS, _TOKENS, _CONTEXT = 20, 9, 32
+
+
+def speed(subject: Subject) -> str:
+    """Time per token, paired by round, against the unpatched model and the plain hooks."""
+    variants = with_baselines([PLAIN_HOOK_ADD, PLAIN_HOOK, EMOKERNEL])
+    options = Options(tuple(variants), new_tokens=_TOKENS, rounds=_ROUNDS, slots=1)
+    (measured,) = bench(subject.model, subject.vectors, [Case(1, _CONTEXT)], options)
+    for row in measured.rows:
+        if "not_run" in row:
+            raise Failed(f"{row['variant']}: {row['not_run']}")
+    steps = {name: [t.step for t in of] for name, of in measured.timings.items()}
+    ours = steps[EMOKERNEL]
+    noise = compare_to(steps[UNPATCHED], steps[f"{UNPATCHED}_again"])
+    against = {
+        name: compare_to(steps[name], ours) for name in (UNPATCHED, PLAIN_HOOK, PLAIN_HOOK_ADD)
+    }
+    told = "; ".join(
+        f"against {name.replace('_', ' ')}: {ratio.told(noise)}" for name, ratio in against.items()
+    )
+    (row,) = [row for row in measured.rows if row["variant"] == EMOKERNEL]
+    told = f"{row['token_ms']:.3f} ms per token; {told}"
+    hook = against[PLAIN_HOOK]
+    if hook.is_seen(noise) and hook.ratio > 1:
+        raise Failed(told)
+    return told

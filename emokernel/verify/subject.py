@@ -1,0 +1,166 @@
+"""The model that is checked: its own tokens, and what it computed before it was patched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from emokernel.bench.hooks import steered_layers
+from emokernel.errors import EmokernelError
+from emokernel.steering import Steering, patch
+from emokernel.vectors import EmotionVectors
+
+TEXTS = (
+    "The man at the door said that he had been waiting for a long time.",
+    "Nobody had told her.",
+    "In the evening they walked home along the river.",
+    "It was raining again, and",
+)
+_LONGEST = 12  # tokens of a prompt
+NEW_TOKENS = 6
+
+
+class Subject:
+    """A model, its vectors, and a batch of its own tokens in both kinds of padding.
+
+    ``before`` are the `outputs` of the unpatched model, on the CPU; nothing else of it is kept, so
+    that there is one model in memory.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        vectors: EmotionVectors,
+        *,
+        compile_backend: str = "inductor",
+    ) -> None:
+        self.model, self.vectors, self.compile_backend = model, vectors, compile_backend
+        self.prompts = _token_ids(model, tokenizer)
+        self.pad = getattr(tokenizer, "pad_token_id", None) or 0
+        self.left, self.left_mask = self._padded("left")
+        self.right, self.right_mask = self._padded("right")
+        self.keys = list(model.state_dict())
+        self.before = self.outputs()
+        self.repeats = same(self.before, self.outputs())
+
+    @property
+    def width(self) -> int:
+        """The columns of the padded prompts."""
+        return self.left.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the model's weights."""
+        return self.model.dtype
+
+    @contextmanager
+    def patched(self, **options: Any) -> Iterator[Steering]:
+        """The model patched, until the block ends."""
+        steering = patch(self.model, self.vectors, **options)
+        try:
+            yield steering
+        finally:
+            steering.unpatch()
+
+    def emotions(self, steering: Steering, count: int = 3) -> list[str]:
+        """The first ``count`` emotions (or fewer) that can be asked for as they are."""
+        found = []
+        for name in self.vectors.names:
+            try:
+                steering.set(name)
+            except EmokernelError:  # no dose was found for it
+                continue
+            found.append(name)
+            if len(found) == count:
+                break
+        steering.off()
+        if not found:
+            raise EmokernelError("none of the emotions has a strength: calibrate the vectors again")
+        return found
+
+    @property
+    def layers(self) -> list[int]:
+        """The layers that are steered."""
+        return steered_layers(self.vectors)
+
+    def _padded(self, side: str) -> tuple[Tensor, Tensor]:
+        width = max(map(len, self.prompts))
+        ids = torch.full((len(self.prompts), width), self.pad)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(self.prompts):
+            at = slice(width - len(prompt), width) if side == "left" else slice(len(prompt))
+            ids[row, at], mask[row, at] = torch.tensor(prompt), 1
+        return ids.to(self.model.device), mask.to(self.model.device)
+
+    @torch.no_grad()
+    def logits(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Logits ``[tokens, vocabulary]`` of the tokens that are no padding, on the CPU."""
+        found = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        return found[mask.bool()].cpu()
+
+    @torch.no_grad()
+    def decoded(self) -> Tensor:
+        """Logits ``[batch, steps, vocabulary]`` of a prompt and a few steps in a cache, on the CPU.
+
+        The tokens of the steps are given, so that it does not matter what the logits say.
+        """
+        cache, mask, found = DynamicCache(config=self.model.config), self.left_mask, []
+        given = self.left
+        for step in range(NEW_TOKENS):
+            output = self.model(
+                input_ids=given, attention_mask=mask, past_key_values=cache, use_cache=True
+            )
+            found.append(output.logits[:, -1].cpu())
+            given = self.left[:, -1 - step % 3, None]
+            mask = torch.cat([mask, torch.ones_like(given)], 1)
+        return torch.stack(found, 1)
+
+    def generated(self, **options: Any) -> tuple[Tensor, Tensor]:
+        """(New tokens ``[batch, n]``, their logits ``[batch, n, vocabulary]``), greedily."""
+        made = self.model.generate(
+            self.left, attention_mask=self.left_mask, do_sample=False, num_beams=1,
+            min_new_tokens=NEW_TOKENS, max_new_tokens=NEW_TOKENS, pad_token_id=self.pad,
+            return_dict_in_generate=True, output_logits=True, **options,
+        )  # fmt: skip
+        return made.sequences[:, self.width :].cpu(), torch.stack(made.logits, 1).cpu()
+
+    def outputs(self) -> dict[str, Tensor]:
+        """All that is compared bit by bit."""
+        tokens, logits = self.generated()
+        return {
+            "left padding": self.logits(self.left, self.left_mask),
+            "right padding": self.logits(self.right, self.right_mask),
+            "decoding in a cache": self.decoded(),
+            "generated tokens": tokens,
+            "logits of generate": logits,
+        }
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    """Whether two `Subject.outputs` have the same bits."""
+    return not differing(a, b)
+
+
+def differing(a: dict[str, Tensor], b: dict[str, Tensor]) -> list[str]:
+    """The names of the outputs whose bits differ."""
+    return [name for name in a if not torch.equal(a[name], b[name])]
+
+
+def _token_ids(model: PreTrainedModel, tokenizer: Any) -> list[list[int]]:
+    """Prompts of different lengths: of the tokenizer, or random ones of a model without."""
+    if tokenizer is not None:
+        ids = [tokenizer(text)["input_ids"][: _LONGEST - 2 * n] for n, text in enumerate(TEXTS)]
+        if all(len(prompt) > 1 for prompt in ids) and len({len(prompt) for prompt in ids}) > 1:
+            return ids
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    generator = torch.Generator().manual_seed(0)
+    return [
+        torch.randint(vocabulary, (_LONGEST - 2 * n,), generator=generator).tolist()
+        for n in range(len(TEXTS))
+    ]
