@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -43,6 +44,13 @@ class Mix:
         for _, weight in self.components:
             if not abs(weight) <= limit:
                 raise SteeringError(f"strength must be a finite fp32 number, got {weight}")
+
+
+class Movable(Protocol):
+    """What follows the state when its model is moved."""
+
+    def on(self, device: torch.device) -> Movable:
+        """The same, on ``device``."""
 
 
 class Running(threading.local):
@@ -86,6 +94,8 @@ class DeviceState:
         self.num_layers, self.num_slots = vectors.shape[0], slots
         self._mixes: dict[int, Mix] = {}
         self.running = Running()
+        # What an engine keeps here for forwards that run without Python.
+        self.board: Movable | None = None
         # Gives the basis of each layer while vectors are learned.
         self.learned: Callable[[DeviceState], Sequence[Tensor]] | None = None
         self._build(device, dtype)
@@ -108,8 +118,6 @@ class DeviceState:
         self.record_floats = self.records.view(torch.float32)
         self.tables = [self.layer(number) for number in range(self.num_layers)]
         self._kept: tuple[int, list[Tables]] | None = None
-        # What an engine keeps here for forwards that run without Python.
-        self.board: object | None = None
         self._constant: dict[int, Tensor] = {}
         self._outgrown: list[Tensor] = []
 
@@ -124,6 +132,8 @@ class DeviceState:
                 " steering.learning(...)"
             )
         self._build(device, dtype)
+        if self.board is not None:
+            self.board = self.board.on(device)
         for slot, mix in self._mixes.items():
             self.write(slot, mix)
 
@@ -139,13 +149,7 @@ class DeviceState:
 
     def layer(self, layer: int) -> Tables:
         """(basis ``[E, d]``, ids ``[S, K]``, weights ``[S, K]``, law ``[S]``): views of a layer."""
-        return self._views(layer, self.records, self.record_floats)
-
-    def _views(self, layer: int, records: Tensor, floats: Tensor) -> Tables:
-        start = MAX_COMPONENTS + 1 + layer * MAX_COMPONENTS
-        weights = floats[:, start : start + MAX_COMPONENTS]
-        ids, law = records[:, :MAX_COMPONENTS], records[:, MAX_COMPONENTS]
-        return self.basis[layer], ids, weights, law
+        return views_of_layer(self.basis, self.records, self.record_floats, layer)
 
     def tables_of_call(self) -> list[Tables] | None:
         """What the adds of the forward that begins read in the place of ``tables``; None: nothing.
@@ -165,7 +169,10 @@ class DeviceState:
         if self._kept is None or self._kept[0] != version:
             records = self.records.clone()
             floats = records.view(torch.float32)
-            views = [self._views(layer, records, floats) for layer in range(self.num_layers)]
+            views = [
+                views_of_layer(self.basis, records, floats, layer)
+                for layer in range(self.num_layers)
+            ]
             self._kept = version, views
         return self._kept[1]
 
@@ -196,6 +203,13 @@ class DeviceState:
                 self._outgrown.append(held)
             held = self._constant[slot] = grown
         return held
+
+
+def views_of_layer(basis: Tensor, records: Tensor, floats: Tensor, layer: int) -> Tables:
+    """The basis and the slots of one layer; ``floats`` are the records as fp32."""
+    start = MAX_COMPONENTS + 1 + layer * MAX_COMPONENTS
+    weights = floats[:, start : start + MAX_COMPONENTS]
+    return basis[layer], records[:, :MAX_COMPONENTS], weights, records[:, MAX_COMPONENTS]
 
 
 class SlotAllocator:

@@ -7,18 +7,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from emokernel.affect import Coordinates
-from emokernel.engines.board import Board, fix_addresses
+from emokernel.engines.board import Board, fix_addresses, token_slot
 from emokernel.engines.continuous import ContinuousBatching, packed_rows
 from emokernel.engines.continuous.rows import is_packed
 from emokernel.engines.continuous.tickets import Asked
 from emokernel.engines.generate import (
     RecordedGenerate,
     follow_call,
+    is_generating,
     is_plain,
     prompts_of_traced,
     read_call,
@@ -38,6 +40,9 @@ from emokernel.state import UNTOUCHED, DeviceState, Mix
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import Calibration
 from emokernel.vectors.emotion_vectors import check_site
+
+if TYPE_CHECKING:
+    from emokernel.learn.learned import Learned
 
 LAWS = {"add": Law.ADD, "preserve": Law.PRESERVE}
 DOSES = {"absolute": Law.ADD, "relative": Law.RELATIVE}
@@ -317,6 +322,29 @@ class Steering:
         """Raise what `requests` would for this entry, but for a want of slots; do nothing else."""
         self._resolve_entry(entry)
 
+    @contextmanager
+    def learning(
+        self, emotions: str | Iterable[str] | None = None, *, train_model: bool = False
+    ) -> Iterator[Learned]:
+        """Within the block, the vectors of ``emotions`` (all unless given) are a parameter.
+
+        The block gives an `emokernel.learn.Learned`: the optimiser is given its ``parameter``,
+        whose values every forward call steers with, gradients or none, and ``vectors()`` is what
+        was learned. Afterwards the model steers with its own vectors again. The model's parameters
+        require no gradient meanwhile, unless ``train_model``.
+
+        UnknownEmotionError, or SteeringError within `torch.inference_mode`, for a model that was
+        compiled, or if there is nothing to learn.
+        """
+        from emokernel.learn.learned import Learned, learning
+
+        states = self._patched().states
+        learned = Learned(
+            self.vectors, self._mixer.basis.tensor, emotions, self._layers, states[0].device
+        )
+        with learning(self._model, states, learned, train_model):
+            yield learned
+
     def unpatch(self) -> None:
         """Restore everything that `patch` replaced; harmless the second time.
 
@@ -420,10 +448,15 @@ class Steering:
 
     def _prepare(self, states: Sequence[DeviceState]) -> None:
         """Make the boards for a forward that is compiled or captured, and write what is asked."""
+        if any(state.learned is not None for state in states):
+            raise SteeringError(
+                "a model cannot be compiled or captured while vectors are learned: leave"
+                " steering.learning(...) first"
+            )
         for state in states:
             if state.board is None:
                 state.board = Board(self._num_slots, state.device)
-                fix_addresses(*state.fixed, *state.board.fixed)
+            fix_addresses(*state.fixed, *state.board.fixed)
         self._announce()
 
     def _announce(self) -> None:
@@ -450,7 +483,12 @@ class Steering:
     def _traced_rows(self, named: dict[str, Any], state: DeviceState) -> Tensor:
         if is_packed(named):
             return packed_rows(named, state, steers=True)  # what is asked for may change
-        return state.board.token_slot(read_traced_call(self._generator, named))
+        return token_slot(state.board, read_traced_call(named, self._is_generating()))
+
+    @torch.compiler.assume_constant_result
+    def _is_generating(self) -> bool:
+        """Asked while torch.compile traces, not later."""
+        return is_generating(self._generator)
 
     def _rows(self, named: dict[str, Any], state: DeviceState) -> Tensor:
         plan = self._plan()

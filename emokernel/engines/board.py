@@ -60,6 +60,14 @@ class Board:
             self.misfit = torch.zeros((), dtype=torch.bool, device=device)
         self.write(None, None)
 
+    def on(self, device: torch.device) -> Board:
+        """The same board on ``device``: itself, if it is there."""
+        if self.words.device == device:
+            return self
+        moved = Board(self.sequences, device)
+        moved.words.copy_(self.words)
+        return moved
+
     @property
     def fixed(self) -> tuple[Tensor, ...]:
         """The tensors whose addresses stay."""
@@ -71,7 +79,7 @@ class Board:
         SteeringError if the board cannot hold them; it stays as it was then.
         """
         words = torch.zeros(self.words.shape, dtype=torch.int32)
-        entries, spans = self._parts(words)
+        entries, spans = _parts(words, self.sequences)
         slots = torch.full((1, 3), UNTOUCHED) if plan is None else plan.slots
         recorded = None if plan is None else plan.mask
         masked = 0 if recorded is None else _BY_REQUESTS
@@ -99,11 +107,6 @@ class Board:
                 f" are {count} {what}: patch with a larger slots="
             )
 
-    def _parts(self, words: Tensor) -> tuple[Tensor, Tensor]:
-        """(Entries ``[sequences, 4]``, spans ``[sequences, 3]``): views of words."""
-        start, middle = len(_HEAD), len(_HEAD) + self.sequences * _ENTRY
-        return words[start:middle].view(-1, _ENTRY), words[middle:].view(-1, _SPAN)
-
     def take_misfit(self) -> bool:
         """Whether a call did not fit since this was last asked; waits for the device."""
         found = bool(self.misfit)
@@ -111,35 +114,42 @@ class Board:
             self.misfit.zero_()
         return found
 
-    def token_slot(self, call: Call) -> Tensor:
-        """The slot of each row of ``call``, int32; tensor operations only.
 
-        A batch that is no multiple of the entries is left untouched, and `take_misfit` tells.
-        """
-        words = self.words.long()
-        entries, prompts, beyond, masked, generating, counted = words[: len(_HEAD)].unbind()
-        by_entry, by_prompt = self._parts(words)
-        row = torch.arange(call.batch, device=words.device)
-        entry = by_entry.index_select(0, row * entries // call.batch)
-        first, last, end = by_prompt.index_select(0, row * prompts // call.batch).split(1, 1)
-        columns = torch.arange(call.tokens, device=words.device) + call.past
-        within = torch.minimum(columns, last)
-        held = (columns >= first) & (columns <= last) | (columns >= beyond)
-        count = (within - first + 1).clamp(min=0) + (columns - beyond + 1).clamp(min=0)
-        if call.mask is not None:
-            mask, recorded = call.mask != 0, masked == _BY_GENERATE
-            held = torch.where(recorded, held, held_at(mask, columns, beyond=False))
-            count = torch.where(recorded, count, tokens_up_to(mask, columns))
-        given = torch.where(held, columns, -1).amax(1, keepdim=True)  # in a plain call, all prompt
-        place = torch.where(counted != 0, count, columns)
-        last_place = torch.where(generating != 0, end, given)
-        last_place = torch.where(counted != 0, entry[:, 3:], last_place)
-        kind = torch.where(place == last_place, LAST, PROMPT)
-        kind = torch.where(place > last_place, GENERATED, kind)
-        slots = torch.where(held, entry[:, :3].gather(1, kind), UNTOUCHED)
-        fits = (call.batch % entries == 0) & (call.batch % prompts == 0)
-        self.misfit.logical_or_(~fits)
-        return torch.where(fits, slots, UNTOUCHED).to(torch.int32).reshape(-1)
+def token_slot(board: Board, call: Call) -> Tensor:
+    """The slot of each row of ``call``, int32; tensor operations only.
+
+    A batch that is no multiple of the entries is left untouched, and `Board.take_misfit` tells.
+    """
+    words = board.words.long()
+    entries, prompts, beyond, masked, generating, counted = words[: len(_HEAD)].unbind()
+    by_entry, by_prompt = _parts(words, board.sequences)
+    row = torch.arange(call.batch, device=words.device)
+    entry = by_entry.index_select(0, row * entries // call.batch)
+    first, last, end = by_prompt.index_select(0, row * prompts // call.batch).split(1, 1)
+    columns = torch.arange(call.tokens, device=words.device) + call.past
+    within = torch.minimum(columns, last)
+    held = (columns >= first) & (columns <= last) | (columns >= beyond)
+    count = (within - first + 1).clamp(min=0) + (columns - beyond + 1).clamp(min=0)
+    if call.mask is not None:
+        mask, recorded = call.mask != 0, masked == _BY_GENERATE
+        held = torch.where(recorded, held, held_at(mask, columns, beyond=False))
+        count = torch.where(recorded, count, tokens_up_to(mask, columns))
+    given = torch.where(held, columns, -1).amax(1, keepdim=True)  # in a plain call, all prompt
+    place = torch.where(counted != 0, count, columns)
+    last_place = torch.where(generating != 0, end, given)
+    last_place = torch.where(counted != 0, entry[:, 3:], last_place)
+    kind = torch.where(place == last_place, LAST, PROMPT)
+    kind = torch.where(place > last_place, GENERATED, kind)
+    slots = torch.where(held, entry[:, :3].gather(1, kind), UNTOUCHED)
+    fits = (call.batch % entries == 0) & (call.batch % prompts == 0)
+    board.misfit.logical_or_(~fits)
+    return torch.where(fits, slots, UNTOUCHED).to(torch.int32).reshape(-1)
+
+
+def _parts(words: Tensor, sequences: int) -> tuple[Tensor, Tensor]:
+    """(Entries ``[sequences, 4]``, spans ``[sequences, 3]``): views of words."""
+    start, middle = len(_HEAD), len(_HEAD) + sequences * _ENTRY
+    return words[start:middle].view(-1, _ENTRY), words[middle:].view(-1, _SPAN)
 
 
 def _spans(mask: Tensor | None, prompts: Prompts | None) -> _Spans:

@@ -74,7 +74,7 @@ def read_call(
     return Call(batch, tokens, past, mask, None if text is None else text.prompts)
 
 
-def read_traced_call(model: nn.Module, named: dict[str, Any]) -> Call:
+def read_traced_call(named: dict[str, Any], generating: bool) -> Call:
     """What a forward is called with that torch.compile traces or a CUDA graph captures.
 
     Its prompts are on the board. SteeringError where `read_call` raises one, and where only
@@ -82,7 +82,7 @@ def read_traced_call(model: nn.Module, named: dict[str, Any]) -> Call:
     """
     batch, tokens = _rows_of(named).shape[:2]
     past, mask = _columns_in(_cache_of(named)), _mask_of(named)
-    if named.get("attention_mask") is not None and mask is None and not _is_generating(model):
+    if named.get("attention_mask") is not None and mask is None and not generating:
         raise SteeringError(
             "only a 2-D attention_mask shows where padding is: pass one, or use `generate`"
         )
@@ -96,9 +96,8 @@ def read_traced_call(model: nn.Module, named: dict[str, Any]) -> Call:
     return Call(batch, tokens, past, mask, None)
 
 
-@torch.compiler.assume_constant_result
-def _is_generating(model: nn.Module) -> bool:
-    """Whether a `generate` of the model runs; asked while torch.compile traces, not later."""
+def is_generating(model: nn.Module) -> bool:
+    """Whether a `generate` of the model runs in this context."""
     running = _running.get()
     return running is not None and running[0] is model
 
@@ -108,7 +107,7 @@ def prompts_of_traced(model: nn.Module) -> Prompts | None:
 
     SteeringError if it cannot be steered.
     """
-    if not _is_generating(model):
+    if not is_generating(model):
         return None
     generation = _running.get()[1]
     if generation.problem is not None:

@@ -20,12 +20,14 @@ class Backend:
 
     ``steer``, ``add_steer``, ``add_steer_rms_norm`` and ``add_steer_layer_norm`` return fresh
     tensors; the names with an underscore overwrite their first argument with y (schemas:
-    `emokernel.ops.schemas`). ``unavailable`` returns why the backend cannot run here, or None.
+    `emokernel.ops.schemas`). ``namespace`` of ``torch.ops`` is where they are, None where they are
+    made of torch's own. ``unavailable`` returns why the backend cannot run here, or None.
     """
 
     name: str
     device_types: tuple[str, ...]
     unavailable: Callable[[], str | None]
+    namespace: str | None
     steer: Callable
     steer_: Callable
     add_steer: Callable

@@ -30,6 +30,7 @@ BACKEND = Backend(
     name="reference",
     device_types=(),
     unavailable=lambda: None,
+    namespace=None,
     steer=reference.steer,
     steer_=_over_first(reference.steer),
     add_steer=reference.add_steer,

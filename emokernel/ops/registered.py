@@ -28,7 +28,7 @@ def registered_backend(
         for operation in OPERATIONS
         for form in (operation, f"{operation}_")
     }
-    return Backend(name, device_types, unavailable, **functions)
+    return Backend(name, device_types, unavailable, namespace, **functions)
 
 
 def _without_gradient(backend: str, operation: Callable) -> Callable:

@@ -19,7 +19,15 @@ from emokernel.patch.checkpointing import Checkpoints, checkpointed
 from emokernel.patch.decoder import Decoder, device_of, map_stream
 from emokernel.patch.norms import FusedNorm
 from emokernel.patch.replaced import ReplacedMethod, forward_name
-from emokernel.state import UNTOUCHED, DeviceState
+from emokernel.patch.tracing import (
+    TracedAdd,
+    add_in_trace,
+    next_serial,
+    steer_in_trace,
+    tables_in_trace,
+    traced_norm,
+)
+from emokernel.state import UNTOUCHED, DeviceState, Running
 
 STREAM_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -76,18 +84,24 @@ class NormForward(ReplacedMethod):
     def __init__(self, norm: FusedNorm, placed: Placed) -> None:
         super().__init__(norm.module, forward_name(norm.module))
         self.norm, self.placed, self._state = norm, placed, placed.state
+        self.serial = next_serial()
 
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        running = self._state.running
+        tracing = torch.compiler.is_compiling()
+        running = self._traced(self.serial) if tracing else self._state.running
         handed = running.handed
-        if handed is not None and handed[2] is self:
+        if handed is not None and handed[2] == self.serial:
             running.handed = None
             rows, normed, _ = handed
             if rows is hidden_states:
                 return normed
-            if not torch.compiler.is_compiling() and _same_memory(rows, hidden_states):
+            if not tracing and _same_memory(rows, hidden_states):
                 return normed.view(hidden_states.shape)
         return self.original(hidden_states, *args, **kwargs)
+
+    @torch.compiler.assume_constant_result
+    def _traced(self, serial: str) -> Running:
+        return self._state.running
 
 
 def _same_memory(a: Tensor, b: Tensor) -> bool:
@@ -107,8 +121,10 @@ class Add:
     """
 
     def __init__(self, placed: Placed, layer: int, steered: bool) -> None:
-        self.placed, self._state, self._layer, self._steered = placed, placed.state, layer, steered
+        self.placed, self._state, self._layer, self.steered = placed, placed.state, layer, steered
+        self._serial = next_serial()
         self.norm: NormForward | None = None
+        self._held: Mapping[str, Tensor | None] = {}
         self._between: tuple[Mapping[int, Callable], ...] = ()
 
     def compute_ahead(
@@ -118,7 +134,7 @@ class Add:
 
         ``leaves`` and ``enters`` are the blocks that the rows leave and enter on that way.
         """
-        self.norm = norm
+        self.norm, self._held = norm, norm.module._parameters
         self._between = (
             norm.module._forward_pre_hooks,
             _global_forward_pre_hooks,
@@ -127,16 +143,16 @@ class Add:
         )
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            return self._in_trace(a, b)
         state = self._state
         running = state.running
-        if not self._steered and torch.compiler.is_compiling():
-            return a + b  # torch.compile fuses it with the norm, and with more than that
-        slots = running.token_slot if self._steered else running.untouched
+        slots = running.token_slot if self.steered else running.untouched
         if slots is None:
             _refuse_alone()
         if a.dtype is not b.dtype or a.shape != b.shape:  # what torch promotes or broadcasts
             y = a + b
-            return _steered(y, slots, self.placed, self._layer) if self._steered else y
+            return _steered(y, slots, self.placed, self._layer) if self.steered else y
         basis, ids, weights, law = (running.tables or state.tables)[self._layer]
         if a.dtype is not state.dtype:
             _check_dtype(a, basis, state)
@@ -145,7 +161,7 @@ class Add:
         if not b.is_contiguous():
             b = b.contiguous()
         if torch.is_grad_enabled() and any(t.requires_grad for t in (a, b, basis)):
-            if not self._steered:
+            if not self.steered:
                 return a + b
             return differentiable.add_steer(
                 a, b, basis, slots, ids, weights, law, backend=self.placed.backend
@@ -160,9 +176,33 @@ class Add:
             fused = norm.norm.run(self.placed.backend, a, b, (basis, slots, ids, weights, law))
             if fused is not None:
                 normed, y = fused
-                running.handed = y, normed, norm
+                running.handed = y, normed, norm.serial
                 return y
         return self.placed.backend.add_steer(a, b, basis, slots, ids, weights, law)
+
+    def _in_trace(self, a: Tensor, b: Tensor) -> Tensor:
+        it = self._traced(self._serial)
+        slots = it.state.running.token_slot
+        if slots is None:
+            _refuse_alone()
+        tables = tables_in_trace(it, slots)
+        mixed = a.dtype is not b.dtype or a.shape != b.shape
+        y = a + b if mixed else a
+        if y.dtype is not it.state.dtype:
+            _check_dtype(y, tables[0], it.state)
+        if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
+            y = y if mixed else a + b
+            return differentiable.steer(y, *tables, backend=self.placed.backend)
+        if mixed:
+            return steer_in_trace(it, y, tables)
+        return add_in_trace(it, a, b, tables, self._held)
+
+    @torch.compiler.assume_constant_result
+    def _traced(self, serial: str) -> TracedAdd:
+        norm, namespace = None, self.placed.backend.namespace
+        if self.norm is not None and not (any(self._between) and _may_change(self._between)):
+            norm = traced_norm(self.norm.norm, self.norm.serial, self._state.basis[self._layer])
+        return TracedAdd(self._state, self._layer, namespace, norm)
 
 
 def _may_change(kinds: tuple[Mapping[int, Callable], ...]) -> bool:
@@ -214,13 +254,18 @@ def _check_dtype(rows: Tensor, basis: Tensor, state: DeviceState) -> None:
 class RewrittenForward(ReplacedMethod):
     """The forward of a module with some of its adds replaced."""
 
-    def __init__(self, module: nn.Module, function: FunctionType) -> None:
+    def __init__(self, module: nn.Module, function: FunctionType, traced: FunctionType) -> None:
+        """``traced``: what torch.compile traces, with only the steered adds replaced."""
         super().__init__(module, forward_name(module))
-        self._function = function
-        self._in_training = checkpointed(function, type(module).forward)
+        forward = type(module).forward
+        self._function, self._in_training = function, checkpointed(function, forward)
+        self._traced, self._traced_in_training = traced, checkpointed(traced, forward)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        function = self._in_training if self.module.training else self._function
+        if torch.compiler.is_compiling():
+            function = self._traced_in_training if self.module.training else self._traced
+        else:
+            function = self._in_training if self.module.training else self._function
         return function(self.module, *args, **kwargs)
 
 
@@ -287,6 +332,7 @@ class DecoderForward(ReplacedMethod):
         self._states = [each.state for each in placed]
         self._names = list(inspect.signature(self.original).parameters)
         self._checkpoints = Checkpoints(owner, self._states)
+        self._serial = next_serial()
 
     def restore(self) -> None:
         """Bring back the forward, and the model's own way of checkpointing."""
@@ -298,45 +344,46 @@ class DecoderForward(ReplacedMethod):
         if named.get("input_ids") is None and named.get("inputs_embeds") is None:
             return self.original(*args, **kwargs)  # which says what is missing
         if torch.compiler.is_compiling():
-            self._prepare()
-            return self._run(self._rows.of_trace, named, args, kwargs)
+            states = self._traced(self._serial)
+            return self._run(self._rows.of_trace, states, named, args, kwargs)
         if is_captured(self._states[0].device):
             self._rows.prepare(self._states)
-            return self._run(self._rows.of_trace, named, args, kwargs)
+            return self._run(self._rows.of_trace, self._states, named, args, kwargs)
         for placed in self._placed:
             placed.follow()
         if torch.is_grad_enabled():
             self._checkpoints.remember()
-        return self._run(self._rows.of_call, named, args, kwargs)
+        return self._run(self._rows.of_call, self._states, named, args, kwargs)
 
     @torch.compiler.assume_constant_result
-    def _prepare(self) -> None:
-        """Runs while torch.compile traces, not in what it compiles."""
+    def _traced(self, serial: str) -> list[DeviceState]:
+        """Runs while torch.compile traces, not in what it compiles; guarded by ``serial`` alone."""
         for placed in self._placed:
             placed.follow()
         self._rows.prepare(self._states)
+        return self._states
 
     def _run(
         self,
         rows: Callable[[Mapping[str, Any], DeviceState], Tensor],
+        states: Sequence[DeviceState],
         named: Mapping[str, Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        outer = [
-            (s.running.token_slot, s.running.untouched, s.running.tables) for s in self._states
-        ]
+        outer = [(s.running.token_slot, s.running.untouched, s.running.tables) for s in states]
         try:
-            for state in self._states:
+            for state in states:
                 running = state.running
                 running.token_slot = rows(named, state)
-                if not torch.compiler.is_compiling():  # where the adds do without
-                    running.untouched = state.constant_rows(running.token_slot.shape[0], UNTOUCHED)
+                if torch.compiler.is_compiling():
+                    continue
+                running.untouched = state.constant_rows(running.token_slot.shape[0], UNTOUCHED)
                 if rows is self._rows.of_call:
                     running.tables = state.tables_of_call()
             return self.original(*args, **kwargs)
         finally:
-            for state, kept in zip(self._states, outer, strict=True):
+            for state, kept in zip(states, outer, strict=True):
                 running = state.running
                 running.token_slot, running.untouched, running.tables = kept
                 running.handed = None

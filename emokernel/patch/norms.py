@@ -18,6 +18,8 @@ _RMS_CASTS = (Cast.LLAMA, Cast.GEMMA, Cast.OLMO)
 MAX_ULP = {torch.float32: 8, torch.bfloat16: 2, torch.float16: 2}
 # Of a LayerNorm, in units of the dtype's epsilon of |w| (|n| + 1) + |b|, n the normed row.
 _MAX_LAYER_NORM_ERROR = 4.0
+_NEUTRAL = {"weight": 1.0, "bias": 0.0}
+_PLAIN = (nn.Parameter, Tensor)
 # Beside what the module holds: some write theirs into their forward.
 _USUAL_EPS = (1e-5, 1e-6)
 
@@ -34,9 +36,15 @@ class FusedNorm:
     eps: float
     cast: Cast | None
     plus_one: bool = False
+    # The parameters that it was patched with: FSDP may hold them elsewhere.
+    _held: frozenset[str] = field(init=False, repr=False)
     # (what it was made from, its version, the result): parameters that the module has not got, or
     # has in another form.
     _made: dict[str, tuple[object, int, Tensor]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        parameters = self.module._parameters
+        self._held = frozenset(name for name, value in parameters.items() if value is not None)
 
     @property
     def operation(self) -> str:
@@ -47,21 +55,31 @@ class FusedNorm:
         self, ops: Backend, x: Tensor, residual: Tensor, tables: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor] | None:
         """(normed, y) of the fused operation; None where the parameters do not fit the rows now."""
-        weight = self.module._parameters.get("weight")
+        weight = self._parameter("weight", x)
         if weight is None:
-            weight = self._constant("weight", x, 1.0)
-        elif weight.dtype is not x.dtype or weight.device != x.device:
             return None
-        elif self.plus_one:
+        if self.plus_one:
             weight = self._one_more(weight)
         if self.cast is not None:
             return ops.add_steer_rms_norm(x, residual, weight, self.eps, self.cast, *tables)
-        bias = self.module._parameters.get("bias")
+        bias = self._parameter("bias", x)
         if bias is None:
-            bias = self._constant("bias", x, 0.0)
-        elif bias.dtype is not x.dtype or bias.device != x.device:
             return None
         return ops.add_steer_layer_norm(x, residual, weight, bias, self.eps, *tables)
+
+    def made_for(self, x: Tensor) -> dict[str, Tensor] | None:
+        """The parameters that the module never had; None where those it has do not fit the rows."""
+        names = ("weight",) if self.cast is not None else ("weight", "bias")
+        parameters = {name: self._parameter(name, x) for name in names}
+        if any(parameter is None for parameter in parameters.values()):
+            return None
+        return {name: value for name, value in parameters.items() if name not in self._held}
+
+    def _parameter(self, name: str, x: Tensor) -> Tensor | None:
+        parameter = self.module._parameters.get(name)
+        if parameter is None:
+            return None if name in self._held else self._constant(name, x, _NEUTRAL[name])
+        return parameter if _fits(parameter, x) else None
 
     def _constant(self, name: str, like: Tensor, value: float) -> Tensor:
         kind = (like.dtype, like.device)
@@ -79,6 +97,16 @@ class FusedNorm:
             with torch.inference_mode(False), torch.no_grad():
                 made = self._made["weight"] = (weight, version, weight + 1)
         return made[2]
+
+
+def _fits(parameter: Tensor, x: Tensor) -> bool:
+    """Whether a kernel can read it with the rows ``x``: all of it is here, as a plain tensor."""
+    return (
+        parameter.dtype is x.dtype
+        and parameter.device == x.device
+        and type(parameter) in _PLAIN  # no DTensor, no quantised one
+        and parameter.shape[0] == x.shape[-1]  # no shard
+    )
 
 
 def probe_norm(module: nn.Module, width: int, dtype: torch.dtype) -> FusedNorm | str:
@@ -102,6 +130,17 @@ def probe_norm(module: nn.Module, width: int, dtype: torch.dtype) -> FusedNorm |
     if not found:
         return "it computes none of the norms that the kernels know"
     return min(found, key=lambda match: match[0])[1]
+
+
+class _Unhooked(nn.Module):
+    """The forward of a module alone: its hooks (those of FSDP) belong to the model's own runs."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.module.forward(rows)
 
 
 class _Probe:
@@ -128,7 +167,9 @@ class _Probe:
         """Whether the module turns rows into rows of the same shape and dtype."""
         try:
             self._wanted = torch.func.functional_call(
-                self._module, self._given, (self._rows.clone(),)
+                _Unhooked(self._module),
+                {f"module.{name}": value for name, value in self._given.items()},
+                (self._rows.clone(),),
             )
         except Exception:  # whatever a module raises that is no norm
             return False

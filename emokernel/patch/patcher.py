@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,7 +32,14 @@ from emokernel.patch.forward import (
     SteeredOutput,
 )
 from emokernel.patch.norms import NO_NORM, FusedNorm, probe_norm
-from emokernel.patch.replaced import ReplacedMethod, forward_name
+from emokernel.patch.parallel import (
+    NoReplica,
+    check_alike,
+    check_norms,
+    check_rows,
+    check_wrappers,
+)
+from emokernel.patch.replaced import ReplacedMethod, is_replaced
 from emokernel.patch.source import Key, rewrite
 from emokernel.patch.structure import read_block
 from emokernel.patch.trace import Addition, trace
@@ -79,12 +87,16 @@ class Patch:
 
         ``profile`` ``[L]`` multiplies the weights of each layer.
         """
+        check_wrappers(model)
         self.model, self.decoder = model, find_decoder(model)
         self._site, self._fuse_norm = site, fuse_norm
+        check_norms(model, self.decoder.hidden_size)
         self._check_vectors(vectors)
         self._check_untouched()
         self._trace = trace(model, self.decoder)
         self._check_streams()
+        chosen = (vectors.sum(), vectors.abs().sum(), site == "block", fuse_norm, sum(layers))
+        check_alike(model, self._trace, torch.tensor(chosen))
         self._check_causal()
         self._names = {module: name for name, module in model.named_modules()}
         self._placed: list[Placed] = []
@@ -101,6 +113,7 @@ class Patch:
             owner = self.decoder.owner
             self.replace(DecoderForward(owner, self._placed, rows, model, handle))
             self._prove_whole()
+            self.replace(NoReplica(owner))
         except BaseException:
             self.remove()
             raise
@@ -125,9 +138,7 @@ class Patch:
                     "this model is patched already: call unpatch() on its Steering first"
                 )
         for module in (self.decoder.owner, *self.decoder.blocks):
-            own = vars(module).get(forward_name(module))
-            # A deep copy of a patched model holds its class's own method as an attribute.
-            if own is not None and getattr(own, "__func__", None) is not type(module).forward:
+            if is_replaced(module):
                 raise ModelStructureError(
                     f"something else replaced the forward of {type(module).__name__}: remove it"
                     " first"
@@ -146,6 +157,7 @@ class Patch:
                     f"{kind} carries {list(stream.shape)} for one sequence, more than one residual"
                     " stream; such a model cannot be patched"
                 )
+            check_rows(self.model, stream)
 
     def _check_causal(self) -> None:
         """Where nothing generates, another last token must leave the rows before it as they are.
@@ -264,8 +276,11 @@ class Patch:
             by_child.setdefault(child, {})[key] = add
         for child, by_key in by_child.items():
             module = block.get_submodule(child) if child else block
-            function = rewrite(type(module).forward, by_key.get)
-            self.replace(RewrittenForward(module, function))
+            forward = type(module).forward
+            # torch.compile itself fuses the other adds with their norms, and with more than that.
+            steered = {key: add for key, add in by_key.items() if add.steered}
+            traced = rewrite(forward, steered.get) or inspect.unwrap(forward)
+            self.replace(RewrittenForward(module, rewrite(forward, by_key.get), traced))
 
     def _prove(self, layer: int) -> None:
         """Compare the block before and after, on what the trace gave it, with nothing set."""

@@ -13,6 +13,13 @@ def forward_name(module: nn.Module) -> str:
     return "_old_forward" if hasattr(module, "_hf_hook") else "forward"
 
 
+def is_replaced(module: nn.Module) -> bool:
+    """Whether something gave this one module another forward than its class's."""
+    own = vars(module).get(forward_name(module))
+    # A deep copy of a patched model holds its class's own method as an attribute.
+    return own is not None and getattr(own, "__func__", None) is not type(module).forward
+
+
 class ReplacedMethod:
     """A method replaced on one instance; `restore` brings back what was there.
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from emokernel.errors import ModelStructureError
 from emokernel.patch.decoder import Decoder, run_on_a_few_tokens, stream_of
-from emokernel.patch.replaced import forward_name
+from emokernel.patch.replaced import forward_name, is_replaced
 from emokernel.patch.source import Key, rewrite
 
 # (name of a part of the block, "" for the block itself; key in the source of its forward)
@@ -123,7 +123,8 @@ class _Recorder:
             for index, block in enumerate(self._decoder.blocks):
                 handles += self._watch_block(index, block)
                 for name, part in block.named_modules():
-                    if not type(part).__module__.startswith("torch."):
+                    # FSDP's classes are torch's, but keep the forward of the model's.
+                    if not type(part).forward.__module__.startswith("torch."):
                         self._watch_adds(part, name, kept)
             for module in model.modules():
                 handles.append(module.register_forward_pre_hook(self._read, with_kwargs=True))
@@ -157,6 +158,9 @@ class _Recorder:
         ]
 
     def _watch_adds(self, module: nn.Module, name: str, kept: list) -> None:
+        if is_replaced(module):  # as by tensor parallelism: its own forward alone is not what runs
+            return
+
         def watch(key: Key) -> Any:
             return lambda a, b: self._add((name, key), a, b)
 
