@@ -84,7 +84,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "name": (lambda: "gpt2", "str has no transformers config: pass a Hugging Face causal"),
     "data parallel": (
         lambda: nn.DataParallel(made("LlamaForCausalLM", "LlamaConfig", **TEXT)),
-        "DataParallel has no transformers config: pass a Hugging Face causal",
+        "DataParallel only wraps the language model: patch what is inside",
     ),
     "meta": (on_meta, "the weights of LlamaForCausalLM are on the meta device: load them first"),
     "wrapped blocks": (with_wrapped_blocks, r"wrapped by torch\.compile: patch first and wrap"),
