@@ -9,19 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from emokernel.calibrate.dose import Ask, equal_doses
 from emokernel.evaluate.classifiers import TextClassifier, emotion_probabilities
 from emokernel.evaluate.divergence import divergences
-from emokernel.evaluate.encoding import Encoded, encoded
-from emokernel.evaluate.fluency import surprises
+from emokernel.evaluate.encoding import Encoded
+from emokernel.evaluate.fluency import distinct_n, surprises
 from emokernel.evaluate.generation import Job, Written, write
 from emokernel.evaluate.intervals import mean_interval
+from emokernel.learn.dose import at_dose, unsteered
 from emokernel.sampling import Sampling
 from emokernel.steering import patch
 from emokernel.vectors import EmotionVectors
-
-# Of the texts that the dose is measured on: unsteered ones, behind as many openings.
-_TEXTS_OF_DOSE = 24
 
 
 @dataclass(frozen=True)
@@ -29,13 +26,15 @@ class Measured:
     """The texts of one set of vectors at the dose that was asked for.
 
     ``divergence``: the dose that they really had, nats per token. ``probabilities``: the judge's,
-    of each text. ``perplexity``: under the unsteered model.
+    of each text. ``perplexity``: under the unsteered model. ``distinct``: share of distinct
+    3-grams.
     """
 
     strength: float
     divergence: float
     probabilities: tuple[float, ...]
     perplexity: float
+    distinct: float
 
     @property
     def probability(self) -> float:
@@ -59,7 +58,8 @@ class Comparison:
     def __str__(self) -> str:
         lines = [
             f"{name:>12}: probability of {self.emotion} {of.probability:.3f}, divergence"
-            f" {of.divergence:.3f}, perplexity {of.perplexity:.1f}, strength {of.strength:.3g}"
+            f" {of.divergence:.3f}, perplexity {of.perplexity:.1f}, distinct 3-grams"
+            f" {of.distinct:.2f}"
             for name, of in self.measured.items()
         ]
         gain, low, high = self.gain
@@ -83,8 +83,9 @@ def compare(
 
     The dose is the mean Kullback-Leibler divergence from the unsteered model, nats per token, over
     texts that it writes unsteered behind ``openings``. ``seeds`` texts are written behind each
-    opening. The judge should be none that the vectors were made with. The model must not be
-    patched. ValueError unless there are two sets.
+    opening. Vectors with a calibration are steered by its profile of layers. The judge should be
+    none that the vectors were made or calibrated with. The model must not be patched. ValueError
+    unless there are two sets.
     """
     if len(vectors) != 2:
         raise ValueError(f"two sets of vectors can be compared, not {len(vectors)}")
@@ -92,49 +93,32 @@ def compare(
     texts: Encoded | None = None
     measured, groups = {}, []
     for name, of in vectors.items():
-        steering = patch(model, of, law=law, dose="absolute", calibrated=False)
+        steering = patch(model, of, law=law, dose="absolute")
         try:
             if texts is None:
-                texts = _unsteered(model, tokenizer, steering, openings, sampling)
-            ask = Ask(emotion, emotion, law, "absolute")
-            strength = _strength(model, steering, texts, ask, dose)
-            jobs = [Job(emotion, name, opening, ask.at(strength)) for opening in openings]
+                texts = unsteered(model, tokenizer, steering, openings, sampling)
+            request = at_dose(model, steering, texts, [emotion], dose)[emotion]
+            jobs = [Job(emotion, name, opening, request) for opening in openings]
             written = [
                 each
                 for seed in range(seeds)
                 for batch in write(model, tokenizer, steering, jobs, seed, sampling=sampling)
                 for each in batch
             ]
-            divergence = divergences(model, steering, texts, [ask.at(strength)]).item()
+            divergence = divergences(model, steering, texts, [request]).item()
         finally:
             steering.unpatch()
         measured[name] = Measured(
-            strength, divergence, _probabilities(judge, emotion, written),
+            request.strength,
+            divergence,
+            _probabilities(judge, emotion, written),
             _perplexity(model, tokenizer, written),
-        )  # fmt: skip
+            distinct_n([each.text for each in written]),
+        )
         groups = [each.job.opening for each in written]
     first, second = measured.values()
     gains = np.subtract(second.probabilities, first.probabilities)
     return Comparison(emotion, dose, measured, mean_interval(gains, groups))
-
-
-def _unsteered(
-    model: Any, tokenizer: Any, steering: Any, openings: Sequence[str], sampling: Sampling
-) -> Encoded:
-    jobs = [Job("unsteered", "unsteered", opening) for opening in openings[:_TEXTS_OF_DOSE]]
-    written = [
-        each
-        for batch in write(model, tokenizer, steering, jobs, 0, sampling=sampling)
-        for each in batch
-    ]
-    return encoded(tokenizer, [each.pair for each in written if each.pair[1].strip()])
-
-
-def _strength(model: Any, steering: Any, texts: Encoded, ask: Ask, dose: float) -> float:
-    """By interpolation, corrected once by what it makes; small doses go with their square."""
-    strength = equal_doses(model, steering, texts, [ask], [dose])[ask][dose]
-    made = divergences(model, steering, texts, [ask.at(strength)]).item()
-    return strength * math.sqrt(dose / made)
 
 
 def _probabilities(

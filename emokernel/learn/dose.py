@@ -1,0 +1,73 @@
+"""Requests of equal dose: equal divergence from the unsteered model, nats per token."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from emokernel.calibrate.dose import Ask, equal_doses
+from emokernel.errors import SteeringError
+from emokernel.evaluate.divergence import divergences
+from emokernel.evaluate.encoding import Encoded, encoded
+from emokernel.evaluate.generation import Job, write
+from emokernel.sampling import Sampling
+from emokernel.steering import Request, Steering
+
+# Unsteered ones, behind as many openings, that a dose is measured on.
+_TEXTS = 24
+_CORRECTIONS = 2
+
+
+def requests_at_dose(
+    model: Any,
+    tokenizer: Any,
+    steering: Steering,
+    emotions: Iterable[str],
+    openings: Sequence[str],
+    dose: float,
+    *,
+    sampling: Sampling | None = None,
+) -> dict[str, Request]:
+    """For each emotion the request that diverges by ``dose``, under the law chosen at `patch`.
+
+    Measured over texts that the model writes unsteered behind the first 24 ``openings``.
+    SteeringError if no strength reaches the dose.
+    """
+    texts = unsteered(model, tokenizer, steering, openings, sampling or Sampling(24))
+    return at_dose(model, steering, texts, emotions, dose)
+
+
+def unsteered(
+    model: Any, tokenizer: Any, steering: Steering, openings: Sequence[str], sampling: Sampling
+) -> Encoded:
+    """Texts of the unsteered model to measure a dose on."""
+    jobs = [Job("unsteered", "unsteered", opening) for opening in openings[:_TEXTS]]
+    batches = write(model, tokenizer, steering, jobs, 0, sampling=sampling)
+    pairs = [written.pair for batch in batches for written in batch]
+    return encoded(tokenizer, [pair for pair in pairs if pair[1].strip()])
+
+
+def at_dose(
+    model: Any, steering: Steering, texts: Encoded, emotions: Iterable[str], dose: float
+) -> dict[str, Request]:
+    """As `requests_at_dose`, over ``texts``.
+
+    By interpolation, corrected twice by what that makes: small doses go with the square of the
+    strength.
+    """
+    chosen = steering.defaults
+    asks = [Ask(name, name, chosen.law, chosen.dose) for name in emotions]
+    found = equal_doses(model, steering, texts, asks, [dose])
+    for ask in asks:
+        if dose not in found[ask]:
+            raise SteeringError(
+                f"no strength of {ask.name!r} under law={ask.law!r} diverges by {dose} nats per"
+                f" token, {max(found[ask]):.2f} at most: ask for a smaller dose"
+            )
+    strengths = [found[ask][dose] for ask in asks]
+    for _ in range(_CORRECTIONS):
+        requests = [ask.at(strength) for ask, strength in zip(asks, strengths, strict=True)]
+        made = divergences(model, steering, texts, requests).tolist()
+        strengths = [s * math.sqrt(dose / of) for s, of in zip(strengths, made, strict=True)]
+    return {ask.name: ask.at(s) for ask, s in zip(asks, strengths, strict=True)}
