@@ -11,28 +11,29 @@ from transformers import PreTrainedModel
 
 from emokernel import Steering, patch
 
-SITES = ("attention", "block")
+# Site, and whether the norms are fused.
+SOME = (("attention", True), ("block", False))
+ALL = (*SOME, ("attention", False), ("block", True))
 
 
-def against_one(one: PreTrainedModel, many: PreTrainedModel) -> dict[str, Any]:
+def against_one(
+    one: PreTrainedModel, many: PreTrainedModel, how: tuple[tuple[str, bool], ...] = SOME
+) -> dict[str, Any]:
     """What both compute: {what was asked for: (result of ``one``, of ``many``)}.
 
-    ``unpatched``; then by site and with the norms fused or not ``off``, ``set``, ``requests``
-    (logits) and ``texts`` (greedy tokens by request). ``twice``: ``one`` at double strength.
+    ``unpatched``; then, for each of ``how``, ``off``, ``set``, ``requests`` (logits) and ``texts``
+    (greedy tokens by request). ``twice``: ``one`` at double strength.
     """
     found: dict[str, Any] = {"unpatched": (logits(one), logits(many))}
-    for site in SITES:
-        for fuse in (True, False):
-            name = f"{site}, {'fused' if fuse else 'plain'}"
-            steerings = [patch(model, vectors(site), fuse_norm=fuse) for model in (one, many)]
-            found |= {
-                f"{name}: {asked}": results
-                for asked, results in _steered((one, many), steerings).items()
-            }
-            steerings[0].set("joy", 2.0)
-            found[f"{name}: twice"] = (logits(one),) * 2
-            for steering in steerings:
-                steering.unpatch()
+    for site, fuse in how:
+        steerings = [patch(model, vectors(site), fuse_norm=fuse) for model in (one, many)]
+        name = f"{site}, {'fused' if fuse else 'plain'}"
+        for asked, results in _steered((one, many), steerings).items():
+            found[f"{name}: {asked}"] = results
+        steerings[0].set("joy", 2.0)
+        found[f"{name}: twice"] = (logits(one),) * 2
+        for steering in steerings:
+            steering.unpatch()
     return found | {"unpatched again": (logits(one), logits(many))}
 
 
@@ -46,12 +47,12 @@ def _steered(models: tuple[PreTrainedModel, ...], steerings: list[Steering]) -> 
             open_requests.enter_context(steering.requests(REQUESTS))
         found["requests"] = tuple(map(logits, models))
         found["texts"] = tuple(
-            model.generate(**batch(), max_new_tokens=6, do_sample=False) for model in models
+            model.generate(**batch(), max_new_tokens=4, do_sample=False) for model in models
         )
     return found
 
 
-def check_against_one(found: dict[str, Any]) -> None:
+def check_against_one(found: dict[str, Any], how: tuple[tuple[str, bool], ...] = SOME) -> None:
     """Assert that the spread model computes what the one does, as nearly as without steering.
 
     The bound is 8 times the difference of the unpatched models, and no less than a few roundings.
@@ -67,6 +68,6 @@ def check_against_one(found: dict[str, Any]) -> None:
             asked = name.removesuffix("set")
             for other in ("off", "twice"):
                 assert (many - found[asked + other][0]).abs().max() > 1000 * bound, name
-    assert len(found) == 22
+    assert len(found) == 2 + 5 * len(how)
     texts = found["attention, fused: texts"][1]
     assert len({tuple(text) for text in texts.tolist()}) == len(texts)

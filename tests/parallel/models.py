@@ -14,7 +14,6 @@ from transformers import (
     Gemma2Config,
     LlamaConfig,
     PreTrainedModel,
-    Qwen3Config,
     Qwen3MoeConfig,
 )
 
@@ -29,7 +28,6 @@ _SIZES = {
 }  # fmt: skip
 _CONFIGS = {
     "llama": lambda: LlamaConfig(**_SIZES),
-    "qwen3": lambda: Qwen3Config(**_SIZES, head_dim=16),
     "gemma2": lambda: Gemma2Config(**_SIZES, head_dim=16),
     "qwen3_moe": lambda: Qwen3MoeConfig(
         **_SIZES, head_dim=16, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32

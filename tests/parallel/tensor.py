@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 import torch.distributed as dist
-from parallel.comparison import against_one
+from parallel.comparison import ALL, SOME, against_one
 from parallel.models import REQUESTS, Collectives, Models, batch, logits, refusal, vectors
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Partial
@@ -21,16 +21,18 @@ from transformers import PreTrainedModel
 from emokernel import patch
 
 
-def by_plan(models: Models, family: str) -> dict[str, Any]:
+def by_plan(models: Models, family: str, how: tuple[tuple[str, bool], ...] = SOME) -> dict:
     """With the plan that transformers has for the family."""
-    return against_one(models.load(family), models.spread(family, tp_plan="auto"))
+    return against_one(models.load(family), models.spread(family, tp_plan="auto"), how)
 
 
 def by_argument(models: Models) -> dict[str, Any]:
-    """As most write it, which transformers deprecates."""
+    """``tp_plan`` as most write it, which transformers deprecates."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        return against_one(models.load(), models.load(tp_plan="auto"))
+        model = models.load(tp_plan="auto")
+    patch(model, vectors()).set("joy", 1.0)
+    return {"set": logits(model)}
 
 
 def by_torch(models: Models, **attention: object) -> PreTrainedModel:
@@ -97,9 +99,8 @@ def refused(models: Models) -> dict[str, str]:
 
 
 SCENARIOS = {
-    "llama": lambda models: by_plan(models, "llama"),
+    "llama": lambda models: by_plan(models, "llama", ALL),
     "gemma2": lambda models: by_plan(models, "gemma2"),
-    "qwen3": lambda models: by_plan(models, "qwen3"),
     "qwen3_moe": lambda models: by_plan(models, "qwen3_moe"),
     "argument": by_argument,
     "torch": lambda models: against_one(models.load(), by_torch(models)),

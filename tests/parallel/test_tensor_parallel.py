@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import pytest
-from parallel.comparison import check_against_one
+import torch
+from parallel.comparison import ALL, check_against_one
+from parallel.experts import SIZED
 
 
 @pytest.mark.parametrize(
-    "scenario",
-    [
-        "tensor.llama", "tensor.gemma2", "tensor.qwen3", "tensor.qwen3_moe", "tensor.argument",
-        "tensor.torch", "experts.tensor", "experts.sharded",
-    ],
-)  # fmt: skip
+    "scenario", ["tensor.gemma2", "tensor.qwen3_moe", "tensor.torch", "experts.tensor"]
+)
 def test_the_spread_model_computes_what_one_process_does(scenario, found):
     for rank in found(scenario):
         check_against_one(rank)
+
+
+def test_it_does_so_at_both_sites_with_and_without_fused_norms(found):
+    for rank in found("tensor.llama"):
+        check_against_one(rank, ALL)
+
+
+def test_experts_and_shards_together_compute_what_one_process_does(found):
+    if not SIZED:
+        pytest.skip("needs a newer transformers, with DistributedConfig(ep_size=...)")
+    for rank in found("experts.sharded"):
+        check_against_one(rank)
+
+
+def test_the_plan_may_be_an_argument_of_its_own(found):
+    for rank, plain in zip(found("tensor.argument"), found("tensor.llama"), strict=True):
+        assert torch.equal(rank["set"], plain["attention, fused: set"][1])
 
 
 def test_steering_adds_no_communication(found):
