@@ -21,7 +21,7 @@ TEXTS = (
     "In the evening they walked home along the river.",
     "It was raining again, and",
 )
-_LONGEST = 12  # tokens of a prompt
+_LONGEST, _FEWEST = 12, 3  # tokens of a prompt; different ones in each
 NEW_TOKENS = 6
 
 
@@ -153,10 +153,11 @@ def differing(a: dict[str, Tensor], b: dict[str, Tensor]) -> list[str]:
 
 
 def _token_ids(model: PreTrainedModel, tokenizer: Any) -> list[list[int]]:
-    """Prompts of different lengths: of the tokenizer, or random ones of a model without."""
+    """Prompts of different lengths; random ones where the tokenizer does not know the words."""
     if tokenizer is not None:
         ids = [tokenizer(text)["input_ids"][: _LONGEST - 2 * n] for n, text in enumerate(TEXTS)]
-        if all(len(prompt) > 1 for prompt in ids) and len({len(prompt) for prompt in ids}) > 1:
+        lengths = {len(prompt) for prompt in ids}
+        if len(lengths) > 1 and all(len(set(prompt)) >= _FEWEST for prompt in ids):
             return ids
     vocabulary = model.get_input_embeddings().weight.shape[0]
     generator = torch.Generator().manual_seed(0)
