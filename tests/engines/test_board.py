@@ -1,0 +1,106 @@
+"""A board says by tensor operations what a plan says by Python."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emokernel.engines.board import Board, token_slot
+from emokernel.engines.rows import POSITIONS, Call, Plan, Prompts
+from emokernel.errors import SteeringError
+from emokernel.state import DeviceState
+
+CPU = torch.device("cpu")
+
+
+def a_mask(draw: st.DrawFn, rows: int, width: int) -> torch.Tensor:
+    """Prompts padded on either side, or on both, or without any token."""
+    mask = torch.zeros(rows, width, dtype=torch.long)
+    for row in mask:
+        first = draw(st.integers(0, width))
+        row[first : draw(st.integers(first, width))] = 1
+    return mask
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Plan, Prompts | None, Call]:
+    """A plan, the prompts of `generate` if one runs, and a call that both fit."""
+    entries = draw(st.integers(1, 4))
+    batch = entries * draw(st.integers(1, 3))
+    tokens, past, width = (draw(st.integers(low, 6)) for low in (1, 0, 1))
+    slots = draw(st.lists(st.integers(-1, 5), min_size=entries, max_size=entries))
+    positions = [draw(st.sampled_from(sorted(POSITIONS))) for _ in slots]
+    lengths = draw(st.none() | st.just([draw(st.integers(0, 8)) for _ in slots]))
+    prompts, widest = None, 9
+    if draw(st.booleans()):
+        widest = width  # whoever gives `requests` a mask as well gives it that of the prompts
+        rows = draw(st.sampled_from([entries, batch]))
+        prompts = Prompts(width, a_mask(draw, rows, width) if draw(st.booleans()) else None)
+    recorded = a_mask(draw, entries, draw(st.integers(1, widest))) if draw(st.booleans()) else None
+    mask = None
+    # The mask that `generate` passes in every step agrees with the one it was given.
+    if draw(st.booleans()) and (prompts is None or prompts.mask is not None):
+        mask = a_mask(draw, batch, past + tokens)
+    as_tensor = draw(st.booleans())
+    call = Call(batch, tokens, torch.tensor(past) if as_tensor else past, mask, prompts)
+    return Plan(slots, positions, lengths, recorded), prompts, call
+
+
+@settings(max_examples=600, deadline=None)
+@given(cases())
+def test_a_board_says_what_its_plan_says(case):
+    plan, prompts, call = case
+    board = Board(16, CPU)
+    board.write(plan, prompts)
+    state = DeviceState(torch.ones(1, 1, 8), 6, CPU, torch.float32)
+    rows = call.batch * call.tokens
+    wanted = plan.token_slot(call, state)[:rows]
+    assert token_slot(board, call).tolist() == wanted.tolist()
+    assert not board.take_misfit()
+
+
+def test_without_a_plan_nothing_is_steered():
+    board = Board(4, CPU)
+    board.write(Plan([2], ["all"]), None)
+    board.write(None, None)
+    assert token_slot(board, Call(2, 3, 0, None, None)).tolist() == [-1] * 6
+
+
+def test_a_batch_that_does_not_fit_is_left_alone_and_told_once():
+    board = Board(4, CPU)
+    board.write(Plan([0, 1], ["all"] * 2), None)
+    assert token_slot(board, Call(3, 1, 0, None, None)).tolist() == [-1] * 3
+    assert board.take_misfit()
+    assert not board.take_misfit()
+    assert token_slot(board, Call(4, 1, 0, None, None)).tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("prompts", [None, Prompts(4, None)])
+def test_a_mask_with_holes_is_refused_and_nothing_changes(prompts):
+    board = Board(4, CPU)
+    before = board.words.clone()
+    mask = torch.tensor([[1, 0, 1, 1]])
+    with pytest.raises(SteeringError, match="attention_mask with holes"):
+        board.write(Plan([0], ["all"], attention_mask=mask), prompts)
+    assert torch.equal(board.words, before)
+
+
+def test_more_requests_or_prompts_than_places_are_refused():
+    board = Board(2, CPU)
+    with pytest.raises(SteeringError, match=r"up to 2 sequences, but there are 3 requests"):
+        board.write(Plan([0] * 3, ["all"] * 3), None)
+    with pytest.raises(SteeringError, match=r"there are 3 prompts: patch with a larger slots="):
+        board.write(Plan([0], ["all"]), Prompts(2, torch.ones(3, 2)))
+
+
+def test_a_board_keeps_its_addresses_and_moves_with_what_it_holds():
+    board = Board(2, CPU)
+    places = [tensor.data_ptr() for tensor in board.fixed]
+    board.write(Plan([1], ["all"]), None)
+    assert [tensor.data_ptr() for tensor in board.fixed] == places
+    assert board.on(CPU) is board
+    moved = board.on(torch.device("meta"))
+    assert {tensor.device.type for tensor in moved.fixed} == {"meta"}
+    assert moved.sequences == board.sequences
