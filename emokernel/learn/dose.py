@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from emokernel.calibrate.dose import Ask, equal_doses
 from emokernel.errors import SteeringError
 from emokernel.evaluate.divergence import divergences
@@ -16,7 +18,8 @@ from emokernel.steering import Request, Steering
 
 # Unsteered ones, behind as many openings, that a dose is measured on.
 _TEXTS = 24
-_CORRECTIONS = 2
+# Strengths around the one that a coarse ladder gives, between which it is looked for again.
+_AROUND = np.geomspace(0.75, 1.3, 7)
 
 
 def requests_at_dose(
@@ -53,8 +56,7 @@ def at_dose(
 ) -> dict[str, Request]:
     """As `requests_at_dose`, over ``texts``.
 
-    By interpolation, corrected twice by what that makes: small doses go with the square of the
-    strength.
+    Between the rungs of a ladder, and again between finer ones around what that gives.
     """
     chosen = steering.defaults
     asks = [Ask(name, name, chosen.law, chosen.dose) for name in emotions]
@@ -65,9 +67,12 @@ def at_dose(
                 f"no strength of {ask.name!r} under law={ask.law!r} diverges by {dose} nats per"
                 f" token, {max(found[ask]):.2f} at most: ask for a smaller dose"
             )
-    strengths = [found[ask][dose] for ask in asks]
-    for _ in range(_CORRECTIONS):
-        requests = [ask.at(strength) for ask, strength in zip(asks, strengths, strict=True)]
-        made = divergences(model, steering, texts, requests).tolist()
-        strengths = [s * math.sqrt(dose / of) for s, of in zip(strengths, made, strict=True)]
-    return {ask.name: ask.at(s) for ask, s in zip(asks, strengths, strict=True)}
+    rungs = [found[ask][dose] * factor for ask in asks for factor in _AROUND]
+    each = [ask for ask in asks for _ in _AROUND]
+    requests = [ask.at(rung) for ask, rung in zip(each, rungs, strict=True)]
+    made = divergences(model, steering, texts, requests).reshape(len(asks), -1)
+    strengths = [
+        math.exp(np.interp(math.log(dose), np.log(divergence), np.log(of)))
+        for divergence, of in zip(made.numpy(), np.reshape(rungs, made.shape), strict=True)
+    ]
+    return {ask.name: ask.at(strength) for ask, strength in zip(asks, strengths, strict=True)}

@@ -1,4 +1,4 @@
-"""The reference backend: plain PyTorch on any device, and the form that autograd differentiates."""
+"""The reference backend: plain PyTorch on any device."""
 
 from __future__ import annotations
 

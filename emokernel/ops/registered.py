@@ -1,7 +1,8 @@
 """A backend made of registered torch operations.
 
 The kernels are inference only. Where grad mode is on and an argument requires a gradient, every
-function of such a backend raises RuntimeError instead of cutting the graph.
+function of such a backend raises RuntimeError instead of cutting the graph; what has a gradient is
+`emokernel.ops.differentiable`.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def _without_gradient(backend: str, operation: Callable) -> Callable:
     def call(*arguments: object) -> object:
         if is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
             raise RuntimeError(
-                f"the {backend} backend has no gradient, and an argument requires one: use the"
-                " reference backend, or torch.no_grad()"
+                f"the {backend} backend has no gradient, and an argument requires one: call"
+                " emokernel.ops.differentiable, or use torch.no_grad()"
             )
         return operation(*arguments)
 
