@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from emokernel.numerics import ulp_distance
@@ -91,6 +92,9 @@ class FusedNorm:
         return made[2]
 
     def _one_more(self, weight: Tensor) -> Tensor:
+        if dist.is_available() and dist.is_initialized():
+            with torch.no_grad():  # FSDP gathers new weights into the old tensor, uncounted
+                return weight + 1
         made = self._made.get("weight")
         version = 0 if weight.is_inference() else weight._version
         if made is None or made[0] is not weight or made[1] != version:

@@ -13,6 +13,7 @@ from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
     LlamaConfig,
+    NemotronConfig,
     PreTrainedModel,
     Qwen3MoeConfig,
 )
@@ -29,6 +30,7 @@ _SIZES = {
 _CONFIGS = {
     "llama": lambda: LlamaConfig(**_SIZES),
     "gemma2": lambda: Gemma2Config(**_SIZES, head_dim=16),
+    "nemotron": lambda: NemotronConfig(**_SIZES),  # norms that multiply by 1 + weight
     "qwen3_moe": lambda: Qwen3MoeConfig(
         **_SIZES, head_dim=16, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32
     ),

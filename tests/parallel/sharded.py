@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from parallel.comparison import against_one
@@ -37,9 +37,11 @@ def _wrap(model: PreTrainedModel, parts: str, original: bool) -> nn.Module:
         )
 
 
-def patched_first(models: Models, shard: Any) -> dict[str, tuple[Tensor, Tensor]]:
+def patched_first(
+    models: Models, shard: Callable[[PreTrainedModel], nn.Module], family: str = "llama"
+) -> dict[str, tuple[Tensor, Tensor]]:
     """(Alone, sharded) of what a patched model computes that is sharded then."""
-    one, many = models.load(), models.load()
+    one, many = models.load(family), models.load(family)
     steerings = [patch(model, vectors()) for model in (one, many)]
     sharded = shard(many)
     runs = tuple(zip((one, sharded), steerings, strict=True))
@@ -94,6 +96,9 @@ SCENARIOS = {
         )
         for parts in ("whole", "blocks", "tail")
     },
+    "patch first, nemotron": lambda models: patched_first(
+        models, lambda model: _shard(model, "whole"), "nemotron"
+    ),
     **{
         f"patch first, FSDP1, {parts}, {original}": lambda models, parts=parts, original=original: (
             patched_first(models, lambda model: _wrap(model, parts, original))

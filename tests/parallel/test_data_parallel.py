@@ -37,7 +37,7 @@ def test_a_model_that_fsdp_has_sharded_is_patched(scenario, found):
 @pytest.mark.parametrize(
     "how",
     [
-        "whole", "blocks", "tail", "FSDP1, whole, True", "FSDP1, whole, False",
+        "whole", "blocks", "tail", "nemotron", "FSDP1, whole, True", "FSDP1, whole, False",
         "FSDP1, blocks, True", "FSDP1, blocks, False",
     ],
 )  # fmt: skip
