@@ -61,7 +61,7 @@ class Steered:
         self, model: PreTrainedModel, vectors: EmotionVectors, steering: str, batch: int, slots: int
     ) -> None:
         """``steering``: one of the kinds of `emokernel.bench.variants`."""
-        self._vectors = vectors
+        self._vectors, self.steering = vectors, steering
         self._handle: Steering | None = None
         self._added: list[Tensor] = []
         self._layers: list[int] = []
@@ -116,7 +116,7 @@ class Decoding:
         compile_backend: str = "inductor",
     ) -> None:
         self.steered, self._prompt, self._new_tokens = steered, prompt, new_tokens
-        self._model, self._mode, self._static = steered.model, mode, static
+        self._model, self.mode, self._static = steered.model, mode, static
         self._timer = timer_for(prompt.device)
         self._token = torch.zeros(len(prompt), 1, dtype=torch.long, device=prompt.device)
         self._graph: Prepared | None = None
@@ -136,7 +136,7 @@ class Decoding:
             cache = DynamicCache(config=self._model.config)
         else:
             cache.reset()
-        if self._mode == GRAPH and self._graph is None:
+        if self.mode == GRAPH and self._graph is None:
             self._capture(cache)
         clock = self._timer.synchronize
         clock()

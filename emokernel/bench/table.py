@@ -41,5 +41,8 @@ def table(case: Case, rows: Sequence[Row]) -> str:
 def _against(row: Row) -> str:
     if "ratio_told" not in row:
         return ""
+    if VARIANTS[row["variant"]].again:
+        _, low, high = row["ratio"]
+        return f"noise: {low:.3f} to {high:.3f}"
     of = "" if row["mode"] == "eager" else f", {row['mode']} too"
     return f"{row['ratio_told']}{of}"

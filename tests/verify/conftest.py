@@ -49,13 +49,11 @@ def breaking(monkeypatch) -> Callable[..., None]:
     def breaking_kernels(change: Change, *operations: str) -> None:
         def broken(device: torch.device, name: str | None = None) -> Backend:
             backend = select(device, name)
-            return replace(
-                backend,
-                **{
-                    name: lambda *given, run=getattr(backend, name): change(run, given)
-                    for name in operations
-                },
-            )
+            changed = {each: changing(getattr(backend, each)) for each in operations}
+            return replace(backend, **changed)
+
+        def changing(run: Callable) -> Callable:
+            return lambda *given: change(run, given)
 
         monkeypatch.setattr(forward, "select", broken)
 

@@ -1,0 +1,80 @@
+"""No ratio is told where none was seen."""
+
+from __future__ import annotations
+
+import pytest
+
+from emokernel.bench import Comparison
+from emokernel.bench.cases import Case
+from emokernel.bench.decode import Timing
+from emokernel.bench.summary import figures, rows_of
+from emokernel.bench.table import table
+from emokernel.bench.variants import with_baselines
+
+QUIET, NOISY = Comparison(1.0, 0.99, 1.01), Comparison(1.0, 0.9, 1.1)
+
+
+@pytest.mark.parametrize(
+    ("found", "noise", "seen"),
+    [
+        (Comparison(1.05, 1.02, 1.08), None, True),
+        (Comparison(1.05, 1.02, 1.08), QUIET, True),
+        (Comparison(1.05, 1.02, 1.08), NOISY, False),  # the baseline is as far from itself
+        (Comparison(1.05, 0.99, 1.08), QUIET, False),  # the interval has 1 in it
+        (Comparison(0.8, 0.7, 0.85), NOISY, True),
+        (Comparison(0.8, 0.7, 1.0), NOISY, False),
+    ],
+)
+def test_a_difference_is_seen_outside_of_the_noise_only(found, noise, seen):
+    assert found.is_seen(noise) is seen
+    told = found.told(noise)
+    assert told.startswith(f"{found.ratio:.3f}x" if seen else "no difference seen")
+    assert told.endswith(f"({found.low:.3f} to {found.high:.3f})")
+
+
+def timings(step: float, rounds: int = 10) -> list[Timing]:
+    """Of rounds that drift, in seconds."""
+    return [Timing(0.5, (step * (1 + 0.01 * n),) * 4) for n in range(rounds)]
+
+
+def test_figures_are_in_milliseconds_and_count_all_tokens():
+    of = figures([Timing(0.5, tuple(0.001 * n for n in range(1, 101)))] * 3, batch=2)
+    assert of["first_ms"] == 500
+    assert of["token_ms"] == pytest.approx(50.5)
+    assert of["token_ms_p90"] == pytest.approx(90, abs=1)
+    assert of["token_ms_p99"] == pytest.approx(99, abs=1)
+    assert of["tokens_per_second"] == pytest.approx(2 * 101 / (0.5 + 5.05))
+    assert of["rounds"] == 3
+
+
+def test_rows_are_compared_with_their_baseline_by_round():
+    variants = with_baselines(["plain_hook", "emokernel", "emokernel_compiled"])
+    measured = {
+        "unpatched": timings(0.010), "unpatched_again": timings(0.0101),
+        "plain_hook": timings(0.012), "emokernel": timings(0.0102),
+        "unpatched_compiled": timings(0.005), "unpatched_compiled_again": timings(0.005),
+        "emokernel_compiled": timings(0.006),
+    }  # fmt: skip
+    case = Case(2, 8)
+    rows = {row["variant"]: row for row in rows_of(case, variants, measured, {})}
+    assert rows["plain_hook"]["ratio"] == pytest.approx([1.2] * 3)
+    assert rows["emokernel"]["over_plain_hook"] == pytest.approx([0.85] * 3)
+    assert rows["emokernel_compiled"]["ratio"] == pytest.approx([1.2] * 3)
+    assert rows["emokernel_compiled"]["baseline"] == "unpatched_compiled"
+    assert "ratio" not in rows["unpatched"]
+    assert len(rows["unpatched"]["token_ms_of_rounds"]) == 10
+    told = table(case, list(rows.values()))
+    assert "1.200x (1.200 to 1.200), compiled too" in told
+    assert "emokernel against the plain hook: 0.850x" in told
+    assert "noise: 1.010 to 1.010" in told
+
+
+def test_what_did_not_run_has_a_row():
+    variants = with_baselines(["plain_hook"])
+    rows = rows_of(Case(), variants, {"unpatched": timings(0.01)}, {"plain_hook": "out of memory"})
+    assert {row["variant"]: row.get("not_run") for row in rows} == {
+        "unpatched": None, "unpatched_again": "interrupted", "plain_hook": "out of memory",
+    }  # fmt: skip
+    told = table(Case(), rows).splitlines()
+    assert any(line.split() == ["plain", "hook", "not", "run:", "out", "of", "memory"]
+               for line in told)  # fmt: skip
