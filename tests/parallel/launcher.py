@@ -14,13 +14,15 @@ import torch
 PROCESSES = 2
 
 
-def run_ranks(folder: Path, limit: float = 180.0) -> list[dict[str, Any]]:
-    """What each rank found: {scenario: {name: value}}.
+def run_ranks(
+    folder: Path, program: str = "parallel.rank", limit: float = 240.0
+) -> list[dict[str, Any]]:
+    """What each rank of ``program`` found: {scenario: {name: value}}.
 
     A process that fails, or all that are not done after ``limit`` seconds, end the others, and
     what they printed is raised as a RuntimeError.
     """
-    started = [_start(rank, folder) for rank in range(PROCESSES)]
+    started = [_start(program, rank, folder) for rank in range(PROCESSES)]
     end = time.monotonic() + limit
     try:
         while any(process.poll() is None for process in started):
@@ -37,19 +39,20 @@ def run_ranks(folder: Path, limit: float = 180.0) -> list[dict[str, Any]]:
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
 
 
-def _start(rank: int, folder: Path) -> subprocess.Popen:
+def _start(program: str, rank: int, folder: Path) -> subprocess.Popen:
     environment = os.environ | {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(PROCESSES),
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
-        "GLOO_SOCKET_IFNAME": "lo",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
+    if sys.platform == "linux":  # where a machine's own name may lead nowhere
+        environment["GLOO_SOCKET_IFNAME"] = "lo"
     with _log(rank, folder).open("w") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "parallel.rank", str(folder)],
+            [sys.executable, "-m", program, str(folder)],
             env=environment, stdout=log, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
