@@ -1,6 +1,6 @@
 """Do learned vectors show an emotion more than extracted ones, at equal dose?
 
-    python benchmarks/learn.py [--emotions anger fear] [--steps 30]
+    python benchmarks/learn.py [--emotions anger fear] [--steps 15]
 
 The vectors of the embedded model are learned further by policy gradient on the judge of
 calibration, behind the openings of calibration. The other judge then reads what both sets write
@@ -30,11 +30,11 @@ def main() -> None:
     """Learn, compare and record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--emotions", nargs="+", help="which (all)")
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--texts", type=int, default=24, help="of each emotion in a step (24)")
-    parser.add_argument("--rate", type=float, default=0.15)
+    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--texts", type=int, default=20, help="of each emotion in a step (20)")
+    parser.add_argument("--rate", type=float, default=0.2)
     parser.add_argument("--penalty", type=float, default=0.1)
-    parser.add_argument("--seeds", type=int, default=3, help="texts behind each opening (3)")
+    parser.add_argument("--seeds", type=int, default=2, help="texts behind each opening (2)")
     arguments = parser.parse_args()
     model, tokenizer = load_model()
     extracted = load_vectors()

@@ -26,11 +26,11 @@ def test_a_learned_vector_beats_the_extracted_one_at_equal_dose(ran) -> None:
     comparison = ran["comparison"]
     extracted, learned = (comparison.measured[name] for name in ("extracted", "learned"))
     gain, low, _ = comparison.gain
-    assert gain > 0.04
-    assert low > 0.01
+    assert gain > 0.1
+    assert low > 0.05
     assert learned.probability == pytest.approx(extracted.probability + gain)
     for measured in (extracted, learned):
-        assert measured.divergence == pytest.approx(0.4, rel=0.03)
+        assert measured.divergence == pytest.approx(0.4, rel=0.02)
     assert learned.perplexity < 1.2 * extracted.perplexity
     assert learned.distinct > 0.9 * extracted.distinct
 
@@ -39,7 +39,7 @@ def test_training_and_evaluation_have_nothing_in_common(ran) -> None:
     assert not set(ran["training"]) & set(ran["openings"]())
     (record,) = ran["learned"].provenance["learned"]
     assert record["made_from"]["judge"] == "embedded-calibration"
-    assert record["emotions"] == ["anger"]
+    assert record["emotions"] == ["disgust"]
     assert record["started_from"] == ran["extracted"].digest()
 
 
