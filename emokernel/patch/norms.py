@@ -20,7 +20,6 @@ MAX_ULP = {torch.float32: 8, torch.bfloat16: 2, torch.float16: 2}
 # Of a LayerNorm, in units of the dtype's epsilon of |w| (|n| + 1) + |b|, n the normed row.
 _MAX_LAYER_NORM_ERROR = 4.0
 _NEUTRAL = {"weight": 1.0, "bias": 0.0}
-_PLAIN = (nn.Parameter, Tensor)
 # Beside what the module holds: some write theirs into their forward.
 _USUAL_EPS = (1e-5, 1e-6)
 
@@ -104,12 +103,11 @@ class FusedNorm:
 
 
 def _fits(parameter: Tensor, x: Tensor) -> bool:
-    """Whether a kernel can read it with the rows ``x``: all of it is here, as a plain tensor."""
+    """Whether a kernel can read it with the rows ``x``: alike, and all of it is here."""
     return (
         parameter.dtype is x.dtype
         and parameter.device == x.device
-        and type(parameter) in _PLAIN  # no DTensor, no quantised one
-        and parameter.shape[0] == x.shape[-1]  # no shard
+        and parameter.shape[0] == x.shape[-1]  # no shard of FSDP's
     )
 
 

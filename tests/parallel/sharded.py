@@ -9,21 +9,21 @@ import torch
 from parallel.comparison import against_one
 from parallel.models import REQUESTS, Models, batch, logits, refusal, vectors
 from torch import Tensor, nn
-from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, MixedPrecisionPolicy, fully_shard
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from transformers import PreTrainedModel
 
 from emokernel import patch
 
 
-def _shard(model: PreTrainedModel, parts: str) -> PreTrainedModel:
+def _shard(model: PreTrainedModel, parts: str, **options: object) -> PreTrainedModel:
     """FSDP2 of the whole model as one, of each block too, or of the last norm and head too."""
     if parts == "blocks":
         for block in model.model.layers:
-            fully_shard(block)
+            fully_shard(block, **options)
     if parts == "tail":
         fully_shard([model.model.norm, model.lm_head])
-    fully_shard(model)
+    fully_shard(model, **options)
     return model
 
 
@@ -70,6 +70,22 @@ def _stepped(model: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
     return output.detach()
 
 
+def mixed(models: Models) -> dict[str, tuple[Tensor, Tensor]]:
+    """Weights kept in fp32 and gathered in bf16, against a bf16 model."""
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16)
+    return against_one(
+        models.load().to(torch.bfloat16), _shard(models.load(), "blocks", mp_policy=policy)
+    )
+
+
+def mixed_late(models: Models) -> dict[str, str]:
+    """What turns to bf16 after it was patched in fp32."""
+    model = models.load()
+    patch(model, vectors())
+    _shard(model, "blocks", mp_policy=MixedPrecisionPolicy(param_dtype=torch.bfloat16))
+    return {"model": refusal(lambda: logits(model))}
+
+
 def refused(models: Models) -> dict[str, str]:
     """FSDP1 before patching: the wrapper, and what it wraps."""
     found = {}
@@ -106,5 +122,7 @@ SCENARIOS = {
         for parts in ("whole", "blocks")
         for original in (True, False)
     },
+    "mixed": mixed,
+    "mixed late": mixed_late,
     "refused": refused,
 }

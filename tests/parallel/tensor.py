@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from parallel.comparison import ALL, SOME, against_one
 from parallel.models import REQUESTS, Collectives, Models, batch, logits, refusal, vectors
@@ -24,6 +25,13 @@ from emokernel import patch
 def by_plan(models: Models, family: str, how: tuple[tuple[str, bool], ...] = SOME) -> dict:
     """With the plan that transformers has for the family."""
     return against_one(models.load(family), models.spread(family, tp_plan="auto"), how)
+
+
+def in_bf16(models: Models) -> dict[str, Any]:
+    """Rows, weights and what is communicated in bf16."""
+    return against_one(
+        models.load().to(torch.bfloat16), models.spread(tp_plan="auto").to(torch.bfloat16)
+    )
 
 
 def by_argument(models: Models) -> dict[str, Any]:
@@ -102,6 +110,7 @@ SCENARIOS = {
     "llama": lambda models: by_plan(models, "llama", ALL),
     "gemma2": lambda models: by_plan(models, "gemma2"),
     "qwen3_moe": lambda models: by_plan(models, "qwen3_moe"),
+    "bf16": in_bf16,
     "argument": by_argument,
     "torch": lambda models: against_one(models.load(), by_torch(models)),
     "communication": communication,

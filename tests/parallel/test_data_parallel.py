@@ -49,6 +49,16 @@ def test_a_patched_model_may_be_sharded_and_trained(how, found):
             assert (rank[name][1] - rank[other][0]).abs().max() > 1e-2, name
 
 
+def test_mixed_precision_of_fsdp_steers_in_the_dtype_of_the_rows(found):
+    for rank in found("sharded.mixed"):
+        check_against_one(rank, tells=1)
+
+
+def test_rows_that_change_their_dtype_after_patching_are_refused(found):
+    for rank in found("sharded.mixed late"):
+        assert rank["model"].startswith("SteeringError: the residual stream is torch.bfloat16, but")
+
+
 def test_what_fsdp1_has_flattened_is_refused_by_name(found):
     for rank in found("sharded.refused"):
         assert len(rank) == 8

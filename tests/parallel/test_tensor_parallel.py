@@ -21,6 +21,11 @@ def test_it_does_so_at_both_sites_with_and_without_fused_norms(found):
         check_against_one(rank, ALL)
 
 
+def test_it_does_so_in_bf16(found):
+    for rank in found("tensor.bf16"):
+        check_against_one(rank, tells=1)
+
+
 def test_experts_and_shards_together_compute_what_one_process_does(found):
     if not SIZED:
         pytest.skip("needs a newer transformers, with DistributedConfig(ep_size=...)")
