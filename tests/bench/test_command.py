@@ -1,0 +1,138 @@
+"""`emokernel bench` from end to end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from word_model import word_tokenizer
+
+from emokernel import bench
+from emokernel.bench.decode import Decoding
+from emokernel.cli import main
+
+SHORT = ("--rounds", "2", "--new-tokens", "3", "--context", "5", "--batch-sizes", "1", "2")
+
+
+@pytest.fixture(scope="module")
+def folder(tiny, vectors, tmp_path_factory) -> Path:
+    """A saved model, its tokenizer and its vectors."""
+    path = tmp_path_factory.mktemp("bench") / "tiny"
+    tiny().save_pretrained(path)
+    word_tokenizer().save_pretrained(path)
+    vectors().save(path / "vectors.safetensors")
+    return path
+
+
+def rows_in(folder: Path) -> list[dict]:
+    (path,) = folder.glob("bench-*.jsonl")
+    return bench.read(path, last_run=False)
+
+
+def test_results_pictures_and_a_table(folder, tmp_path, capsys):
+    output = tmp_path / "out"
+    arguments = ["bench", str(folder), "--vectors", str(folder / "vectors.safetensors"), *SHORT]
+    arguments += ["--variants", "emokernel", "plain_hook", "--steered", "0.5", "1"]
+    assert main([*arguments, "-o", str(output)]) == 0
+    told = capsys.readouterr().out
+    rows = rows_in(output)
+    assert [(row["batch"], row["share"]) for row in rows[::4]] == [(1, 1), (2, 0.5), (2, 1)]
+    assert [row["variant"] for row in rows[:4]] == [
+        "unpatched", "unpatched_again", "plain_hook", "emokernel",
+    ]  # fmt: skip
+    for row in rows:
+        assert (row["model"], row["dtype"], row["device"]) == (str(folder), "float32", "cpu")
+        assert row["machine"]["cores"] >= 1
+        assert row["versions"]["torch"] == torch.__version__
+        assert row["vectors"].endswith("vectors.safetensors")
+    assert len({row["date"] for row in rows}) == 1
+    pictures = sorted(path.name for path in output.glob("*.png"))
+    assert pictures == [
+        "tiny-float32-b1-c5-s1-one.png", "tiny-float32-b2-c5-s1-one.png",
+        "tiny-float32-b2-c5-s2-one.png", "tiny-float32-c5-1-one-by-batch.png",
+    ]  # fmt: skip
+    for name in pictures:
+        assert (output / name).read_bytes().startswith(b"\x89PNG")
+        assert name in told
+    assert "batch 2, context 5, 1 steered (one):" in told
+    assert "left out: shares that are no whole number of sequences" in told
+    assert main([*arguments, "-o", str(output)]) == 0
+    assert len(rows_in(output)) == 2 * len(rows)
+
+
+def test_a_quick_run_says_what_it_leaves_out(folder, tmp_path, capsys):
+    arguments = ["bench", str(folder), "--quick", *SHORT[:-1], "-o", str(tmp_path)]
+    assert main(arguments) == 0
+    told = capsys.readouterr().out
+    assert "left out by --quick: what torch.compile makes faster" in told
+    assert "random ones at site 'attention'" in told
+    assert {row["mode"] for row in rows_in(tmp_path)} == {"eager", "graph"}
+    if not torch.cuda.is_available():
+        assert "emokernel graph           not run: no GPU" in told
+
+
+def test_an_interrupted_run_keeps_its_rounds(folder, tmp_path, capsys, monkeypatch):
+    calls, run = [], Decoding.__call__
+
+    def call(self):
+        calls.append(self)
+        # Three variants: prepared, warm, measured; of the second case one round is finished.
+        if len(calls) > 3 * (1 + 2 + 3) + 3 * (1 + 2 + 1) + 1:
+            raise KeyboardInterrupt
+        return run(self)
+
+    monkeypatch.setattr(Decoding, "__call__", call)
+    arguments = ["bench", str(folder), *SHORT, "--rounds", "3", "--variants", "emokernel"]
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, "-o", str(tmp_path)])
+    assert stop.value.code == 130
+    (path,) = tmp_path.glob("bench-*.jsonl")
+    assert f"interrupted; what was measured until then is in {path}" in capsys.readouterr().err
+    assert [(row["batch"], row.get("rounds")) for row in rows_in(tmp_path)] == [
+        (1, 3), (1, 3), (1, 3), (2, 1), (2, 1), (2, 1),
+    ]  # fmt: skip
+
+
+def test_an_unforeseen_failure_exits_with_1(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(Decoding, "__call__", lambda self: {}["missing"])
+    arguments = ["bench", str(folder), *SHORT, "--variants", "emokernel", "-o", str(tmp_path)]
+    assert main(arguments) == 1
+    assert all(row["not_run"] == "failed: KeyError: 'missing'" for row in rows_in(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--variants", "fast"], "unknown variant 'fast': choose from unpatched"),
+        (["--batch-sizes", "9", "--mixes", "different", "--slots", "8"], "9 different mixes, but"),
+        (["--steered", "0.3"], "no batch of [1, 2] sequences has a share of [0.3]"),
+        (["--compile-backend", "abacus"], "torch.compile has no backend 'abacus'"),
+        (["--new-tokens", "1"], "--new-tokens must be at least 2"),
+        (["--variants", "emokernel_graph"], "emokernel_graph cannot run here: no GPU"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_2(arguments, told, folder, tmp_path, capsys):
+    if "emokernel_graph" in arguments and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert main(["bench", str(folder), *SHORT, "-o", str(tmp_path), *arguments]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("emokernel: ")
+    assert told in error
+
+
+@pytest.mark.parametrize("arguments", [["--steered", "1.5"], ["--rounds", "0"], ["--mixes", "no"]])
+def test_arguments_out_of_range_show_the_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", *arguments])
+    assert stop.value.code == 2
+    assert "usage: emokernel bench" in capsys.readouterr().err
+
+
+def test_rows_are_json_lines(folder, tmp_path):
+    arguments = ["bench", str(folder), "--quick", *SHORT[:-1], "-o", str(tmp_path)]
+    assert main([*arguments, "--variants", "emokernel"]) == 0
+    (path,) = tmp_path.glob("bench-*.jsonl")
+    for line in path.read_text("utf-8").splitlines():
+        assert {"variant", "mode", "batch", "context", "share", "mixes"} <= json.loads(line).keys()

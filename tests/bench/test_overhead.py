@@ -1,0 +1,184 @@
+"""What steering costs the host, as ratios: of a model so small that little else takes time.
+
+Two calls are timed in turn, and the fastest of each are compared: on a busy machine a call can be
+held up, but not be faster than it is. pytest-benchmark runs the rounds and reports them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+import pytest
+import torch
+from transformers import DynamicCache, PreTrainedModel
+
+from emokernel import patch
+from emokernel.patch.forward import Add
+from emokernel.state import DeviceState
+
+ROUNDS, WARMUP = 60, 5
+SEQUENCES = 32
+# Measured on two busy cores: 0.95 to 0.99, 0.11 to 0.12, 0.36 to 0.39, 1.00 to 1.12.
+STEP, SET, REQUESTS, MIXES = 1.25, 0.4, 1.0, 1.35
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def ratio(benchmark) -> Callable[[Callable, Callable], float]:
+    """``ratio(baseline, call)``: the fastest call over the fastest of the baseline."""
+
+    def compare(baseline: Callable[[], object], call: Callable[[], object]) -> float:
+        fastest = [float("inf"), float("inf")]
+
+        def pair() -> None:
+            for number, each in enumerate((baseline, call)):
+                start = time.perf_counter()
+                each()
+                fastest[number] = min(fastest[number], time.perf_counter() - start)
+
+        benchmark.pedantic(pair, rounds=ROUNDS, warmup_rounds=WARMUP)
+        found = fastest[1] / fastest[0]
+        benchmark.extra_info["ratio"] = found
+        return found
+
+    return compare
+
+
+def decode_step(model: PreTrainedModel, batch: int = 1) -> Callable[[], None]:
+    """One token for each of ``batch`` sequences behind a cached prompt, always the same."""
+    cache = DynamicCache(config=model.config)
+    prompt = torch.arange(3, 3 + 8 * batch).remainder(90).view(batch, 8)
+    with torch.no_grad():
+        model(prompt, past_key_values=cache, use_cache=True)
+
+    @torch.no_grad()
+    def step() -> None:
+        model(prompt[:, :1], past_key_values=cache, use_cache=True)
+        cache.crop(-1)
+
+    return step
+
+
+@pytest.fixture
+def slower(monkeypatch) -> Callable[[Callable[[DeviceState], object]], None]:
+    """``slower(burden)``: every add of a patched model does that as well."""
+
+    def burden_adds(burden: Callable[[DeviceState], object]) -> None:
+        run = Add.__call__
+
+        def call(self, a, b):
+            burden(self.placed.state)
+            return run(self, a, b)
+
+        monkeypatch.setattr(Add, "__call__", call)
+
+    return burden_adds
+
+
+def loop_over(state: DeviceState, slots: Iterable[int]) -> None:
+    """What a host must not do for each layer."""
+    for slot in slots:
+        state.running.token_slot.eq(slot).any()
+
+
+def patched_step(tiny, vectors, ratio) -> float:
+    model, patched = tiny(), tiny()
+    patch(patched, vectors()).set("joy")
+    return ratio(decode_step(model), decode_step(patched))
+
+
+def test_a_patched_step_costs_little_more(tiny, vectors, ratio):
+    assert patched_step(tiny, vectors, ratio) < STEP
+
+
+@pytest.mark.parametrize(
+    "burden",
+    [lambda _: time.sleep(2e-4), lambda state: loop_over(state, range(state.num_slots))],
+    ids=["sleep", "loop"],
+)
+def test_the_bound_of_a_step_notices(burden, tiny, vectors, ratio, slower):
+    slower(burden)
+    assert patched_step(tiny, vectors, ratio) > STEP
+
+
+def set_over_step(tiny, vectors, ratio) -> float:
+    model = tiny()
+    steering = patch(model, vectors())
+    return ratio(decode_step(model), lambda: steering.set({"joy": 0.5, "anger": 0.2}))
+
+
+def test_set_costs_a_fraction_of_a_step(tiny, vectors, ratio):
+    assert set_over_step(tiny, vectors, ratio) < SET
+
+
+def test_the_bound_of_set_notices(tiny, vectors, ratio, monkeypatch):
+    """A write for each of a few vectors and layers instead of one."""
+    write = DeviceState.write
+
+    def repeating(self, slot, mix):
+        for _ in range(16):
+            write(self, slot, mix)
+
+    monkeypatch.setattr(DeviceState, "write", repeating)
+    assert set_over_step(tiny, vectors, ratio) > SET
+
+
+def requests(count: int) -> list[dict[str, float]]:
+    """For each sequence a mix; ``count`` of them differ."""
+    return [{"joy": 1.0, "anger": 0.01 * (n % count)} for n in range(SEQUENCES)]
+
+
+def mixes_over_one(tiny, vectors, ratio) -> float:
+    steps = []
+    for count in (1, SEQUENCES):
+        model = tiny()
+        steering = patch(model, vectors())
+        opened = steering.requests(requests(count))
+        opened.__enter__()
+        steps.append(decode_step(model, SEQUENCES))
+    return ratio(*steps)
+
+
+def test_a_step_costs_the_same_for_many_mixes(tiny, vectors, ratio):
+    assert mixes_over_one(tiny, vectors, ratio) < MIXES
+
+
+def test_the_bound_of_many_mixes_notices(tiny, vectors, ratio, slower):
+    slower(lambda state: loop_over(state, state._mixes))
+    assert mixes_over_one(tiny, vectors, ratio) > MIXES
+
+
+def opening_over_step(tiny, vectors, ratio) -> float:
+    model = tiny()
+    steering = patch(model, vectors())
+    asked = requests(4)
+
+    def opening() -> None:
+        with steering.requests(asked):
+            pass
+
+    return ratio(decode_step(model, SEQUENCES), opening)
+
+
+def test_opening_requests_costs_about_a_step(tiny, vectors, ratio):
+    assert opening_over_step(tiny, vectors, ratio) < REQUESTS
+
+
+def test_the_bound_of_opening_requests_notices(tiny, vectors, ratio, monkeypatch):
+    """A write for every sequence instead of every mix."""
+    write = DeviceState.write
+
+    def repeating(self, slot, mix):
+        for _ in range(SEQUENCES):
+            write(self, slot, mix)
+
+    monkeypatch.setattr(DeviceState, "write", repeating)
+    assert opening_over_step(tiny, vectors, ratio) > REQUESTS
