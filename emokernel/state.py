@@ -6,6 +6,7 @@ All of it lives at fixed addresses on one device; a model spread over several de
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from emokernel.errors import NoFreeSlotError, SteeringError
 from emokernel.reference import MAX_COMPONENTS, Law
 
 UNTOUCHED = -1
+_serials = itertools.count()
 
 # (basis, ids, weights, law) of a layer, as the operations take them.
 Tables = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -44,6 +46,11 @@ class Mix:
         for _, weight in self.components:
             if not abs(weight) <= limit:
                 raise SteeringError(f"strength must be a finite fp32 number, got {weight}")
+
+
+def next_serial() -> str:
+    """A string, since torch.compile may make integers symbols."""
+    return f"serial {next(_serials)}"
 
 
 class Movable(Protocol):
@@ -102,6 +109,8 @@ class DeviceState:
 
     def _build(self, device: torch.device, dtype: torch.dtype) -> None:
         vectors = self._vectors
+        # What torch.compile tells these tensors from others by.
+        self.serial = next_serial()
         with torch.inference_mode(False):
             self.basis = vectors.to(device=device, dtype=dtype).clone().contiguous()
             width = MAX_COMPONENTS + 1 + self.num_layers * MAX_COMPONENTS

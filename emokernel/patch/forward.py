@@ -22,12 +22,11 @@ from emokernel.patch.replaced import ReplacedMethod, forward_name
 from emokernel.patch.tracing import (
     TracedAdd,
     add_in_trace,
-    next_serial,
     steer_in_trace,
     tables_in_trace,
     traced_norm,
 )
-from emokernel.state import UNTOUCHED, DeviceState, Running
+from emokernel.state import UNTOUCHED, DeviceState, next_serial
 
 STREAM_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -88,7 +87,7 @@ class NormForward(ReplacedMethod):
 
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         tracing = torch.compiler.is_compiling()
-        running = self._traced(self.serial) if tracing else self._state.running
+        running = self._state.running
         handed = running.handed
         if handed is not None and handed[2] == self.serial:
             running.handed = None
@@ -98,10 +97,6 @@ class NormForward(ReplacedMethod):
             if not tracing and _same_memory(rows, hidden_states):
                 return normed.view(hidden_states.shape)
         return self.original(hidden_states, *args, **kwargs)
-
-    @torch.compiler.assume_constant_result
-    def _traced(self, serial: str) -> Running:
-        return self._state.running
 
 
 def _same_memory(a: Tensor, b: Tensor) -> bool:
@@ -122,7 +117,6 @@ class Add:
 
     def __init__(self, placed: Placed, layer: int, steered: bool) -> None:
         self.placed, self._state, self._layer, self.steered = placed, placed.state, layer, steered
-        self._serial = next_serial()
         self.norm: NormForward | None = None
         self._held: Mapping[str, Tensor | None] = {}
         self._between: tuple[Mapping[int, Callable], ...] = ()
@@ -181,8 +175,8 @@ class Add:
         return self.placed.backend.add_steer(a, b, basis, slots, ids, weights, law)
 
     def _in_trace(self, a: Tensor, b: Tensor) -> Tensor:
-        it = self._traced(self._serial)
-        slots = it.state.running.token_slot
+        it = self._traced(self._state.serial)
+        slots = self._state.running.token_slot
         if slots is None:
             _refuse_alone()
         tables = tables_in_trace(it, slots)
@@ -195,7 +189,7 @@ class Add:
             return differentiable.steer(y, *tables, backend=self.placed.backend)
         if mixed:
             return steer_in_trace(it, y, tables)
-        return add_in_trace(it, a, b, tables, self._held)
+        return add_in_trace(it, a, b, tables, self._held, self._state.running)
 
     @torch.compiler.assume_constant_result
     def _traced(self, serial: str) -> TracedAdd:
@@ -332,7 +326,6 @@ class DecoderForward(ReplacedMethod):
         self._states = [each.state for each in placed]
         self._names = list(inspect.signature(self.original).parameters)
         self._checkpoints = Checkpoints(owner, self._states)
-        self._serial = next_serial()
 
     def restore(self) -> None:
         """Bring back the forward, and the model's own way of checkpointing."""
@@ -344,33 +337,32 @@ class DecoderForward(ReplacedMethod):
         if named.get("input_ids") is None and named.get("inputs_embeds") is None:
             return self.original(*args, **kwargs)  # which says what is missing
         if torch.compiler.is_compiling():
-            states = self._traced(self._serial)
-            return self._run(self._rows.of_trace, states, named, args, kwargs)
+            self._prepare()
+            return self._run(self._rows.of_trace, named, args, kwargs)
         if is_captured(self._states[0].device):
             self._rows.prepare(self._states)
-            return self._run(self._rows.of_trace, self._states, named, args, kwargs)
+            return self._run(self._rows.of_trace, named, args, kwargs)
         for placed in self._placed:
             placed.follow()
         if torch.is_grad_enabled():
             self._checkpoints.remember()
-        return self._run(self._rows.of_call, self._states, named, args, kwargs)
+        return self._run(self._rows.of_call, named, args, kwargs)
 
     @torch.compiler.assume_constant_result
-    def _traced(self, serial: str) -> list[DeviceState]:
-        """Runs while torch.compile traces, not in what it compiles; guarded by ``serial`` alone."""
+    def _prepare(self) -> None:
+        """Runs while torch.compile traces, not in what it compiles."""
         for placed in self._placed:
             placed.follow()
         self._rows.prepare(self._states)
-        return self._states
 
     def _run(
         self,
         rows: Callable[[Mapping[str, Any], DeviceState], Tensor],
-        states: Sequence[DeviceState],
         named: Mapping[str, Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
+        states = self._states
         outer = [(s.running.token_slot, s.running.untouched, s.running.tables) for s in states]
         try:
             for state in states:

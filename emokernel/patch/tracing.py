@@ -2,14 +2,12 @@
 
 Before every call torch.compile checks each object that it read while tracing. A steered add reads
 dozens, in every layer. So it asks for one constant that holds them all, by a function that
-torch.compile runs once and does not look into, and one string is checked in the place of them: the
-serial number of the patch. What may change behind it changes a parameter of the model too (its
-dtype or device), which is checked anyway, or is a tensor, which is read in every call.
+torch.compile runs once and does not look into, and one string is checked in the place of them:
+`DeviceState.serial`, which changes whenever the tensors of the state do.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -18,14 +16,7 @@ from torch import Tensor
 
 from emokernel import reference
 from emokernel.patch.norms import FusedNorm
-from emokernel.state import DeviceState, Tables, views_of_layer
-
-_serials = itertools.count()
-
-
-def next_serial() -> str:
-    """What tells one patch from the next; a string, since integers may be made symbols."""
-    return f"patched {next(_serials)}"
+from emokernel.state import DeviceState, Running, Tables, views_of_layer
 
 
 @dataclass(frozen=True)
@@ -92,6 +83,7 @@ def add_in_trace(
     b: Tensor,
     tables: tuple[Tensor, ...],
     held: Mapping[str, Tensor | None],
+    running: Running,
 ) -> Tensor:
     """a + b, the law, and the norm, if there is one, which is left for its module.
 
@@ -111,5 +103,5 @@ def add_in_trace(
     else:
         bias = held["bias"] if norm.bias is None else norm.bias
         normed, y = operation(a, b, weight, bias, norm.eps, *tables)
-    it.state.running.handed = y, normed, norm.serial
+    running.handed = y, normed, norm.serial
     return y
