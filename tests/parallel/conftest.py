@@ -14,6 +14,7 @@ from parallel.launcher import run_ranks
 def _ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     if not (dist.is_available() and dist.is_gloo_available()):
         pytest.skip("needs a torch with torch.distributed and gloo")
+    pytest.importorskip("accelerate", reason="transformers spreads no model without accelerate")
     return run_ranks(tmp_path_factory.mktemp("ranks"))
 
 
