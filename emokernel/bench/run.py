@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, StaticCache
 from emokernel.bench.cases import Case
 from emokernel.bench.compiling import obstacle
 from emokernel.bench.decode import Decoding, Steered, Timing, random_prompt
+from emokernel.bench.gpu import WARM_UP
 from emokernel.bench.harness import interleaved
 from emokernel.bench.memory import cache_bytes, is_out_of_memory, refusal
 from emokernel.bench.summary import Row, rows_of
@@ -97,12 +98,12 @@ class _Variants:
     ) -> None:
         self._model, self._vectors, self._options = model, vectors, options
         self._prompt = random_prompt(model, case.batch, case.context)
-        self._columns = case.context + options.new_tokens
+        # Before a graph is captured, its step runs a few times behind the prompt.
+        self._columns = case.context + max(options.new_tokens, WARM_UP + 2)
         self._decodings: dict[str, Decoding] = {}
         self.obstacles: dict[str, str] = {}
         self._static: StaticCache | None = None
         self._made: dict[tuple[str, str], Decoding] = {}
-        # A growing cache and a static one, and a copy of the longest layer while it grows.
         caches = 2 if any(v.mode != EAGER for v in options.variants) else 1
         needed = caches * cache_bytes(model.config, case.batch, self._columns, model.dtype)
         problem = refusal(needed, model.device, f"the cache of {case}")

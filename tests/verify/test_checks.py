@@ -14,7 +14,7 @@ from word_model import word_tokenizer
 from emokernel import EmotionVectors
 from emokernel.engines import rows
 from emokernel.steering import Steering
-from emokernel.verify import CHECKS, Subject, verify
+from emokernel.verify import CHECKS, Subject, speed, verify
 
 # What takes longest, and what another test is about.
 QUICK = ("compile", "speed")
@@ -214,6 +214,13 @@ def test_a_model_that_does_not_compile_unpatched_is_no_failure(subject):
     assert finding.detail.startswith("the unpatched model does not compile here: ")
 
 
+@pytest.fixture
+def few_rounds(monkeypatch):
+    """Enough for an interval."""
+    monkeypatch.setattr(speed, "_ROUNDS", 8)
+
+
+@pytest.mark.usefixtures("few_rounds")
 def test_kernels_are_slower_than_hooks(subject, breaking):
     def change(run, given):
         time.sleep(2e-3)
@@ -224,6 +231,7 @@ def test_kernels_are_slower_than_hooks(subject, breaking):
     assert failed(subject, *others) == ["speed"]
 
 
+@pytest.mark.usefixtures("few_rounds")
 def test_time_is_told_against_all(subject):
     others = set(CHECKS) - {"structure", "speed"}
     (finding,) = [f for f in verify(subject, others) if f.name == "speed"]
