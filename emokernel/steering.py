@@ -29,7 +29,7 @@ from emokernel.engines.generate import (
 from emokernel.engines.rows import Plan, check_positions
 from emokernel.errors import EmokernelError, SteeringError
 from emokernel.mixes import Emotion, Mixer
-from emokernel.patch import Patch, PatchedLayer
+from emokernel.patch import Patch, PatchedLayer, forward
 from emokernel.patch.decoder import find_decoder, find_generator
 from emokernel.patch.forward import DecoderForward, PatchedOnUse, RowSource
 from emokernel.patch.replaced import forward_name
@@ -238,7 +238,7 @@ class Steering:
         self._batching = ContinuousBatching(self._resolve_entry, self._active, self._slots)
         self._plan_of_set: Plan | None = None
         self._request_of_set: Request | None = None
-        self._generator = model
+        self._generator, self._patch = model, None  # the model runs while it is being patched
         self._patch: Patch | None = Patch(
             model, mixer.basis.tensor, layers, site=site, slots=slots + 1, fuse_norm=fuse_norm,
             backend=backend, rows=RowSource(self._rows, self._prepare, self._traced_rows),
@@ -447,17 +447,20 @@ class Steering:
             raise
 
     def _prepare(self, states: Sequence[DeviceState]) -> None:
-        """Make the boards for a forward that is compiled or captured, and write what is asked."""
+        """Make the boards for a forward that is compiled, and write what is asked."""
         if any(state.learned is not None for state in states):
             raise SteeringError(
                 "a model cannot be compiled or captured while vectors are learned: leave"
                 " steering.learning(...) first"
             )
         for state in states:
-            if state.board is None:
-                state.board = Board(self._num_slots, state.device)
+            self._make_board(state)
             fix_addresses(*state.fixed, *state.board.fixed)
-        self._announce()
+
+    def _make_board(self, state: DeviceState) -> None:
+        if state.board is None:
+            state.board = Board(self._num_slots, state.device)
+            self._announce()
 
     def _announce(self) -> None:
         """Write what is asked for in this context for what was compiled or captured."""
@@ -483,6 +486,8 @@ class Steering:
     def _traced_rows(self, named: dict[str, Any], state: DeviceState) -> Tensor:
         if is_packed(named):
             return packed_rows(named, state, steers=True)  # what is asked for may change
+        if state.board is None:
+            raise SteeringError("run the model once before a CUDA graph captures it")
         return token_slot(state.board, read_traced_call(named, self._is_generating()))
 
     @torch.compiler.assume_constant_result
@@ -494,6 +499,8 @@ class Steering:
         plan = self._plan()
         if is_packed(named):
             return packed_rows(named, state, steers=plan is not None)
+        if state.board is None and forward.can_be_captured(state.device):
+            self._make_board(state)  # in the calls before a capture: within it, it is too late
         slot = UNTOUCHED if plan is None else plan.slot_of_all
         if plan is None:
             follow_call(self._generator, named, state.device)

@@ -292,8 +292,8 @@ class RowSource:
     """Who says which slot each row of a call has: int32 ``token_slot``, on the state's device.
 
     ``of_call(named arguments, state)`` is asked in every call. A forward that torch.compile traces,
-    or that a CUDA graph captures, calls ``prepare(states)`` and ``of_trace(named arguments,
-    state)`` that once: tensor operations, which then stand for all calls to come.
+    or that a CUDA graph captures, calls ``of_trace(named arguments, state)`` that once: tensor
+    operations, which then stand for all calls to come. Before a trace, ``prepare(states)``.
     """
 
     of_call: Callable[[Mapping[str, Any], DeviceState], Tensor]
@@ -301,9 +301,14 @@ class RowSource:
     of_trace: Callable[[Mapping[str, Any], DeviceState], Tensor]
 
 
+def can_be_captured(device: torch.device) -> bool:
+    """Whether there are CUDA graphs of what runs on ``device``."""
+    return device.type == "cuda"
+
+
 def is_captured(device: torch.device) -> bool:
     """Whether what runs on ``device`` is being recorded into a CUDA graph."""
-    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+    return can_be_captured(device) and torch.cuda.is_current_stream_capturing()
 
 
 class DecoderForward(ReplacedMethod):
@@ -340,7 +345,6 @@ class DecoderForward(ReplacedMethod):
             self._prepare()
             return self._run(self._rows.of_trace, named, args, kwargs)
         if is_captured(self._states[0].device):
-            self._rows.prepare(self._states)
             return self._run(self._rows.of_trace, named, args, kwargs)
         for placed in self._placed:
             placed.follow()
