@@ -20,7 +20,7 @@ _WARM_UP = 4
 
 def learn_vectors(
     steering: Steering,
-    emotions: Iterable[str],
+    emotions: str | Iterable[str],
     loss: Callable[[int], Tensor],
     *,
     steps: int,

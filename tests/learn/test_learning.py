@@ -245,6 +245,20 @@ def test_what_was_learned_says_from_what(tiny, vectors, prompts, tmp_path):
         assert loss_of(model, prompts) < before - 0.02
 
 
+@pytest.mark.parametrize("keep_norms", [True, False])
+def test_the_dose_is_kept_unless_it_is_to_be_learned(keep_norms, tiny, vectors, prompts):
+    model, own = tiny(), vectors()
+    steering = patch(model, own)
+    steering.set("joy")
+    result = learn_vectors(
+        steering, "joy", lambda step: loss_of(model, prompts), steps=4, rate=0.2,
+        keep_norms=keep_norms, progress=False,
+    )  # fmt: skip
+    change = (result["joy"].norm(dim=-1) / own["joy"].norm(dim=-1) - 1).abs()
+    assert bool((change < 1e-5).all()) == keep_norms
+    assert not torch.equal(result["joy"], own["joy"])
+
+
 def test_axes_behind_the_emotions_stay_as_they_are(tiny, prompts, vectors):
     """Those of the circumplex, which an `Affect` is mapped to."""
     model, own = tiny(), vectors()
