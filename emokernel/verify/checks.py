@@ -16,6 +16,7 @@ from emokernel.verify.subject import NEW_TOKENS, Subject, differing
 _FUSED = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 _DEPTH = 3
 _LAYERS = 3  # at which the law is checked, of those that are steered
+_SHIFTS = 4  # other tokens that neighbours are given, to see whether a model minds
 _ORDER = ("prompt", "generated", "last", "all")
 
 
@@ -162,11 +163,14 @@ def independence(subject: Subject) -> str:
 
 def _minds_neighbours(subject: Subject) -> bool:
     """Whether the bits of a sequence of the unpatched model depend on the tokens of the others."""
-    ids = subject.left.clone()
-    before = subject.logits(ids, torch.ones_like(ids)).unflatten(0, ids.shape)
-    ids[0::2] = ids[0::2].flip(1)
-    after = subject.logits(ids, torch.ones_like(ids)).unflatten(0, ids.shape)
-    return not torch.equal(before[1::2], after[1::2])
+    alone = subject.decoded()[1::2]
+    vocabulary = subject.model.get_input_embeddings().weight.shape[0]
+    for shift in range(1, 1 + _SHIFTS):
+        ids = subject.left.clone()
+        ids[0::2] = (ids[0::2] + shift) % vocabulary
+        if not torch.equal(subject.decoded(ids)[1::2], alone):
+            return True
+    return False
 
 
 def positions(subject: Subject) -> str:

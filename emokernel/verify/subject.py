@@ -105,19 +105,21 @@ class Subject:
         return found[mask.bool()].cpu()
 
     @torch.no_grad()
-    def decoded(self) -> Tensor:
+    def decoded(self, ids: Tensor | None = None) -> Tensor:
         """Logits ``[batch, steps, vocabulary]`` of a prompt and a few steps in a cache, on the CPU.
 
-        The tokens of the steps are given, so that it does not matter what the logits say.
+        ``ids``: other prompts, padded as the left ones. The tokens of the steps are theirs too, so
+        that it does not matter what the logits say.
         """
         cache, mask, found = DynamicCache(config=self.model.config), self.left_mask, []
-        given = self.left
+        ids = self.left if ids is None else ids
+        given = ids
         for step in range(NEW_TOKENS):
             output = self.model(
                 input_ids=given, attention_mask=mask, past_key_values=cache, use_cache=True
             )
             found.append(output.logits[:, -1].cpu())
-            given = self.left[:, -1 - step % 3, None]
+            given = ids[:, -1 - step % 3, None]
             mask = torch.cat([mask, torch.ones_like(given)], 1)
         return torch.stack(found, 1)
 
