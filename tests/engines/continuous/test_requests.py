@@ -215,3 +215,24 @@ def test_a_step_costs_one_copy_to_a_fixed_address(steered, texts, different):
     slots = set(busiest["slots"].tolist())
     assert len(slots - {-1}) > 10
     assert torch.int32 == busiest["slots"].dtype
+
+
+def test_a_manager_that_compiles_its_steps_steers_them(steered, texts, different):
+    """The steps are padded then; what is asked for compiles nothing anew."""
+    from torch._dynamo.utils import counters
+    from transformers import CompileConfig
+
+    model, steering = steered()
+    compiling = CompileConfig(backend="eager", mode=None, fullgraph=False)
+    sizes = {"q_padding_interval_size": 64, "kv_padding_interval_size": 2048}
+    compiled = []
+    for requests in (different[:6], different[6:12], [None] * 6):
+        with steering.requests(requests):
+            results = model.generate_batch(
+                texts[:6], greedy(), config(varlen_compile_config=compiling, **sizes)
+            )
+        compiled.append(counters["stats"]["unique_graphs"])
+        for result, text, request in zip(results.values(), texts, requests, strict=False):
+            assert_as_alone(model, steering, result, text, request)
+    assert compiled[0] > 0
+    assert len(set(compiled)) == 1
