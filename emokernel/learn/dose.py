@@ -72,7 +72,7 @@ def at_dose(
     requests = [ask.at(rung) for ask, rung in zip(each, rungs, strict=True)]
     made = divergences(model, steering, texts, requests).reshape(len(asks), -1)
     strengths = [
-        math.exp(np.interp(math.log(dose), np.log(divergence), np.log(of)))
+        math.exp(np.interp(math.log(dose), np.maximum.accumulate(np.log(divergence)), np.log(of)))
         for divergence, of in zip(made.numpy(), np.reshape(rungs, made.shape), strict=True)
     ]
     return {ask.name: ask.at(strength) for ask, strength in zip(asks, strengths, strict=True)}
