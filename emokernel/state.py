@@ -69,11 +69,13 @@ class Running(threading.local):
     ``checkpointed``: whether the block that runs will run again, so that both have to be alike.
     """
 
-    token_slot: Tensor | None = None
-    untouched: Tensor | None = None
-    handed: tuple[Tensor, Tensor, object] | None = None
-    tables: list[Tables] | None = None
-    checkpointed: bool = False
+    def __init__(self) -> None:
+        # Not in the class, where torch.compile (2.11) finds them before those of the thread.
+        self.token_slot: Tensor | None = None
+        self.untouched: Tensor | None = None
+        self.handed: tuple[Tensor, Tensor, object] | None = None
+        self.tables: list[Tables] | None = None
+        self.checkpointed = False
 
 
 class DeviceState:
