@@ -67,7 +67,7 @@ class ManagedRequests:
         self._around(router, "fail_and_deliver", self._fail_and_deliver)
         if manager.batch_processor is not None:
             self._join(manager.batch_processor)
-        weakref.finalize(manager, self.running.end_all)
+        weakref.finalize(manager, self.running.end_all).atexit = False
 
     def detach(self) -> None:
         """Give the manager its own methods back."""

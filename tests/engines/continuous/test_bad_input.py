@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 
 import pytest
@@ -163,6 +164,33 @@ def test_an_error_in_the_thread_fails_its_requests_and_gives_their_slots_back(
         results = [manager.get_result(timeout=20) for _ in ids]
         assert {result.request_id for result in results} == set(ids)
         assert all("no more memory" in result.error for result in results)
+        assert steering._slots.held == 0
+
+
+def test_a_request_that_fails_before_it_forks_gives_its_slot_back(steered, texts):
+    model, steering = steered()
+    with managing(model, sequences=4) as manager:
+        manager.add_request(texts[3], emotion="emotion 1", no_such_option=1)
+        assert "no_such_option" in manager.get_result(timeout=20).error
+        assert steering._slots.held == 0
+        manager.add_request(texts[3], emotion="emotion 2")
+        results = finished(manager, 4)
+    for result in results.values():
+        assert_as_alone(model, steering, result, texts[3], "emotion 2")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_requests_that_cannot_be_told_of_their_end_give_their_slots_back(steered, texts):
+    """Whoever waits for them has closed the loop that they are delivered to."""
+    model, steering = steered()
+    closed = asyncio.new_event_loop()
+    closed.close()
+    with managing(model, start=False) as manager:
+        ids = manager.add_requests(texts[:3], emotions=["emotion 1", "emotion 2", "emotion 3"])
+        manager.output_router.result_handlers |= dict.fromkeys(ids, (print, closed))
+        manager.start()
+        manager._generation_thread.join(20)
+        assert not manager.is_running()
         assert steering._slots.held == 0
 
 
