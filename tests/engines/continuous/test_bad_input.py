@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import queue
 
 import pytest
 import torch
@@ -164,6 +165,33 @@ def test_an_error_in_the_thread_fails_its_requests_and_gives_their_slots_back(
         results = [manager.get_result(timeout=20) for _ in ids]
         assert {result.request_id for result in results} == set(ids)
         assert all("no more memory" in result.error for result in results)
+        assert steering._slots.held == 0
+
+
+def test_requests_that_never_begin_hold_no_slot(steered, texts):
+    """The batch cannot be made, or the queue of a manager is full after the first."""
+    model, steering = steered()
+    names = ["emotion 1", "emotion 2", "emotion 3"]
+    with steering.requests(names):
+        with pytest.raises(AttributeError, match="num_return_sequences"):
+            model.generate_batch(texts[:3], generation_config=7)
+        assert steering._slots.held == 3  # the open block's own
+    assert steering._slots.held == 0
+    with managing(model, start=False) as manager:
+        put, added = manager.input_queue.put, []
+
+        def full_after_one(state, **options):
+            if added:
+                raise queue.Full
+            added.append(state.request_id)
+            put(state, **options)
+
+        vars(manager.input_queue)["put"] = full_after_one
+        with pytest.raises(queue.Full):
+            manager.add_requests(texts[:3], emotions=names)
+        assert steering._slots.held == 1
+        manager.start()
+        assert list(finished(manager, 1)) == added
         assert steering._slots.held == 0
 
 
