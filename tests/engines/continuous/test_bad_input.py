@@ -214,7 +214,10 @@ def test_requests_that_cannot_be_told_of_their_end_give_their_slots_back(steered
     closed = asyncio.new_event_loop()
     closed.close()
     with managing(model, start=False) as manager:
-        ids = manager.add_requests(texts[:3], emotions=["emotion 1", "emotion 2", "emotion 3"])
+        ids = [
+            manager.add_request(texts[at], emotion=f"emotion {at}", max_new_tokens=length)
+            for at, length in enumerate((2, 40, 40))
+        ]
         manager.output_router.result_handlers |= dict.fromkeys(ids, (print, closed))
         manager.start()
         manager._generation_thread.join(20)
