@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from emokernel.affect import Coordinates
-from emokernel.engines.board import Board, fix_addresses, token_slot
+from emokernel.engines.board import Board, prepare_compiling, token_slot
 from emokernel.engines.continuous import ContinuousBatching, packed_rows
 from emokernel.engines.continuous.rows import is_packed
 from emokernel.engines.continuous.tickets import Asked
@@ -455,7 +455,7 @@ class Steering:
             )
         for state in states:
             self._make_board(state)
-            fix_addresses(*state.fixed, *state.board.fixed)
+            prepare_compiling(*state.fixed, *state.board.fixed)
 
     def _make_board(self, state: DeviceState) -> None:
         if state.board is None:

@@ -120,18 +120,31 @@ def token_slot(board: Board, call: Call) -> Tensor:
 
     A batch that is no multiple of the entries is left untouched, and `Board.take_misfit` tells.
     """
-    words = board.words.long()
+    places = board.sequences, call.batch, call.tokens
+    return _slots(board.words, board.misfit, *places, call.past, call.mask)
+
+
+def _slots(
+    words: Tensor,
+    misfit: Tensor,
+    sequences: int,
+    batch: int,
+    tokens: int,
+    past: int | Tensor,
+    mask: Tensor | None,
+) -> Tensor:
+    words = words.long()
     entries, prompts, beyond, masked, generating, counted = words[: len(_HEAD)].unbind()
-    by_entry, by_prompt = _parts(words, board.sequences)
-    row = torch.arange(call.batch, device=words.device)
-    entry = by_entry.index_select(0, row * entries // call.batch)
-    first, last, end = by_prompt.index_select(0, row * prompts // call.batch).split(1, 1)
-    columns = torch.arange(call.tokens, device=words.device) + call.past
+    by_entry, by_prompt = _parts(words, sequences)
+    row = torch.arange(batch, device=words.device)
+    entry = by_entry.index_select(0, row * entries // batch)
+    first, last, end = by_prompt.index_select(0, row * prompts // batch).split(1, 1)
+    columns = torch.arange(tokens, device=words.device) + past
     within = torch.minimum(columns, last)
     held = (columns >= first) & (columns <= last) | (columns >= beyond)
     count = (within - first + 1).clamp(min=0) + (columns - beyond + 1).clamp(min=0)
-    if call.mask is not None:
-        mask, recorded = call.mask != 0, masked == _BY_GENERATE
+    if mask is not None:
+        mask, recorded = mask != 0, masked == _BY_GENERATE
         held = torch.where(recorded, held, held_at(mask, columns, beyond=False))
         count = torch.where(recorded, count, tokens_up_to(mask, columns))
     given = torch.where(held, columns, -1).amax(1, keepdim=True)  # in a plain call, all prompt
@@ -141,8 +154,8 @@ def token_slot(board: Board, call: Call) -> Tensor:
     kind = torch.where(place == last_place, LAST, PROMPT)
     kind = torch.where(place > last_place, GENERATED, kind)
     slots = torch.where(held, entry[:, :3].gather(1, kind), UNTOUCHED)
-    fits = (call.batch % entries == 0) & (call.batch % prompts == 0)
-    board.misfit.logical_or_(~fits)
+    fits = (batch % entries == 0) & (batch % prompts == 0)
+    misfit.logical_or_(~fits)
     return torch.where(fits, slots, UNTOUCHED).to(torch.int32).reshape(-1)
 
 
@@ -175,9 +188,13 @@ def _last(mask: Tensor) -> Tensor:
     return torch.where(mask, torch.arange(mask.shape[1]), -1).amax(1)
 
 
-def fix_addresses(*tensors: Tensor) -> None:
-    """Tell torch.compile that these stay where they are: a CUDA graph then reads them in place."""
+def prepare_compiling(*tensors: Tensor) -> None:
+    """Tell torch.compile that these stay where they are: a CUDA graph then reads them in place.
+
+    And that `token_slot` need not be looked into: what it reads is not checked before every call.
+    """
     import torch._dynamo
 
+    torch.compiler.allow_in_graph(_slots)
     for tensor in tensors:
         torch._dynamo.mark_static_address(tensor)

@@ -21,13 +21,15 @@ class Backend:
     ``steer``, ``add_steer``, ``add_steer_rms_norm`` and ``add_steer_layer_norm`` return fresh
     tensors; the names with an underscore overwrite their first argument with y (schemas:
     `emokernel.ops.schemas`). ``namespace`` of ``torch.ops`` is where they are, None where they are
-    made of torch's own. ``unavailable`` returns why the backend cannot run here, or None.
+    made of torch's own. ``fuses_compiled``: whether they compute norms under torch.compile too,
+    which can do that itself. ``unavailable`` returns why the backend cannot run here, or None.
     """
 
     name: str
     device_types: tuple[str, ...]
     unavailable: Callable[[], str | None]
     namespace: str | None
+    fuses_compiled: bool
     steer: Callable
     steer_: Callable
     add_steer: Callable

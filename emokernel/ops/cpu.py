@@ -54,4 +54,5 @@ def describe() -> dict[str, object]:
     }
 
 
-BACKEND = registered_backend("cpu", ("cpu",), lambda: _REASON, NAMESPACE)
+# Measured (docs/compile.md): the norm that torch.compile makes costs less than the larger call.
+BACKEND = registered_backend("cpu", ("cpu",), lambda: _REASON, NAMESPACE, fuses_compiled=False)

@@ -31,6 +31,7 @@ BACKEND = Backend(
     device_types=(),
     unavailable=lambda: None,
     namespace=None,
+    fuses_compiled=False,
     steer=reference.steer,
     steer_=_over_first(reference.steer),
     add_steer=reference.add_steer,

@@ -21,6 +21,8 @@ def registered_backend(
     device_types: tuple[str, ...],
     unavailable: Callable[[], str | None],
     namespace: str,
+    *,
+    fuses_compiled: bool,
 ) -> Backend:
     """The backend ``name`` whose functions are the operations of ``torch.ops.<namespace>``."""
     ops = getattr(torch.ops, namespace)
@@ -29,7 +31,7 @@ def registered_backend(
         for operation in OPERATIONS
         for form in (operation, f"{operation}_")
     }
-    return Backend(name, device_types, unavailable, namespace, **functions)
+    return Backend(name, device_types, unavailable, namespace, fuses_compiled, **functions)
 
 
 def _without_gradient(backend: str, operation: Callable) -> Callable:

@@ -87,6 +87,8 @@ class NormForward(ReplacedMethod):
 
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         tracing = torch.compiler.is_compiling()
+        if tracing and not self._may_be_handed(self._state.serial):
+            return self.original(hidden_states, *args, **kwargs)
         running = self._state.running
         handed = running.handed
         if handed is not None and handed[2] == self.serial:
@@ -97,6 +99,10 @@ class NormForward(ReplacedMethod):
             if not tracing and _same_memory(rows, hidden_states):
                 return normed.view(hidden_states.shape)
         return self.original(hidden_states, *args, **kwargs)
+
+    @torch.compiler.assume_constant_result
+    def _may_be_handed(self, serial: str) -> bool:
+        return self.placed.backend.fuses_compiled
 
 
 def _same_memory(a: Tensor, b: Tensor) -> bool:
@@ -193,10 +199,11 @@ class Add:
 
     @torch.compiler.assume_constant_result
     def _traced(self, serial: str) -> TracedAdd:
-        norm, namespace = None, self.placed.backend.namespace
-        if self.norm is not None and not (any(self._between) and _may_change(self._between)):
+        backend, norm = self.placed.backend, None
+        fuses = backend.fuses_compiled and self.norm is not None
+        if fuses and not (any(self._between) and _may_change(self._between)):
             norm = traced_norm(self.norm.norm, self.norm.serial, self._state.basis[self._layer])
-        return TracedAdd(self._state, self._layer, namespace, norm)
+        return TracedAdd(self._state, self._layer, backend.namespace, norm)
 
 
 def _may_change(kinds: tuple[Mapping[int, Callable], ...]) -> bool:
