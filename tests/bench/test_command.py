@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def test_results_pictures_and_a_table(folder, tmp_path, capsys):
     for row in rows:
         assert (row["model"], row["dtype"], row["device"]) == (str(folder), "float32", "cpu")
         assert row["machine"]["cores"] >= 1
-        assert row["versions"]["torch"] == torch.__version__
+        assert row["versions"]["torch"] == version("torch")
         assert row["vectors"].endswith("vectors.safetensors")
     assert len({row["date"] for row in rows}) == 1
     pictures = sorted(path.name for path in output.glob("*.png"))

@@ -12,9 +12,10 @@ from verify.conftest import FUSED, failed
 from word_model import word_tokenizer
 
 from emokernel import EmotionVectors
+from emokernel.bench.compilations import Compilations
 from emokernel.engines import rows
 from emokernel.steering import Steering
-from emokernel.verify import CHECKS, Subject, speed, verify
+from emokernel.verify import CHECKS, Failed, Subject, checks, compiled, speed, verify
 
 # What takes longest, and what another test is about.
 QUICK = ("compile", "speed")
@@ -292,3 +293,58 @@ def test_a_model_that_does_not_repeat_its_bits_is_said_to(tiny, vectors):
 def test_unknown_checks_are_refused(subject):
     with pytest.raises(ValueError, match="unknown check singing: choose from structure, "):
         verify(subject, ["singing"])
+
+
+def test_sites_are_judged_where_a_model_minds_its_neighbours(tiny, vectors, breaking):
+    def change(run, given):
+        normed, y = run(*given)
+        slots = slots_of(given)
+        if y.shape[1] == 1 and (slots >= 0).any():
+            y = torch.where((slots < 0).view(-1, 1, 1), nudged(y), y)
+        return normed, y
+
+    breaking(change, *FUSED)
+    head = Mixing(64, VOCABULARY, bias=False)
+    model = tiny()
+    head.weight = model.lm_head.weight
+    model.lm_head = head
+    subject = Subject(model, word_tokenizer(), vectors())
+    found = {f.name: f for f in verify(subject, set(CHECKS) - {"structure", "independence"})}
+    assert found["independence"].ok is False
+    assert "rows of a sequence that asks for nothing" in found["independence"].detail
+
+
+def test_other_greedy_tokens_have_to_be_ties():
+    logits = torch.tensor([[[1.0, 0.9, 0.0]]])
+    before = {"generated tokens": torch.tensor([[0]]), "logits of generate": logits}
+    after = {"generated tokens": torch.tensor([[1]])}
+    assert checks._greedy(before, before, 1e-5) == "greedy tokens equal"
+    assert checks._greedy(before, after, 0.06) == "greedy tokens equal but for 1 ties"
+    with pytest.raises(Failed, match="another greedy token at step 0 of sequence 0, and no tie"):
+        checks._greedy(before, after, 0.04)
+
+
+def test_compiled_logits_have_to_be_those_of_eager_steps(subject):
+    steps = compiled.StaticSteps(subject)
+    with subject.patched() as steering:
+        assert compiled._compare(subject, steering, steps, steps.eager) == (9, 0.0)
+        with pytest.raises(Failed, match="asked for an emotion: logits 1"):
+            compiled._compare(subject, steering, steps, lambda ids: 1.01 * steps.eager(ids))
+
+
+def test_steering_has_to_reach_static_steps(subject, breaking):
+    def change(run, given):
+        *others, slots, ids, weights, law = given
+        return run(*others, torch.full_like(slots, -1), ids, weights, law)
+
+    breaking(change, "add_steer", *FUSED)
+    steps = compiled.StaticSteps(subject)
+    with subject.patched() as steering, pytest.raises(Failed, match="not steered when asked for"):
+        compiled._compare(subject, steering, steps, steps.eager)
+
+
+def test_graph_breaks_fail():
+    one = Compilations(1)
+    compiled._require_as_many(one, one)
+    with pytest.raises(Failed, match="1 graph breaks: a reason"):
+        compiled._require_as_many(one, Compilations(1, ["a reason\nin full"]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import pytest
 import torch
 from verify.conftest import FUSED
@@ -32,7 +34,7 @@ def test_all_holds_for_a_whole_model(folder, capsys):
     expected = dict.fromkeys(CHECKS, "pass") | {"cuda-graphs": "not run", "speed": "not run"}
     assert outcomes(told) == expected
     for piece in (
-        f"torch {torch.__version__}", "LlamaForCausalLM", "torch.float32, cpu", str(folder),
+        f"torch {version('torch')}", "LlamaForCausalLM", "torch.float32, cpu", str(folder),
         "vectors.safetensors, 4 emotions", "3 of 3 layers patched at site 'attention'",
         "speed         skipped", "cuda-graphs   no GPU", "no GPU",
     ):  # fmt: skip
