@@ -6,8 +6,6 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
 from emokernel.engines.continuous.prefixes import Prefixes
 from emokernel.engines.continuous.rows import TOKEN_SLOT, StepRows
 from emokernel.engines.continuous.tickets import (
@@ -159,13 +157,6 @@ class ManagedRequests:
 
         self._around(inputs, "prepare_batch_tensors", prepare)
         self._around(inputs, "get_model_kwargs", model_kwargs)
-        if is_compiled(processor.cb_config):
-            # transformers' paged caches break its graph in every attention, and of the pieces
-            # torch.compile would guard what belongs to the thread that runs them.
-            model = torch.compiler.disable(self._manager().model)
-            self._around(
-                processor.model_runner, "compute_batch", lambda run, _, batch: run(model, batch)
-            )
         self._around(processor.scheduler, "clear_cancelled_requests", self._clear_cancelled)
         self._around(cache, "search_prefix_match", self._prefixes.search)
         self._around(cache, complete_method(cache), self._prefixes.complete)
@@ -205,11 +196,6 @@ class ManagedRequests:
 def ticketed(inputs: Sequence[Sequence[int]], tickets: Sequence[Any]) -> list[TicketedPrompt]:
     """Each prompt with its ticket."""
     return [TicketedPrompt(*each) for each in zip(inputs, tickets, strict=True)]
-
-
-def is_compiled(config: Any) -> bool:
-    """Whether a manager of this configuration compiles its steps."""
-    return config.varlen_compile_config is not None or config.decode_compile_config is not None
 
 
 def complete_method(cache: Any) -> str:
