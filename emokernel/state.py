@@ -54,7 +54,9 @@ def next_serial() -> str:
 
 
 class Movable(Protocol):
-    """What follows the state when its model is moved."""
+    """What follows the state when its model is moved; ``used``: whether anything reads it."""
+
+    used: bool
 
     def on(self, device: torch.device) -> Movable:
         """The same, on ``device``."""

@@ -239,6 +239,7 @@ class Steering:
         self._plan_of_set: Plan | None = None
         self._request_of_set: Request | None = None
         self._generator, self._patch = model, None  # the model runs while it is being patched
+        self._opened: list[OpenRequests] = []  # in all contexts
         self._patch: Patch | None = Patch(
             model, mixer.basis.tensor, layers, site=site, slots=slots + 1, fuse_norm=fuse_norm,
             backend=backend, rows=RowSource(self._rows, self._prepare, self._traced_rows),
@@ -306,7 +307,10 @@ class Steering:
         args=(model.generate, ...))`` with `contextvars.copy_context`.
         """
         opened = OpenRequests(self, requests, prompt_lengths, attention_mask)
+        self._opened.append(opened)
         try:
+            if any(board.used for board in self._boards()):
+                self._check_caller(opened)
             token = _open_requests.set((*_open_requests.get(), opened))
             try:
                 self._announce()
@@ -316,6 +320,7 @@ class Steering:
                 self._announce()
             self._check_fit()
         finally:
+            self._opened.remove(opened)
             opened._close()
 
     def check(self, entry: Emotion | Request) -> None:
@@ -446,7 +451,7 @@ class Steering:
             self._plan_of_set = kept
             raise
 
-    def _prepare(self, states: Sequence[DeviceState]) -> None:
+    def _prepare(self, states: Sequence[DeviceState], names: Sequence[str]) -> None:
         """Make the boards for a forward that is compiled, and write what is asked."""
         if any(state.learned is not None for state in states):
             raise SteeringError(
@@ -455,6 +460,8 @@ class Steering:
             )
         for state in states:
             self._make_board(state)
+            if not is_packed(names):  # whose rows come with it
+                self._use(state.board)
             prepare_compiling(*state.fixed, *state.board.fixed)
 
     def _make_board(self, state: DeviceState) -> None:
@@ -465,15 +472,35 @@ class Steering:
     def _announce(self) -> None:
         """Write what is asked for in this context for what was compiled or captured."""
         boards = self._boards()
-        if boards:
-            plan = self._plan()
+        if not boards:
+            return
+        plan = self._plan()
+        try:
             prompts = None if plan is None else prompts_of_traced(self._generator)
+        except SteeringError as problem:
             for board in boards:
-                board.write(plan, prompts)
+                board.refuse(problem)
+        else:
+            for board in boards:
+                board.show(plan, prompts)
+
+    def _use(self, board: Board) -> None:
+        """Let what is compiled or captured now read the board from now on."""
+        self._check_caller()
+        board.use()
+
+    def _check_caller(self, opening: OpenRequests | None = None) -> None:
+        """SteeringError if requests are open in another context than this one: a board has one."""
+        if set(self._opened) - {*_open_requests.get(), opening}:
+            raise SteeringError(
+                "a compiled or captured model has one caller at a time, but requests are open in"
+                " another thread or task: open them one after the other, or give each a patched"
+                " copy of the model"
+            )
 
     def _check_fit(self) -> None:
         """SteeringError if a compiled or captured call had a batch that the requests do not fit."""
-        if any([board.take_misfit() for board in self._boards()]):
+        if any([board.used and board.take_misfit() for board in self._boards()]):
             raise SteeringError(
                 "a compiled or captured call had a batch that is no multiple of the requests, and"
                 " was not steered: give one request per sequence"
@@ -488,6 +515,8 @@ class Steering:
             return packed_rows(named, state, steers=True)  # what is asked for may change
         if state.board is None:
             raise SteeringError("run the model once before a CUDA graph captures it")
+        if not torch.compiler.is_compiling():
+            self._use(state.board)
         return token_slot(state.board, read_traced_call(named, self._is_generating()))
 
     @torch.compiler.assume_constant_result

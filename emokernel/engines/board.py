@@ -49,16 +49,18 @@ class Board:
     """The plan and the prompts of the running call, for up to ``sequences`` of them.
 
     ``words`` is one int32 tensor, so that one copy updates all; ``misfit`` says whether a call had
-    a batch since `take_misfit` that the entries do not fit.
+    a batch since `take_misfit` that the entries do not fit. ``used``: whether anything reads it.
     """
 
     def __init__(self, sequences: int, device: torch.device) -> None:
         self.sequences = sequences
+        self.used = False
+        self._problem: SteeringError | None = None
         with torch.inference_mode(False):
             size = len(_HEAD) + sequences * (_ENTRY + _SPAN)
             self.words = torch.zeros(size, dtype=torch.int32, device=device)
             self.misfit = torch.zeros((), dtype=torch.bool, device=device)
-        self.write(None, None)
+        self._write(None, None)
 
     def on(self, device: torch.device) -> Board:
         """The same board on ``device``: itself, if it is there."""
@@ -66,6 +68,7 @@ class Board:
             return self
         moved = Board(self.sequences, device)
         moved.words.copy_(self.words)
+        moved.used, moved._problem = self.used, self._problem
         return moved
 
     @property
@@ -73,11 +76,32 @@ class Board:
         """The tensors whose addresses stay."""
         return self.words, self.misfit
 
-    def write(self, plan: Plan | None, prompts: Prompts | None) -> None:
+    def use(self) -> None:
+        """From now on something reads it; SteeringError if it cannot hold what is asked for now."""
+        if self._problem is not None:
+            raise self._problem
+        self.used = True
+
+    def show(self, plan: Plan | None, prompts: Prompts | None) -> None:
         """From now on, steer by ``plan``; ``prompts`` are those of the running `generate`, if any.
 
-        SteeringError if the board cannot hold them; it stays as it was then.
+        SteeringError if the board cannot hold them and something reads it; it stays as it was then.
         """
+        try:
+            self._write(plan, prompts)
+        except SteeringError as problem:
+            self.refuse(problem)
+        else:
+            self._problem = None
+
+    def refuse(self, problem: SteeringError) -> None:
+        """Raise it if something reads the board; otherwise `use` does."""
+        if self.used:
+            raise problem
+        self._write(None, None)
+        self._problem = problem
+
+    def _write(self, plan: Plan | None, prompts: Prompts | None) -> None:
         words = torch.zeros(self.words.shape, dtype=torch.int32)
         entries, spans = _parts(words, self.sequences)
         slots = torch.full((1, 3), UNTOUCHED) if plan is None else plan.slots

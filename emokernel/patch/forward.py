@@ -300,11 +300,12 @@ class RowSource:
 
     ``of_call(named arguments, state)`` is asked in every call. A forward that torch.compile traces,
     or that a CUDA graph captures, calls ``of_trace(named arguments, state)`` that once: tensor
-    operations, which then stand for all calls to come. Before a trace, ``prepare(states)``.
+    operations, which then stand for all calls to come. Before a trace, ``prepare(states, names of
+    the arguments)``.
     """
 
     of_call: Callable[[Mapping[str, Any], DeviceState], Tensor]
-    prepare: Callable[[Sequence[DeviceState]], None]
+    prepare: Callable[[Sequence[DeviceState], Sequence[str]], None]
     of_trace: Callable[[Mapping[str, Any], DeviceState], Tensor]
 
 
@@ -349,7 +350,7 @@ class DecoderForward(ReplacedMethod):
         if named.get("input_ids") is None and named.get("inputs_embeds") is None:
             return self.original(*args, **kwargs)  # which says what is missing
         if torch.compiler.is_compiling():
-            self._prepare()
+            self._prepare(*named)
             return self._run(self._rows.of_trace, named, args, kwargs)
         if is_captured(self._states[0].device):
             return self._run(self._rows.of_trace, named, args, kwargs)
@@ -360,11 +361,11 @@ class DecoderForward(ReplacedMethod):
         return self._run(self._rows.of_call, named, args, kwargs)
 
     @torch.compiler.assume_constant_result
-    def _prepare(self) -> None:
+    def _prepare(self, *names: str) -> None:
         """Runs while torch.compile traces, not in what it compiles."""
         for placed in self._placed:
             placed.follow()
-        self._rows.prepare(self._states)
+        self._rows.prepare(self._states, names)
 
     def _run(
         self,

@@ -53,7 +53,7 @@ def cases(draw: st.DrawFn) -> tuple[Plan, Prompts | None, Call]:
 def test_a_board_says_what_its_plan_says(case):
     plan, prompts, call = case
     board = Board(16, CPU)
-    board.write(plan, prompts)
+    board.show(plan, prompts)
     state = DeviceState(torch.ones(1, 1, 8), 6, CPU, torch.float32)
     rows = call.batch * call.tokens
     wanted = plan.token_slot(call, state)[:rows]
@@ -63,14 +63,14 @@ def test_a_board_says_what_its_plan_says(case):
 
 def test_without_a_plan_nothing_is_steered():
     board = Board(4, CPU)
-    board.write(Plan([2], ["all"]), None)
-    board.write(None, None)
+    board.show(Plan([2], ["all"]), None)
+    board.show(None, None)
     assert token_slot(board, Call(2, 3, 0, None, None)).tolist() == [-1] * 6
 
 
 def test_a_batch_that_does_not_fit_is_left_alone_and_told_once():
     board = Board(4, CPU)
-    board.write(Plan([0, 1], ["all"] * 2), None)
+    board.show(Plan([0, 1], ["all"] * 2), None)
     assert token_slot(board, Call(3, 1, 0, None, None)).tolist() == [-1] * 3
     assert board.take_misfit()
     assert not board.take_misfit()
@@ -80,25 +80,38 @@ def test_a_batch_that_does_not_fit_is_left_alone_and_told_once():
 @pytest.mark.parametrize("prompts", [None, Prompts(4, None)])
 def test_a_mask_with_holes_is_refused_and_nothing_changes(prompts):
     board = Board(4, CPU)
+    board.use()
     before = board.words.clone()
     mask = torch.tensor([[1, 0, 1, 1]])
     with pytest.raises(SteeringError, match="attention_mask with holes"):
-        board.write(Plan([0], ["all"], attention_mask=mask), prompts)
+        board.show(Plan([0], ["all"], attention_mask=mask), prompts)
     assert torch.equal(board.words, before)
+
+
+def test_what_nothing_reads_is_refused_when_something_does():
+    board = Board(2, CPU)
+    board.show(Plan([0], ["all"]), None)
+    board.show(Plan([0] * 3, ["all"] * 3), None)  # nobody is told, since nobody reads it
+    assert token_slot(board, Call(3, 1, 0, None, None)).tolist() == [-1] * 3
+    with pytest.raises(SteeringError, match="there are 3 requests"):
+        board.use()
+    board.show(Plan([0], ["all"]), None)
+    board.use()
 
 
 def test_more_requests_or_prompts_than_places_are_refused():
     board = Board(2, CPU)
+    board.use()
     with pytest.raises(SteeringError, match=r"up to 2 sequences, but there are 3 requests"):
-        board.write(Plan([0] * 3, ["all"] * 3), None)
+        board.show(Plan([0] * 3, ["all"] * 3), None)
     with pytest.raises(SteeringError, match=r"there are 3 prompts: patch with a larger slots="):
-        board.write(Plan([0], ["all"]), Prompts(2, torch.ones(3, 2)))
+        board.show(Plan([0], ["all"]), Prompts(2, torch.ones(3, 2)))
 
 
 def test_a_board_keeps_its_addresses_and_moves_with_what_it_holds():
     board = Board(2, CPU)
     places = [tensor.data_ptr() for tensor in board.fixed]
-    board.write(Plan([1], ["all"]), None)
+    board.show(Plan([1], ["all"]), None)
     assert [tensor.data_ptr() for tensor in board.fixed] == places
     assert board.on(CPU) is board
     moved = board.on(torch.device("meta"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -380,6 +381,32 @@ class Capture(TorchDispatchMode):
             for old, new in zip(results, tree_leaves(func(*args, **kwargs)), strict=True):
                 if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
                     old.copy_(new)
+
+
+def test_requests_of_two_threads_do_not_mix(pair, ids):
+    """A board has one caller; in eager mode every thread has requests of its own."""
+    _, model, steering = pair()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+
+    def elsewhere(call: Callable) -> None:
+        thread = ThreadPoolExecutor(1)
+        thread.submit(call).result()
+
+    def ask() -> None:
+        with steering.requests(["anger"]):
+            pass
+
+    with torch.no_grad(), steering.requests(["joy"]):
+        elsewhere(ask)
+        with pytest.raises(Exception, match="one caller at a time"):
+            elsewhere(lambda: compiled(input_ids=ids))
+        torch._dynamo.reset()
+        compiled(input_ids=ids)
+        with pytest.raises(SteeringError, match="one caller at a time"):
+            elsewhere(ask)
+        with steering.requests(["anger"]):  # here it is the same caller
+            compiled(input_ids=ids)
+    elsewhere(ask)
 
 
 @pytest.fixture

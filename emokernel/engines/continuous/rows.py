@@ -7,7 +7,7 @@ batch, so that a compiled forward or a captured CUDA graph reads it in place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,8 +21,8 @@ from emokernel.state import UNTOUCHED, DeviceState
 TOKEN_SLOT = "emokernel_token_slot"
 
 
-def is_packed(named: Mapping[str, Any]) -> bool:
-    """Whether a forward call holds sequences side by side in one row of tokens."""
+def is_packed(named: Collection[str]) -> bool:
+    """Whether a forward call with these arguments holds sequences side by side in one row."""
     return "cu_seq_lens_q" in named
 
 
