@@ -29,6 +29,7 @@ from emokernel.engines.generate import (
 from emokernel.engines.rows import Plan, check_positions
 from emokernel.errors import EmokernelError, SteeringError
 from emokernel.mixes import Emotion, Mixer
+from emokernel.ops import Backend
 from emokernel.patch import Patch, PatchedLayer, forward
 from emokernel.patch.decoder import find_decoder, find_generator
 from emokernel.patch.forward import DecoderForward, PatchedOnUse, RowSource
@@ -76,6 +77,7 @@ class Report:
     num_layers: int
     slots: int
     strengths: str
+    compiled: str
 
     def __str__(self) -> str:
         lines = [
@@ -88,7 +90,11 @@ class Report:
             lines.append(f"  {block} {_ranges(layers)}: {did}{also}")
         if self.site != self.vectors_site:
             lines.append(f"  note: the vectors were made at site {self.vectors_site!r}")
-        lines += [f"  emotions: {', '.join(self.emotions)}", f"  strength 1.0: {self.strengths}"]
+        lines += [
+            f"  under torch.compile: {self.compiled}",
+            f"  emotions: {', '.join(self.emotions)}",
+            f"  strength 1.0: {self.strengths}",
+        ]
         return "\n".join(lines)
 
 
@@ -386,7 +392,7 @@ class Steering:
         return Report(
             type(self._model).__name__, patch.backend.name, self._site, self._mixer.vectors.site,
             self._mixer.vectors.names, tuple(patch.layers), self._mixer.vectors.num_layers,
-            self._num_slots, self._strengths,
+            self._num_slots, self._strengths, _told_compiled(patch.backend),
         )  # fmt: skip
 
     def copier(self) -> Callable[[nn.Module], Steering]:
@@ -600,6 +606,15 @@ class OpenRequests:
 
     def _close(self) -> None:
         self.steering._slots.release(self._mixes)
+
+
+def _told_compiled(backend: Backend) -> str:
+    """What stands at the steered adds of a compiled model, for the report."""
+    if backend.namespace is None:
+        return "the law in torch's own operations, which it fuses"
+    if backend.fuses_compiled:
+        return "the same operations; the other adds are its own"
+    return "the law alone; the norms and the other adds are its own"
 
 
 def _as_request(entry: Emotion | Request) -> Request:

@@ -158,6 +158,27 @@ def test_other_structures_compile_into_one_graph(
     assert counter.frame_count == 1
 
 
+@pytest.mark.parametrize(
+    ("backend", "told", "law", "fused"),
+    [("cpu", "the law alone", True, False), ("reference", "torch's own operations", False, False)],
+)
+def test_the_report_says_what_a_compiled_add_is(tiny, vectors, ids, backend, told, law, fused):
+    model = tiny()
+    steering = patch(model, vectors(), backend=backend)
+    graphs = []
+
+    def kept(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable:
+        graphs.append(str(graph.code))
+        return graph.forward
+
+    with torch.no_grad():
+        torch.compile(model, fullgraph=True, backend=kept)(input_ids=ids)
+    (line,) = [x for x in str(steering.report()).splitlines() if "under torch.compile" in x]
+    assert told in line
+    assert ("emokernel.add_steer.default" in graphs[0]) == law
+    assert ("emokernel.add_steer_rms_norm" in graphs[0]) == fused
+
+
 def test_a_block_whose_last_add_is_out_of_sight_compiles_too(tiny, vectors, ids):
     model = tiny()
     for block in model.model.layers:  # what it returns is no result of an add
