@@ -32,7 +32,7 @@ from emokernel.mixes import Emotion, Mixer
 from emokernel.ops import Backend
 from emokernel.patch import Patch, PatchedLayer, forward
 from emokernel.patch.decoder import find_decoder, find_generator
-from emokernel.patch.forward import DecoderForward, PatchedOnUse, RowSource
+from emokernel.patch.forward import DecoderForward, PatchedOnUse, Placed, RowSource
 from emokernel.patch.replaced import forward_name
 from emokernel.presets import choose
 from emokernel.reference import Law
@@ -375,6 +375,11 @@ class Steering:
     def calibration(self) -> Calibration | None:
         """What says how much strength 1.0 is; None if that is the vector as it is."""
         return self._mixer.calibration
+
+    @property
+    def placed(self) -> list[Placed]:
+        """State and backend of each device of the model; SteeringError once it is unpatched."""
+        return self._patched().placed
 
     @property
     def mapping(self) -> str:

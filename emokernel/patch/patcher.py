@@ -99,7 +99,7 @@ class Patch:
         check_alike(model, self._trace, torch.tensor(chosen))
         self._check_causal()
         self._names = {module: name for name, module in model.named_modules()}
-        self._placed: list[Placed] = []
+        self.placed: list[Placed] = []
         self._replaced: list[ReplacedMethod] = []
         self._norms: dict[nn.Module, NormForward | str] = {}
         steered = torch.zeros_like(vectors)
@@ -111,7 +111,7 @@ class Patch:
             for layer in layers:
                 self._prove(layer)
             owner = self.decoder.owner
-            self.replace(DecoderForward(owner, self._placed, rows, model, handle))
+            self.replace(DecoderForward(owner, self.placed, rows, model, handle))
             self._prove_whole()
             self.replace(NoReplica(owner))
         except BaseException:
@@ -185,12 +185,12 @@ class Patch:
     @property
     def states(self) -> list[DeviceState]:
         """The state on each device."""
-        return [placed.state for placed in self._placed]
+        return [placed.state for placed in self.placed]
 
     @property
     def backend(self) -> Backend:
         """The backend that serves the first device."""
-        return self._placed[0].backend
+        return self.placed[0].backend
 
     def _place(
         self, layer: int, vectors: Tensor, slots: int, backend: str | None, profile: Tensor | None
@@ -199,11 +199,11 @@ class Patch:
         if all(state.device != stream.device for state in self.states):
             select(stream.device, backend)  # refuses before anything is made there
             state = DeviceState(vectors, slots, stream.device, stream.dtype, profile)
-            self._placed.append(Placed(state, backend, self.decoder.blocks[layer]))
+            self.placed.append(Placed(state, backend, self.decoder.blocks[layer]))
 
     def _placed_of(self, layer: int) -> Placed:
         device = self._stream(layer).device
-        return next(placed for placed in self._placed if placed.state.device == device)
+        return next(placed for placed in self.placed if placed.state.device == device)
 
     def _patch_layer(self, layer: int) -> PatchedLayer:
         block = self.decoder.blocks[layer]

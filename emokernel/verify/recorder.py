@@ -37,9 +37,7 @@ def recorded(steering: Steering) -> Iterator[list[SiteCall]]:
     The kernels themselves run as ever; what they were given is kept beside.
     """
     calls: list[SiteCall] = []
-    kept: list[tuple[Placed, Backend]] = [
-        (placed, placed.backend) for placed in steering._patched()._placed
-    ]
+    kept: list[tuple[Placed, Backend]] = [(each, each.backend) for each in steering.placed]
     for placed, backend in kept:
         placed.backend = _recording(backend, calls)
     try:
