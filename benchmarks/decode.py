@@ -1,6 +1,6 @@
 """What does steering cost a token? `emokernel bench` on the models of this project.
 
-    python benchmarks/decode.py [--quick]
+    python benchmarks/decode.py [--quick] [--rounds N] [--batches N ...]
 
 Decodes behind a prompt of 64 tokens, one sequence and sixteen: the embedded model and random ones,
 unpatched, with plain hooks and with emokernel, eager and compiled. Writes JSON lines and pictures
@@ -71,13 +71,17 @@ def main() -> None:
     """Measure every model, record and draw it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few rounds, without torch.compile")
-    quick = parser.parse_args().quick
+    parser.add_argument("--rounds", type=int, help="of each case (100; 10 with --quick)")
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="sequences (1 16)")
+    chosen = parser.parse_args()
+    quick = chosen.quick
+    rounds = chosen.rounds or (10 if quick else 100)
     modes = {EAGER} if quick else {variant.mode for variant in VARIANTS.values()} - {GRAPH}
     names = [name for name in CHOICES if VARIANTS[name].mode in modes]
-    options = Options(tuple(with_baselines(names)), new_tokens=TOKENS, rounds=10 if quick else 100)
+    options = Options(tuple(with_baselines(names)), new_tokens=TOKENS, rounds=rounds)
     began = now()
     for name, dtype, model, vectors in models():
-        wanted = list(cases(BATCHES, [CONTEXT], [1.0], ["one"]))
+        wanted = list(cases(chosen.batches, [CONTEXT], [1.0], ["one"]))
         about = {"model": name, "dtype": dtype}
         for done in bench(model, vectors, wanted, options, lambda of, what: tqdm(of, desc=what)):
             append(RESULTS, "decode", [about | row for row in done.rows], began)
