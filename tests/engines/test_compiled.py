@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from patch import families
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,7 +24,7 @@ from transformers import (
 )
 
 import emokernel
-from emokernel import Affect, Request, Steering, patch
+from emokernel import Affect, EmotionVectors, Request, Steering, patch
 from emokernel.errors import SteeringError
 from emokernel.patch import forward as patched_forward
 
@@ -179,15 +180,18 @@ def test_the_report_says_what_a_compiled_add_is(tiny, vectors, ids, backend, tol
     assert ("emokernel.add_steer_rms_norm" in graphs[0]) == fused
 
 
-def test_a_block_whose_last_add_is_out_of_sight_compiles_too(tiny, vectors, ids):
-    model = tiny()
-    for block in model.model.layers:  # what it returns is no result of an add
-        block.mlp.register_forward_hook(lambda _, __, rows: rows * 1)
-    steering = patch(model, vectors("block"), site="block")
+def test_a_block_whose_last_add_is_out_of_sight_compiles_too():
+    model, ids = families.build("openai-gpt"), families.prompts()
+    generator = torch.Generator().manual_seed(5)
+    shape = families.LAYERS, families.WIDTH
+    joy = EmotionVectors.from_tensors({"joy": torch.randn(shape, generator=generator)}, site="block")
+    steering = patch(model, joy)
+    assert {layer.operation for layer in steering.report().layers} == {"steer"}
     compiled = torch.compile(model, fullgraph=True, backend="eager")
-    steering.set("joy", 2.0)
     with torch.no_grad():
-        assert_close([compiled(input_ids=ids).logits], [model(input_ids=ids).logits])
+        for strength in (0.0, 1.0, -2.0):
+            steering.set("joy", strength)
+            assert_close([compiled(input_ids=ids).logits], [model(input_ids=ids).logits])
 
 
 def test_inductor_gives_what_eager_gives(pair, padded):
