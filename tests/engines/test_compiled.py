@@ -183,9 +183,8 @@ def test_the_report_says_what_a_compiled_add_is(tiny, vectors, ids, backend, tol
 def test_a_block_whose_last_add_is_out_of_sight_compiles_too():
     model, ids = families.build("openai-gpt"), families.prompts()
     generator = torch.Generator().manual_seed(5)
-    shape = families.LAYERS, families.WIDTH
-    joy = EmotionVectors.from_tensors({"joy": torch.randn(shape, generator=generator)}, site="block")
-    steering = patch(model, joy)
+    joy = torch.randn(families.LAYERS, families.WIDTH, generator=generator)
+    steering = patch(model, EmotionVectors.from_tensors({"joy": joy}, site="block"))
     assert {layer.operation for layer in steering.report().layers} == {"steer"}
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     with torch.no_grad():
