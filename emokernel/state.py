@@ -180,14 +180,15 @@ class DeviceState:
         """Views of a copy of the slots as they are now; one copy until the next write."""
         version = self.records._version
         if self._kept is None or self._kept[0] != version:
-            records = self.records.clone()
-            floats = records.view(torch.float32)
-            views = [
-                views_of_layer(self.basis, records, floats, layer)
-                for layer in range(self.num_layers)
-            ]
-            self._kept = version, views
+            self._kept = version, self.cloned_tables()
         return self._kept[1]
+
+    def cloned_tables(self) -> list[Tables]:
+        """The tables of all layers, with a copy of the slots."""
+        records = self.records.clone()
+        floats = records.view(torch.float32)
+        layers = range(self.num_layers)
+        return [views_of_layer(self.basis, records, floats, layer) for layer in layers]
 
     def write(self, slot: int, mix: Mix) -> None:
         """Put ``mix`` into ``slot`` with one host-to-device copy."""

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from emokernel.affect import Coordinates
-from emokernel.engines.board import Board, prepare_compiling, token_slot
+from emokernel.engines.board import prepare_compiling, token_slot
+from emokernel.engines.boards import Boards
 from emokernel.engines.continuous import ContinuousBatching, packed_rows
 from emokernel.engines.continuous.rows import is_packed
 from emokernel.engines.continuous.tickets import Asked
@@ -22,7 +23,6 @@ from emokernel.engines.generate import (
     follow_call,
     is_generating,
     is_plain,
-    prompts_of_traced,
     read_call,
     read_traced_call,
 )
@@ -245,7 +245,7 @@ class Steering:
         self._plan_of_set: Plan | None = None
         self._request_of_set: Request | None = None
         self._generator, self._patch = model, None  # the model runs while it is being patched
-        self._opened: list[OpenRequests] = []  # in all contexts
+        self._boards = Boards(self._states, slots, lambda: self._plan_of_set)
         self._patch: Patch | None = Patch(
             model, mixer.basis.tensor, layers, site=site, slots=slots + 1, fuse_norm=fuse_norm,
             backend=backend, rows=RowSource(self._rows, self._prepare, self._traced_rows),
@@ -254,7 +254,7 @@ class Steering:
         generator = find_generator(model, self._patch.decoder)
         if generator is not None:
             self._generator = generator
-            self._patch.replace(RecordedGenerate(generator, self._announce, self._check_fit))
+            self._patch.replace(RecordedGenerate(generator, self._boards.caller))
             for entry in self._batching.replacements(generator):
                 self._patch.replace(entry)
 
@@ -313,20 +313,14 @@ class Steering:
         args=(model.generate, ...))`` with `contextvars.copy_context`.
         """
         opened = OpenRequests(self, requests, prompt_lengths, attention_mask)
-        self._opened.append(opened)
         try:
-            if any(board.used for board in self._boards()):
-                self._check_caller(opened)
             token = _open_requests.set((*_open_requests.get(), opened))
             try:
-                self._announce()
-                yield opened
+                with self._boards.caller(opened):
+                    yield opened
             finally:
                 _open_requests.reset(token)
-                self._announce()
-            self._check_fit()
         finally:
-            self._opened.remove(opened)
             opened._close()
 
     def check(self, entry: Emotion | Request) -> None:
@@ -457,77 +451,32 @@ class Steering:
     def _set_plan(self, plan: Plan | None) -> None:
         kept, self._plan_of_set = self._plan_of_set, plan
         try:
-            self._announce()
+            self._boards.announce()
         except SteeringError:
             self._plan_of_set = kept
             raise
 
+    def _states(self) -> list[DeviceState]:
+        return [] if self._patch is None else self._patch.states
+
     def _prepare(self, states: Sequence[DeviceState], names: Sequence[str]) -> None:
         """Make the boards for a forward that is compiled, and write what is asked."""
-        if any(state.learned is not None for state in states):
-            raise SteeringError(
-                "a model cannot be compiled or captured while vectors are learned: leave"
-                " steering.learning(...) first"
-            )
         for state in states:
-            self._make_board(state)
+            _refuse_learning(state)
+            self._boards.make(state)
             if not is_packed(names):  # whose rows come with it
-                self._use(state.board)
+                self._boards.use(state)
             prepare_compiling(*state.fixed, *state.board.fixed)
 
-    def _make_board(self, state: DeviceState) -> None:
-        if state.board is None:
-            state.board = Board(self._num_slots, state.device)
-            self._announce()
-
-    def _announce(self) -> None:
-        """Write what is asked for in this context for what was compiled or captured."""
-        boards = self._boards()
-        if not boards:
-            return
-        plan = self._plan()
-        try:
-            prompts = None if plan is None else prompts_of_traced(self._generator)
-        except SteeringError as problem:
-            for board in boards:
-                board.refuse(problem)
-        else:
-            for board in boards:
-                board.show(plan, prompts)
-
-    def _use(self, board: Board) -> None:
-        """Let what is compiled or captured now read the board from now on."""
-        self._check_caller()
-        board.use()
-
-    def _check_caller(self, opening: OpenRequests | None = None) -> None:
-        """SteeringError if requests are open in another context than this one: a board has one."""
-        if set(self._opened) - {*_open_requests.get(), opening}:
-            raise SteeringError(
-                "a compiled or captured model has one caller at a time, but requests are open in"
-                " another thread or task: open them one after the other, or give each a patched"
-                " copy of the model"
-            )
-
-    def _check_fit(self) -> None:
-        """SteeringError if a compiled or captured call had a batch that the requests do not fit."""
-        if any([board.used and board.take_misfit() for board in self._boards()]):
-            raise SteeringError(
-                "a compiled or captured call had a batch that is no multiple of the requests, and"
-                " was not steered: give one request per sequence"
-            )
-
-    def _boards(self) -> list[Board]:
-        states = [] if self._patch is None else self._patch.states
-        return [state.board for state in states if state.board is not None]
-
     def _traced_rows(self, named: dict[str, Any], state: DeviceState) -> Tensor:
+        if not torch.compiler.is_compiling():
+            _refuse_learning(state)
         if is_packed(named):
             return packed_rows(named, state, steers=True)  # what is asked for may change
         if state.board is None:
             raise SteeringError("run the model once before a CUDA graph captures it")
         if not torch.compiler.is_compiling():
-            self._use(state.board)
+            self._boards.use(state)
         return token_slot(state.board, read_traced_call(named, self._is_generating()))
 
     @torch.compiler.assume_constant_result
@@ -540,7 +489,7 @@ class Steering:
         if is_packed(named):
             return packed_rows(named, state, steers=plan is not None)
         if state.board is None and forward.can_be_captured(state.device):
-            self._make_board(state)  # in the calls before a capture: within it, it is too late
+            self._boards.make(state)  # in the calls before a capture: within it, it is too late
         slot = UNTOUCHED if plan is None else plan.slot_of_all
         if plan is None:
             follow_call(self._generator, named, state.device)
@@ -578,7 +527,7 @@ class OpenRequests:
                 f"{len(requests)} requests cannot take the place of {self.plan.entries}"
             )
         self.plan = self._planned(requests)
-        self.steering._announce()
+        self.steering._boards.announce()
 
     def _planned(self, requests: Sequence[Emotion | Request]) -> Plan:
         if not isinstance(requests, Sequence) or isinstance(requests, str) or not requests:
@@ -611,6 +560,14 @@ class OpenRequests:
 
     def _close(self) -> None:
         self.steering._slots.release(self._mixes)
+
+
+def _refuse_learning(state: DeviceState) -> None:
+    if state.learned is not None:
+        raise SteeringError(
+            "a model cannot be compiled or captured while vectors are learned: leave"
+            " steering.learning(...) first"
+        )
 
 
 def _told_compiled(backend: Backend) -> str:

@@ -68,6 +68,19 @@ def test_vectors_that_do_not_exist_are_refused_and_the_slot_kept(number):
     assert torch.equal(held.records, before)
 
 
+def test_what_an_engine_keeps_moves_with_the_state():
+    class Kept:
+        used = False
+
+        def on(self, device: torch.device) -> str:
+            return f"on {device}"
+
+    _, held = state()
+    held.board = Kept()
+    held.move(torch.device("cpu"), torch.bfloat16)
+    assert held.board == "on cpu"
+
+
 def test_constant_rows_are_long_enough_and_kept():
     _, held = state()
     rows = held.constant_rows(10, 3)

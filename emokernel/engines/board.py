@@ -117,11 +117,11 @@ class Board:
         if lengths is not None:
             entries[: len(slots), 3:] = lengths
         spans[: len(span.first)] = torch.stack([span.first, span.last, span.end], 1)
-        head = (
-            len(slots), len(span.first), span.beyond, masked, prompts is not None,
-            lengths is not None,
-        )  # fmt: skip
-        words[: len(_HEAD)] = torch.tensor(head, dtype=torch.int32)
+        head = {
+            "entries": len(slots), "prompts": len(span.first), "beyond": span.beyond,
+            "masked": masked, "generating": prompts is not None, "counted": lengths is not None,
+        }  # fmt: skip
+        words[: len(_HEAD)] = torch.tensor([head[name] for name in _HEAD], dtype=torch.int32)
         self.words.copy_(words)
 
     def _check_size(self, count: int, what: str) -> None:
@@ -166,7 +166,7 @@ def _slots(
     columns = torch.arange(tokens, device=words.device) + past
     within = torch.minimum(columns, last)
     held = (columns >= first) & (columns <= last) | (columns >= beyond)
-    count = (within - first + 1).clamp(min=0) + (columns - beyond + 1).clamp(min=0)
+    count = within - first + 1 + (columns - beyond + 1).clamp(min=0)  # of what is held
     if mask is not None:
         mask, recorded = mask != 0, masked == _BY_GENERATE
         held = torch.where(recorded, held, held_at(mask, columns, beyond=False))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any
 
@@ -102,24 +103,6 @@ def is_generating(model: nn.Module) -> bool:
     return running is not None and running[0] is model
 
 
-def prompts_of_traced(model: nn.Module) -> Prompts | None:
-    """The prompts of the running `generate` of a compiled or captured model; None if none runs.
-
-    SteeringError if it cannot be steered.
-    """
-    if not is_generating(model):
-        return None
-    generation = _running.get()[1]
-    if generation.problem is not None:
-        raise SteeringError(generation.problem)
-    if generation.guided:
-        raise SteeringError(
-            "guidance_scale runs two texts, which a compiled or captured model cannot tell apart:"
-            " run the model as it is"
-        )
-    return generation.prompts
-
-
 def _rows_of(named: dict[str, Any]) -> Tensor:
     ids = named.get("input_ids")
     return named["inputs_embeds"] if ids is None else ids
@@ -150,14 +133,11 @@ class RecordedGenerate(ReplacedMethod):
     """A model's `generate` that also records where its prompts end and which of it is padding."""
 
     def __init__(
-        self, model: nn.Module, announce: Callable[[], None], check: Callable[[], None]
+        self, model: nn.Module, caller: Callable[[Generation], AbstractContextManager]
     ) -> None:
-        """``announce`` is called when prompts were recorded, and when they no longer hold.
-
-        ``check`` is called at the end, if that is reached.
-        """
+        """``caller(generation)`` is open while a generation runs."""
         super().__init__(model, "generate")
-        self._announce, self._check = announce, check
+        self._caller = caller
         self._names = list(inspect.signature(self.original).parameters)
         # Where the prompts of a draft end, by the cache that `generate` goes on with in each round.
         self._drafts: weakref.WeakKeyDictionary[Any, Prompts] = weakref.WeakKeyDictionary()
@@ -170,15 +150,14 @@ class RecordedGenerate(ReplacedMethod):
             # An assistant is given the text so far: only in the first round that is the prompt.
             prompts = self._drafts.get(given["past_key_values"], prompts)
         spans = drafting or any(self._option(given, name) for name in _SPANS)
-        generation = Generation(prompts, problem, self._is_guided(given), spans)
+        guided, sided = self._is_guided(given), self._is_sided(given)
+        generation = Generation(prompts, problem, guided, spans, sided)
         token = _running.set((self.module, generation))
         try:
-            self._announce()
-            output = self.original(*args, **kwargs)
+            with self._caller(generation):
+                output = self.original(*args, **kwargs)
         finally:
             _running.reset(token)
-            self._announce()
-        self._check()
         if drafting and getattr(output, "past_key_values", None) is not None:
             self._drafts[output.past_key_values] = prompts
         return output
@@ -236,6 +215,16 @@ class RecordedGenerate(ReplacedMethod):
 
     def _is_guided(self, given: dict[str, Any]) -> bool:
         return self._option(given, "guidance_scale") not in (None, 1)
+
+    def _is_sided(self, given: dict[str, Any]) -> bool:
+        """Whether a logits processor holds this model, or a module around it, to run it."""
+        held = (
+            value
+            for processor in given.get("logits_processor") or ()
+            for value in getattr(processor, "__dict__", {}).values()
+            if isinstance(value, nn.Module)
+        )
+        return any(part is self.module for module in held for part in module.modules())
 
     def _option(self, given: dict[str, Any], name: str) -> Any:
         """An option as `generate` finds it: its argument, its config, the model's config."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from emokernel.engines.rows import Prompts
+from emokernel.errors import SteeringError
 
 _TWO_TEXTS = (
     "guidance_scale runs two texts, which only a cache that counts its tokens tells apart: use"
@@ -49,12 +50,28 @@ class Generation:
         problem: str | None = None,
         guided: bool = False,
         spans: bool = False,
+        sided: bool = False,
     ) -> None:
-        """``guided``: with a second text beside it; ``spans``: several new tokens in a step."""
+        """``guided``: with a second text beside it; ``spans``: several new tokens in a step.
+
+        ``sided``: a logits processor holds the model.
+        """
         # Why the texts cannot be steered, if so; nobody is told unless they are to be.
         self.problem = problem
-        self.prompts, self.guided, self._spans = prompts, guided, spans
+        self.prompts, self.guided, self.sided, self._spans = prompts, guided, sided, spans
         self._texts: list[Text] = []
+
+    def traced_prompts(self) -> Prompts:
+        """The prompts, for a compiled or captured model; SteeringError if that cannot tell them."""
+        if self.problem is not None:
+            raise SteeringError(self.problem)
+        if self.guided or self.sided:
+            raise SteeringError(
+                "guidance_scale, or a logits processor that holds the model, runs texts beside the"
+                " own one, which a compiled or captured model cannot tell apart: run the model as"
+                " it is"
+            )
+        return self.prompts
 
     def text_of(
         self,

@@ -185,7 +185,12 @@ class Add:
         slots = self._state.running.token_slot
         if slots is None:
             _refuse_alone()
-        tables = tables_in_trace(it, slots)
+        kept = self._state.running.tables
+        if kept is None:
+            tables = tables_in_trace(it, slots)
+        else:
+            basis, *rest = kept[self._layer]
+            tables = basis, slots, *rest
         mixed = a.dtype is not b.dtype or a.shape != b.shape
         y = a + b if mixed else a
         if y.dtype is not it.state.dtype:
@@ -349,6 +354,10 @@ class DecoderForward(ReplacedMethod):
         named = dict(zip(self._names, args, strict=False)) | kwargs if args else kwargs
         if named.get("input_ids") is None and named.get("inputs_embeds") is None:
             return self.original(*args, **kwargs)  # which says what is missing
+        if torch.compiler.is_exporting():
+            raise SteeringError(
+                "torch.export makes a program that cannot be steered: unpatch() before it"
+            )
         if torch.compiler.is_compiling():
             self._prepare(*named)
             return self._run(self._rows.of_trace, named, args, kwargs)
@@ -381,6 +390,8 @@ class DecoderForward(ReplacedMethod):
                 running = state.running
                 running.token_slot = rows(named, state)
                 if torch.compiler.is_compiling():
+                    if torch.is_grad_enabled():  # the backward pass reads them after later writes
+                        running.tables = state.cloned_tables()
                     continue
                 running.untouched = state.constant_rows(running.token_slot.shape[0], UNTOUCHED)
                 if rows is self._rows.of_call:

@@ -68,6 +68,18 @@ def test_without_a_plan_nothing_is_steered():
     assert token_slot(board, Call(2, 3, 0, None, None)).tolist() == [-1] * 6
 
 
+def test_only_the_prompt_part_of_a_wider_mask_says_where_the_prompt_ends():
+    """The columns behind it hold what was generated."""
+    mask = torch.tensor([[0, 1, 1, 1]])
+    plan, prompts = Plan([1], ["last"], attention_mask=mask), Prompts(2, None)
+    board = Board(2, CPU)
+    board.show(plan, prompts)
+    call = Call(1, 4, 0, None, prompts)
+    state = DeviceState(torch.ones(1, 1, 8), 6, CPU, torch.float32)
+    assert token_slot(board, call).tolist() == plan.token_slot(call, state)[:4].tolist()
+    assert token_slot(board, call).tolist() == [-1, 1, 1, 1]
+
+
 def test_a_batch_that_does_not_fit_is_left_alone_and_told_once():
     board = Board(4, CPU)
     board.show(Plan([0, 1], ["all"] * 2), None)

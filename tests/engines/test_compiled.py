@@ -21,6 +21,7 @@ from transformers import (
     LogitsProcessor,
     PreTrainedModel,
     StaticCache,
+    UnbatchedClassifierFreeGuidanceLogitsProcessor,
 )
 
 import emokernel
@@ -284,6 +285,11 @@ def test_a_call_that_the_requests_do_not_fit_is_untouched_and_an_error_follows(p
         assert_close([got], [unpatched(input_ids=ids).logits])
         with steering.requests(["joy"]):  # the error does not stay
             compiled(input_ids=ids)
+        with pytest.raises(KeyError), steering.requests(["joy", None, "anger"]):
+            compiled(input_ids=ids)
+            raise KeyError("of the caller's own")
+        with steering.requests(["joy"]):  # nor where another one came first
+            compiled(input_ids=ids)
 
 
 def test_what_a_board_cannot_hold_is_refused_where_it_is_asked_for(pair, ids):
@@ -296,8 +302,12 @@ def test_what_a_board_cannot_hold_is_refused_where_it_is_asked_for(pair, ids):
     steering.set("joy")
     with pytest.raises(SteeringError, match="attention_mask with holes"):
         generated(model, ids, mask)
-    with pytest.raises(SteeringError, match="guidance_scale runs two texts"):
-        model.generate(ids, guidance_scale=2.0, max_new_tokens=2, do_sample=False, pad_token_id=0)
+    options = {"max_new_tokens": 2, "do_sample": False, "pad_token_id": 0}
+    with pytest.raises(SteeringError, match="runs texts beside the own one"):
+        model.generate(ids, guidance_scale=2.0, **options)
+    beside = UnbatchedClassifierFreeGuidanceLogitsProcessor(2.0, model)
+    with pytest.raises(SteeringError, match="runs texts beside the own one"):
+        model.generate(ids, logits_processor=[beside], **options)
     generated(model, ids)  # and the model still runs
     few = patch(copy.deepcopy(pair()[0]), steering.vectors, slots=2)
     torch.compile(few._model, backend="eager")(input_ids=ids)
@@ -349,6 +359,9 @@ def test_a_model_that_is_cast_or_loaded_anew_is_followed(tiny, vectors, ids):
             torch.testing.assert_close(got, wanted, rtol=2e-2, atol=2e-2)
         steering.set("anger", -2.0)
         assert_close([compiled(input_ids=ids).logits], [model(input_ids=ids).logits])
+        for dtype in (torch.bfloat16, torch.float32):  # and within
+            got = compiled.to(dtype)(input_ids=ids).logits
+            torch.testing.assert_close(got, model(input_ids=ids).logits, rtol=2e-2, atol=2e-2)
         weights = {name: value * 1.1 for name, value in model.state_dict().items()}
         model.load_state_dict(weights, assign=True)
         assert_close([compiled(input_ids=ids).logits], [model(input_ids=ids).logits])
@@ -367,12 +380,46 @@ def test_gradients_are_those_of_eager_mode(tiny, vectors, ids):
     assert_close(gradients[1], gradients[0])
 
 
-def test_learning_and_compiling_exclude_each_other(tiny, vectors, ids):
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_backward_pass_uses_what_its_forward_used_or_is_refused(tiny, vectors, ids, backend):
+    gradients = []
+    for run_by in (None, backend):
+        model = tiny().train()
+        steering = patch(model, vectors())
+        run = torch.compile(model, fullgraph=True, backend=run_by) if run_by else model
+        with steering.requests([Request("joy", 3.0), None]):
+            loss = run(input_ids=ids, labels=ids).loss
+        with steering.requests([Request("anger", -2.0, law="add"), "sadness"]):
+            if run_by == "aot_eager":  # which keeps the slots themselves, not their copy
+                with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                    loss.backward()
+                return
+            loss.backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    assert len(gradients[0]) == len(gradients[1]) > 10
+    assert_close(gradients[1], gradients[0])
+
+
+def test_an_exported_program_could_not_be_steered(tiny, vectors, ids):
+    model = tiny()
+    steering = patch(model, vectors())
+    with pytest.raises(SteeringError, match=r"torch.export .* unpatch\(\)"):
+        torch.export.export(model, (ids,), strict=False)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")  # and nothing was spoilt
+    steering.set("joy", 2.0)
+    with torch.no_grad():
+        assert_close([compiled(input_ids=ids).logits], [model(input_ids=ids).logits])
+
+
+def test_learning_and_compiling_exclude_each_other(tiny, vectors, ids, captured):
     model = tiny()
     steering = patch(model, vectors())
     compiled = torch.compile(model, fullgraph=True, backend="eager")
-    with steering.learning(["joy"]), pytest.raises(Exception, match="while vectors are learned"):
-        compiled(input_ids=ids)
+    with steering.learning(["joy"]):
+        with pytest.raises(Exception, match="while vectors are learned"):
+            compiled(input_ids=ids)
+        with pytest.raises(SteeringError, match="while vectors are learned"):
+            captured(model, input_ids=ids)
     torch._dynamo.reset()
     compiled(input_ids=ids)
     with pytest.raises(SteeringError, match="was compiled or captured"), steering.learning(["joy"]):
@@ -407,14 +454,87 @@ class Capture(TorchDispatchMode):
                     old.copy_(new)
 
 
+def elsewhere(call: Callable) -> None:
+    """Run it in another thread, which has a context of its own."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(call).result()
+
+
+def test_set_from_another_thread_does_not_override_open_requests(pair, ids):
+    unpatched, model, steering = pair()
+    reference = patch(unpatched, steering.vectors)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    asked = [Request("joy", 3.0, positions="prompt"), None]
+    with torch.no_grad(), steering.requests(asked), reference.requests(asked):
+        compiled(input_ids=ids)
+        elsewhere(lambda: steering.set("anger", 3.0))
+        assert_close([compiled(input_ids=ids).logits], [unpatched(input_ids=ids).logits])
+    reference.set("anger", 3.0)  # which holds from the end of the block on
+    with torch.no_grad():
+        assert_close([compiled(input_ids=ids).logits], [unpatched(input_ids=ids).logits])
+
+
+def test_two_texts_are_not_generated_at_a_time(pair, ids):
+    """Their prompts end at different places, and there is one board."""
+    _, model, steering = pair()
+    compiled_forward(model)
+    steering.set("joy", positions="generated")
+    first = generated(model, ids)
+
+    class Beside(LogitsProcessor):
+        def __call__(self, _: Tensor, scores: Tensor) -> Tensor:
+            with pytest.raises(SteeringError, match="one caller at a time"):
+                elsewhere(lambda: generated(model, ids[:, :3]))
+            return scores
+
+    again = model.generate(
+        ids, max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=0, logits_processor=[Beside()]
+    )
+    assert again.tolist() == first[0].tolist()
+
+
+def test_what_held_for_a_block_or_a_generation_ends_with_it(pair, ids):
+    unpatched, model, steering = pair()
+    reference = patch(unpatched, steering.vectors)
+    compiled_forward(model)
+
+    def compared() -> None:
+        with torch.no_grad():
+            assert_close([model(input_ids=ids).logits], [unpatched(input_ids=ids).logits])
+
+    compared()
+    with steering.requests(["joy"]):
+        pass
+    compared()  # nothing is asked
+    for of in (steering, reference):
+        of.set("joy", 3.0, positions="prompt")
+    generated(model, ids[:, :2])
+    compared()  # all of it is prompt again
+
+
+def test_a_change_that_is_refused_changes_nothing(pair, ids):
+    unpatched, model, steering = pair()
+    compiled_forward(model)
+    generated(model, ids)
+    mask = torch.ones_like(ids)
+    mask[0, 2] = 0
+
+    class Change(LogitsProcessor):
+        def __call__(self, _: Tensor, scores: Tensor) -> Tensor:
+            with pytest.raises(SteeringError, match="attention_mask with holes"):
+                steering.set("joy", 3.0)
+            return scores
+
+    options = {"max_new_tokens": 3, "do_sample": False, "pad_token_id": 0}
+    got = model.generate(ids, attention_mask=mask, logits_processor=[Change()], **options)
+    assert got.tolist() == unpatched.generate(ids, attention_mask=mask, **options).tolist()
+    assert_close(generated(model, ids), generated(unpatched, ids))
+
+
 def test_requests_of_two_threads_do_not_mix(pair, ids):
     """A board has one caller; in eager mode every thread has requests of its own."""
     _, model, steering = pair()
     compiled = torch.compile(model, fullgraph=True, backend="eager")
-
-    def elsewhere(call: Callable) -> None:
-        thread = ThreadPoolExecutor(1)
-        thread.submit(call).result()
 
     def ask() -> None:
         with steering.requests(["anger"]):
