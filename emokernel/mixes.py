@@ -79,7 +79,7 @@ class Mixer:
 
         UnknownEmotionError, or SteeringError for what is no mix or has not been calibrated.
         """
-        if not _is_number(strength):
+        if not is_number(strength):
             raise SteeringError(f"strength must be a finite number, got {strength!r}")
         if emotion is None:
             return ()
@@ -92,7 +92,7 @@ class Mixer:
                 f"an emotion is a name, {{name: weight}}, an Affect or None, got {emotion!r}"
             )
         for name, weight in emotion.items():
-            if not _is_number(weight):
+            if not is_number(weight):
                 raise SteeringError(f"the weight of {name!r} must be a finite number: {weight!r}")
         full = {name: self._full(name, law, dose) for name in emotion}
         if full and not any(full.values()):
@@ -165,5 +165,11 @@ def _table_of(calibration: Calibration) -> Coordinates:
     return Coordinates.named(calibration.coordinates)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and math.isfinite(value)
+def is_number(value: object) -> bool:
+    """Whether this is a finite number that a float can hold; True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False

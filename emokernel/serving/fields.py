@@ -6,6 +6,7 @@ from typing import Any
 
 from emokernel.affect import Affect
 from emokernel.errors import SteeringError
+from emokernel.mixes import is_number
 from emokernel.steering import Request
 
 _OPTIONS = ("strength", "law", "dose", "positions")
@@ -38,6 +39,6 @@ def _is_point(emotion: Any) -> bool:
 
 def _point(emotion: dict[str, Any]) -> Affect:
     given = [emotion.get("valence"), emotion.get("arousal")]
-    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in given):
+    if not all(map(is_number, given)):
         raise SteeringError(f"a point needs the numbers valence and arousal, got {emotion!r}")
     return Affect(*given)
