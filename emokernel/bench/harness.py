@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+# Fewer pairs have no distribution-free 95 % interval: 2 / 2^5 is more than 5 %.
+FEWEST_ROUNDS = 6
 
 
 def wall_clock(call: Callable[[], object]) -> float:
@@ -83,11 +85,16 @@ def median(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The ratio variant / baseline, paired by round: its median and 95 % interval."""
+    """The ratio variant / baseline, paired by round: its median and 95 % interval.
+
+    ``rounds``: how many there are; below `FEWEST_ROUNDS` the interval spans all of them and has
+    less confidence.
+    """
 
     ratio: float
     low: float
     high: float
+    rounds: int
 
     def __str__(self) -> str:
         return f"{self.ratio:.3f} [{self.low:.3f}, {self.high:.3f}]"
@@ -95,16 +102,31 @@ class Comparison:
     def is_seen(self, noise: Comparison | None = None) -> bool:
         """Whether there is a difference that is more than noise.
 
-        The interval has to exclude 1, and the ratio has to lie outside of ``noise``: the interval
-        that the baseline has against itself, measured as one more variant of the same run.
+        There have to be `FEWEST_ROUNDS`, the interval has to exclude 1, and the ratio has to lie
+        outside of the `spread` of ``noise``: the baseline against itself, measured as one more
+        variant of the same run.
         """
-        told = self.low > 1 or self.high < 1
-        return told and (noise is None or not noise.low <= self.ratio <= noise.high)
+        if self.rounds < FEWEST_ROUNDS or self.low <= 1 <= self.high:
+            return False
+        if noise is None:
+            return True
+        low, high = noise.spread()
+        return not low <= self.ratio <= high
+
+    def spread(self) -> tuple[float, float]:
+        """The interval of noise: around 1, as far below as above (in ratio).
+
+        Which of the two was the first is chance, so that a ratio is as likely as its reciprocal.
+        """
+        edge = max(self.low, 1 / self.low, self.high, 1 / self.high)
+        return 1 / edge, edge
 
     def told(self, noise: Comparison | None = None) -> str:
         """The ratio with its interval; no ratio where none `is_seen`."""
         if self.is_seen(noise):
             return f"{self.ratio:.3f}x ({self.low:.3f} to {self.high:.3f})"
+        if self.rounds < FEWEST_ROUNDS:
+            return f"too few rounds to tell ({self.rounds} of at least {FEWEST_ROUNDS})"
         return f"no difference seen ({self.low:.3f} to {self.high:.3f})"
 
 
@@ -112,14 +134,15 @@ def compare_to(baseline: Sequence[float], variant: Sequence[float]) -> Compariso
     """Paired ratios of two equally long lists of `measure`, by their median.
 
     The interval is the distribution-free one of the sign test: the order statistics of the ratios
-    between which the true median lies with at least 95 % confidence (all of them below 6 rounds,
-    where no such interval exists).
+    between which the true median lies with at least 95 % confidence (all of them below
+    `FEWEST_ROUNDS`, where no such interval exists).
     """
     if len(baseline) != len(variant) or not baseline:
         raise ValueError(f"rounds do not pair: {len(baseline)} and {len(variant)}")
     ratios = sorted(b / a for a, b in zip(baseline, variant, strict=True))
     rank = _sign_test_rank(len(ratios))
-    return Comparison(statistics.median(ratios), ratios[rank], ratios[len(ratios) - 1 - rank])
+    low, high = ratios[rank], ratios[len(ratios) - 1 - rank]
+    return Comparison(statistics.median(ratios), low, high, len(ratios))
 
 
 def _sign_test_rank(count: int) -> int:

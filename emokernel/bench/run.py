@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
+from typing import TypeVar
 
 import torch
 from transformers import PreTrainedModel, StaticCache
@@ -23,7 +25,9 @@ from emokernel.vectors import EmotionVectors
 
 OUT_OF_MEMORY = "out of memory"
 NO_GPU = "no GPU"
+_FAILED = "failed"
 _WARMUP = 2
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -112,29 +116,30 @@ class _Variants:
 
     def measured(self, case: Case, wrap: Wrap) -> Iterator[Measured]:
         timings: dict[str, list[Timing]] = {}
+        stopped: dict[str, str] = {}
         interrupted = False
         try:
             if not self._decodings:
                 self._prepare(case, wrap)
-            for decoding in self._decodings.values():
-                decoding.steered.ask(case)
-            if self._decodings:
+            for name, decoding in self._decodings.items():
+                _unless_stopped(name, partial(decoding.steered.ask, case), stopped)
+            timed = {
+                name: partial(_unless_stopped, name, decoding, stopped)
+                for name, decoding in self._decodings.items()
+            }
+            if timed:
                 rounds = interleaved(
-                    self._decodings, self._options.rounds, _WARMUP,
+                    timed, self._options.rounds, _WARMUP,
                     wrap=lambda rounds: wrap(rounds, str(case)), clock=lambda call: call(),
                 )  # fmt: skip
                 for read in rounds:
                     for name, timing in read.items():
-                        timings.setdefault(name, []).append(timing)
+                        if timing is not None:
+                            timings.setdefault(name, []).append(timing)
         except KeyboardInterrupt:
             interrupted = True
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            self.obstacles |= {
-                name: OUT_OF_MEMORY for name in self._decodings if not timings.get(name)
-            }
-        rows = rows_of(case, self._options.variants, timings, self.obstacles)
+        obstacles = self.obstacles | stopped
+        rows = rows_of(case, self._options.variants, timings, obstacles, self._options.rounds)
         yield Measured(case, rows, timings)
         if interrupted:
             raise KeyboardInterrupt
@@ -167,12 +172,8 @@ class _Variants:
         return None
 
     def _told(self, variant: Variant, error: Exception) -> str:
-        if is_out_of_memory(error):
-            return OUT_OF_MEMORY
         missing = obstacle(error)
-        if missing is not None:
-            return self._required(variant, missing)
-        return f"failed: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        return _reason(error) if missing is None else self._required(variant, missing)
 
     def _required(self, variant: Variant, problem: str) -> str:
         if variant.name in self._options.required:
@@ -210,5 +211,23 @@ class _Variants:
 
 def failed(rows: Iterable[Row]) -> bool:
     """Whether a variant failed for a reason that nobody foresaw."""
-    return any(str(row.get("not_run", "")).startswith("failed: ") for row in rows)
+    told = (str(row.get(key, "")) for row in rows for key in ("not_run", "stopped"))
+    return any(reason.startswith(_FAILED) for reason in told)
+
+
+def _unless_stopped(name: str, call: Callable[[], T], stopped: dict[str, str]) -> T | None:
+    """What ``call`` gives; None if it fails, which is noted in ``stopped``, and from then on."""
+    if name in stopped:
+        return None
+    try:
+        return call()
+    except Exception as error:  # whatever it is, the other variants are still worth having
+        stopped[name] = _reason(error)
+        return None
+
+
+def _reason(error: Exception) -> str:
+    if is_out_of_memory(error):
+        return OUT_OF_MEMORY
+    return f"{_FAILED}: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 

@@ -34,8 +34,11 @@ def rows_of(
     variants: Sequence[Variant],
     timings: Mapping[str, Sequence[Timing]],
     obstacles: Mapping[str, str],
+    rounds: int,
 ) -> list[Row]:
     """A row for each variant: its figures and ratios, or why there are none.
+
+    ``rounds``: as many as were asked for; "stopped" says why a variant has fewer.
 
     Ratios are of the time per token, paired by round, against the unpatched model run in the same
     way ("ratio") and, of emokernel in eager mode, against the plain hook ("over_plain_hook").
@@ -51,7 +54,13 @@ def rows_of(
             continue
         row |= figures(measured, case.batch)
         row["token_ms_of_rounds"] = [1e3 * timing.step for timing in measured]
+        if len(measured) < rounds:
+            row["stopped"] = _stopped(
+                obstacles.get(variant.name, "interrupted"), len(measured), rounds
+            )
         noise = _against(timings, variant.baseline, variant.noise)
+        if variant.again and noise is not None:
+            row["noise"] = list(noise.spread())
         if variant.name != variant.baseline:
             row |= _ratio("ratio", _against(timings, variant.baseline, variant.name), noise)
             row["baseline"] = variant.baseline
@@ -60,6 +69,11 @@ def rows_of(
             row |= _ratio("over_" + hook, _against(timings, hook, variant.name), noise)
         rows.append(row)
     return rows
+
+
+def _stopped(reason: str, done: int, rounds: int) -> str:
+    kind, colon, details = reason.partition(":")
+    return f"{kind} after {done} of {rounds} rounds{colon}{details}"
 
 
 def _hook_like(variant: Variant) -> str:
@@ -74,7 +88,8 @@ def _against(
     pair = timings.get(baseline), timings.get(name)
     if not all(pair):
         return None
-    return compare_to(*([timing.step for timing in of] for of in pair))
+    both = min(map(len, pair))
+    return compare_to(*([timing.step for timing in of[:both]] for of in pair))
 
 
 def _ratio(key: str, found: Comparison | None, noise: Comparison | None) -> Row:

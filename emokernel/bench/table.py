@@ -30,6 +30,8 @@ def table(case: Case, rows: Sequence[Row]) -> str:
             f"{row['token_ms_p90']:>9.3f}{row['token_ms_p99']:>9.3f}"
             f"{row['tokens_per_second']:>10.1f}  {_against(row)}".rstrip()
         )
+        if "stopped" in row:
+            lines.append(f"  {'':<26}{row['stopped']}")
         beside += [
             f"  {name} against the {hook.replace('_', ' ')}: {row[f'over_{hook}_told']}"
             for hook in ("plain_hook", "compiled_hook")
@@ -42,7 +44,7 @@ def _against(row: Row) -> str:
     if "ratio_told" not in row:
         return ""
     if VARIANTS[row["variant"]].again:
-        _, low, high = row["ratio"]
+        low, high = row["noise"]
         return f"noise: {low:.3f} to {high:.3f}"
     of = "" if row["mode"] == "eager" else f", {row['mode']} too"
     return f"{row['ratio_told']}{of}"

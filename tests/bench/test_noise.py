@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import pytest
 
-from emokernel.bench import Comparison
+from emokernel.bench import Comparison, compare_to
 from emokernel.bench.cases import Case
 from emokernel.bench.decode import Timing
 from emokernel.bench.summary import figures, rows_of
 from emokernel.bench.table import table
 from emokernel.bench.variants import with_baselines
 
-QUIET, NOISY = Comparison(1.0, 0.99, 1.01), Comparison(1.0, 0.9, 1.1)
+QUIET, NOISY = Comparison(1.0, 0.99, 1.01, 20), Comparison(1.0, 0.9, 1.1, 20)
+SLOWER, FASTER = Comparison(1.04, 1.03, 1.06, 20), Comparison(0.97, 0.95, 0.98, 20)
 
 
 @pytest.mark.parametrize(
     ("found", "noise", "seen"),
     [
-        (Comparison(1.05, 1.02, 1.08), None, True),
-        (Comparison(1.05, 1.02, 1.08), QUIET, True),
-        (Comparison(1.05, 1.02, 1.08), NOISY, False),  # the baseline is as far from itself
-        (Comparison(1.05, 0.99, 1.08), QUIET, False),  # the interval has 1 in it
-        (Comparison(0.8, 0.7, 0.85), NOISY, True),
-        (Comparison(0.8, 0.7, 1.0), NOISY, False),
+        (Comparison(1.05, 1.02, 1.08, 20), None, True),
+        (Comparison(1.05, 1.02, 1.08, 20), QUIET, True),
+        (Comparison(1.05, 1.02, 1.08, 20), NOISY, False),  # the baseline is as far from itself
+        (Comparison(1.05, 0.99, 1.08, 20), QUIET, False),  # the interval has 1 in it
+        (Comparison(0.8, 0.7, 0.85, 20), NOISY, True),
+        (Comparison(0.8, 0.7, 1.0, 20), NOISY, False),
+        # Where the baseline is slower than itself, so much faster is noise as well, and less too.
+        (Comparison(0.95, 0.94, 0.96, 20), SLOWER, False),
+        (Comparison(1.02, 1.01, 1.03, 20), SLOWER, False),
+        (Comparison(1.04, 1.03, 1.05, 20), FASTER, False),
+        (Comparison(1.07, 1.06, 1.08, 20), SLOWER, True),
     ],
 )
 def test_a_difference_is_seen_outside_of_the_noise_only(found, noise, seen):
@@ -30,6 +36,15 @@ def test_a_difference_is_seen_outside_of_the_noise_only(found, noise, seen):
     told = found.told(noise)
     assert told.startswith(f"{found.ratio:.3f}x" if seen else "no difference seen")
     assert told.endswith(f"({found.low:.3f} to {found.high:.3f})")
+
+
+@pytest.mark.parametrize("rounds", [1, 5, 6])
+def test_fewer_than_six_rounds_show_nothing(rounds):
+    found = compare_to([1.0] * rounds, [2.0] * rounds)
+    assert found.rounds == rounds
+    assert found.is_seen() is found.is_seen(QUIET) is (rounds == 6)
+    told = "2.000x" if rounds == 6 else f"too few rounds to tell ({rounds} of at least 6)"
+    assert found.told(QUIET).startswith(told)
 
 
 def timings(step: float, rounds: int = 10) -> list[Timing]:
@@ -56,7 +71,7 @@ def test_rows_are_compared_with_their_baseline_by_round():
         "emokernel_compiled": timings(0.006),
     }  # fmt: skip
     case = Case(2, 8)
-    rows = {row["variant"]: row for row in rows_of(case, variants, measured, {})}
+    rows = {row["variant"]: row for row in rows_of(case, variants, measured, {}, 10)}
     assert rows["plain_hook"]["ratio"] == pytest.approx([1.2] * 3)
     assert rows["emokernel"]["over_plain_hook"] == pytest.approx([0.85] * 3)
     assert rows["emokernel_compiled"]["ratio"] == pytest.approx([1.2] * 3)
@@ -66,12 +81,34 @@ def test_rows_are_compared_with_their_baseline_by_round():
     told = table(case, list(rows.values()))
     assert "1.200x (1.200 to 1.200), compiled too" in told
     assert "emokernel against the plain hook: 0.850x" in told
-    assert "noise: 1.010 to 1.010" in told
+    assert rows["unpatched_again"]["noise"] == pytest.approx([1 / 1.01, 1.01])
+    assert "noise: 0.990 to 1.010" in told
+    assert not any("stopped" in row for row in rows.values())
+
+
+def test_fewer_rounds_than_asked_are_told_with_their_reason():
+    variants = with_baselines(["plain_hook_add", "plain_hook", "emokernel"])
+    measured = {
+        "unpatched": timings(0.01), "unpatched_again": timings(0.01), "plain_hook": timings(0.02, 7),
+        "plain_hook_add": timings(0.02, 3), "emokernel": timings(0.01, 9),
+    }  # fmt: skip
+    why = {"plain_hook": "failed: KeyError: 'a'", "plain_hook_add": "out of memory"}
+    rows = {row["variant"]: row for row in rows_of(Case(), variants, measured, why, 10)}
+    expected = {
+        "plain_hook": "failed after 7 of 10 rounds: KeyError: 'a'",
+        "plain_hook_add": "out of memory after 3 of 10 rounds",
+        "emokernel": "interrupted after 9 of 10 rounds",
+    }
+    assert {name: row["stopped"] for name, row in rows.items() if "stopped" in row} == expected
+    assert rows["plain_hook"]["ratio"] == pytest.approx([2] * 3)  # of the rounds that both have
+    lines = [line.strip() for line in table(Case(), list(rows.values())).splitlines()]
+    assert set(expected.values()) <= set(lines)
 
 
 def test_what_did_not_run_has_a_row():
     variants = with_baselines(["plain_hook"])
-    rows = rows_of(Case(), variants, {"unpatched": timings(0.01)}, {"plain_hook": "out of memory"})
+    measured, why = {"unpatched": timings(0.01)}, {"plain_hook": "out of memory"}
+    rows = rows_of(Case(), variants, measured, why, 10)
     assert {row["variant"]: row.get("not_run") for row in rows} == {
         "unpatched": None, "unpatched_again": "interrupted", "plain_hook": "out of memory",
     }  # fmt: skip

@@ -133,13 +133,24 @@ def test_a_variant_that_fails_leaves_the_others(error, told, tiny, vectors, monk
     assert failed(measured.rows) is told.startswith("failed")
 
 
-def test_memory_that_ends_later_ends_the_case_alone(tiny, vectors, monkeypatch):
-    broken(monkeypatch, "plain_hook", MemoryError(), after=1)  # the preparation goes well
+@pytest.mark.parametrize(
+    ("error", "first", "second"),
+    [
+        (MemoryError(), "out of memory after 1 of 2 rounds", "out of memory"),
+        (KeyError("a"), "failed after 1 of 2 rounds: KeyError: 'a'", "failed: KeyError: 'a'"),
+    ],
+)
+def test_a_variant_that_fails_in_a_round_leaves_the_others(
+    error, first, second, tiny, vectors, monkeypatch
+):
+    broken(monkeypatch, "plain_hook", error, after=1 + 2 + 1)  # prepared, warm, one round
     names = options("plain_hook", "emokernel")
-    first, second = bench(tiny(), vectors(), [Case(1, 5), Case(2, 5)], names)
-    assert {row.get("not_run") for row in first.rows} == {"out of memory"}
-    told = {row["variant"]: row.get("not_run") for row in second.rows}
-    assert told == dict.fromkeys(told) | {"plain_hook": "out of memory"}
+    one, two = bench(tiny(), vectors(), [Case(1, 5), Case(1, 5, 0.0)], names)
+    for measured, key, told in ((one, "stopped", first), (two, "not_run", second)):
+        assert failed(measured.rows) is told.startswith("failed")
+        rows = {row["variant"]: row for row in measured.rows}
+        assert rows.pop("plain_hook")[key] == told
+        assert {row["rounds"] for row in rows.values()} == {2}
 
 
 def test_a_variant_asked_for_by_name_has_to_run(tiny, vectors, monkeypatch):
