@@ -62,7 +62,9 @@ def deviation(call: SiteCall, vector: Tensor, law: str, dose: str) -> Deviation:
         error = ((y - exact).norm(dim=-1) / exact.norm(dim=-1)).max()
     else:
         # Where row and vector all but cancel, the fp32 in which the law is evaluated is the limit.
-        grid = torch.finfo(before.dtype).eps * exact.abs() + _CANCELLED * (h.abs() + along.abs())
+        kind = torch.finfo(before.dtype)
+        grid = kind.eps * exact.abs().clamp(min=kind.tiny)  # below, the spacing stays the same
+        grid += _CANCELLED * (h.abs() + along.abs())
         error = ((y - exact).abs() / grid).max()
     norm = (y.norm(dim=-1) / h.norm(dim=-1) - 1).abs().max()
     return Deviation(float(moved.sum() / wanted.sum()), float(error), float(norm), before.dtype)

@@ -14,6 +14,7 @@ from word_model import word_tokenizer
 from emokernel import EmotionVectors
 from emokernel.bench.compilations import Compilations
 from emokernel.engines import rows
+from emokernel.engines.boards import Boards
 from emokernel.steering import Steering
 from emokernel.verify import CHECKS, Failed, Subject, checks, compiled, speed, verify
 
@@ -31,7 +32,7 @@ def nudged(row: torch.Tensor) -> torch.Tensor:
     return torch.nextafter(row, torch.full_like(row, float("inf")))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 @pytest.mark.parametrize("site", ["attention", "block"])
 def test_a_whole_model_passes(family, site, dtype, tiny, vectors):
@@ -193,7 +194,7 @@ def test_every_set_recompiles(subject, monkeypatch):
 
 def test_a_compiled_model_is_not_steered(subject, monkeypatch):
     """What was asked for when it was compiled stays for good."""
-    monkeypatch.setattr(Steering, "_announce", lambda self: None)
+    monkeypatch.setattr(Boards, "announce", lambda self: None)
     others = set(CHECKS) - {"structure", "compile"}
     (finding,) = [f for f in verify(subject, others) if f.name == "compile"]
     assert finding.ok is False
