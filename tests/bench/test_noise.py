@@ -89,8 +89,9 @@ def test_rows_are_compared_with_their_baseline_by_round():
 def test_fewer_rounds_than_asked_are_told_with_their_reason():
     variants = with_baselines(["plain_hook_add", "plain_hook", "emokernel"])
     measured = {
-        "unpatched": timings(0.01), "unpatched_again": timings(0.01), "plain_hook": timings(0.02, 7),
-        "plain_hook_add": timings(0.02, 3), "emokernel": timings(0.01, 9),
+        "unpatched": timings(0.01), "unpatched_again": timings(0.01),
+        "plain_hook": timings(0.02, 7), "plain_hook_add": timings(0.02, 3),
+        "emokernel": timings(0.01, 9),
     }  # fmt: skip
     why = {"plain_hook": "failed: KeyError: 'a'", "plain_hook_add": "out of memory"}
     rows = {row["variant"]: row for row in rows_of(Case(), variants, measured, why, 10)}

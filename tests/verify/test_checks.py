@@ -12,6 +12,7 @@ from verify.conftest import FUSED, failed
 from word_model import word_tokenizer
 
 from emokernel import EmotionVectors
+from emokernel.bench import hooks
 from emokernel.bench.compilations import Compilations
 from emokernel.engines import rows
 from emokernel.engines.boards import Boards
@@ -111,6 +112,23 @@ def test_nothing_is_steered(subject, breaking):
 
     breaking(change, "add_steer", *FUSED)
     assert failed(subject, *QUICK) == ["effect", "independence", "positions"]
+
+
+def test_a_row_is_left_out(subject, breaking):
+    """The last token of the last prompt; what is steered is steered as the law says."""
+
+    def change(run, given):
+        *others, slots, ids, weights, law = given
+        slots = slots.clone()
+        slots[given[0].shape[:-1].numel() - 1] = -1
+        return run(*others, slots, ids, weights, law)
+
+    breaking(change, "add_steer", *FUSED)
+    (finding,) = [
+        f for f in verify(subject, set(CHECKS) - {"structure", "effect"}) if f.name == "effect"
+    ]
+    assert finding.ok is False
+    assert "rows steered, not" in finding.detail
 
 
 @pytest.mark.parametrize(
@@ -234,6 +252,21 @@ def test_kernels_are_slower_than_hooks(subject, breaking):
 
 
 @pytest.mark.usefixtures("few_rounds")
+def test_hooks_may_be_slower(subject, monkeypatch):
+    plain_steering = hooks.plain_steering
+
+    def slow(*given):
+        time.sleep(2e-3)
+        return plain_steering(*given)
+
+    monkeypatch.setattr(hooks, "plain_steering", slow)
+    others = set(CHECKS) - {"structure", "speed"}
+    (finding,) = [f for f in verify(subject, others) if f.name == "speed"]
+    assert finding.ok, finding.detail
+    assert "against plain hook: 0." in finding.detail  # which is a difference that is seen
+
+
+@pytest.mark.usefixtures("few_rounds")
 def test_time_is_told_against_all(subject):
     others = set(CHECKS) - {"structure", "speed"}
     (finding,) = [f for f in verify(subject, others) if f.name == "speed"]
@@ -347,5 +380,7 @@ def test_steering_has_to_reach_static_steps(subject, breaking):
 def test_graph_breaks_fail():
     one = Compilations(1)
     compiled._require_as_many(one, one)
+    with pytest.raises(Failed, match="2 graphs, 1 unpatched"):
+        compiled._require_as_many(one, Compilations(2))
     with pytest.raises(Failed, match="1 graph breaks: a reason"):
         compiled._require_as_many(one, Compilations(1, ["a reason\nin full"]))

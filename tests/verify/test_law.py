@@ -1,0 +1,49 @@
+"""What counts as within the law, number by number."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from emokernel.reference import row_law
+from emokernel.steering import LAWS
+from emokernel.verify.law import deviation
+from emokernel.verify.recorder import SiteCall
+
+SMALL = 8  # elements that the vector leaves alone
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def steered(dtype: torch.dtype, law: str, small: float) -> tuple[SiteCall, torch.Tensor]:
+    """Rows as an exact kernel would steer them, and the vector; ``small``: the first elements."""
+    generator = torch.Generator().manual_seed(0)
+    before = torch.randn(4, 64, generator=generator)
+    before[:, :SMALL] = small * torch.rand(4, SMALL, generator=generator)
+    before = before.to(dtype)
+    vector = torch.randn(64, generator=generator).to(dtype).float()
+    vector[:SMALL] = 0
+    bits = torch.full((4,), int(LAWS[law]))
+    exact, _ = row_law(before, vector.expand(4, -1), bits, torch.float64)
+    return SiteCall(before, exact.to(dtype)), vector
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("small", [1.0, 3e-6, 1e-7])  # the last two are subnormal in fp16
+def test_rounding_keeps_the_law(small, law, dtype):
+    call, vector = steered(dtype, law, small)
+    assert deviation(call, vector, law, "absolute").keeps_law
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_little_more_than_the_contract_does_not(dtype):
+    """3e-6 of a row in fp32, 1.6 ulp of an element in the halves."""
+    call, vector = steered(dtype, "add", 1.0)
+    if dtype is torch.float32:
+        call.after.mul_(1 + 3e-6)
+    else:
+        call.before[:, 0] = 1.25
+        call.after[:, 0] = 1.25 + 2 * torch.finfo(dtype).eps
+    found = deviation(call, vector, "add", "absolute")
+    assert found.error == pytest.approx(3e-6 if dtype is torch.float32 else 1.6, rel=0.05)
+    assert not found.keeps_law
