@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -55,6 +56,8 @@ class ManagedRequests:
         self._replaced: weakref.WeakSet[Around] = weakref.WeakSet()
         self._processor: Callable[[], Any] = lambda: None
         self._forks = manager.num_return_sequences - 1
+        # Between the choice of free ids and the registration of the last of them.
+        self._adding = threading.RLock()
         router = manager.output_router
         self._around(manager, "add_request", self._add_request)
         self._around(manager, "add_requests", self._add_requests)
@@ -97,8 +100,9 @@ class ManagedRequests:
             (ticket,) = self._tickets.take(self._asked_for(1, emotions), [input_ids])
         added = None
         try:
-            request_id = self._new_id() if request_id is None else request_id
-            self.running.add(request_id, ticket, self._forks)
+            with self._adding:
+                request_id = self._new_id() if request_id is None else request_id
+                self.running.add(request_id, ticket, self._forks)
             added = original(input_ids, request_id, *args, **kwargs)
             return added
         finally:
@@ -111,9 +115,18 @@ class ManagedRequests:
         """The id that the manager would give, which has to be known before the request is added."""
         manager = self._manager()
         with manager._request_lock:
-            number = manager._request_counter
-            manager._request_counter += 1
+            number = self._next_free(1)
+            manager._request_counter = number + 1
         return f"req_{number}"
+
+    def _next_free(self, count: int) -> int:
+        """The first of the next ``count`` numbers in a row of which no request has an id yet."""
+        first = number = self._manager()._request_counter
+        while number < first + count:
+            if self.running.runs(f"req_{number}", self._forks):
+                first = number + 1
+            number += 1
+        return first
 
     def _add_requests(
         self,
@@ -125,9 +138,13 @@ class ManagedRequests:
     ) -> list[str]:
         if inputs and all(isinstance(prompt, TicketedPrompt) for prompt in inputs):
             return original(inputs, *args, **kwargs)
+        manager = self._manager()
         tickets = self._tickets.take(self._asked_for(len(inputs), emotions), inputs)
         try:
-            return original(ticketed(inputs, tickets), *args, **kwargs)
+            with self._adding:
+                with manager._request_lock:  # the ids will be those in a row from here on
+                    manager._request_counter = self._next_free(len(inputs))
+                return original(ticketed(inputs, tickets), *args, **kwargs)
         finally:
             self._tickets.give_up(ticket for ticket in tickets if not ticket.added)
 

@@ -55,7 +55,13 @@ class Prefixes:
         return original(request_id, self._hashed(request_id, prompt_ids))
 
     def complete(self, original: Callable, state: Any, blocks: Any) -> None:
-        """In the place of the cache's registration of the blocks that a step has filled."""
+        """In the place of the cache's registration of the blocks that a step has filled.
+
+        A request that was cancelled while its step ran registers none: nothing says any more how
+        they were steered.
+        """
+        if self._running.get(state.request_id) is None:
+            return
         tokens = state.initial_tokens + state.generated_tokens
         told = SimpleNamespace(
             request_id=state.request_id,

@@ -54,8 +54,17 @@ class Tickets:
         self._mixes = mixes
 
     def take(self, asked: Sequence[Asked], prompts: Sequence[Sequence[int]]) -> list[Ticket]:
-        """A ticket for each prompt, all or none: SteeringError if there are not enough slots."""
+        """A ticket for each prompt, all or none.
+
+        SteeringError if there are not enough slots, or for a prompt without tokens: transformers
+        would go on from the logits of its neighbour in the batch.
+        """
         lengths = [len(prompt) for prompt in prompts]
+        if 0 in lengths:
+            raise SteeringError(
+                f"prompt {lengths.index(0)} of {len(lengths)} has no tokens: begin it with at least"
+                " one, as the tokenizer's bos_token_id"
+            )
         slots = self._mixes.hold(mix for mix, _ in asked if mix is not None)
         try:
             return [
@@ -98,12 +107,16 @@ class RunningRequests:
         """
         ids = [request_id, *fork_ids(request_id, forks)]
         with self._lock:
-            if not self._by_id.keys().isdisjoint(ids):
+            if self.runs(request_id, forks):
                 raise SteeringError(
                     f"a request {request_id!r} is running already: give each an id of its own"
                 )
             self._by_id |= dict.fromkeys(ids, ticket)
             ticket.added, ticket.running = True, len(ids)
+
+    def runs(self, request_id: str, forks: int) -> bool:
+        """Whether the id, or that of one of its forks, is in use."""
+        return not self._by_id.keys().isdisjoint([request_id, *fork_ids(request_id, forks)])
 
     def get(self, request_id: str) -> Ticket | None:
         """The ticket of a request; None for one that was not added through this manager."""

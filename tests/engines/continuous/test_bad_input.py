@@ -6,6 +6,7 @@ import asyncio
 import gc
 import queue
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -114,6 +115,63 @@ def test_an_id_that_runs_already_is_refused(steered, texts):
         results.append(finished(manager, 1)["a"])
     assert_as_alone(model, steering, results[0], texts[0], "emotion 1")
     assert_as_alone(model, steering, results[1], texts[1], "emotion 2")
+
+
+@pytest.mark.parametrize(("taken", "sequences"), [("req_1", 1), ("req_1__child#0", 2)])
+def test_ids_that_a_manager_chooses_are_free_ones(steered, texts, taken, sequences):
+    model, steering = steered()
+    names = ["emotion 2", "emotion 3", None, "emotion 4"]
+    with managing(model, start=False, sequences=sequences) as manager:
+        manager.add_request(texts[0], request_id=taken, emotion="emotion 1")
+        ids = manager.add_requests(texts[1:4], emotions=names[:3])
+        manager.add_request(texts[4], request_id="req_5", emotion="emotion 1")
+        ids.append(manager.add_request(texts[4], emotion=names[3]))
+        assert ids == ["req_2", "req_3", "req_4", "req_6"]
+        manager.start()
+        results = finished(manager, 6 * sequences)
+        assert steering._slots.held == 0
+    for request_id, text, name in zip(ids, texts[1:5], names, strict=True):
+        assert_as_alone(model, steering, results[request_id], text, name)
+
+
+def test_a_prompt_without_tokens_is_refused_and_nothing_is_added(steered, texts):
+    """transformers would go on from the logits of the row before it."""
+    model, steering = steered()
+    with managing(model, start=False) as manager:
+        for emotion in ("emotion 1", None):
+            with pytest.raises(SteeringError, match="prompt 0 of 1 has no tokens: begin it with"):
+                manager.add_request([], emotion=emotion)
+        with pytest.raises(SteeringError, match="prompt 1 of 2 has no tokens"):
+            manager.add_requests([texts[0], []], emotions=["emotion 1", "emotion 2"])
+        assert manager.input_queue.empty()
+    with pytest.raises(SteeringError, match="prompt 1 of 2 has no tokens"):
+        model.generate_batch([texts[0], []], greedy(), config())
+    assert steering._slots.held == 0
+
+
+def test_steered_requests_are_refused_under_tensor_parallelism(steered, texts, monkeypatch):
+    model, steering = steered()
+    with managing(model) as manager:
+        monkeypatch.setattr(model, "_device_mesh", SimpleNamespace(size=lambda: 2), raising=False)
+        with pytest.raises(SteeringError, match=r"tensor parallelism\) cannot be steered"):
+            manager.add_request(texts[0], emotion="emotion 1")
+        with pytest.raises(SteeringError, match="run the model in one process"):
+            manager.add_requests(texts[:2], emotions=[None, "emotion 1"])
+        assert steering._slots.held == 0
+        manager.add_request(texts[0])
+        monkeypatch.setattr(model, "_device_mesh", SimpleNamespace(size=lambda: 1))
+        manager.add_request(texts[0], emotion="emotion 1")
+        finished(manager, 2)
+
+
+def test_a_request_that_is_cancelled_before_it_forks_gives_its_slot_back(steered, texts):
+    model, steering = steered()
+    with managing(model, start=False, sequences=4) as manager:
+        manager.cancel_request(manager.add_request(texts[0], emotion="emotion 1"))
+        manager.start()
+        manager.add_request(texts[1])
+        finished(manager, 4)
+        assert steering._slots.held == 0
 
 
 def wait_for(manager, request_id):
@@ -297,8 +355,6 @@ def test_unknown_emotions_say_what_is_near(steered, texts):
 
 def test_two_sets_of_inputs_take_turns(steered):
     """On a GPU a batch is prepared while the one before runs: each has a buffer of its own."""
-    from types import SimpleNamespace
-
     from emokernel.engines.continuous.rows import StepRows
     from emokernel.engines.continuous.tickets import RunningRequests, Tickets
 

@@ -109,6 +109,29 @@ def test_blocks_of_generated_tokens_are_shared_where_these_were_made_alike(steer
         assert_as_alone(model, steering, result, longer, second)
 
 
+def test_a_request_cancelled_while_its_step_runs_registers_no_block(steered, texts):
+    """As it happens where a batch is prepared while the one before runs: its ticket is gone."""
+    model, steering = steered()
+    prompt = (texts[4] + texts[5])[: 3 * PAGE]
+    with managing(model, start=False, page=PAGE) as manager, steps_of(manager) as steps:
+        processor = manager.batch_processor
+        update = processor.update_batch
+
+        def cancelled_meanwhile():
+            vars(processor).pop("update_batch")
+            processor.scheduler.set_request_cancellation(cancelled)
+            processor.scheduler.clear_cancelled_requests()
+            update()
+
+        vars(processor)["update_batch"] = cancelled_meanwhile
+        cancelled = manager.add_request(prompt, emotion=ALL)
+        manager.start()
+        request_id = manager.add_request(prompt, emotion=PLAIN)
+        result = finished(manager, 1)[request_id]
+    assert prefilled(steps, request_id, prompt) == len(prompt)
+    assert_as_alone(model, steering, result, prompt, PLAIN)
+
+
 def test_without_the_salt_a_request_would_read_the_blocks_of_another(steered, texts, monkeypatch):
     """What the tests above guard against does happen."""
     monkeypatch.setattr(Prefixes, "_hashed", lambda self, request_id, ids: ids)
