@@ -10,7 +10,7 @@ from emokernel.steering import Steering
 from emokernel.verify.finding import Failed, NotRun
 from emokernel.verify.law import Deviation, deviation, full_vector
 from emokernel.verify.recorder import recorded, sites
-from emokernel.verify.subject import NEW_TOKENS, Subject, differing
+from emokernel.verify.subject import NEW_TOKENS, NO_CACHE, Subject, differing
 
 # How far fused norms may move the logits of a model of three layers, of the largest of them.
 _FUSED = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
@@ -38,7 +38,8 @@ def exactness(subject: Subject) -> str:
         _require_same(subject, "with nothing set")
         with steering.requests([None] * len(subject.prompts)):
             _require_same(subject, "with requests that ask for nothing")
-    return f"{len(subject.before)} outputs bit-equal: {', '.join(subject.before)}"
+    left_out = "" if subject.keeps_cache else f"; left out: decoding in a cache ({NO_CACHE})"
+    return f"{len(subject.before)} outputs bit-equal: {', '.join(subject.before)}{left_out}"
 
 
 def _require_same(subject: Subject, when: str) -> None:
@@ -137,6 +138,7 @@ def _law_kept(subject: Subject, steering: Steering, name: str, law: str) -> str 
 
 def independence(subject: Subject) -> str:
     """A sequence that asks for nothing has the same bits beside steered ones."""
+    subject.require_cache()
     with subject.patched() as steering:
         names = subject.emotions(steering)
         batch = len(subject.prompts)

@@ -98,6 +98,7 @@ def _compiled(subject: Subject, **options: object) -> str:
 
         return step
 
+    subject.require_cache()
     torch.compiler.reset()
     try:
         steps = StaticSteps(subject)

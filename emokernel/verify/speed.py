@@ -20,6 +20,7 @@ _ROUNDS, _TOKENS, _CONTEXT = 20, 9, 32
 
 def speed(subject: Subject) -> str:
     """Time per token, paired by round, against the unpatched model and the plain hooks."""
+    subject.require_cache()
     variants = with_baselines([PLAIN_HOOK_ADD, PLAIN_HOOK, EMOKERNEL])
     options = Options(tuple(variants), new_tokens=_TOKENS, rounds=_ROUNDS, slots=1)
     (measured,) = bench(subject.model, subject.vectors, [Case(1, _CONTEXT)], options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from emokernel.bench.hooks import steered_layers
 from emokernel.errors import EmokernelError
 from emokernel.steering import Steering, patch
 from emokernel.vectors import EmotionVectors
+from emokernel.verify.finding import NotRun
 
 TEXTS = (
     "The man at the door said that he had been waiting for a long time.",
@@ -23,6 +25,7 @@ TEXTS = (
 )
 _LONGEST, _FEWEST = 12, 3  # tokens of a prompt; different ones in each
 NEW_TOKENS = 6
+NO_CACHE = "the model takes no past_key_values"
 
 
 class Subject:
@@ -48,6 +51,16 @@ class Subject:
         self.keys = list(model.state_dict())
         self.before = self.outputs()
         self.repeats = same(self.before, self.outputs())
+
+    @property
+    def keeps_cache(self) -> bool:
+        """Whether its steps can go on in a cache of keys and values that is handed to them."""
+        return "past_key_values" in inspect.signature(type(self.model).forward).parameters
+
+    def require_cache(self) -> None:
+        """NotRun where the model does not `keeps_cache`, as purely recurrent ones."""
+        if not self.keeps_cache:
+            raise NotRun(NO_CACHE)
 
     @property
     def width(self) -> int:
@@ -108,9 +121,12 @@ class Subject:
     def decoded(self, ids: Tensor | None = None) -> Tensor:
         """Logits ``[batch, steps, vocabulary]`` of a prompt and a few steps in a cache, on the CPU.
 
+        NotRun where the model takes no such cache.
+
         ``ids``: other prompts, padded as the left ones. The tokens of the steps are theirs too, so
         that it does not matter what the logits say.
         """
+        self.require_cache()
         cache, mask, found = DynamicCache(config=self.model.config), self.left_mask, []
         ids = self.left if ids is None else ids
         given = ids
@@ -133,15 +149,15 @@ class Subject:
         return made.sequences[:, self.width :].cpu(), torch.stack(made.logits, 1).cpu()
 
     def outputs(self) -> dict[str, Tensor]:
-        """All that is compared bit by bit."""
+        """All that is compared bit by bit; decoding in a cache where the model has one."""
         tokens, logits = self.generated()
-        return {
+        found = {
             "left padding": self.logits(self.left, self.left_mask),
             "right padding": self.logits(self.right, self.right_mask),
-            "decoding in a cache": self.decoded(),
-            "generated tokens": tokens,
-            "logits of generate": logits,
         }
+        if self.keeps_cache:
+            found["decoding in a cache"] = self.decoded()
+        return found | {"generated tokens": tokens, "logits of generate": logits}
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

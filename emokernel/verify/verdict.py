@@ -12,8 +12,7 @@ from emokernel.verify.run import holds
 
 def verdict(about: Sequence[str], findings: Sequence[Finding]) -> str:
     """The verdict, versions and machine, ``about`` the model line by line, and every finding."""
-    outcome = "all holds" if holds(findings) else "FAILED"
-    lines = [f"emokernel verify: {outcome} ({_count(findings)})"]
+    lines = [f"emokernel verify: {_outcome(findings)} ({_count(findings)})"]
     here, known = machine(), versions()
     lines += [
         ", ".join(f"{name} {version}" for name, version in known.items() if version),
@@ -29,6 +28,13 @@ def verdict(about: Sequence[str], findings: Sequence[Finding]) -> str:
             + (f" [{finding.seconds:.1f} s]" if finding.ok is not None else "")
         )
     return "```\n" + "\n".join(line.rstrip() for line in lines) + "\n```"
+
+
+def _outcome(findings: Sequence[Finding]) -> str:
+    outcomes = {finding.ok for finding in findings}
+    if not holds(findings):
+        return "FAILED" if False in outcomes else "NOTHING WAS SHOWN"
+    return "all that ran holds" if None in outcomes else "all holds"
 
 
 def _count(findings: Sequence[Finding]) -> str:

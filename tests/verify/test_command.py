@@ -29,7 +29,7 @@ def test_all_holds_for_a_whole_model(folder, capsys):
     arguments = ["verify", str(folder), "--vectors", str(folder / "vectors.safetensors")]
     assert main([*arguments, "--compile-backend", "aot_eager", "--skip", "speed"]) == 0
     told = capsys.readouterr().out
-    assert told.startswith("```\nemokernel verify: all holds (8 passed, 2 not run)\n")
+    assert told.startswith("```\nemokernel verify: all that ran holds (8 passed, 2 not run)\n")
     assert told.endswith("\n```\n")
     expected = dict.fromkeys(CHECKS, "pass") | {"cuda-graphs": "not run", "speed": "not run"}
     assert outcomes(told) == expected
@@ -89,5 +89,13 @@ def test_wrong_arguments_are_one_line_and_2(arguments, told, folder, capsys):
 def test_a_verdict_says_what_was_not_run():
     findings = [Finding("a", True, "fine", 0.1), Finding("b", None, "no GPU")]
     assert holds(findings)
-    assert "all holds (1 passed, 1 not run)" in verdict(["model"], findings)
+    assert "verify: all that ran holds (1 passed, 1 not run)" in verdict(["model"], findings)
+    assert "verify: all holds (1 passed)" in verdict(["model"], findings[:1])
     assert not holds([*findings, Finding("c", False, "off by 1 %")])
+
+
+def test_where_nothing_ran_nothing_holds(folder, capsys):
+    skipped = [part for name in CHECKS for part in ("--skip", name)]
+    assert main(["verify", str(folder), *skipped]) == 1
+    told = capsys.readouterr().out
+    assert f"emokernel verify: NOTHING WAS SHOWN ({len(CHECKS)} not run)" in told
