@@ -354,10 +354,6 @@ class DecoderForward(ReplacedMethod):
         named = dict(zip(self._names, args, strict=False)) | kwargs if args else kwargs
         if named.get("input_ids") is None and named.get("inputs_embeds") is None:
             return self.original(*args, **kwargs)  # which says what is missing
-        if torch.compiler.is_exporting():
-            raise SteeringError(
-                "torch.export makes a program that cannot be steered: unpatch() before it"
-            )
         if torch.compiler.is_compiling():
             self._prepare(*named)
             return self._run(self._rows.of_trace, named, args, kwargs)
@@ -372,6 +368,10 @@ class DecoderForward(ReplacedMethod):
     @torch.compiler.assume_constant_result
     def _prepare(self, *names: str) -> None:
         """Runs while torch.compile traces, not in what it compiles."""
+        if torch.compiler.is_exporting():  # asked in the trace itself, torch 2.11 always says so
+            raise SteeringError(
+                "torch.export makes a program that cannot be steered: unpatch() before it"
+            )
         for placed in self._placed:
             placed.follow()
         self._rows.prepare(self._states, names)
