@@ -16,7 +16,10 @@ COMMANDS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; its exit status. Errors of emokernel's own are one line and status 2."""
+    """Run a command; its exit status. Errors of emokernel's own are one line and status 2.
+
+    Ctrl-C is one line, too, and status 130.
+    """
     parser = argparse.ArgumentParser(
         prog="emokernel", description="Emotion steering inside the kernels of a language model."
     )
@@ -33,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (EmokernelError, OSError) as error:
         print(f"emokernel: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
     return status or 0
 
 

@@ -40,13 +40,22 @@ class Case:
         told = f"batch {self.batch}, context {self.context}, {self.steered} steered"
         return told if not self.steered else f"{told} ({self.mixes})"
 
-    def asked(self, names: Sequence[str]) -> list[Mix | None]:
-        """What each sequence asks for, of the emotions ``names``; EmokernelError if too few."""
+    @property
+    def distinct(self) -> int:
+        """How many different mixes are asked for."""
+        return min(1, self.steered) if self.mixes == ONE else self.steered
+
+    def check(self, names: Sequence[str]) -> None:
+        """EmokernelError if the emotions ``names`` are too few."""
         if self.mixes == BLENDS and len(names) < len(_BLEND):
             raise EmokernelError(
                 f"blends need at least {len(_BLEND)} emotions, these vectors have {len(names)}:"
                 " leave blends out of --mixes"
             )
+
+    def asked(self, names: Sequence[str]) -> list[Mix | None]:
+        """What each sequence asks for, of the emotions ``names``; EmokernelError if too few."""
+        self.check(names)
         steered = [self._mix(number, names) for number in range(self.steered)]
         return [*steered, *[None] * (self.batch - self.steered)]
 
@@ -69,6 +78,11 @@ class Case:
         return rows
 
 
+def is_whole(share: float, batch: int) -> bool:
+    """Whether a share of a batch is a whole number of sequences, but for rounding."""
+    return abs(share * batch - round(share * batch)) <= 1e-9
+
+
 def cases(
     batches: Sequence[int], contexts: Sequence[int], shares: Sequence[float], mixes: Sequence[str]
 ) -> Iterator[Case]:
@@ -77,7 +91,7 @@ def cases(
     for batch in batches:
         for context in contexts:
             for share in shares:
-                if abs(share * batch - round(share * batch)) > 1e-9:
+                if not is_whole(share, batch):
                     continue
                 for kind in mixes:
                     case = Case(batch, context, share, kind)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,6 +18,7 @@ from emokernel.bench.cases import Case
 from emokernel.bench.gpu import Prepared, timer_for
 from emokernel.bench.harness import measure
 from emokernel.bench.hooks import add_plain_hooks, steered_layers
+from emokernel.bench.memory import last_logits
 from emokernel.bench.stand_ins import sharing_weights
 from emokernel.bench.variants import (
     COMPILED,
@@ -125,8 +125,7 @@ class Decoding:
             self._step_model = torch.compile(
                 self._model, fullgraph=True, dynamic=False, backend=compile_backend
             )
-        forward = inspect.signature(type(self._model).forward).parameters
-        self._last = {"logits_to_keep": 1} if "logits_to_keep" in forward else {}
+        self._last = last_logits(self._model)
 
     @torch.no_grad()
     def __call__(self) -> Timing:

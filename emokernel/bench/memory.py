@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,26 @@ def cache_bytes(config: Any, batch: int, columns: int, dtype: torch.dtype) -> in
     kept = getattr(text, "num_key_value_heads", None) or heads
     width = getattr(text, "head_dim", None) or text.hidden_size // heads
     return 2 * text.num_hidden_layers * batch * columns * kept * width * dtype.itemsize
+
+
+def batch_bytes(model: Any, batch: int, context: int, columns: int, caches: int = 1) -> int:
+    """Bytes of ``batch`` sequences: their caches of ``columns`` tokens, their prompts and logits.
+
+    Logits of the whole prompt where the model cannot be told to keep those of its last token.
+    """
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    rows = batch if last_logits(model) else batch * context
+    return (
+        caches * cache_bytes(model.config, batch, columns, model.dtype)
+        + batch * context * torch.long.itemsize
+        + rows * vocabulary * model.dtype.itemsize
+    )
+
+
+def last_logits(model: Any) -> dict[str, int]:
+    """The arguments of a call by which a model gives the logits of the last token alone."""
+    forward = inspect.signature(type(model).forward).parameters
+    return {"logits_to_keep": 1} if "logits_to_keep" in forward else {}
 
 
 def refusal(needed: int, device: torch.device, what: str) -> str | None:

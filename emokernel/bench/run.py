@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import groupby
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, StaticCache
 
 from emokernel.bench.cases import Case
@@ -17,7 +18,7 @@ from emokernel.bench.compiling import obstacle
 from emokernel.bench.decode import Decoding, Steered, Timing, random_prompt
 from emokernel.bench.gpu import WARM_UP
 from emokernel.bench.harness import interleaved
-from emokernel.bench.memory import cache_bytes, is_out_of_memory, refusal
+from emokernel.bench.memory import batch_bytes, is_out_of_memory, refusal
 from emokernel.bench.summary import Row, rows_of
 from emokernel.bench.variants import COMPILED, EAGER, GRAPH, Variant
 from emokernel.errors import EmokernelError
@@ -61,11 +62,11 @@ Wrap = Callable[[Iterable[int], str], Iterable[int]]
 def check(cases: Sequence[Case], vectors: EmotionVectors, options: Options) -> None:
     """EmokernelError for what cannot be measured, before anything is."""
     for case in cases:
-        mixes = {tuple(sorted(mix.items())) for mix in case.asked(vectors.names) if mix}
-        if len(mixes) > options.slots:
+        case.check(vectors.names)
+        if case.distinct > options.slots:
             raise EmokernelError(
-                f"{case}: {len(mixes)} different mixes, but there are {options.slots} slots: use a"
-                " larger --slots"
+                f"{case}: {case.distinct} different mixes, but there are {options.slots} slots: use"
+                " a larger --slots"
             )
     if options.new_tokens < 2:
         raise EmokernelError("--new-tokens must be at least 2: the first is the prompt's")
@@ -101,7 +102,7 @@ class _Variants:
         self, model: PreTrainedModel, vectors: EmotionVectors, case: Case, options: Options
     ) -> None:
         self._model, self._vectors, self._options = model, vectors, options
-        self._prompt = random_prompt(model, case.batch, case.context)
+        self._case = case
         # Before a graph is captured, its step runs a few times behind the prompt.
         self._columns = case.context + max(options.new_tokens, WARM_UP + 2)
         self._decodings: dict[str, Decoding] = {}
@@ -109,10 +110,15 @@ class _Variants:
         self._static: StaticCache | None = None
         self._made: dict[tuple[str, str], Decoding] = {}
         caches = 2 if any(v.mode != EAGER for v in options.variants) else 1
-        needed = caches * cache_bytes(model.config, case.batch, self._columns, model.dtype)
-        problem = refusal(needed, model.device, f"the cache of {case}")
+        needed = batch_bytes(model, case.batch, case.context, self._columns, caches)
+        problem = refusal(needed, model.device, f"the cache, prompt and logits of {case}")
         if problem is not None:
             self.obstacles = {v.name: f"{OUT_OF_MEMORY}: {problem}" for v in options.variants}
+
+    @cached_property
+    def _prompt(self) -> Tensor:
+        """Made when first used, which is after what does not fit was refused."""
+        return random_prompt(self._model, self._case.batch, self._case.context)
 
     def measured(self, case: Case, wrap: Wrap) -> Iterator[Measured]:
         timings: dict[str, list[Timing]] = {}
@@ -188,7 +194,7 @@ class _Variants:
         if variant.mode != EAGER and self._static is None:
             self._static = StaticCache(config=self._model.config, max_cache_len=self._columns)
         steered = Steered(
-            self._model, self._vectors, variant.steering, len(self._prompt), self._options.slots
+            self._model, self._vectors, variant.steering, self._case.batch, self._options.slots
         )
         self._made[key] = Decoding(
             steered, self._prompt, self._options.new_tokens, variant.mode,

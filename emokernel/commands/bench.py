@@ -97,7 +97,7 @@ def run(chosen: argparse.Namespace) -> int:
     check(wanted, vectors, options)
     dtype = str(model.dtype).removeprefix("torch.")
     about = {"model": chosen.model, "dtype": dtype, "device": str(model.device)}
-    print(_heading(about, told, machine(), versions()), _left_out(chosen, wanted), sep="\n")
+    print(_heading(about, told, machine(), versions()), _left_out(chosen), sep="\n")
     began, done, path = now(), [], None
 
     def progress(rounds: Any, what: str) -> Any:
@@ -110,7 +110,9 @@ def run(chosen: argparse.Namespace) -> int:
             path = append(chosen.output, QUESTION, rows, began)
             print(table(measured.case, measured.rows), end="\n\n", flush=True)
     except KeyboardInterrupt:
-        kept = f"what was measured until then is in {path}" if path else "nothing was measured yet"
+        kept = "nothing was measured yet"
+        if any(measured.timings for measured in done):
+            kept = f"what was measured until then is in {path}"
         print(f"\ninterrupted; {kept}", file=sys.stderr)
         raise SystemExit(130) from None
     pictures = _draw(chosen.output, about, done)
@@ -143,14 +145,17 @@ def _heading(about: dict, vectors: str, machine: dict, versions: dict) -> str:
     )
 
 
-def _left_out(chosen: argparse.Namespace, wanted: list) -> str:
+def _left_out(chosen: argparse.Namespace) -> str:
+    from emokernel.bench.cases import is_whole
+
     lines = []
     if chosen.quick and chosen.variants is None:
         lines.append(
             "left out by --quick: what torch.compile makes faster, since compiling alone takes up"
             " to a minute (name it with --variants)"
         )
-    if any(share * batch % 1 for share in chosen.steered for batch in chosen.batch_sizes):
+    shares = [(share, batch) for share in chosen.steered for batch in chosen.batch_sizes]
+    if not all(is_whole(share, batch) for share, batch in shares):
         lines.append("left out: shares that are no whole number of sequences")
     return "\n".join([*lines, ""])
 

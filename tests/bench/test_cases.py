@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emokernel import EmotionVectors
-from emokernel.bench.cases import BLENDS, DIFFERENT, MIXES, ONE, Case, cases
+from emokernel.bench.cases import BLENDS, DIFFERENT, MIXES, ONE, Case, cases, is_whole
 from emokernel.bench.variants import CHOICES, VARIANTS, with_baselines
 from emokernel.errors import EmokernelError
 
@@ -26,7 +26,7 @@ def test_as_many_sequences_and_mixes_as_said(batch, share, mixes):
     steered = round(share * batch)
     assert len(asked) == batch
     assert [mix is not None for mix in asked] == [True] * steered + [False] * (batch - steered)
-    assert distinct(case) == (min(1, steered) if mixes == ONE else steered)
+    assert distinct(case) == case.distinct == (min(1, steered) if mixes == ONE else steered)
     sizes = {len(mix) for mix in asked if mix}
     assert sizes <= {3 if mixes == BLENDS else 1}
 
@@ -49,6 +49,13 @@ def test_cases_that_are_the_same_come_once():
         (4, 2, BLENDS), (4, 4, ONE), (4, 4, DIFFERENT), (4, 4, BLENDS),
     ]  # fmt: skip
     assert list(cases([1, 3], [8], [0.5], [ONE])) == []
+
+
+@pytest.mark.parametrize("batch", [10, 100])
+def test_a_share_is_whole_but_for_rounding(batch):
+    for number in range(batch + 1):
+        assert is_whole(number / batch, batch)  # 0.29 * 100 is no 29 in floating point
+    assert not is_whole(0.305, batch)
 
 
 def test_blends_need_three_emotions():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from word_model import word_tokenizer
 from emokernel import bench
 from emokernel.bench.decode import Decoding
 from emokernel.cli import main
+from emokernel.commands.bench import _left_out
 
 SHORT = ("--rounds", "2", "--new-tokens", "3", "--context", "5", "--batch-sizes", "1", "2")
 
@@ -94,6 +96,26 @@ def test_an_interrupted_run_keeps_its_rounds(folder, tmp_path, capsys, monkeypat
     assert [(row["batch"], row.get("rounds")) for row in rows_in(tmp_path)] == [
         (1, 3), (1, 3), (1, 3), (2, 1), (2, 1), (2, 1),
     ]  # fmt: skip
+
+
+def test_an_interrupt_while_preparing_says_that_nothing_was_measured(
+    folder, tmp_path, capsys, monkeypatch
+):
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Decoding, "__call__", interrupt)
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", str(folder), *SHORT, "--variants", "emokernel", "-o", str(tmp_path)])
+    assert stop.value.code == 130
+    assert "interrupted; nothing was measured yet" in capsys.readouterr().err
+
+
+def test_shares_that_are_whole_but_for_rounding_are_not_said_to_be_left_out():
+    chosen = Namespace(quick=False, variants=None, steered=[0.29, 1.0], batch_sizes=[100])
+    assert "shares" not in _left_out(chosen)
+    chosen.batch_sizes = [99, 100]
+    assert "left out: shares that are no whole number of sequences" in _left_out(chosen)
 
 
 def test_an_unforeseen_failure_exits_with_1(folder, tmp_path, monkeypatch):
