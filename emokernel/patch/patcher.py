@@ -95,7 +95,8 @@ class Patch:
         self._check_untouched()
         self._trace = trace(model, self.decoder)
         self._check_streams()
-        chosen = (vectors.sum(), vectors.abs().sum(), site == "block", fuse_norm, sum(layers))
+        chosen = [vectors.sum(), vectors.abs().sum(), site == "block", fuse_norm]
+        chosen += [layer in layers for layer in range(len(vectors))]
         check_alike(model, self._trace, torch.tensor(chosen))
         self._check_causal()
         self._names = {module: name for name, module in model.named_modules()}

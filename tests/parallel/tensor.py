@@ -101,6 +101,11 @@ def refused(models: Models) -> dict[str, str]:
     found["other options"] = refusal(
         lambda: patch(differs, vectors(), fuse_norm=dist.get_rank() == 0)
     )
+    first = dist.get_rank() == 0
+    site = "attention" if first else "block"
+    found["other site"] = refusal(lambda: patch(differs, vectors(), site=site))
+    layers = [1, 2] if first else [0, 1, 2]  # whose sums are the same
+    found["other layers"] = refusal(lambda: patch(differs, vectors(), layers=layers))
     # Nothing is left of what was refused.
     found["afterwards"] = refusal(lambda: patch(differs, vectors()))
     return found

@@ -58,7 +58,7 @@ def test_sequence_parallelism_is_refused_by_name(found):
         assert "sequence parallelism" in rank["sequence"]
 
 
-@pytest.mark.parametrize("which", ["other vectors", "other options"])
+@pytest.mark.parametrize("which", ["other vectors", "other options", "other site", "other layers"])
 def test_processes_that_patch_differently_are_refused(which, found):
     for rank in found("tensor.refused"):
         assert rank[which].startswith("SteeringError: the processes that share this model patch it")
