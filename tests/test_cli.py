@@ -10,6 +10,7 @@ import torch
 
 from emokernel import EmotionVectors
 from emokernel.cli import main
+from emokernel.commands import info
 
 
 @pytest.mark.parametrize("arguments", [["demo", "--seeds", "0"], ["sing"], []])
@@ -26,6 +27,15 @@ def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith("emokernel: ")
     assert len(error.splitlines()) == 1
+
+
+def test_an_interrupt_is_one_line_and_130(capsys, monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(info, "run", interrupt)
+    assert main(["info"]) == 130
+    assert capsys.readouterr().err == "\ninterrupted\n"
 
 
 def test_info_says_which_backend_is_live(capsys):

@@ -99,8 +99,11 @@ def coordinates_named(name: str) -> Coordinates:
     return Coordinates.named(name) if name in TABLES else Coordinates.load(name)
 
 
-def load_model(chosen: argparse.Namespace) -> tuple[Any, Any]:
-    """(model, tokenizer) of `add_model`'s arguments; EmokernelError if that fails."""
+def load_model(chosen: argparse.Namespace, *, needs_tokenizer: bool = True) -> tuple[Any, Any]:
+    """(model, tokenizer) of `add_model`'s arguments; EmokernelError if that fails.
+
+    A tokenizer that is not needed and cannot be loaded is None.
+    """
     import torch
 
     if chosen.model == "embedded":
@@ -111,7 +114,12 @@ def load_model(chosen: argparse.Namespace) -> tuple[Any, Any]:
 
     options = {"revision": chosen.revision} if chosen.revision else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(chosen.model, **options)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(chosen.model, **options)
+        except Exception:  # without files, each kind of tokenizer raises something else
+            if needs_tokenizer:
+                raise
+            tokenizer = None
         if chosen.device_map:
             options["device_map"] = chosen.device_map
         model = AutoModelForCausalLM.from_pretrained(chosen.model, dtype=chosen.dtype, **options)

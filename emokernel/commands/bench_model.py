@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,10 @@ def add_vectors(parser: argparse.ArgumentParser) -> None:
 
 
 def load_checked(chosen: argparse.Namespace) -> tuple[Any, Any]:
-    """(model, tokenizer); EmokernelError if the weights do not fit the memory that is free."""
+    """(model, tokenizer); EmokernelError if the weights do not fit the memory that is free.
+
+    The tokenizer is None, which is said, where there is none.
+    """
     import torch
 
     from emokernel.bench.memory import check_weights
@@ -39,7 +43,9 @@ def load_checked(chosen: argparse.Namespace) -> tuple[Any, Any]:
         device = chosen.device_map or ("cuda" if torch.cuda.is_available() else "cpu")
         name = str(MODEL_PATH) if embedded else chosen.model
         check_weights(name, chosen.dtype, chosen.revision, _device(device))
-    model, tokenizer = load_model(chosen)
+    model, tokenizer = load_model(chosen, needs_tokenizer=False)
+    if tokenizer is None:
+        print(f"no tokenizer in {chosen.model}: going on with random tokens", file=sys.stderr)
     if embedded and chosen.device_map != "auto":  # which that one is not loaded with
         model = model.to(_device(device))
     return model, tokenizer

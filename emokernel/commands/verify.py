@@ -42,6 +42,8 @@ def run(chosen: argparse.Namespace) -> int:
         findings = [Finding(STRUCTURE, False, str(error))]
     else:
         about.append(f"vectors: {told}, {len(vectors.names)} emotions")
+        if subject.random_prompts:
+            about.append("prompts: random tokens, no tokenizer knows the words")
         about += _report(subject)
         findings = verify(subject, chosen.skip, lambda names: tqdm(names, leave=False))
     print(verdict(about, findings))

@@ -32,7 +32,8 @@ class Subject:
     """A model, its vectors, and a batch of its own tokens in both kinds of padding.
 
     ``before`` are the `outputs` of the unpatched model, on the CPU; nothing else of it is kept, so
-    that there is one model in memory.
+    that there is one model in memory. ``random_prompts``: whether the tokens are random ones,
+    because there is no tokenizer or it does not know the words.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class Subject:
         compile_backend: str = "inductor",
     ) -> None:
         self.model, self.vectors, self.compile_backend = model, vectors, compile_backend
-        self.prompts = _token_ids(model, tokenizer)
+        own = _own_prompts(tokenizer)
+        self.random_prompts = own is None
+        self.prompts = _random_prompts(model) if own is None else own
         self.pad = getattr(tokenizer, "pad_token_id", None) or 0
         self.left, self.left_mask = self._padded("left")
         self.right, self.right_mask = self._padded("right")
@@ -170,13 +173,18 @@ def differing(a: dict[str, Tensor], b: dict[str, Tensor]) -> list[str]:
     return [name for name in a if not torch.equal(a[name], b[name])]
 
 
-def _token_ids(model: PreTrainedModel, tokenizer: Any) -> list[list[int]]:
-    """Prompts of different lengths; random ones where the tokenizer does not know the words."""
-    if tokenizer is not None:
-        ids = [tokenizer(text)["input_ids"][: _LONGEST - 2 * n] for n, text in enumerate(TEXTS)]
-        lengths = {len(prompt) for prompt in ids}
-        if len(lengths) > 1 and all(len(set(prompt)) >= _FEWEST for prompt in ids):
-            return ids
+def _own_prompts(tokenizer: Any) -> list[list[int]] | None:
+    """Prompts of different lengths; None where the tokenizer (or None) does not know the words."""
+    if tokenizer is None:
+        return None
+    ids = [tokenizer(text)["input_ids"][: _LONGEST - 2 * n] for n, text in enumerate(TEXTS)]
+    lengths = {len(prompt) for prompt in ids}
+    known = len(lengths) > 1 and all(len(set(prompt)) >= _FEWEST for prompt in ids)
+    return ids if known else None
+
+
+def _random_prompts(model: PreTrainedModel) -> list[list[int]]:
+    """Prompts of different lengths, the same every time."""
     vocabulary = model.get_input_embeddings().weight.shape[0]
     generator = torch.Generator().manual_seed(0)
     return [

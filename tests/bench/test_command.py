@@ -65,6 +65,14 @@ def test_results_pictures_and_a_table(folder, tmp_path, capsys):
     assert len(rows_in(output)) == 2 * len(rows)
 
 
+def test_a_folder_without_a_tokenizer_is_measured(tiny, tmp_path, capsys):
+    tiny().save_pretrained(tmp_path / "bare")
+    arguments = ["bench", str(tmp_path / "bare"), *SHORT, "--variants", "emokernel"]
+    assert main([*arguments, "-o", str(tmp_path)]) == 0
+    assert "no tokenizer in" in capsys.readouterr().err
+    assert len(rows_in(tmp_path)) == 6
+
+
 def test_a_quick_run_says_what_it_leaves_out(folder, tmp_path, capsys):
     arguments = ["bench", str(folder), "--quick", *SHORT[:-1], "-o", str(tmp_path)]
     assert main(arguments) == 0

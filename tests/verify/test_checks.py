@@ -344,6 +344,16 @@ def test_a_recurrent_model_leaves_out_what_needs_a_cache(vectors):
     assert {name: f.detail for name, f in found.items() if f.ok is False} == {}
 
 
+def test_prompts_are_random_where_no_tokenizer_knows_the_words(tiny, vectors):
+    def knowing(text):
+        return {"input_ids": [len(word) for word in text.split()]}
+
+    model, of = tiny(), vectors()
+    assert not Subject(model, knowing, of).random_prompts
+    for other in (None, word_tokenizer()):  # to which all words are unknown
+        assert Subject(model, other, of).random_prompts
+
+
 def test_unknown_checks_are_refused(subject):
     with pytest.raises(ValueError, match="unknown check singing: choose from structure, "):
         verify(subject, ["singing"])

@@ -41,6 +41,16 @@ def test_all_holds_for_a_whole_model(folder, capsys):
         assert piece in told
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_folder_without_a_tokenizer_is_verified(family, tiny, tmp_path, capsys):
+    tiny(family).save_pretrained(tmp_path)
+    assert main(["verify", str(tmp_path), *SLOW]) == 0
+    told = capsys.readouterr()
+    assert "prompts: random tokens, no tokenizer knows the words" in told.out
+    # transformers makes an empty tokenizer for GPT-2.
+    assert (f"no tokenizer in {tmp_path}: going on" in told.err) is (family == "llama")
+
+
 def test_what_fails_is_told_and_exits_with_1(folder, breaking, capsys):
     def change(run, given):
         *others, weights, law = given
