@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -158,6 +159,37 @@ def test_other_structures_compile_into_one_graph(
             wanted = eager(input_ids=ids).logits
         assert_close([got], [wanted])
     assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("site", ["attention", "block"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma"])
+def test_fused_norms_compile_as_they_do_on_a_gpu(tiny, vectors, ids, family, site):
+    """The CPU's operations in the place of a GPU's, which compute the norm under torch.compile."""
+    model, eager = tiny(family), tiny(family)
+    steering, reference = (patch(m, vectors(site), site=site) for m in (model, eager))
+    for placed in steering.placed:
+        placed.backend = dataclasses.replace(placed.backend, fuses_compiled=True)
+    graphs = []
+
+    def kept(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable:
+        graphs.append(str(graph.code))
+        return graph.forward
+
+    compiled = torch.compile(model, fullgraph=True, backend=kept)
+    for asked in ASKED[:4]:
+        with torch.no_grad(), steering.requests(asked):
+            got = compiled(input_ids=ids).logits
+        with torch.no_grad(), reference.requests(asked):
+            assert_close([got], [eager(input_ids=ids).logits])
+    (code,) = graphs
+    operation = "add_steer_layer_norm" if family == "gpt2" else "add_steer_rms_norm"
+    assert code.count(f"emokernel.{operation}.default(") == len(steering.report().layers)
+    for name, value in model.named_parameters():  # the norm's own parameters are read in each call
+        if "norm" in name or "ln_" in name:
+            value.data.mul_(1.5)
+            eager.get_parameter(name).data.mul_(1.5)
+    with torch.no_grad():
+        assert_close([compiled(input_ids=ids).logits], [eager(input_ids=ids).logits])
 
 
 @pytest.mark.parametrize(
