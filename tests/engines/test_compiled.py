@@ -82,6 +82,16 @@ def compiled_forward(model: PreTrainedModel, backend: str = "eager") -> CompileC
     return counter
 
 
+def keeping(graphs: list[str]) -> Callable:
+    """A backend of torch.compile that keeps the code of every graph, and runs it as it is."""
+
+    def backend(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable:
+        graphs.append(str(graph.code))
+        return graph.forward
+
+    return backend
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("cache", CACHES)
 def test_generating_compiles_as_often_as_unpatched_whatever_is_asked(pair, padded, cache, side):
@@ -169,13 +179,8 @@ def test_fused_norms_compile_as_they_do_on_a_gpu(tiny, vectors, ids, family, sit
     steering, reference = (patch(m, vectors(site), site=site) for m in (model, eager))
     for placed in steering.placed:
         placed.backend = dataclasses.replace(placed.backend, fuses_compiled=True)
-    graphs = []
-
-    def kept(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable:
-        graphs.append(str(graph.code))
-        return graph.forward
-
-    compiled = torch.compile(model, fullgraph=True, backend=kept)
+    graphs: list[str] = []
+    compiled = torch.compile(model, fullgraph=True, backend=keeping(graphs))
     for asked in ASKED[:4]:
         with torch.no_grad(), steering.requests(asked):
             got = compiled(input_ids=ids).logits
@@ -199,14 +204,9 @@ def test_fused_norms_compile_as_they_do_on_a_gpu(tiny, vectors, ids, family, sit
 def test_the_report_says_what_a_compiled_add_is(tiny, vectors, ids, backend, told, law, fused):
     model = tiny()
     steering = patch(model, vectors(), backend=backend)
-    graphs = []
-
-    def kept(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable:
-        graphs.append(str(graph.code))
-        return graph.forward
-
+    graphs: list[str] = []
     with torch.no_grad():
-        torch.compile(model, fullgraph=True, backend=kept)(input_ids=ids)
+        torch.compile(model, fullgraph=True, backend=keeping(graphs))(input_ids=ids)
     (line,) = [x for x in str(steering.report()).splitlines() if "under torch.compile" in x]
     assert told in line
     assert ("emokernel.add_steer.default" in graphs[0]) == law
@@ -241,13 +241,9 @@ def test_inductor_gives_what_eager_gives(pair, padded):
 def test_generate_compiles_by_itself(pair, ids):
     unpatched, model, steering = pair()
     reference = patch(unpatched, steering.vectors)
-    compiled = []
-
-    def counting(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable:
-        compiled.append(graph)  # a function, since generate copies its options deeply
-        return graph.forward
-
-    how = CompileConfig(fullgraph=True, backend=counting, mode=None)
+    compiled: list[str] = []
+    # A function, since generate copies its options deeply.
+    how = CompileConfig(fullgraph=True, backend=keeping(compiled), mode=None)
     how._compile_all_devices = True
     config = GenerationConfig(
         max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=0, cache_implementation="static"
