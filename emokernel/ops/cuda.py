@@ -79,4 +79,4 @@ def describe() -> dict[str, object]:
     }
 
 
-BACKEND = registered_backend("cuda", ("cuda",), unavailable, NAMESPACE, fuses_compiled=True)
+BACKEND = registered_backend("cuda", ("cuda",), unavailable, NAMESPACE)

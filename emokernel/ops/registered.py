@@ -22,7 +22,7 @@ def registered_backend(
     unavailable: Callable[[], str | None],
     namespace: str,
     *,
-    fuses_compiled: bool,
+    fuses_compiled: bool = True,
 ) -> Backend:
     """The backend ``name`` whose functions are the operations of ``torch.ops.<namespace>``."""
     ops = getattr(torch.ops, namespace)

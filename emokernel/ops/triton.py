@@ -229,9 +229,5 @@ def _register() -> torch.library.Library:
 # The object owns the registrations: they vanish with it.
 _library = _register()
 BACKEND = registered_backend(
-    "triton",
-    ("cpu",) if INTERPRETED else ("cuda",),
-    unavailable,
-    TRITON_NAMESPACE,
-    fuses_compiled=True,
+    "triton", ("cpu",) if INTERPRETED else ("cuda",), unavailable, TRITON_NAMESPACE
 )
