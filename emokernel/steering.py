@@ -34,6 +34,7 @@ from emokernel.patch import Patch, PatchedLayer, forward
 from emokernel.patch.decoder import find_decoder, find_generator
 from emokernel.patch.forward import DecoderForward, PatchedOnUse, Placed, RowSource
 from emokernel.patch.replaced import forward_name
+from emokernel.patch.tracing import constant_in_trace
 from emokernel.presets import choose
 from emokernel.reference import Law
 from emokernel.slots import MixSlots
@@ -479,7 +480,7 @@ class Steering:
             self._boards.use(state)
         return token_slot(state.board, read_traced_call(named, self._is_generating()))
 
-    @torch.compiler.assume_constant_result
+    @constant_in_trace
     def _is_generating(self) -> bool:
         """Asked while torch.compile traces, not later."""
         return is_generating(self._generator)

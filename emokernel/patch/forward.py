@@ -22,6 +22,7 @@ from emokernel.patch.replaced import ReplacedMethod, forward_name
 from emokernel.patch.tracing import (
     TracedAdd,
     add_in_trace,
+    constant_in_trace,
     steer_in_trace,
     tables_in_trace,
     traced_norm,
@@ -100,7 +101,7 @@ class NormForward(ReplacedMethod):
                 return normed.view(hidden_states.shape)
         return self.original(hidden_states, *args, **kwargs)
 
-    @torch.compiler.assume_constant_result
+    @constant_in_trace
     def _may_be_handed(self, serial: str) -> bool:
         return self.placed.backend.fuses_compiled
 
@@ -202,7 +203,7 @@ class Add:
             return steer_in_trace(it, y, tables)
         return add_in_trace(it, a, b, tables, self._held, self._state.running)
 
-    @torch.compiler.assume_constant_result
+    @constant_in_trace
     def _traced(self, serial: str) -> TracedAdd:
         backend, norm = self.placed.backend, None
         fuses = backend.fuses_compiled and self.norm is not None
@@ -260,12 +261,15 @@ def _check_dtype(rows: Tensor, basis: Tensor, state: DeviceState) -> None:
 class RewrittenForward(ReplacedMethod):
     """The forward of a module with some of its adds replaced."""
 
-    def __init__(self, module: nn.Module, function: FunctionType, traced: FunctionType) -> None:
-        """``traced``: what torch.compile traces, with only the steered adds replaced."""
+    def __init__(
+        self, module: nn.Module, function: FunctionType, traced: FunctionType | None = None
+    ) -> None:
+        """``traced``: what torch.compile traces, where that is not ``function``."""
         super().__init__(module, forward_name(module))
         forward = type(module).forward
         self._function, self._in_training = function, checkpointed(function, forward)
-        self._traced, self._traced_in_training = traced, checkpointed(traced, forward)
+        self._traced = function if traced is None else traced
+        self._traced_in_training = checkpointed(self._traced, forward)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():
@@ -365,7 +369,7 @@ class DecoderForward(ReplacedMethod):
             self._checkpoints.remember()
         return self._run(self._rows.of_call, named, args, kwargs)
 
-    @torch.compiler.assume_constant_result
+    @constant_in_trace
     def _prepare(self, *names: str) -> None:
         """Runs while torch.compile traces, not in what it compiles."""
         if torch.compiler.is_exporting():  # asked in the trace itself, torch 2.11 always says so

@@ -19,6 +19,16 @@ from emokernel.patch.norms import FusedNorm
 from emokernel.state import DeviceState, Running, Tables, views_of_layer
 
 
+def constant_in_trace(function: Callable) -> Callable:
+    """Runs while torch.compile traces, which takes what it returns for a constant.
+
+    As `torch.compiler.assume_constant_result`, which would import the compiler, and Triton, with
+    this package.
+    """
+    function._dynamo_marked_constant = True
+    return function
+
+
 @dataclass(frozen=True)
 class TracedNorm:
     """A norm that a steered add computes.
