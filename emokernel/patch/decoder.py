@@ -63,7 +63,21 @@ def find_decoder(model: nn.Module) -> Decoder:
             " pass the language model itself, if this one is a part of it"
         )
     holder, blocks = found[0]
+    _check_shared(kind, blocks)
     return Decoder(_takes_tokens(model, holder), blocks, hidden_size)
+
+
+def _check_shared(kind: str, blocks: nn.ModuleList) -> None:
+    """ModelStructureError if one block stands at two places."""
+    places: dict[nn.Module, int] = {}
+    for index, block in enumerate(blocks):
+        first = places.setdefault(block, index)
+        if first != index:
+            raise ModelStructureError(
+                f"blocks {first} and {index} of {kind} are one shared {type(block).__name__}, and"
+                " one module cannot belong to two layers: give each place its own, as by"
+                f" blocks[{index}] = copy.deepcopy(blocks[{index}])"
+            )
 
 
 def _is_within(blocks: nn.ModuleList, others: list[tuple[nn.Module, nn.ModuleList]]) -> bool:
