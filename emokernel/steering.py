@@ -85,9 +85,10 @@ class Report:
             f"{self.model}: {len(self.layers)} of {self.num_layers} layers patched at site"
             f" {self.site!r}, backend {self.backend!r}, {self.slots} slots",
         ]
-        for (block, operation, norm, reason, other), layers in _alike(self.layers).items():
+        for (block, operation, norm, reason, other, why), layers in _alike(self.layers).items():
             did = f"{operation} with {norm}" if norm else f"{operation}, norm not fused ({reason})"
             also = f"; its other add computes {other}" if other else ""
+            also += f"; its other add does not compute {why}" if why else ""
             lines.append(f"  {block} {_ranges(layers)}: {did}{also}")
         if self.site != self.vectors_site:
             lines.append(f"  note: the vectors were made at site {self.vectors_site!r}")
@@ -620,9 +621,9 @@ def _alike(layers: Sequence[PatchedLayer]) -> dict[tuple, list[int]]:
     """The layers to which the same was done, by what it was; norms without their layer's number."""
     groups: dict[tuple, list[int]] = {}
     for layer in layers:
-        norms = (layer.norm, layer.not_fused, layer.also_fused)
-        norm, reason, other = (text and re.sub(r"\b\d+\.", "*.", text) for text in norms)
-        key = layer.block, layer.operation, norm, reason, other
+        norms = (layer.norm, layer.not_fused, layer.also_fused, layer.also_not)
+        norms = tuple(text and re.sub(r"\b\d+\.", "*.", text) for text in norms)
+        key = layer.block, layer.operation, *norms
         groups.setdefault(key, []).append(layer.layer)
     return groups
 

@@ -43,6 +43,7 @@ def find_decoder(model: nn.Module) -> Decoder:
     if hidden_size is None:
         raise ModelStructureError(f"the config of {kind} has no hidden_size: it cannot be patched")
     blocks = _the_blocks(model, getattr(text, "num_hidden_layers", None))
+    _check_shared(kind, blocks)
     return Decoder(_takes_tokens(model, blocks), blocks, hidden_size)
 
 
@@ -76,6 +77,19 @@ def _the_blocks(model: nn.Module, count: int | None) -> nn.ModuleList:
         f" decoder was expected{f', and lists of {lengths}' if others else ''}; pass the language"
         " model itself, if this one is a part of it"
     )
+
+
+def _check_shared(kind: str, blocks: nn.ModuleList) -> None:
+    """ModelStructureError if one block stands at two places."""
+    places: dict[nn.Module, int] = {}
+    for index, block in enumerate(map(_unwrapped, blocks)):
+        first = places.setdefault(block, index)
+        if first != index:
+            raise ModelStructureError(
+                f"blocks {first} and {index} of {kind} are one shared {type(block).__name__}, and"
+                " one module cannot belong to two layers: give each place its own, as by"
+                f" blocks[{index}] = copy.deepcopy(blocks[{index}])"
+            )
 
 
 def _is_block(module: nn.Module) -> bool:

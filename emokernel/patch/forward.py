@@ -11,13 +11,13 @@ from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from emokernel.errors import SteeringError
 from emokernel.ops import Backend, differentiable, select
+from emokernel.patch.between import Between
 from emokernel.patch.checkpointing import Checkpoints, checkpointed
 from emokernel.patch.decoder import Decoder, device_of, map_stream
-from emokernel.patch.norms import FusedNorm
+from emokernel.patch.norms import FusedNorm, are_trained
 from emokernel.patch.replaced import ReplacedMethod, forward_name
 from emokernel.patch.tracing import (
     TracedAdd,
@@ -46,20 +46,28 @@ class Placed:
     def __init__(self, state: DeviceState, forced: str | None, block: nn.Module) -> None:
         self.state, self._forced = state, forced
         self.backend: Backend = select(state.device, forced)
-        self._home, self._name = next(
-            (module, name)
-            for module in block.modules()
-            for name, parameter in module._parameters.items()
-            if parameter is not None and parameter.is_floating_point()
-        )
-        self._dtype = self._home._parameters[self._name].dtype
+        self._block, self._at = block, _first_weight(block)
+        self._dtype = self._weight()[1].dtype
+
+    def _weight(self) -> tuple[nn.Module | None, Tensor | None]:
+        """(Module, parameter) by name, since tools replace modules; None for what is not there."""
+        holder: nn.Module | None = self._block
+        *way, name = self._at
+        for part in way:
+            holder = holder._modules.get(part)
+            if holder is None:
+                return None, None
+        return holder, holder._parameters.get(name)
 
     def follow(self) -> None:
         """Move the state if the model has moved; SteeringError for a dtype without kernels."""
-        parameter = self._home._parameters.get(self._name)
+        home, parameter = self._weight()
+        if home is None or (parameter is not None and not parameter.is_floating_point()):
+            self._at = _first_weight(self._block)
+            home, parameter = self._weight()
         if parameter is None:
             return
-        device = device_of(self._home, parameter)
+        device = device_of(home, parameter)
         if device.type == "meta":
             device = self.state.device
         if parameter.dtype is self._dtype and device == self.state.device:
@@ -73,6 +81,13 @@ class Placed:
         self.backend = select(device, self._forced)
         self.state.move(device, dtype)
         self._dtype = parameter.dtype
+
+
+def _first_weight(block: nn.Module) -> list[str]:
+    """The way to its first parameter of floating type, by names."""
+    return next(
+        name for name, parameter in block.named_parameters() if parameter.is_floating_point()
+    ).split(".")
 
 
 class NormForward(ReplacedMethod):
@@ -90,15 +105,18 @@ class NormForward(ReplacedMethod):
         tracing = torch.compiler.is_compiling()
         if tracing and not self._may_be_handed(self._state.serial):
             return self.original(hidden_states, *args, **kwargs)
+        if not tracing:
+            self.check_class()
         running = self._state.running
         handed = running.handed
         if handed is not None and handed[2] == self.serial:
             running.handed = None
-            rows, normed, _ = handed
-            if rows is hidden_states:
-                return normed
-            if not tracing and _same_memory(rows, hidden_states):
-                return normed.view(hidden_states.shape)
+            rows, normed, _, version = handed
+            if version is None or rows._version == version:
+                if rows is hidden_states:
+                    return normed
+                if not tracing and _same_memory(rows, hidden_states):
+                    return normed.view(hidden_states.shape)
         return self.original(hidden_states, *args, **kwargs)
 
     @constant_in_trace
@@ -125,23 +143,16 @@ class Add:
     def __init__(self, placed: Placed, layer: int, steered: bool) -> None:
         self.placed, self._state, self._layer, self.steered = placed, placed.state, layer, steered
         self.norm: NormForward | None = None
-        self._held: Mapping[str, Tensor | None] = {}
-        self._between: tuple[Mapping[int, Callable], ...] = ()
+        self._attributes: Mapping[str, Any] = {}
+        self._between: Between | None = None
 
-    def compute_ahead(
-        self, norm: NormForward, leaves: nn.Module | None, enters: nn.Module | None
-    ) -> None:
-        """Run ``norm`` with this add, unless hooks may change the rows on their way to it.
+    def compute_ahead(self, norm: NormForward, between: Between) -> None:
+        """Run ``norm`` with this add, unless something foreign stands ``between`` them."""
+        self.norm, self._attributes, self._between = norm, vars(norm.module), between
 
-        ``leaves`` and ``enters`` are the blocks that the rows leave and enter on that way.
-        """
-        self.norm, self._held = norm, norm.module._parameters
-        self._between = (
-            norm.module._forward_pre_hooks,
-            _global_forward_pre_hooks,
-            *(() if leaves is None else (leaves._forward_hooks, _global_forward_hooks)),
-            *(() if enters is None else (enters._forward_pre_hooks,)),
-        )
+    def obstacle(self) -> str | None:
+        """Why the norm is not computed ahead now, although it could be."""
+        return None if self._between is None else self._between.obstacle()
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
@@ -161,23 +172,28 @@ class Add:
             a = a.contiguous()
         if not b.is_contiguous():
             b = b.contiguous()
-        if torch.is_grad_enabled() and any(t.requires_grad for t in (a, b, basis)):
-            if not self.steered:
-                return a + b
-            return differentiable.add_steer(
-                a, b, basis, slots, ids, weights, law, backend=self.placed.backend
-            )
         norm = self.norm
+        if torch.is_grad_enabled():
+            if any(t.requires_grad for t in (a, b, basis)):
+                if not self.steered:
+                    return a + b
+                return differentiable.add_steer(
+                    a, b, basis, slots, ids, weights, law, backend=self.placed.backend
+                )
+            if norm is not None and are_trained(norm.module._parameters):
+                norm = None
         if (
             norm is not None
             and not running.checkpointed
-            and not (any(self._between) and _may_change(self._between))
+            and self._between.is_clear()
             and not torch.is_autocast_enabled(a.device.type)
         ):
             fused = norm.norm.run(self.placed.backend, a, b, (basis, slots, ids, weights, law))
             if fused is not None:
                 normed, y = fused
-                running.handed = y, normed, norm.serial
+                # Torch counts no writes to what is made in inference mode.
+                version = None if y.is_inference() else y._version
+                running.handed = y, normed, norm.serial, version
                 return y
         return self.placed.backend.add_steer(a, b, basis, slots, ids, weights, law)
 
@@ -201,24 +217,15 @@ class Add:
             return differentiable.steer(y, *tables, backend=self.placed.backend)
         if mixed:
             return steer_in_trace(it, y, tables)
-        return add_in_trace(it, a, b, tables, self._held, self._state.running)
+        return add_in_trace(it, a, b, tables, self._attributes, self._state.running)
 
     @constant_in_trace
     def _traced(self, serial: str) -> TracedAdd:
         backend, norm = self.placed.backend, None
         fuses = backend.fuses_compiled and self.norm is not None
-        if fuses and not (any(self._between) and _may_change(self._between)):
+        if fuses and self._between.is_clear():
             norm = traced_norm(self.norm.norm, self.norm.serial, self._state.basis[self._layer])
         return TracedAdd(self._state, self._layer, backend.namespace, norm)
-
-
-def _may_change(kinds: tuple[Mapping[int, Callable], ...]) -> bool:
-    """Whether one of these hooks is not of transformers' own that only record outputs.
-
-    Those stay on a model for good once it was asked for its hidden states.
-    """
-    recording = "transformers.utils.output_capturing"
-    return any(hook.__module__ != recording for hooks in kinds for hook in hooks.values())
 
 
 def _steered(rows: Tensor, slots: Tensor, placed: Placed, layer: int) -> Tensor:
@@ -275,6 +282,7 @@ class RewrittenForward(ReplacedMethod):
         if torch.compiler.is_compiling():
             function = self._traced_in_training if self.module.training else self._traced
         else:
+            self.check_class()
             function = self._in_training if self.module.training else self._function
         return function(self.module, *args, **kwargs)
 
@@ -363,6 +371,7 @@ class DecoderForward(ReplacedMethod):
             return self._run(self._rows.of_trace, named, args, kwargs)
         if is_captured(self._states[0].device):
             return self._run(self._rows.of_trace, named, args, kwargs)
+        self.check_class()
         for placed in self._placed:
             placed.follow()
         if torch.is_grad_enabled():

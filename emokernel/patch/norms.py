@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from emokernel.numerics import ulp_distance
@@ -29,18 +28,19 @@ class FusedNorm:
     """A norm module that a fused operation can stand in for.
 
     ``cast``: that of an RMSNorm, None for a LayerNorm. ``plus_one``: a LayerNorm that multiplies by
-    its weight plus one, rounded to the weight's dtype.
+    its weight plus one, rounded to the weight's dtype. ``eps_name``: the attribute of the module
+    that holds ``eps``, from where it is read again; None where none does.
     """
 
     module: nn.Module
     eps: float
     cast: Cast | None
     plus_one: bool = False
+    eps_name: str | None = None
     # The parameters that it was patched with: FSDP may hold them elsewhere.
     _held: frozenset[str] = field(init=False, repr=False)
-    # (what it was made from, its version, the result): parameters that the module has not got, or
-    # has in another form.
-    _made: dict[str, tuple[object, int, Tensor]] = field(default_factory=dict, repr=False)
+    # (for which rows, what): parameters that the module has not got.
+    _made: dict[str, tuple[object, Tensor]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         parameters = self.module._parameters
@@ -59,13 +59,14 @@ class FusedNorm:
         if weight is None:
             return None
         if self.plus_one:
-            weight = self._one_more(weight)
+            weight = weight + 1  # anew: torch does not count every way to write to a weight
+        eps = self.eps if self.eps_name is None else vars(self.module)[self.eps_name]
         if self.cast is not None:
-            return ops.add_steer_rms_norm(x, residual, weight, self.eps, self.cast, *tables)
+            return ops.add_steer_rms_norm(x, residual, weight, eps, self.cast, *tables)
         bias = self._parameter("bias", x)
         if bias is None:
             return None
-        return ops.add_steer_layer_norm(x, residual, weight, bias, self.eps, *tables)
+        return ops.add_steer_layer_norm(x, residual, weight, bias, eps, *tables)
 
     def made_for(self, x: Tensor) -> dict[str, Tensor] | None:
         """The parameters that the module never had; None where those it has do not fit the rows."""
@@ -86,20 +87,16 @@ class FusedNorm:
         made = self._made.get(name)
         if made is None or made[0] != kind:
             with torch.inference_mode(False):
-                made = (kind, 0, like.new_full((like.shape[-1],), value, requires_grad=False))
+                made = (kind, like.new_full((like.shape[-1],), value, requires_grad=False))
             self._made[name] = made
-        return made[2]
+        return made[1]
 
-    def _one_more(self, weight: Tensor) -> Tensor:
-        if dist.is_available() and dist.is_initialized():
-            with torch.no_grad():  # FSDP gathers new weights into the old tensor, uncounted
-                return weight + 1
-        made = self._made.get("weight")
-        version = 0 if weight.is_inference() else weight._version
-        if made is None or made[0] is not weight or made[1] != version:
-            with torch.inference_mode(False), torch.no_grad():
-                made = self._made["weight"] = (weight, version, weight + 1)
-        return made[2]
+
+def are_trained(parameters: Mapping[str, Tensor | None]) -> bool:
+    """Whether one of them is to get a gradient, which the fused operations do not give."""
+    return torch.is_grad_enabled() and any(
+        value is not None and value.requires_grad for value in parameters.values()
+    )
 
 
 def _fits(parameter: Tensor, x: Tensor) -> bool:
@@ -181,21 +178,22 @@ class _Probe:
 
     def matches(self) -> Iterator[tuple[float, FusedNorm]]:
         """Every norm that fits, with the share of elements in which it differs."""
-        held = {v for v in vars(self._module).values() if isinstance(v, float) and v >= 0}
-        for eps in sorted(held | set(_USUAL_EPS)):
+        held = {v: k for k, v in vars(self._module).items() if isinstance(v, float) and v >= 0}
+        for eps in sorted(held.keys() | set(_USUAL_EPS)):
             if "bias" not in self._names:
-                yield from self._rms_matches(eps)
-            yield from self._layer_matches(eps)
+                yield from self._rms_matches(eps, held.get(eps))
+            yield from self._layer_matches(eps, held.get(eps))
 
-    def _rms_matches(self, eps: float) -> Iterator[tuple[float, FusedNorm]]:
+    def _rms_matches(self, eps: float, name: str | None) -> Iterator[tuple[float, FusedNorm]]:
         weight = self._random[0] if self._names else torch.ones_like(self._random[0])
         for cast in _RMS_CASTS if self._names else (Cast.LLAMA,):
             made = rms_norm(self._rows.float(), weight, eps, cast)
             distance = ulp_distance(made, self._wanted)
             if distance.max() <= MAX_ULP[self._dtype]:
-                yield float((distance > 0).float().mean()), FusedNorm(self._module, eps, cast)
+                found = FusedNorm(self._module, eps, cast, eps_name=name)
+                yield float((distance > 0).float().mean()), found
 
-    def _layer_matches(self, eps: float) -> Iterator[tuple[float, FusedNorm]]:
+    def _layer_matches(self, eps: float, name: str | None) -> Iterator[tuple[float, FusedNorm]]:
         weight, bias = self._random
         if "bias" not in self._names:
             bias = torch.zeros_like(bias)
@@ -208,4 +206,4 @@ class _Probe:
             off = (made.float() - self._wanted.float()).abs()
             if (off <= _MAX_LAYER_NORM_ERROR * torch.finfo(self._dtype).eps * scale).all():
                 share = float((made != self._wanted).float().mean())
-                yield share, FusedNorm(self._module, eps, None, plus_one)
+                yield share, FusedNorm(self._module, eps, None, plus_one, name)

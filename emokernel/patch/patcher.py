@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from emokernel.errors import EmokernelError, ModelStructureError
 from emokernel.ops import Backend, select
+from emokernel.patch.between import Between
 from emokernel.patch.decoder import (
     PROBE_TOKENS,
     evaluating,
@@ -41,7 +42,7 @@ from emokernel.patch.parallel import (
 )
 from emokernel.patch.replaced import ReplacedMethod, is_replaced
 from emokernel.patch.source import Key, rewrite
-from emokernel.patch.structure import read_block
+from emokernel.patch.structure import own_part, read_block
 from emokernel.patch.trace import Addition, trace
 from emokernel.state import UNTOUCHED, DeviceState
 
@@ -55,7 +56,7 @@ class PatchedLayer:
 
     ``operation`` is the one that steers it, ``norm`` the norm that it computes too (a dotted name
     in the model); ``not_fused`` says why there is none. ``also_fused`` is the norm that the layer's
-    other residual add computes.
+    other residual add computes; ``also_not`` why it does not now, although it could.
     """
 
     layer: int
@@ -64,6 +65,16 @@ class PatchedLayer:
     norm: str | None
     not_fused: str | None
     also_fused: str | None
+    also_not: str | None = None
+
+    def as_it_runs(self, site: Add | None, other: Add | None) -> PatchedLayer:
+        """The same, less the norms that something foreign keeps the two adds from computing."""
+        found = self
+        if site is not None and (obstacle := site.obstacle()) is not None:
+            found = replace(found, operation="add_steer", norm=None, not_fused=obstacle)
+        if other is not None and (obstacle := other.obstacle()) is not None:
+            found = replace(found, also_fused=None, also_not=f"{found.also_fused}: {obstacle}")
+        return found
 
 
 class Patch:
@@ -103,12 +114,13 @@ class Patch:
         self.placed: list[Placed] = []
         self._replaced: list[ReplacedMethod] = []
         self._norms: dict[nn.Module, NormForward | str] = {}
+        self._rewritten: set[nn.Module] = set()
         steered = torch.zeros_like(vectors)
         steered[list(layers)] = vectors[list(layers)]
         for layer in layers:
             self._place(layer, steered, slots, backend, profile)
         try:
-            self.layers = [self._patch_layer(layer) for layer in layers]
+            self._layers = [self._patch_layer(layer) for layer in layers]
             for layer in layers:
                 self._prove(layer)
             owner = self.decoder.owner
@@ -189,6 +201,11 @@ class Patch:
         return [placed.state for placed in self.placed]
 
     @property
+    def layers(self) -> list[PatchedLayer]:
+        """What is done to each steered layer now."""
+        return [made.as_it_runs(*adds) for made, *adds in self._layers]
+
+    @property
     def backend(self) -> Backend:
         """The backend that serves the first device."""
         return self.placed[0].backend
@@ -206,7 +223,8 @@ class Patch:
         device = self._stream(layer).device
         return next(placed for placed in self.placed if placed.state.device == device)
 
-    def _patch_layer(self, layer: int) -> PatchedLayer:
+    def _patch_layer(self, layer: int) -> tuple[PatchedLayer, Add | None, Add | None]:
+        """(What is done to a layer; its steered add; its other add, if that computes a norm)."""
         block = self.decoder.blocks[layer]
         kind = type(block).__name__
         adds = read_block(self._trace, layer, block)
@@ -234,25 +252,21 @@ class Patch:
         self._rewrite(block, chosen)
         if site is None:
             self.replace(SteeredOutput(block, placed, layer))
-        return PatchedLayer(layer, kind, operation, norm_name, reason, also_fused)
+        made = PatchedLayer(layer, kind, operation, norm_name, reason, also_fused)
+        return made, chosen.get(site), chosen.get(other)
 
     def _fuse(self, layer: int, add: Add, addition: Addition) -> tuple[str | None, str | None]:
         """Let the norm that reads the rows of an add run with it: (its name, or why not)."""
         if not self._fuse_norm:
             return None, "fuse_norm=False"
         reasons = []
-        blocks = self.decoder.blocks
         for read in self._trace.readers(addition.result):
             if any(True for _ in read.module.children()):
                 continue
             found = self._norm_of(read.module, add.placed)
             if isinstance(found, NormForward):
-                crosses = read.block != layer
-                add.compute_ahead(
-                    found,
-                    leaves=blocks[layer] if crosses else None,
-                    enters=blocks[read.block] if crosses and read.block is not None else None,
-                )
+                steps = self._trace.steps_between(addition, read)
+                add.compute_ahead(found, Between(steps, self.decoder.owner))
                 return self._names[read.module], None
             if found != NO_NORM:
                 reasons.append(f"{self._names[read.module]}: {found}")
@@ -276,7 +290,7 @@ class Patch:
             child, key = addition.place
             by_child.setdefault(child, {})[key] = add
         for child, by_key in by_child.items():
-            module = block.get_submodule(child) if child else block
+            module = own_part(block, child, self._rewritten)
             forward = type(module).forward
             # torch.compile itself fuses the other adds with their norms, and with more than that.
             steered = {key: add for key, add in by_key.items() if add.steered}

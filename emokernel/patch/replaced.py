@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from emokernel.errors import SteeringError
+
 
 def forward_name(module: nn.Module) -> str:
     """The attribute that holds a module's own forward: accelerate keeps it under another name."""
@@ -32,6 +34,15 @@ class ReplacedMethod:
         self.module, self.name = module, name
         self.original = getattr(module, name)
         self._had_own = vars(module).get(name)
+        self._of_class = type(module).forward
+
+    def check_class(self) -> None:
+        """SteeringError if the class has another forward now, which this object would hide."""
+        if type(self.module).forward is not self._of_class:
+            raise SteeringError(
+                f"something else replaced the forward of {type(self.module).__name__} in its class"
+                " after the model was patched: unpatch() and patch again"
+            )
 
     def install(self) -> None:
         """Put this object in the place of the method."""

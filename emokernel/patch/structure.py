@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from emokernel.errors import ModelStructureError
 from emokernel.patch.trace import Addition, BlockRun, Trace
 
 
@@ -48,6 +49,21 @@ def read_block(trace: Trace, index: int, block: nn.Module) -> BlockAdds:
         None,
     )
     return BlockAdds(attention, end, _branch(run, attention))
+
+
+def own_part(block: nn.Module, name: str, taken: set[nn.Module]) -> nn.Module:
+    """The part of ``block`` of that name, put into ``taken``; ModelStructureError if it was there.
+
+    That one of two blocks is to be changed for its own layer alone.
+    """
+    part = block.get_submodule(name)
+    if part in taken:
+        raise ModelStructureError(
+            f"a {type(part).__name__} with a residual add is shared by two blocks, and one module"
+            " cannot belong to two layers: give each block its own"
+        )
+    taken.add(part)
+    return part
 
 
 def _branch(run: BlockRun, addition: Addition | None) -> int | None:

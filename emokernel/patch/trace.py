@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from emokernel.errors import ModelStructureError
+from emokernel.patch.between import Step
 from emokernel.patch.decoder import Decoder, run_on_a_few_tokens, stream_of
 from emokernel.patch.replaced import forward_name, is_replaced
 from emokernel.patch.source import Key, rewrite
@@ -51,20 +52,28 @@ class Seen:
 
 @dataclass(frozen=True)
 class Addition:
-    """An add of two tensors of the size of the stream, in the run of one block."""
+    """An add of two tensors of the size of the stream, in the run of one block.
+
+    ``at``: how many steps the run had made before.
+    """
 
     place: Place
     operands: tuple[Seen, Seen]
     result: Seen
+    at: int
 
 
 @dataclass(frozen=True)
 class Read:
-    """A module of the model that was given a tensor, in the order of the run."""
+    """A module of the model that was given a tensor, in the order of the run.
+
+    ``at``: how many steps the run had made, that into the module included.
+    """
 
     module: nn.Module
     input: Seen
     block: int | None
+    at: int
 
 
 @dataclass
@@ -81,13 +90,19 @@ class BlockRun:
 
 @dataclass
 class Trace:
-    """A run of all blocks, and everything that was read."""
+    """A run of all blocks, everything that was read, and every call that began or ended."""
 
     blocks: dict[int, BlockRun] = field(default_factory=dict)
     reads: list[Read] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
 
     def readers(self, seen: Seen) -> list[Read]:
+        """What was given the very memory of ``seen``, nothing written to it between."""
         return [read for read in self.reads if seen.is_read_by(read.input)]
+
+    def steps_between(self, addition: Addition, read: Read) -> list[Step]:
+        """The calls that began and ended from an add to a later read, that of the reader last."""
+        return self.steps[addition.at : read.at]
 
 
 def trace(model: nn.Module, decoder: Decoder) -> Trace:
@@ -128,6 +143,7 @@ class _Recorder:
                         self._watch_adds(part, name, kept)
             for module in model.modules():
                 handles.append(module.register_forward_pre_hook(self._read, with_kwargs=True))
+                handles.append(module.register_forward_hook(self._leave))
             yield
         finally:
             for handle in handles:
@@ -179,11 +195,16 @@ class _Recorder:
             if all(t.numel() == stream.numel() and t.dim() > 0 for t in (a, b, result)) and all(
                 t.shape[-1] == self._decoder.hidden_size for t in (a, b)
             ):
-                operands = Seen.of(a), Seen.of(b)
-                run.additions.append(Addition(place, operands, Seen.of(result)))
+                operands, at = (Seen.of(a), Seen.of(b)), len(self.trace.steps)
+                run.additions.append(Addition(place, operands, Seen.of(result), at))
         return result
 
     def _read(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        steps = self.trace.steps
+        steps.append(Step(module, left=False))
         for value in (*args, *kwargs.values()):
             if isinstance(value, Tensor) and value.shape[-1:] == (self._decoder.hidden_size,):
-                self.trace.reads.append(Read(module, Seen.of(value), self._block))
+                self.trace.reads.append(Read(module, Seen.of(value), self._block, len(steps)))
+
+    def _leave(self, module: nn.Module, _args: tuple[Any, ...], _output: Any) -> None:
+        self.trace.steps.append(Step(module, left=True))

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from emokernel import reference
-from emokernel.patch.norms import FusedNorm
+from emokernel.patch.norms import FusedNorm, are_trained
 from emokernel.state import DeviceState, Running, Tables, views_of_layer
 
 
@@ -34,7 +35,7 @@ class TracedNorm:
     """A norm that a steered add computes.
 
     ``weight`` and ``bias`` are None where the module has them: those may be replaced, and have to
-    be read from there.
+    be read from there, as the eps where it has a name.
     """
 
     serial: str
@@ -43,6 +44,7 @@ class TracedNorm:
     bias: Tensor | None
     plus_one: bool
     eps: float
+    eps_name: str | None
     cast: int | None
 
 
@@ -66,7 +68,8 @@ def traced_norm(norm: FusedNorm, serial: str, like: Tensor) -> TracedNorm | None
         return None
     cast = None if norm.cast is None else int(norm.cast)
     weight, bias = made.get("weight"), made.get("bias")
-    return TracedNorm(serial, norm.operation, weight, bias, norm.plus_one, norm.eps, cast)
+    plus_one, eps, eps_name = norm.plus_one, norm.eps, norm.eps_name
+    return TracedNorm(serial, norm.operation, weight, bias, plus_one, eps, eps_name, cast)
 
 
 def _operation(namespace: str, name: str) -> Callable:
@@ -92,26 +95,28 @@ def add_in_trace(
     a: Tensor,
     b: Tensor,
     tables: tuple[Tensor, ...],
-    held: Mapping[str, Tensor | None],
+    attributes: Mapping[str, Any],
     running: Running,
 ) -> Tensor:
     """a + b, the law, and the norm, if there is one, which is left for its module.
 
-    ``held`` are the parameters of that module.
+    ``attributes`` are those of that module.
     """
     if it.namespace is None:
         return reference.add_steer(a, b, *tables)
     a, b, norm = a.contiguous(), b.contiguous(), it.norm
-    if norm is None or torch.is_autocast_enabled(a.device.type):
+    held = {} if norm is None else attributes["_parameters"]
+    if norm is None or torch.is_autocast_enabled(a.device.type) or are_trained(held):
         return _operation(it.namespace, "add_steer")(a, b, *tables)
     weight = held["weight"] if norm.weight is None else norm.weight
     if norm.plus_one:
         weight = weight + 1
+    eps = norm.eps if norm.eps_name is None else attributes[norm.eps_name]
     operation = _operation(it.namespace, norm.operation)
     if norm.cast is not None:
-        normed, y = operation(a, b, weight, norm.eps, norm.cast, *tables)
+        normed, y = operation(a, b, weight, eps, norm.cast, *tables)
     else:
         bias = held["bias"] if norm.bias is None else norm.bias
-        normed, y = operation(a, b, weight, bias, norm.eps, *tables)
-    running.handed = y, normed, norm.serial
+        normed, y = operation(a, b, weight, bias, eps, *tables)
+    running.handed = y, normed, norm.serial, None
     return y

@@ -22,7 +22,7 @@ from emokernel.patch.decoder import (
 )
 from emokernel.patch.forward import RewrittenForward, is_patched
 from emokernel.patch.source import rewrite
-from emokernel.patch.structure import BlockAdds, read_block
+from emokernel.patch.structure import BlockAdds, own_part, read_block
 from emokernel.patch.trace import trace
 
 
@@ -60,7 +60,7 @@ class Recorder:
             )
         self._model, self._last = model, last
         self.layers = list(range(len(self.decoder.blocks)) if layers is None else layers)
-        self._adds = None
+        self._adds: dict[int, tuple[nn.Module, BlockAdds]] | None = None
         if site == "attention":
             self._adds = _attention_adds(model, self.decoder, self.layers)
         self._batch: _Batch | None = None
@@ -72,7 +72,7 @@ class Recorder:
             for layer in self.layers:
                 block = self.decoder.blocks[layer]
                 if self._adds is not None:
-                    undo.callback(self._watch_branch(layer, block, self._adds[layer]))
+                    undo.callback(self._watch_branch(layer, *self._adds[layer]))
                 else:
                     undo.callback(block.register_forward_hook(self._hook(layer)).remove)
             self._undo = undo.pop_all()
@@ -120,10 +120,9 @@ class Recorder:
 
         return hook
 
-    def _watch_branch(self, layer: int, block: nn.Module, adds: BlockAdds) -> Callable[[], None]:
-        """Watch the branch that a block adds; returns what ends it."""
-        child, key = adds.attention.place
-        module = block.get_submodule(child) if child else block
+    def _watch_branch(self, layer: int, module: nn.Module, adds: BlockAdds) -> Callable[[], None]:
+        """Watch the branch that ``module`` adds, a block or its part; returns what ends it."""
+        _, key = adds.attention.place
 
         def add(a: Tensor, b: Tensor) -> Tensor:
             stream = a + b
@@ -180,13 +179,18 @@ class _Batch:
 
 def _attention_adds(
     model: nn.Module, decoder: Decoder, layers: Sequence[int]
-) -> dict[int, BlockAdds]:
+) -> dict[int, tuple[nn.Module, BlockAdds]]:
+    """For each layer the module that adds its attention branch, and the adds of its block."""
     traced = trace(model, decoder)
-    adds = {layer: read_block(traced, layer, decoder.blocks[layer]) for layer in layers}
-    for layer, found in adds.items():
+    adds: dict[int, tuple[nn.Module, BlockAdds]] = {}
+    taken: set[nn.Module] = set()
+    for layer in layers:
+        block = decoder.blocks[layer]
+        found = read_block(traced, layer, block)
         if found.attention is None or found.branch is None:
             raise ModelStructureError(
-                f"{type(decoder.blocks[layer]).__name__} (layer {layer}) does not add its attention"
+                f"{type(block).__name__} (layer {layer}) does not add its attention"
                 ' branch to the stream by itself: extract at site="block", or other layers'
             )
+        adds[layer] = own_part(block, found.attention.place[0], taken), found
     return adds

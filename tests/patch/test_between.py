@@ -1,0 +1,234 @@
+"""Norms computed ahead are of the rows that reach them: others may write to those on their way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from emokernel import patch
+from emokernel.errors import SteeringError
+from emokernel.patch import forward
+from emokernel.patch.between import Between
+
+EXTRA = torch.linspace(-1.0, 1.0, 64)
+
+
+def add_in_place(rows: Tensor) -> None:
+    rows += EXTRA
+
+
+def add_uncounted(rows: Tensor) -> None:
+    """As a kernel of somebody else's would: torch does not count it."""
+    rows.detach().numpy()[...] += EXTRA.numpy()
+
+
+class Wrapper(nn.Module):
+    """Another tool's module in the place of one of the model's."""
+
+    def __init__(self, inner: nn.Module, write: Callable[[Tensor], None]) -> None:
+        super().__init__()
+        self.inner, self.write = inner, write
+
+    def forward(self, hidden_states: Tensor, *args: object, **kwargs: object) -> object:
+        self.write(hidden_states)
+        return self.inner(hidden_states, *args, **kwargs)
+
+
+def wrap_forward(module: nn.Module, write: Callable[[Tensor], None]) -> None:
+    inner = module.forward
+
+    def replaced(hidden_states: Tensor, *args: object, **kwargs: object) -> object:
+        write(hidden_states)
+        return inner(hidden_states, *args, **kwargs)
+
+    module.forward = replaced
+
+
+def wrap_output(module: nn.Module, write: Callable[[Tensor], None]) -> None:
+    inner = module.forward
+
+    def replaced(*args: object, **kwargs: object) -> object:
+        output = inner(*args, **kwargs)
+        write(output)
+        return output
+
+    module.forward = replaced
+
+
+def in_forward_of_block(model, write):
+    wrap_forward(model.model.layers[1], write)
+
+
+def behind_forward_of_block(model, write):
+    wrap_output(model.model.layers[0], write)
+
+
+def in_forward_of_norm(model, write):
+    wrap_forward(model.model.layers[1].input_layernorm, write)
+
+
+def in_forward_of_inner_norm(model, write):
+    wrap_forward(model.model.layers[1].post_attention_layernorm, write)
+
+
+def in_forward_of_last_norm(model, write):
+    wrap_forward(model.model.norm, write)
+
+
+def in_place_of_block(model, write):
+    model.model.layers[1] = Wrapper(model.model.layers[1], write)
+
+
+def in_place_of_norm(model, write):
+    block = model.model.layers[1]
+    block.post_attention_layernorm = Wrapper(block.post_attention_layernorm, write)
+
+
+def in_another_list(model, write):
+    model.model.layers = nn.ModuleList(Wrapper(block, write) for block in model.model.layers)
+
+
+def by_a_hook(model, write):
+    model.model.layers[0].register_forward_hook(lambda _m, _a, output: write(output))
+
+
+def by_a_pre_hook(model, write):
+    model.model.layers[1].input_layernorm.register_forward_pre_hook(lambda _m, a: write(a[0]))
+
+
+def by_a_hook_of_accelerate(model, write):
+    hooks = pytest.importorskip("accelerate.hooks")
+
+    class Writing(hooks.ModelHook):
+        def pre_forward(self, module, *args, **kwargs):
+            write(args[0])
+            return args, kwargs
+
+    hooks.add_hook_to_module(model.model.layers[1], Writing())
+
+
+PLACES = [
+    in_forward_of_block, behind_forward_of_block, in_forward_of_norm, in_forward_of_inner_norm,
+    in_forward_of_last_norm, in_place_of_block, in_place_of_norm, in_another_list, by_a_hook,
+    by_a_pre_hook, by_a_hook_of_accelerate,
+]  # fmt: skip
+
+
+def logits(model: nn.Module, ids: Tensor, mode: Callable = torch.no_grad) -> Tensor:
+    with mode():
+        return model(ids, use_cache=False).logits.clone()
+
+
+@pytest.mark.parametrize(
+    ("write", "mode"),
+    [(add_in_place, torch.inference_mode), (add_uncounted, torch.no_grad)],
+)
+@pytest.mark.parametrize("site", ["attention", "block"])
+@pytest.mark.parametrize("place", PLACES)
+def test_what_others_write_to_rows_on_their_way_counts(
+    place, site, write, mode, tiny, vectors, prompts
+):
+    results = []
+    for fuse_norm in (False, True):
+        model = tiny()
+        patch(model, vectors(site), site=site, fuse_norm=fuse_norm).set("joy", 0.5)
+        before = logits(model, prompts, mode)
+        place(model, write)
+        results.append(logits(model, prompts, mode))
+        assert not torch.allclose(results[-1], before, atol=1e-2)
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_report_tells_what_stands_between(place, tiny, vectors, prompts):
+    model = tiny()
+    steering = patch(model, vectors("block"), site="block")
+    before = str(steering.report())
+    assert "other add does not compute" not in before
+    assert "norm not fused" not in before
+    place(model, add_in_place)
+    obstacles = ("replaced the forward of", "was replaced", "may change the rows")
+    assert any(obstacle in str(steering.report()) for obstacle in obstacles)
+    steered = [layer for layer in steering.report().layers if layer.norm is None]
+    inner = [layer for layer in steering.report().layers if layer.also_not]
+    assert steered or inner
+    assert all(layer.operation == "add_steer" and layer.not_fused for layer in steered)
+
+
+def test_writes_that_torch_counts_are_seen_wherever_they_come_from(
+    tiny, vectors, prompts, monkeypatch
+):
+    monkeypatch.setattr(Between, "is_clear", lambda _: True)
+    results = []
+    for fuse_norm in (False, True):
+        model = tiny()
+        patch(model, vectors("block"), site="block", fuse_norm=fuse_norm).set("joy", 0.5)
+        in_forward_of_block(model, add_in_place)
+        results.append(logits(model, prompts))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
+@contextmanager
+def counted(steering) -> list[str]:
+    """Which operations of the backend run."""
+    calls: list[str] = []
+    placed = steering.placed[0]
+    own = placed.backend
+
+    def counting(name: str) -> Callable:
+        return lambda *args: calls.append(name) or getattr(own, name)(*args)
+
+    names = ("add_steer", "add_steer_rms_norm")
+    placed.backend = forward.Backend(**(vars(own) | {name: counting(name) for name in names}))
+    try:
+        yield calls
+    finally:
+        placed.backend = own
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_only_the_norms_behind_a_foreign_forward_are_computed_anew(mode, tiny, vectors, prompts):
+    model = tiny()
+    steering = patch(model, vectors("block"), site="block")
+    with counted(steering) as calls:
+        logits(model, prompts, mode)
+        assert calls == ["add_steer_rms_norm"] * 6
+        calls.clear()
+        own = model.model.layers[1].forward
+        in_forward_of_block(model, add_in_place)
+        logits(model, prompts, mode)
+        into, out_of = 1, 3  # the adds at the ends of block 0 and of block 1
+        assert [i for i, call in enumerate(calls) if call == "add_steer"] == [into, out_of]
+        calls.clear()
+        model.model.layers[1].forward = own  # as a tool does that is removed again
+        logits(model, prompts, mode)
+        assert calls == ["add_steer_rms_norm"] * 6
+
+
+def test_hooks_that_move_rows_between_devices_are_no_obstacle(tiny, vectors, prompts):
+    hooks = pytest.importorskip("accelerate.hooks")
+    model = tiny()
+    steering = patch(model, vectors("block"), site="block")
+    for part in (model.model.layers[1], model.model.norm):
+        hooks.add_hook_to_module(part, hooks.AlignDevicesHook("cpu"))
+    with counted(steering) as calls:
+        logits(model, prompts)
+        assert calls == ["add_steer_rms_norm"] * 6
+
+
+@pytest.mark.parametrize("part", ["layers.1", "layers.1.input_layernorm", ""])
+def test_a_forward_replaced_in_a_class_is_told(part, tiny, vectors, prompts, monkeypatch):
+    model = tiny()
+    steering = patch(model, vectors())
+    kind = type(model.model.get_submodule(part))
+    own = kind.forward
+    monkeypatch.setattr(kind, "forward", lambda self, *args, **kwargs: own(self, *args, **kwargs))
+    with pytest.raises(SteeringError, match=f"forward of {kind.__name__} in its class"):
+        logits(model, prompts)
+    monkeypatch.undo()
+    logits(model, prompts)
+    steering.unpatch()
