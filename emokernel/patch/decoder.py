@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +19,16 @@ PROBE_TOKENS = 5
 
 @dataclass(frozen=True)
 class Decoder:
-    """The decoder blocks, their width, and the module around them that is given the tokens."""
+    """The decoder blocks, their width, and the module around them that is given the tokens.
+
+    ``wrappers``: what other tools put around blocks, in their places. A block is what it is without
+    them, and still there when they are taken away.
+    """
 
     owner: nn.Module
-    blocks: nn.ModuleList
+    blocks: tuple[nn.Module, ...]
     hidden_size: int
+    wrappers: frozenset[nn.Module]
 
 
 def find_decoder(model: nn.Module) -> Decoder:
@@ -42,9 +47,12 @@ def find_decoder(model: nn.Module) -> Decoder:
     hidden_size = getattr(text, "hidden_size", None)
     if hidden_size is None:
         raise ModelStructureError(f"the config of {kind} has no hidden_size: it cannot be patched")
-    blocks = _the_blocks(model, getattr(text, "num_hidden_layers", None))
+    places = _the_blocks(model, getattr(text, "num_hidden_layers", None))
+    chains = [_chain(place) for place in places]
+    blocks = tuple(chain[-1] for chain in chains)
     _check_shared(kind, blocks)
-    return Decoder(_takes_tokens(model, blocks), blocks, hidden_size)
+    wrappers = frozenset(wrapper for chain in chains for wrapper in chain[:-1])
+    return Decoder(_takes_tokens(model, places), blocks, hidden_size, wrappers)
 
 
 def _the_blocks(model: nn.Module, count: int | None) -> nn.ModuleList:
@@ -79,10 +87,10 @@ def _the_blocks(model: nn.Module, count: int | None) -> nn.ModuleList:
     )
 
 
-def _check_shared(kind: str, blocks: nn.ModuleList) -> None:
+def _check_shared(kind: str, blocks: Sequence[nn.Module]) -> None:
     """ModelStructureError if one block stands at two places."""
     places: dict[nn.Module, int] = {}
-    for index, block in enumerate(map(_unwrapped, blocks)):
+    for index, block in enumerate(blocks):
         first = places.setdefault(block, index)
         if first != index:
             raise ModelStructureError(
@@ -97,21 +105,22 @@ def _is_block(module: nn.Module) -> bool:
 
     Other tools put a wrapper with one child in the place of a block.
     """
-    return len(list(_unwrapped(module).children())) > 1
+    return len(list(_chain(module)[-1].children())) > 1
 
 
 def _is_compiled(module: nn.Module) -> bool:
-    return "_orig_mod" in _unwrapped(module)._modules
+    return "_orig_mod" in _chain(module)[-1]._modules
 
 
-def _unwrapped(module: nn.Module) -> nn.Module:
-    """The module within wrappers that have one child each; torch.compile's is no such wrapper."""
-    while "_orig_mod" not in module._modules:
-        children = list(module.children())
+def _chain(module: nn.Module) -> list[nn.Module]:
+    """Wrappers that have one child each, and what they wrap; torch.compile's is no such wrapper."""
+    chain = [module]
+    while "_orig_mod" not in chain[-1]._modules:
+        children = list(chain[-1].children())
         if len(children) != 1 or isinstance(children[0], nn.ModuleList):
             break
-        module = children[0]
-    return module
+        chain.append(children[0])
+    return chain
 
 
 def _outermost(lists: list[nn.ModuleList]) -> list[nn.ModuleList]:

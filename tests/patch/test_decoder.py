@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from emokernel import EmotionVectors, patch
 from emokernel.errors import ModelStructureError
 from emokernel.patch.decoder import find_decoder
+from emokernel.vectors.fingerprint import fingerprint
 
 
 class Wrapper(nn.Module):
@@ -39,10 +40,11 @@ def logits(model: nn.Module, ids: Tensor) -> Tensor:
 
 
 def by_hooks(model: PreTrainedModel, ids: Tensor, rows: Tensor) -> Tensor:
-    """With ``rows[layer]`` added to what stands in the list in the place of each block."""
+    """With ``rows[layer]`` added to what each block returns, within whatever is around it."""
+    blocks = [block.block if isinstance(block, Wrapper) else block for block in blocks_of(model)]
     adding = [
         (block, lambda _, __, output, row=row: replaced(output, first(output) + row))
-        for block, row in zip(blocks_of(model), rows, strict=True)
+        for block, row in zip(blocks, rows, strict=True)
     ]
     with hooked(*adding):
         return logits(model, ids)
@@ -57,7 +59,6 @@ def wrapped(model: PreTrainedModel, layers: tuple[int, ...], change: object = No
 CHANGES = {
     "nothing": None,
     "scaled rows": lambda rows: rows * 0.5,
-    "rows written to": lambda rows: rows.mul_(0.5),
     "added to": lambda rows: rows + torch.linspace(-1, 1, 64),
 }
 
@@ -83,6 +84,28 @@ def test_a_wrapper_in_the_place_of_a_block_is_steered_as_by_hooks(
     assert torch.equal(logits(model, prompts), plain)
 
 
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("site", ["attention", "block"])
+def test_a_wrapper_may_be_taken_away_from_a_patched_model(site, change, tiny, vectors, prompts):
+    """As its tool does in the end: the layer has to stay steered."""
+    model, alone = tiny(), tiny()
+    wrapped(model, (0, 2), CHANGES[change])
+    handles = [patch(each, vectors(site), law="add") for each in (model, alone)]
+    for layer in (0, 2):
+        model.model.layers[layer] = model.model.layers[layer].block
+    for steering in handles:
+        steering.set("joy", 2.0)
+    torch.testing.assert_close(logits(model, prompts), logits(alone, prompts))
+    handles[0].unpatch()
+    assert torch.equal(logits(model, prompts), logits(tiny(), prompts))
+
+
+def test_vectors_of_a_model_are_those_of_the_wrapped_model(tiny):
+    model = tiny()
+    wrapped(model, (0, 1, 2))
+    assert fingerprint(model) == fingerprint(tiny())
+
+
 def test_an_attention_branch_is_found_within_a_wrapper(tiny, vectors, prompts):
     model, alone = tiny(), tiny()
     wrapped(model, (0, 2))
@@ -93,9 +116,12 @@ def test_an_attention_branch_is_found_within_a_wrapper(tiny, vectors, prompts):
 
 def test_wrappers_within_wrappers(tiny):
     model = tiny()
+    blocks = tuple(model.model.layers)
     wrapped(model, (1,))
     wrapped(model, (1,))
-    assert find_decoder(model).blocks is model.model.layers
+    decoder, outer = find_decoder(model), model.model.layers[1]
+    assert decoder.blocks == blocks
+    assert decoder.wrappers == {outer, outer.block}
 
 
 def test_a_compiled_block_within_a_wrapper_is_refused_by_name(tiny, vectors):
