@@ -278,3 +278,26 @@ def test_vectors_of_one_emotion_train_too(tiny, batch):
     patch(model, vectors, slots=1).set("joy", -0.7, law="add")
     loss_of(model, batch)
     assert all(bool(g.isfinite().all()) for g in gradients(model).values())
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_forward_mode_is_refused_where_kernels_have_none(trained, tiny, vectors, prompts):
+    """Their results would have no tangent, and the derivative would be zero without a word."""
+    model = tiny().requires_grad_(trained)
+    rows = model.get_input_embeddings()(prompts).detach()
+    steering = patch(model, vectors("block"))
+    tangent = torch.ones_like(rows)
+
+    def run(rows: Tensor) -> Tensor:
+        return model(inputs_embeds=rows, use_cache=False).logits
+
+    for mode in (torch.enable_grad, torch.no_grad):
+        with mode(), pytest.raises(RuntimeError, match="no forward-mode derivative"):
+            torch.func.jvp(run, (rows,), (tangent,))
+    steering.unpatch()
+    patch(model, vectors("block"), backend="reference").set("joy", 0.5)
+    with torch.no_grad():
+        logits, forward = torch.func.jvp(run, (rows,), (tangent,))
+    g = torch.randn(logits.shape, generator=torch.Generator().manual_seed(4))
+    (backward,) = torch.autograd.grad((run(rows.requires_grad_()) * g).sum(), rows)
+    torch.testing.assert_close((forward * g).sum(), (backward * tangent).sum(), rtol=1e-3, atol=1e-3)
