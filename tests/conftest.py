@@ -17,6 +17,8 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    NemotronConfig,
+    NemotronForCausalLM,
     Olmo2Config,
     Olmo2ForCausalLM,
     PhiConfig,
@@ -40,6 +42,7 @@ _FAMILIES = {
     "qwen3": (Qwen3Config, Qwen3ForCausalLM),
     "gemma": (GemmaConfig, GemmaForCausalLM),
     "gpt2": (GPT2Config, GPT2LMHeadModel),
+    "nemotron": (NemotronConfig, NemotronForCausalLM),
     "olmo2": (Olmo2Config, Olmo2ForCausalLM),
     "phi": (PhiConfig, PhiForCausalLM),
 }

@@ -1,8 +1,8 @@
 """A backend made of registered torch operations.
 
-The kernels are inference only. Where grad mode is on and an argument requires a gradient, every
-function of such a backend raises RuntimeError instead of cutting the graph; what has a gradient is
-`emokernel.ops.differentiable`.
+The kernels are inference only. Where grad mode is on and an argument requires a gradient, or where
+an argument has a tangent (forward-mode differentiation), every function of such a backend raises
+RuntimeError instead of cutting the graph; what has a gradient is `emokernel.ops.differentiable`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, is_grad_enabled
+from torch.autograd import forward_ad
 
 from emokernel.ops.backends import Backend
 from emokernel.ops.schemas import OPERATIONS
@@ -41,6 +42,17 @@ def _without_gradient(backend: str, operation: Callable) -> Callable:
                 f"the {backend} backend has no gradient, and an argument requires one: call"
                 " emokernel.ops.differentiable, or use torch.no_grad()"
             )
+        if forward_ad._current_level >= 0 and any(_has_tangent(a) for a in arguments):
+            raise RuntimeError(
+                f"the {backend} backend has no forward-mode derivative, and an argument has a"
+                " tangent: use backend='reference', or unpatch() the model"
+            )
         return operation(*arguments)
 
     return call
+
+
+def _has_tangent(argument: object) -> bool:
+    if not isinstance(argument, Tensor) or not argument.is_floating_point():
+        return False
+    return forward_ad.unpack_dual(argument).tangent is not None

@@ -47,24 +47,26 @@ class Placed:
         self.state, self._forced = state, forced
         self.backend: Backend = select(state.device, forced)
         self._block, self._at = block, _first_weight(block)
-        self._dtype = self._weight()[1].dtype
+        first = self._weight()[1]
+        self._dtype = state.dtype if first is None else first.dtype
 
-    def _weight(self) -> tuple[nn.Module | None, Tensor | None]:
-        """(Module, parameter) by name, since tools replace modules; None for what is not there."""
-        holder: nn.Module | None = self._block
-        *way, name = self._at
-        for part in way:
-            holder = holder._modules.get(part)
-            if holder is None:
-                return None, None
-        return holder, holder._parameters.get(name)
+    def _weight(self) -> tuple[nn.Module, Tensor | None]:
+        """(Module, parameter), looked up by name, since tools replace modules."""
+        for _ in range(2):
+            holder: nn.Module | None = self._block
+            *way, name = self._at.split(".")
+            for part in way:
+                holder = None if holder is None else holder._modules.get(part)
+            if holder is not None and name in holder._parameters:
+                parameter = holder._parameters[name]
+                if parameter is None or parameter.is_floating_point():
+                    return holder, parameter
+            self._at = _first_weight(self._block)
+        return self._block, None
 
     def follow(self) -> None:
         """Move the state if the model has moved; SteeringError for a dtype without kernels."""
         home, parameter = self._weight()
-        if home is None or (parameter is not None and not parameter.is_floating_point()):
-            self._at = _first_weight(self._block)
-            home, parameter = self._weight()
         if parameter is None:
             return
         device = device_of(home, parameter)
@@ -83,11 +85,10 @@ class Placed:
         self._dtype = parameter.dtype
 
 
-def _first_weight(block: nn.Module) -> list[str]:
-    """The way to its first parameter of floating type, by names."""
-    return next(
-        name for name, parameter in block.named_parameters() if parameter.is_floating_point()
-    ).split(".")
+def _first_weight(block: nn.Module) -> str:
+    """The name of its first parameter of floating type, "" if there is none."""
+    parameters = block.named_parameters()
+    return next((name for name, each in parameters if each.is_floating_point()), "")
 
 
 class NormForward(ReplacedMethod):

@@ -171,14 +171,18 @@ def test_other_structures_compile_into_one_graph(
     assert counter.frame_count == 1
 
 
-@pytest.mark.parametrize("site", ["attention", "block"])
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma"])
-def test_fused_norms_compile_as_they_do_on_a_gpu(tiny, vectors, ids, family, site):
+def as_on_a_gpu(steering) -> None:
     """The CPU's operations in the place of a GPU's, which compute the norm under torch.compile."""
-    model, eager = tiny(family), tiny(family)
-    steering, reference = (patch(m, vectors(site), site=site) for m in (model, eager))
     for placed in steering.placed:
         placed.backend = dataclasses.replace(placed.backend, fuses_compiled=True)
+
+
+@pytest.mark.parametrize("site", ["attention", "block"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma", "nemotron"])
+def test_fused_norms_compile_as_they_do_on_a_gpu(tiny, vectors, ids, family, site):
+    model, eager = tiny(family), tiny(family)
+    steering, reference = (patch(m, vectors(site), site=site) for m in (model, eager))
+    as_on_a_gpu(steering)
     graphs: list[str] = []
     compiled = torch.compile(model, fullgraph=True, backend=keeping(graphs))
     for asked in ASKED[:4]:
@@ -187,7 +191,8 @@ def test_fused_norms_compile_as_they_do_on_a_gpu(tiny, vectors, ids, family, sit
         with torch.no_grad(), reference.requests(asked):
             assert_close([got], [eager(input_ids=ids).logits])
     (code,) = graphs
-    operation = "add_steer_layer_norm" if family == "gpt2" else "add_steer_rms_norm"
+    is_layer_norm = family in ("gpt2", "nemotron")
+    operation = "add_steer_layer_norm" if is_layer_norm else "add_steer_rms_norm"
     assert code.count(f"emokernel.{operation}.default(") == len(steering.report().layers)
     for name, value in model.named_parameters():  # the norm's own parameters are read in each call
         if "norm" in name or "ln_" in name:
@@ -195,6 +200,58 @@ def test_fused_norms_compile_as_they_do_on_a_gpu(tiny, vectors, ids, family, sit
             eager.get_parameter(name).data.mul_(1.5)
     with torch.no_grad():
         assert_close([compiled(input_ids=ids).logits], [eager(input_ids=ids).logits])
+    for each in (model, eager):
+        for module in each.modules():
+            for eps in {"eps", "variance_epsilon"} & vars(module).keys():
+                setattr(module, eps, 0.5)
+    with torch.no_grad():
+        assert_close([compiled(input_ids=ids).logits], [eager(input_ids=ids).logits])
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["compiled-before", "compiled-after"])
+def test_what_others_write_between_blocks_counts_in_compiled_models(tiny, vectors, ids, before):
+    """Norms are computed ahead under torch.compile too, on a GPU."""
+    extra = torch.linspace(-1.0, 1.0, 64)
+
+    def wrap(model):
+        inner = model.model.layers[1].forward
+
+        def forward(hidden_states, *args, **kwargs):
+            hidden_states += extra
+            return inner(hidden_states, *args, **kwargs)
+
+        model.model.layers[1].forward = forward
+
+    model, eager = tiny(), tiny()
+    wrap(eager)
+    steering = patch(model, vectors("block"), site="block")
+    as_on_a_gpu(steering)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        if before:
+            compiled(input_ids=ids)
+        wrap(model)
+        assert_close([compiled(input_ids=ids).logits], [eager(input_ids=ids).logits])
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "nemotron"])
+def test_compiled_fused_norms_leave_gradients_to_their_own_parameters(tiny, vectors, ids, family):
+    """Lower blocks frozen, upper ones trained: a frozen add stands before a norm that is not."""
+    found = []
+    for compiles in (False, True):
+        model = tiny(family)
+        model.requires_grad_(False)
+        blocks = model.transformer.h if family == "gpt2" else model.model.layers
+        blocks[2].requires_grad_(True)
+        run = model
+        if compiles:
+            as_on_a_gpu(patch(model, vectors("block"), site="block"))
+            run = torch.compile(model, fullgraph=True, backend="aot_eager")
+        run(input_ids=ids, use_cache=False).logits.square().mean().backward()
+        found.append({n: p.grad for n, p in model.named_parameters() if p.requires_grad})
+    assert all(grad is not None for grad in found[1].values())
+    for name, expected in found[0].items():
+        torch.testing.assert_close(found[1][name], expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -629,6 +686,26 @@ def test_a_captured_graph_reads_what_is_asked_now(tiny, vectors, padded, capture
             assert_close([got], [eager(input_ids=ids, attention_mask=mask).logits])
     steering.set("joy", 2.0, positions="last")
     reference.set("joy", 2.0, positions="last")
+    with torch.no_grad():
+        assert_close([replay()], [eager(input_ids=ids, attention_mask=mask).logits])
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "nemotron"])
+def test_a_captured_graph_reads_the_weights_of_now(tiny, vectors, padded, captured, family):
+    model, eager = tiny(family), tiny(family)
+    for each in (model, eager):
+        patch(each, vectors("block"), site="block").set("joy", 0.5)
+    ids, mask = padded("left")
+    with pytest.raises(SteeringError, match="run the model once before"):
+        captured(model, input_ids=ids, attention_mask=mask)
+    with torch.no_grad():
+        model(input_ids=ids, attention_mask=mask)
+    replay = captured(model, input_ids=ids, attention_mask=mask)
+    replay()
+    for name, value in model.named_parameters():
+        if "norm" in name or "ln_" in name:
+            value.data.mul_(1.5)
+            eager.get_parameter(name).data.mul_(1.5)
     with torch.no_grad():
         assert_close([replay()], [eager(input_ids=ids, attention_mask=mask).logits])
 

@@ -72,6 +72,76 @@ def test_nothing_set_has_the_gradients_of_the_model_dropout_included(site, tiny,
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+# What is trained of a model whose adds, all or some, need no gradient.
+TRAINED = {
+    "upper blocks": lambda name: ".2." in name,
+    "one norm": lambda name: ".1." in name and ("input_layernorm" in name or "ln_1" in name),
+    "norms": lambda name: "norm" in name or "ln_" in name,
+    "last norm": lambda name: name.endswith(("model.norm.weight", "ln_f.weight", "ln_f.bias")),
+    "biases of norms": lambda name: name.endswith("bias") and ("norm" in name or "ln_" in name),
+}
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("site", ["attention", "block"])
+@pytest.mark.parametrize("trained", TRAINED)
+@pytest.mark.parametrize("family", ["llama", "gemma", "gpt2", "nemotron"])
+def test_partly_frozen_models_train_as_they_do_unpatched(
+    family, trained, site, backend, tiny, vectors, batch
+):
+    model = tiny(family).train()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(TRAINED[trained](name))
+    if not any(p.requires_grad for p in model.parameters()):
+        pytest.skip(f"{family} has no such parameters")
+    # At site "attention" unsteered: hooks see the end of a block alone.
+    weight = 0.5 if site == "block" else 0.0
+    used, rows = [vectors("block")["joy"]] * 4, batch["attention_mask"]
+    with steered_by_hooks(model, used, law="add", weight=weight, rows=rows):
+        torch.manual_seed(0)
+        loss_of(model, batch)
+    expected = gradients(model)
+    steering = patch(model, vectors("block"), site=site, law="add", backend=backend)
+    steering.set("joy", weight)
+    torch.manual_seed(0)
+    loss_of(model, batch)
+    assert_equal_gradients(gradients(model), expected, 2e-5)
+
+
+@pytest.mark.parametrize("kind", ["LNTuningConfig", "LoraConfig", "IA3Config"])
+@pytest.mark.parametrize("first", ["patched", "adapted"])
+def test_adapters_train_as_they_do_unpatched(kind, first, tiny, vectors, batch):
+    """With their norms frozen, or as the only thing that is trained."""
+    peft = pytest.importorskip("peft")
+    options = {
+        "LNTuningConfig": {"target_modules": ["input_layernorm", "post_attention_layernorm"]},
+        "LoraConfig": {"r": 4, "target_modules": ["down_proj"], "layers_to_transform": [1],
+                       "modules_to_save": ["norm"]},
+        "IA3Config": {"target_modules": ["down_proj"], "feedforward_modules": ["down_proj"]},
+    }[kind]  # fmt: skip
+
+    def adapted(model):
+        torch.manual_seed(1)
+        model = peft.get_peft_model(model, getattr(peft, kind)(**options))
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.data.normal_(std=0.1)
+        return model.train()
+
+    plain = adapted(tiny())
+    loss_of(plain, batch)
+    expected = gradients(plain)
+    model = tiny()
+    if first == "patched":
+        patch(model, vectors("block"), site="block")
+        model = adapted(model)
+    else:
+        model = adapted(model)
+        patch(model, vectors("block"), site="block")
+    loss_of(model, batch)
+    assert_equal_gradients(gradients(model), expected, 2e-5)
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2", "olmo2", "phi", "normed"])
 def test_autocast_of_a_model_in_fp32(family, tiny, vectors, batch):
     """The stream is fp32, or bf16 where the model's own norm lies on it."""
@@ -208,3 +278,26 @@ def test_vectors_of_one_emotion_train_too(tiny, batch):
     patch(model, vectors, slots=1).set("joy", -0.7, law="add")
     loss_of(model, batch)
     assert all(bool(g.isfinite().all()) for g in gradients(model).values())
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_forward_mode_is_refused_where_kernels_have_none(trained, tiny, vectors, prompts):
+    """Their results would have no tangent, and the derivative would be zero without a word."""
+    model = tiny().requires_grad_(trained)
+    rows = model.get_input_embeddings()(prompts).detach()
+    steering = patch(model, vectors("block"))
+    tangent = torch.ones_like(rows)
+
+    def run(rows: Tensor) -> Tensor:
+        return model(inputs_embeds=rows, use_cache=False).logits
+
+    for mode in (torch.enable_grad, torch.no_grad):
+        with mode(), pytest.raises(RuntimeError, match="no forward-mode derivative"):
+            torch.func.jvp(run, (rows,), (tangent,))
+    steering.unpatch()
+    patch(model, vectors("block"), backend="reference").set("joy", 0.5)
+    with torch.no_grad():
+        logits, forward = torch.func.jvp(run, (rows,), (tangent,))
+    g = torch.randn(logits.shape, generator=torch.Generator().manual_seed(4))
+    (backward,) = torch.autograd.grad((run(rows.requires_grad_()) * g).sum(), rows)
+    torch.testing.assert_close((forward * g).sum(), (backward * tangent).sum(), rtol=1e-3, atol=1e-3)
