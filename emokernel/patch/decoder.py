@@ -212,7 +212,7 @@ def run_on_a_few_tokens(model: nn.Module, last: int | None = None) -> Any:
         device = device_of(embeddings, embeddings.weight)
     except Exception as error:  # whatever a model raises that reads no tokens
         raise ModelStructureError(
-            f"{kind} has no table of token embeddings: pass a causal language model"
+            f"{kind} has no table of token embeddings: pass {_model_within(model)}"
         ) from error
     if device.type == "meta":
         raise ModelStructureError(f"the weights of {kind} are on the meta device: load them first")
@@ -226,6 +226,13 @@ def run_on_a_few_tokens(model: nn.Module, last: int | None = None) -> Any:
         raise ModelStructureError(
             f"{kind} could not run on a few tokens ({error}): pass a causal language model"
         ) from error
+
+
+def _model_within(wrapper: nn.Module) -> str:
+    for name, part in wrapper.named_modules():
+        if name and hasattr(part, "get_input_embeddings"):
+            return f"the {type(part).__name__} within it (.{name})"
+    return "a causal language model"
 
 
 def stream_of(output: Any) -> Tensor | None:
