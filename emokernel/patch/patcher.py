@@ -126,7 +126,7 @@ class Patch:
             owner = self.decoder.owner
             self.replace(DecoderForward(owner, self.placed, rows, model, handle))
             self._prove_whole()
-            self.replace(NoReplica(owner))
+            self.replace(NoReplica(owner, handle))
         except BaseException:
             self.remove()
             raise
