@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from emokernel.atomic import encoded, sync_folder
 from emokernel.errors import EmokernelError
 
 # How the first line of every journal begins.
@@ -40,7 +41,8 @@ class Journal:
             _set_aside(path)
         content = path.read_bytes() if path.exists() else b""
         if _is_unbegun(content, first):
-            self._write("w", [first])
+            self._write("wb", [first])
+            sync_folder(path.parent)
         else:
             self._read(path, content, json.loads(first)["settings"])
 
@@ -54,15 +56,15 @@ class Journal:
 
     def put(self, results: Mapping[str, Any]) -> None:
         """Keep results, on the disk when this returns."""
+        if self._path is not None:
+            lines = ({"key": key, "value": value} for key, value in results.items())
+            self._write("ab", (json.dumps(line, ensure_ascii=False) for line in lines))
         self._known |= results
-        if self._path is None:
-            return
-        lines = ({"key": key, "value": value} for key, value in results.items())
-        self._write("a", (json.dumps(line, ensure_ascii=False) for line in lines))
 
     def _write(self, mode: str, lines: Iterable[str]) -> None:
-        with self._path.open(mode, encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in lines)
+        content = encoded("".join(f"{line}\n" for line in lines))
+        with self._path.open(mode) as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
 
