@@ -178,7 +178,5 @@ def of_tensor(tensor: Tensor, path: Path, hints: Hints, *, method: str) -> Emoti
             f"a tensor of shape {list(tensor.shape)} does not say its emotions: say as many names"
             " as its second dimension is long"
         )
-    rows = {
-        name: rows_of(tensor[:, at], "it is", hints) for at, name in enumerate(hints.names)
-    }
+    rows = {name: rows_of(tensor[:, at], "it is", hints) for at, name in enumerate(hints.names)}
     return assemble(rows, dict.fromkeys(rows, path), hints, method=method)
