@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -109,9 +110,14 @@ def _is_unbegun(content: bytes, first: str) -> bool:
 
 def _set_aside(path: Path) -> None:
     """Rename a file, if there is one, to a name that is free."""
-    if path.is_file():
-        names = (path.with_name(f"{path.name}.{number}") for number in count(1))
-        path.rename(next(name for name in names if not os.path.lexists(name)))
+    if not path.is_file():
+        return
+    for number in count(1):
+        name = path.with_name(f"{path.name}.{number}")
+        with suppress(FileExistsError):
+            name.touch(exist_ok=False)  # taken at once, so that nobody else renames to it
+            path.replace(name)
+            return
 
 
 def _short(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import hypothesis.strategies as st
 import pytest
@@ -58,6 +59,16 @@ def test_a_new_beginning_erases_nothing(tmp_path):
     kept = [(tmp_path / f"journal.jsonl.{number}").read_bytes() for number in range(1, 5)]
     assert kept == contents
     assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_a_name_that_is_taken_meanwhile_is_left_alone(tmp_path, monkeypatch):
+    path = tmp_path / "journal"
+    path.write_bytes(b"old")
+    (tmp_path / "journal.1").write_bytes(b"of another run")
+    monkeypatch.setattr(os.path, "lexists", lambda name: False)  # it was not there a moment ago
+    Journal(path, SETTINGS, restart=True)
+    assert (tmp_path / "journal.1").read_bytes() == b"of another run"
+    assert (tmp_path / "journal.2").read_bytes() == b"old"
 
 
 def test_a_new_beginning_needs_nothing_to_begin_from(tmp_path):

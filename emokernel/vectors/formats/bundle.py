@@ -92,7 +92,7 @@ def _by_name(content: Mapping[Any, Any], path: Path, hints: Hints, method: str) 
             key, tensor = next(iter(content.items()))
             raise EmokernelError(
                 f"{key!r} is {list(tensor.shape)}, which is no vectors of the layer {key}: an"
-                " emotion needs a name; say names"
+                " emotion needs a name; say names (--names)"
             )
     names = hints.names or list(content)
     if len(names) != len(content):
@@ -105,7 +105,7 @@ def _by_name(content: Mapping[Any, Any], path: Path, hints: Hints, method: str) 
 
 
 def _is_number(key: Any) -> bool:
-    """Whether a key is a layer's; ``numpy.savez`` and JSON know texts as keys alone."""
+    """Whether a key is the number of a layer, or its text: ``numpy.savez`` knows no other keys."""
     return not isinstance(key, bool) and bool(re.fullmatch("0|[1-9][0-9]{0,8}", str(key)))
 
 

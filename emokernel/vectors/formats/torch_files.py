@@ -87,4 +87,4 @@ def _checked(tensor: Tensor, name: str, path: Path) -> Tensor:
 def _check_bytes(tensors: Iterable[Tensor], name: str, path: Path) -> None:
     """EmokernelError for tensors that say one number of the file many times."""
     if sum(each.numel() * each.element_size() for each in tensors) > path.stat().st_size:
-        raise EmokernelError(f"{name} would be larger than the file: save it with .contiguous()")
+        raise EmokernelError(f"{name} would be larger than the file: save it with .clone()")
