@@ -48,9 +48,10 @@ def settle(unfinished: Path, target: Path) -> None:
     if target.exists():
         with target.open("r+b"):  # one that must not be written is not replaced either
             pass
-        shutil.copymode(target, unfinished)
-    with unfinished.open("rb") as file:
+    with unfinished.open("r+b") as file:  # Windows syncs only what is open for writing
         os.fsync(file.fileno())
+    if target.exists():
+        shutil.copymode(target, unfinished)
     os.replace(unfinished, target)
     sync_folder(target.parent)
 
