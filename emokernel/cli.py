@@ -20,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Ctrl-C is one line, too, and status 130.
     """
+    _tolerate_characters()
     parser = argparse.ArgumentParser(
         prog="emokernel", description="Emotion steering inside the kernels of a language model."
     )
@@ -40,6 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\ninterrupted", file=sys.stderr)
         return 130
     return status or 0
+
+
+def _tolerate_characters() -> None:
+    """What a terminal's encoding lacks is printed as an escape, not an error after a long run."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

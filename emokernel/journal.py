@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from emokernel.atomic import encoded, sync_folder
 from emokernel.errors import EmokernelError
 
 # How the first line of every journal begins.
@@ -40,7 +42,8 @@ class Journal:
             _set_aside(path)
         content = path.read_bytes() if path.exists() else b""
         if _is_unbegun(content, first):
-            self._write("w", [first])
+            self._write("wb", [first])
+            sync_folder(path.parent)
         else:
             self._read(path, content, json.loads(first)["settings"])
 
@@ -54,15 +57,15 @@ class Journal:
 
     def put(self, results: Mapping[str, Any]) -> None:
         """Keep results, on the disk when this returns."""
+        if self._path is not None:
+            lines = ({"key": key, "value": value} for key, value in results.items())
+            self._write("ab", (json.dumps(line, ensure_ascii=False) for line in lines))
         self._known |= results
-        if self._path is None:
-            return
-        lines = ({"key": key, "value": value} for key, value in results.items())
-        self._write("a", (json.dumps(line, ensure_ascii=False) for line in lines))
 
     def _write(self, mode: str, lines: Iterable[str]) -> None:
-        with self._path.open(mode, encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in lines)
+        content = encoded("".join(f"{line}\n" for line in lines))
+        with self._path.open(mode) as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
 
@@ -107,9 +110,14 @@ def _is_unbegun(content: bytes, first: str) -> bool:
 
 def _set_aside(path: Path) -> None:
     """Rename a file, if there is one, to a name that is free."""
-    if path.is_file():
-        names = (path.with_name(f"{path.name}.{number}") for number in count(1))
-        path.rename(next(name for name in names if not os.path.lexists(name)))
+    if not path.is_file():
+        return
+    for number in count(1):
+        name = path.with_name(f"{path.name}.{number}")
+        with suppress(FileExistsError):
+            name.touch(exist_ok=False)  # taken at once, so that nobody else renames to it
+            path.replace(name)
+            return
 
 
 def _short(value: Any) -> str:

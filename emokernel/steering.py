@@ -33,7 +33,7 @@ from emokernel.ops import Backend
 from emokernel.patch import Patch, PatchedLayer, forward
 from emokernel.patch.decoder import find_decoder, find_generator
 from emokernel.patch.forward import DecoderForward, PatchedOnUse, Placed, RowSource
-from emokernel.patch.replaced import forward_name
+from emokernel.patch.parallel import NoReplica
 from emokernel.patch.tracing import constant_in_trace
 from emokernel.presets import choose
 from emokernel.reference import Law
@@ -214,12 +214,12 @@ def steering_of(model: nn.Module) -> Steering:
     SteeringError if the model is not patched.
     """
     decoder = find_decoder(model).owner
-    forward = vars(decoder).get(forward_name(decoder))
-    if isinstance(forward, PatchedOnUse):
-        return forward.patch()
-    if not isinstance(forward, DecoderForward):
-        raise SteeringError(f"this {type(model).__name__} is not patched: call emokernel.patch")
-    return forward.handle
+    for method in list(vars(decoder).values()):
+        if isinstance(method, PatchedOnUse):
+            return method.patch()
+        if isinstance(method, DecoderForward | NoReplica):  # another tool may have wrapped one
+            return method.handle
+    raise SteeringError(f"this {type(model).__name__} is not patched: call emokernel.patch")
 
 
 class Steering:

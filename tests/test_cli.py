@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 
@@ -36,6 +37,14 @@ def test_an_interrupt_is_one_line_and_130(capsys, monkeypatch):
     monkeypatch.setattr(info, "run", interrupt)
     assert main(["info"]) == 130
     assert capsys.readouterr().err == "\ninterrupted\n"
+
+
+def test_characters_that_the_terminal_lacks_are_escaped(monkeypatch):
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
+    monkeypatch.setattr(info, "run", lambda _: print("怒 \ud83d", flush=True))
+    assert main(["info"]) == 0
+    assert shown.getvalue() == b"\\u6012 \\ud83d\n"
 
 
 def test_info_says_which_backend_is_live(capsys):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given
 
 from emokernel import EmokernelError
 from emokernel.journal import Journal
@@ -56,6 +59,16 @@ def test_a_new_beginning_erases_nothing(tmp_path):
     kept = [(tmp_path / f"journal.jsonl.{number}").read_bytes() for number in range(1, 5)]
     assert kept == contents
     assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_a_name_that_is_taken_meanwhile_is_left_alone(tmp_path, monkeypatch):
+    path = tmp_path / "journal"
+    path.write_bytes(b"old")
+    (tmp_path / "journal.1").write_bytes(b"of another run")
+    monkeypatch.setattr(os.path, "lexists", lambda name: False)  # it was not there a moment ago
+    Journal(path, SETTINGS, restart=True)
+    assert (tmp_path / "journal.1").read_bytes() == b"of another run"
+    assert (tmp_path / "journal.2").read_bytes() == b"old"
 
 
 def test_a_new_beginning_needs_nothing_to_begin_from(tmp_path):
@@ -110,3 +123,26 @@ def test_lines_are_json(tmp_path):
     Journal(tmp_path / "journal", SETTINGS).put({"a": "ü"})
     lines = (tmp_path / "journal").read_text("utf-8").splitlines()
     assert [json.loads(line) for line in lines][1] == {"key": "a", "value": "ü"}
+
+
+@given(st.lists(st.text(st.characters()), max_size=4))
+def test_any_text_is_kept(tmp_path_factory, texts):
+    path = tmp_path_factory.mktemp("journal") / "journal"
+    texts.append("half of a smile: \ud83d")
+    journal = Journal(path, {"texts": texts})
+    for number, text in enumerate(texts):
+        journal.put({str(number): text})
+    again = Journal(path, {"texts": texts})
+    # Two halves in a row are one character to JSON, however they are written.
+    expected = json.loads(json.dumps(texts))
+    assert [again.get(str(number)) for number in range(len(texts))] == expected
+    path.read_text("utf-8")
+
+
+def test_what_cannot_be_written_leaves_the_journal_whole(tmp_path):
+    journal = Journal(tmp_path / "journal", SETTINGS)
+    with pytest.raises(TypeError):
+        journal.put({"a": 1, "b": object()})
+    assert journal.get("a") is None
+    journal.put({"c": 2})
+    assert list(Journal(tmp_path / "journal", SETTINGS).items()) == [("c", 2)]

@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from emokernel.affect.coordinates import Coordinates
 from emokernel.affect.positions import agreement, positions_of
 from emokernel.affect.regression import Array
+from emokernel.atomic import save_figure
 from emokernel.vectors import EmotionVectors
 
 Place = tuple[float, float]
@@ -66,7 +67,7 @@ def plot_positions(
         for share in np.linspace(0, 1, 16)
     ]
     _label(axes, positions, dots=[*in_table.values(), *positions.values()], lines=lines)
-    figure.savefig(path)
+    save_figure(figure, path)
     plt.close(figure)
 
 

@@ -10,6 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+from emokernel.atomic import save_figure
 from emokernel.bench.harness import Comparison, compare_to
 from emokernel.bench.summary import Row
 from emokernel.bench.variants import VARIANTS
@@ -43,7 +44,7 @@ def latency(path: Path, milliseconds: Mapping[str, Sequence[float]], title: str)
     axes.invert_yaxis()
     axes.set(xlabel="ms per token (box: quartiles, whiskers: 5 to 95 %)", title=title)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path, dpi=120)
     plt.close(figure)
 
 
@@ -83,5 +84,5 @@ def by_batch(path: Path, rows: Sequence[Row], title: str) -> None:
         axes.grid(alpha=0.25)
     panels[0].legend(fontsize=8, frameon=False)
     figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path, dpi=120)
     plt.close(figure)

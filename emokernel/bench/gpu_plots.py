@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from emokernel.atomic import save_figure
 from emokernel.bench.gpu_goals import DECODE, KERNEL
 from emokernel.bench.results import read
 
@@ -227,6 +228,6 @@ def _save(figure, path: Path, name: str) -> Path:
     from matplotlib import pyplot
 
     picture = path.with_name(f"{path.stem}-{name}.png")
-    figure.savefig(picture, dpi=130)
+    save_figure(figure, picture, dpi=130)
     pyplot.close(figure)
     return picture

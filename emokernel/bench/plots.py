@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from emokernel.atomic import save_figure
 from emokernel.bench.results import read
 
 _COLOURS = {
@@ -66,6 +67,6 @@ def plot_ops(path: Path) -> Path:
         f" torch {rows[0]['versions']['torch']}"
     )
     picture = path.with_suffix(".png")
-    figure.savefig(picture, dpi=130)
+    save_figure(figure, picture, dpi=130)
     pyplot.close(figure)
     return picture

@@ -30,9 +30,9 @@ def append(
         "machine": machine(),
         "versions": versions(),
     }
-    with path.open("a") as file:
-        for row in rows:
-            file.write(json.dumps({**row, **about}) + "\n")
+    lines = "".join(json.dumps({**row, **about}) + "\n" for row in rows)
+    with path.open("a", encoding="utf-8") as file:  # at once: another run may append as well
+        file.write(lines)
     return path
 
 

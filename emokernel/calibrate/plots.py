@@ -14,6 +14,7 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+from emokernel.atomic import save_figure
 from emokernel.calibrate.choose import Point
 from emokernel.calibrate.result import FRONTIER, Calibrated
 from emokernel.mixes import MAPPINGS
@@ -46,7 +47,7 @@ def frontier(path: Path, result: Calibrated) -> None:
     left, right = lower.subfigures(1, 2)
     _candidates(left.subplots(), result)
     _circle(right.subplots(subplot_kw={"projection": "polar"}), result)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path, dpi=110)
     plt.close(figure)
 
 

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from os import PathLike
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from emokernel.atomic import write_text
 from emokernel.calibrate.choose import Point
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import key_of
@@ -48,7 +48,7 @@ class Calibrated:
     def save_rows(self, path: str | PathLike[str]) -> None:
         """Write all points as JSON lines."""
         lines = [json.dumps(row.to_json()) + "\n" for row in self.rows]
-        Path(path).write_text("".join(lines), encoding="utf-8")
+        write_text(path, "".join(lines))
 
     def summary(self) -> str:
         """What was chosen, as a table."""

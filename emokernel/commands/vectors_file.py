@@ -16,6 +16,9 @@ def add_file(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--names", nargs="+", help="the emotions, where the file does not say them")
     parser.add_argument("--site", choices=SITES, help="where they belong, if the file does not say")
     parser.add_argument(
+        "--layer", type=int, help="that of a file with one vector of one layer (from 0)"
+    )
+    parser.add_argument(
         "--num-layers", type=positive, help="layers of the model, if the file does not say"
     )
     parser.add_argument(
@@ -27,5 +30,5 @@ def load_file(path: str, chosen: argparse.Namespace) -> EmotionVectors:
     """The vectors of `add_file`'s arguments."""
     return read(
         path, format=chosen.format, names=chosen.names, site=chosen.site,
-        num_layers=chosen.num_layers, prefix=chosen.prefix,
+        layer=chosen.layer, num_layers=chosen.num_layers, prefix=chosen.prefix,
     )  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from emokernel import patch
+from emokernel.atomic import write_text
 from emokernel.bench.decode import compare
 from emokernel.bench.decode_plot import latency as plot_latency
 from emokernel.bench.environment import machine
@@ -38,9 +39,8 @@ def demo(
     written = [path.name for path in write_report(output, results)]
     times = compare(model, vectors, rounds=rounds)
     found = {name: median(of) for name, of in times.items()}
-    (output / LATENCY).write_text(
-        json.dumps({"milliseconds": found, "machine": machine()}, indent=1) + "\n", "utf-8"
-    )
+    told_times = {"milliseconds": found, "machine": machine()}
+    write_text(output / LATENCY, json.dumps(told_times, indent=1) + "\n")
     plot_latency(output / LATENCY_PLOT, times, f"Decoding, embedded model, {machine()['cpu']}")
     print(samples(results), tables(results), _latency(found), told(results.goals), sep="\n\n")
     print(f"\nWrote {', '.join([*written, LATENCY, LATENCY_PLOT])} to {output}/")

@@ -51,7 +51,7 @@ def character_ngrams(word: str) -> list[str]:
 
 def bucket(feature: str, buckets: int) -> int:
     """The bucket of a feature: a checksum, so it is the same on every machine."""
-    return zlib.crc32(feature.encode()) % buckets
+    return zlib.crc32(feature.encode(errors="surrogatepass")) % buckets
 
 
 def bag(rows: Sequence[Sequence[int]]) -> Bag:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from emokernel.atomic import replacing, write_text
 from emokernel.demo.features import bag, bucket, character_ngrams, tokens
 from emokernel.demo.packing import packed, unpacked
 from emokernel.evaluate.digest import weights_digest
@@ -120,9 +121,10 @@ class Judge:
             **{name: getattr(self.networks[0], name) for name in self.network.SETTINGS},
         }
         path.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, path / "judge.safetensors")
+        with replacing(path / "judge.safetensors") as unfinished:
+            save_file(tensors, unfinished)
         text = json.dumps(settings | measured, indent=1, ensure_ascii=False)
-        (path / "judge.json").write_text(text + "\n", "utf-8")
+        write_text(path / "judge.json", text + "\n")
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> Judge:

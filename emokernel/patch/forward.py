@@ -33,8 +33,8 @@ STREAM_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def is_patched(decoder: Decoder) -> bool:
-    """Whether the decoder's forward is replaced by one of emokernel's."""
-    return isinstance(vars(decoder.owner).get(forward_name(decoder.owner)), ReplacedMethod)
+    """Whether methods of the decoder are replaced by emokernel's, which other tools may wrap."""
+    return any(isinstance(value, ReplacedMethod) for value in vars(decoder.owner).values())
 
 
 class Placed:

@@ -7,7 +7,7 @@ rows at every residual add, and each steers them itself. What could break that i
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -127,14 +127,15 @@ def _extremes(values: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]
 
 
 class NoReplica(ReplacedMethod):
-    """Stands in the way of `nn.DataParallel`.
+    """Stands in the way of `nn.DataParallel`, and nobody wraps it: it knows the model's ``handle``.
 
-    Its replicas keep the attributes of the module, so they would run the replaced forwards, and
+    Replicas keep the attributes of the module, so they would run the replaced forwards, and
     with these the weights, of the model that was patched.
     """
 
-    def __init__(self, owner: nn.Module) -> None:
+    def __init__(self, owner: nn.Module, handle: Any) -> None:
         super().__init__(owner, "_replicate_for_data_parallel")
+        self.handle = handle
 
     def __call__(self) -> NoReturn:
         raise SteeringError(

@@ -126,7 +126,7 @@ class Patch:
             owner = self.decoder.owner
             self.replace(DecoderForward(owner, self.placed, rows, model, handle))
             self._prove_whole()
-            self.replace(NoReplica(owner))
+            self.replace(NoReplica(owner, handle))
         except BaseException:
             self.remove()
             raise
@@ -138,10 +138,22 @@ class Patch:
     def _check_vectors(self, vectors: Tensor) -> None:
         blocks, hidden_size = len(self.decoder.blocks), self.decoder.hidden_size
         if vectors.shape[0] != blocks or vectors.shape[2] != hidden_size:
+            advice = "extract vectors from this model"
+            if vectors.shape[2] == hidden_size and vectors.shape[0] == blocks + 1:
+                advice = (
+                    "if row 0 is that of the embeddings, as in persona vectors, leave it out:"
+                    " dataclasses.replace(vectors, tensor=vectors.tensor[1:])"
+                )
+            elif vectors.shape[2] == hidden_size and vectors.shape[0] < blocks:
+                advice = (
+                    "if their file holds some of this model's layers, say how many it has:"
+                    f" EmotionVectors.load(path, num_layers={blocks}), or emokernel convert with"
+                    f" --num-layers {blocks}; else {advice}"
+                )
             raise ModelStructureError(
                 f"these vectors belong to another model: they have {vectors.shape[0]} layers of"
                 f" width {vectors.shape[2]}, {type(self.model).__name__} has {blocks} of width"
-                f" {hidden_size}; extract vectors from this model"
+                f" {hidden_size}; {advice}"
             )
 
     def _check_untouched(self) -> None:

@@ -98,17 +98,19 @@ class EmotionVectors(Algebra):
         format: str | None = None,
         names: Sequence[str] | None = None,
         site: str | None = None,
+        layer: int | None = None,
         num_layers: int | None = None,
     ) -> EmotionVectors:
         """Read a file of any format (docs/formats.md), or a folder with a file for each emotion.
 
-        ``format`` is found from the content unless it is said; ``names``, ``site`` and
-        ``num_layers`` are for files that do not say them. Raises FileNotFoundError, or
+        ``format`` is found from the content unless it is said; ``names``, ``site``, ``layer`` (of
+        files with one vector ``[d]``) and ``num_layers`` (L of the model, where a file holds some
+        of its layers) are for files that do not say them. Raises FileNotFoundError, or
         VectorsFileError with what is wrong with the file.
         """
         from emokernel.vectors.formats import read
 
-        return read(path, format=format, names=names, site=site, num_layers=num_layers)
+        return read(path, format=format, names=names, site=site, layer=layer, num_layers=num_layers)
 
     @classmethod
     def from_pretrained(

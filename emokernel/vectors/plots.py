@@ -14,6 +14,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from emokernel.atomic import save_figure
 from emokernel.vectors.emotion_vectors import EmotionVectors
 from emokernel.vectors.measured import grid, per_layer
 
@@ -44,7 +45,7 @@ def plot_vectors(vectors: EmotionVectors, path: Path) -> None:
     lines, labels = axes.flat[0].get_legend_handles_labels()
     entries = math.ceil(len(labels) / (26 * rows))
     figure.legend(lines, labels, loc="outside right upper", frameon=False, ncols=max(entries, 1))
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path, dpi=110)
     plt.close(figure)
 
 

@@ -82,6 +82,10 @@ def test_saving_keeps_the_judge(judge: Judge, tmp_path: Path) -> None:
     )
 
 
+def test_half_a_character_is_read(judge: Judge) -> None:
+    assert judge.probabilities(["What a day \ud83d"]).isfinite().all()
+
+
 def test_missing_judge_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="holds no judge"):
         Judge.load(tmp_path)

@@ -694,7 +694,7 @@ def test_a_captured_graph_reads_what_is_asked_now(tiny, vectors, padded, capture
 def test_a_captured_graph_reads_the_weights_of_now(tiny, vectors, padded, captured, family):
     model, eager = tiny(family), tiny(family)
     for each in (model, eager):
-        patch(each, vectors("block"), site="block").set("joy", 0.5)
+        patch(each, vectors("block"), site="block", fuse_norm=each is model).set("joy", 0.5)
     ids, mask = padded("left")
     with pytest.raises(SteeringError, match="run the model once before"):
         captured(model, input_ids=ids, attention_mask=mask)

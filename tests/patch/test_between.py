@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from emokernel import patch
-from emokernel.errors import SteeringError
+from emokernel import patch, steering_of
+from emokernel.errors import EmokernelError, SteeringError
 from emokernel.patch import forward
 from emokernel.patch.between import Between
+from emokernel.vectors.extraction.recording import Recorder
 
 EXTRA = torch.linspace(-1.0, 1.0, 64)
 
@@ -232,3 +233,15 @@ def test_a_forward_replaced_in_a_class_is_told(part, tiny, vectors, prompts, mon
     monkeypatch.undo()
     logits(model, prompts)
     steering.unpatch()
+
+
+def test_a_patched_model_is_known_whatever_wraps_its_forward(tiny, vectors, prompts):
+    model = tiny()
+    steering = patch(model, vectors())
+    wrap_forward(model.model, lambda _: None)
+    assert steering_of(model) is steering
+    with pytest.raises(EmokernelError, match=r"call unpatch\(\)"):
+        Recorder(model, "block", last=False)
+    steering.unpatch()
+    with pytest.raises(SteeringError, match="is not patched"):
+        steering_of(model)

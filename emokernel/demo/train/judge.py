@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from emokernel.atomic import write_text
 from emokernel.demo.judge import JUDGE_PATH, Judge, JudgeNetwork
 from emokernel.demo.train.classifier import distributions
 from emokernel.demo.train.corpus import (
@@ -172,7 +173,7 @@ def write_figures(kind: type[Judge], data: Path, out: Path) -> None:
     }
     path = out / "judge.json"
     known = json.loads(path.read_text("utf-8"))
-    path.write_text(json.dumps(known | measured, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    write_text(path, json.dumps(known | measured, indent=1, ensure_ascii=False) + "\n")
 
 
 def train(arguments: argparse.Namespace) -> None:

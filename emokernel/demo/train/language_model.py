@@ -25,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from emokernel.atomic import write_text
 from emokernel.demo.clean import clean
 from emokernel.demo.conditions import CONDITIONS, prefix
 from emokernel.demo.train.corpus import Example, heldout_examples, language_examples
@@ -259,7 +260,7 @@ def train(arguments: argparse.Namespace) -> None:
         "arguments": {k: v for k, v in vars(arguments).items() if k not in ("data", "out")},
         "history": history,
     }
-    (arguments.out / "training.json").write_text(json.dumps(card, indent=1) + "\n", "utf-8")
+    write_text(arguments.out / "training.json", json.dumps(card, indent=1) + "\n")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emokernel.atomic import write_text
 from emokernel.evaluate.report.html import html
 from emokernel.evaluate.report.markdown import markdown
 from emokernel.evaluate.report.plots import charts
@@ -32,7 +33,7 @@ def write_report(folder: Path, results: Results) -> list[Path]:
                             allow_nan=False) + "\n",
     }  # fmt: skip
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
     return [*(folder / name for name in texts), *(each.write(folder) for each in drawn.values())]
 
 

@@ -6,7 +6,7 @@ that memory stays flat however many texts there are.
     journal.jsonl    what was asked for, and the model's own answers (`emokernel.journal`)
     rows.f32         fp32 [layers, texts, d], the activations
     lengths.f32      fp32 [layers, texts], the mean length of the residual stream's rows
-    done.u8          uint8 [texts], 1 where both are written
+    done.u8          uint8 [texts], 1 where both are on the disk
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from emokernel.atomic import UNFINISHED, replacing
 from emokernel.errors import EmokernelError
 from emokernel.journal import Journal
 
 _JOURNAL = "journal.jsonl"
-_ARRAYS = ("rows.f32", "lengths.f32", "done.u8")
+_DONE = "done.u8"
+_ARRAYS = ("rows.f32", "lengths.f32", _DONE)
 _FILES = (_JOURNAL, *_ARRAYS)
 
 
@@ -56,16 +58,23 @@ class Store:
         """Make room for the rows, or find them again; OSError if the disk is too full."""
         shapes = ((layers, texts, width), (layers, texts), (texts,))
         kinds = (np.float32, np.float32, np.uint8)
+        if not all((self.folder / name).is_file() for name in _ARRAYS):
+            (self.folder / _DONE).unlink(missing_ok=True)  # no marks of rows that are gone
         self.rows, self.lengths, self.done = (
             _mapped(self.folder / name, shape, kind)
             for name, shape, kind in zip(_ARRAYS, shapes, kinds, strict=True)
         )
 
     def write(self, texts: Sequence[int], rows: np.ndarray, lengths: np.ndarray) -> None:
-        """Write ``rows [layers, batch, d]`` and ``lengths [layers, batch]`` of these texts."""
+        """Write ``rows [layers, batch, d]`` and ``lengths [layers, batch]`` of these texts.
+
+        Both are on the disk before the texts are marked: after a crash no mark stands without them.
+        """
         for layer, values in enumerate(rows):
             self.rows[layer, texts] = values
         self.lengths[:, texts] = lengths
+        self.rows.flush()
+        self.lengths.flush()
         self.done[texts] = 1
 
 
@@ -74,8 +83,8 @@ def remove(folder: Path) -> None:
     folder = Path(folder)
     if not folder.exists():
         return
-    own = {name + unfinished for name in _FILES for unfinished in ("", ".part")}
-    foreign = sorted({each.name for each in folder.iterdir()} - own)
+    names = {each.name for each in folder.iterdir() if not each.name.startswith(UNFINISHED)}
+    foreign = sorted(names - set(_FILES))
     if foreign:
         raise EmokernelError(
             f"{folder} holds what no extraction wrote ({foreign[0]}): remove it by hand"
@@ -88,13 +97,11 @@ def remove(folder: Path) -> None:
 def _mapped(path: Path, shape: tuple[int, ...], kind: type) -> np.memmap:
     size = int(np.prod(shape)) * np.dtype(kind).itemsize
     if not path.is_file():
-        unfinished = path.with_name(path.name + ".part")
-        with unfinished.open("wb") as file:
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
             if hasattr(os, "posix_fallocate"):  # a full disk is an error now, not a crash later
                 os.posix_fallocate(file.fileno(), 0, size)
             else:
                 file.truncate(size)
-        unfinished.replace(path)
     if path.stat().st_size != size:
         raise EmokernelError(
             f"{path} is damaged: begin anew with --restart (restart=True), or remove its folder"

@@ -49,18 +49,19 @@ def read(
     names: Sequence[str] | None = None,
     site: str | None = None,
     num_layers: int | None = None,
+    layer: int | None = None,
     prefix: str = "",
 ) -> EmotionVectors:
     """Read a file of any format, or a folder with a file for each emotion.
 
     format: a key of `FORMATS`; without it the content of the file decides, then its ending.
-    names, site, num_layers, prefix: what the file does not say itself; see `foreign.Hints`.
+    names, site, num_layers, layer, prefix: what the file does not say itself; see `foreign.Hints`.
 
     Raises FileNotFoundError; VectorsFileError for a file that is damaged or holds something else;
     EmokernelError for hints that contradict the file.
     """
     path = Path(path)
-    hints = Hints(names, site, num_layers, prefix)
+    hints = Hints(names, site, num_layers, prefix, layer)
     return _format(format or format_of(path)).load().read(path, hints)
 
 

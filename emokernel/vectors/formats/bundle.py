@@ -2,11 +2,12 @@
 
 ``{"vectors": [L, E, d] fp32, "names": [E names], "site": site, "metadata": record}``, the record
 of `emokernel.vectors.formats.record`. A dict made by hand may leave out the metadata and the site,
-or be ``{emotion: [L, d]}``.
+or be ``{emotion: [L, d]}``, or ``{layer: [d]}`` of the emotion that the file is named after.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from emokernel.errors import EmokernelError
 from emokernel.vectors.emotion_vectors import EmotionVectors
-from emokernel.vectors.formats.foreign import Hints, assemble, of_tensor
+from emokernel.vectors.formats.foreign import Hints, assemble, emotions_of, of_tensor, rows_of
 from emokernel.vectors.formats.record import (
     check_record,
     is_record,
@@ -45,7 +46,7 @@ def from_bundle(
 ) -> EmotionVectors:
     """The vectors of a dict read from ``path``; EmokernelError if it is none of those above."""
     if "vectors" not in content:
-        return _by_emotion(content, path, hints, method)
+        return _by_name(content, path, hints, method)
     tensor, names, site = (content.get(key) for key in ("vectors", "names", "site"))
     unknown = content.keys() - _KEYS
     if unknown or not isinstance(tensor, Tensor) or tensor.dim() != 3:
@@ -75,20 +76,51 @@ def from_bundle(
     return of_tensor(tensor, path, told, method=method)
 
 
-def _by_emotion(
-    content: Mapping[Any, Any], path: Path, hints: Hints, method: str
-) -> EmotionVectors:
-    for name, tensor in content.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor) or tensor.dim() != 2:
-            shape = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+def _by_name(content: Mapping[Any, Any], path: Path, hints: Hints, method: str) -> EmotionVectors:
+    if not content:
+        raise EmokernelError("nothing is in it: restore it")
+    for key, value in content.items():
+        if not isinstance(value, Tensor):
             raise EmokernelError(
-                f"{name!r} is {shape}, which is no vectors: an emotion needs a tensor [layers,"
-                " hidden size]"
+                f"{key!r} is {type(value).__name__}, which is no vectors: an emotion needs a tensor"
+                " [layers, hidden size]"
+            )
+    if all(map(_is_number, content)):
+        if all(tensor.dim() == 1 or tensor.shape[:-1] == (1,) for tensor in content.values()):
+            return _by_layer(content, path, hints, method)
+        if not hints.names:
+            key, tensor = next(iter(content.items()))
+            raise EmokernelError(
+                f"{key!r} is {list(tensor.shape)}, which is no vectors of the layer {key}: an"
+                " emotion needs a name; say names (--names)"
             )
     names = hints.names or list(content)
     if len(names) != len(content):
         raise EmokernelError(f"{len(names)} names for {len(content)} emotions: name each of them")
     rows = {
-        name: dict(enumerate(tensor)) for name, tensor in zip(names, content.values(), strict=True)
+        name: _rows(key, tensor, hints)
+        for name, (key, tensor) in zip(names, content.items(), strict=True)
     }
     return assemble(rows, dict.fromkeys(rows, path), hints, method=method)
+
+
+def _is_number(key: Any) -> bool:
+    """Whether a key is the number of a layer, or its text: ``numpy.savez`` knows no other keys."""
+    return not isinstance(key, bool) and bool(re.fullmatch("0|[1-9][0-9]{0,8}", str(key)))
+
+
+def _by_layer(
+    content: Mapping[Any, Tensor], path: Path, hints: Hints, method: str
+) -> EmotionVectors:
+    rows = {int(key): tensor.reshape(-1) for key, tensor in content.items()}
+    if len(rows) < len(content):
+        raise EmokernelError("a layer is there twice: give it once")
+    emotions = emotions_of([path], hints)
+    return assemble(dict.fromkeys(emotions, rows), emotions, hints, method=method)
+
+
+def _rows(key: Any, tensor: Tensor, hints: Hints) -> dict[int, Tensor]:
+    if not isinstance(key, str):
+        raise EmokernelError(f"{key!r} is no layer number and no name: give {{emotion: tensor}}")
+    said = f"{key!r} is no layer number, and " if tensor.dim() == 1 else ""
+    return rows_of(tensor, f"{said}{key!r} is", hints)

@@ -6,12 +6,14 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from io import BytesIO
 from math import prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO
 from urllib.parse import quote
-from zipfile import ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
+from emokernel.atomic import UNFINISHED, replacing, settle
 from emokernel.errors import EmokernelError, VectorsFileError
 
 # More than any model has: a wrong number must not ask for that much memory.
@@ -20,6 +22,8 @@ MOST_LAYERS = 10_000
 # both of these a header is wrong.
 _BYTES_OF_ANY_FILE = 2**28
 _BYTES_PER_BYTE = 256
+# What is compressed may be as large, but numbers do not shrink that much.
+_UNPACKED_PER_BYTE = 16
 
 _LOCAL_HEADER = 30  # bytes before a member of a zip archive (APPNOTE.TXT 4.3.7)
 
@@ -50,17 +54,6 @@ def refusing(path: Path, kind: str) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` to write, which takes its place once it is complete."""
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
 def check_size(claimed: int, stored: int) -> None:
     """EmokernelError if files of ``stored`` bytes ask for ``claimed`` bytes of memory, too many."""
     if claimed > max(_BYTES_OF_ANY_FILE, _BYTES_PER_BYTE * stored):
@@ -76,22 +69,45 @@ def check_shape(shape: Sequence[int], stored: int) -> None:
     check_size(4 * prod(shape), stored)
 
 
-def open_archive(path: Path) -> ZipFile:
-    """A zip archive whose directory is whole; its members are checked when they are read."""
-    content = path.read_bytes()
-    archive = ZipFile(BytesIO(content))  # on a file, damaged offsets would be errors of the system
-    names = archive.namelist()
-    if len(set(names)) != len(names):
+@contextmanager
+def open_archive(path: Path) -> Iterator[ZipFile]:
+    """A zip archive whose directory is whole and says no size beyond reason.
+
+    Nothing of its members is read before; what each has beyond the size that is said is not read.
+    """
+    with path.open("rb") as file:
+        try:
+            archive = ZipFile(file)
+        except OSError as error:  # a damaged offset
+            raise BadZipFile(str(error)) from error
+        with archive:
+            _check_archive(archive, file, path.stat().st_size)
+            yield archive
+
+
+def _check_archive(archive: ZipFile, file: IO[bytes], size: int) -> None:
+    members = sorted(archive.infolist(), key=lambda info: info.header_offset)
+    if len({info.filename for info in members}) != len(members):
         raise EmokernelError("a member of the archive is there twice")
     end = 0
-    for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
+    for info in members:
         _check_gap(end, info.header_offset)
-        lengths = content[info.header_offset + 26 :][:4]  # of the name and the extra field
+        file.seek(info.header_offset + 26)
+        lengths = file.read(4)  # of the name and the extra field
         end = info.header_offset + _LOCAL_HEADER + info.compress_size
         end += int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
+        if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+            raise EmokernelError(
+                f"{info.filename[:80]!r} in it is compressed in a way that neither numpy nor torch"
+                " writes: save it again"
+            )
     _check_gap(end, archive.start_dir)
-    check_size(sum(info.file_size for info in archive.infolist()), len(content))
-    return archive
+    unpacked = sum(info.file_size for info in members)
+    if unpacked > max(_BYTES_OF_ANY_FILE, _UNPACKED_PER_BYTE * size):
+        raise EmokernelError(
+            f"it unpacks to {unpacked} bytes of memory from {size}: it is damaged, or save it again"
+            " without compression"
+        )
 
 
 def _check_gap(end: int, begin: int) -> None:
@@ -153,19 +169,14 @@ def write_each(
     other = [file for file in visible(path, ending) if file not in targets]
     if other:
         raise EmokernelError(f"{other[0]} is of none of these emotions: name an empty folder")
-    unfinished = [target.with_name(target.name + ".part") for target in targets]
-    for stale in unfinished:
-        stale.unlink(missing_ok=True)
-    try:
+    with TemporaryDirectory(prefix=UNFINISHED, dir=path) as folder:
+        unfinished = [Path(folder, target.name) for target in targets]
         for number, part in enumerate(unfinished):
             if part.exists():  # where "Joy" and "joy" are one file
                 raise EmokernelError(f"two emotions need the file {targets[number]}: rename one")
             write(number, part)
         for part, target in zip(unfinished, targets, strict=True):
-            part.replace(target)
-    finally:
-        for part in unfinished:
-            part.unlink(missing_ok=True)
+            settle(part, Path(os.path.realpath(target)))
 
 
 def _file_name(name: str, names_matter: bool) -> str:

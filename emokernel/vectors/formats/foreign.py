@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,12 @@ from emokernel.errors import EmokernelError, VectorsFileError
 from emokernel.vectors.emotion_vectors import EmotionVectors, check_site
 from emokernel.vectors.formats.files import check_shape, total_bytes
 
+# What a message says of one vector [d] whose layer nobody said.
+ONE_LAYER = (
+    "; of a vector of one layer say the layer and how many the model has, by layer and num_layers"
+    " (--layer, --num-layers)"
+)
+
 
 @dataclass(frozen=True)
 class Hints:
@@ -23,6 +29,7 @@ class Hints:
     names: the emotions, in the order of the files or of the tensor's second dimension.
     site: "attention" or "block".
     num_layers: L of the model; otherwise one more than the highest layer of the file.
+    layer: that of files with one vector ``[d]``, or ``[1, d]``, for each emotion.
     prefix: what the names of all files begin with and those of the emotions do not.
     """
 
@@ -30,12 +37,15 @@ class Hints:
     site: str | None = None
     num_layers: int | None = None
     prefix: str = ""
+    layer: int | None = None
 
     def __post_init__(self) -> None:
         if self.site is not None:
             check_site(self.site)
         if self.num_layers is not None and self.num_layers < 1:
             raise EmokernelError(f"num_layers must be at least 1, got {self.num_layers}")
+        if self.layer is not None and self.layer < 0:
+            raise EmokernelError(f"layer must be at least 0, got {self.layer}")
 
     def agree(self, vectors: EmotionVectors) -> EmotionVectors:
         """``vectors`` of a file that says all itself; EmokernelError if it says something else."""
@@ -45,7 +55,15 @@ class Hints:
                 raise EmokernelError(
                     f"the file says its own {key}, {getattr(vectors, key)}: leave out {value}"
                 )
+        self.agree_on_layers(vectors.layers)
         return vectors
+
+    def agree_on_layers(self, layers: Iterable[int]) -> None:
+        """EmokernelError for a layer that is said and is not the only one of the file's own."""
+        if self.layer is not None and {self.layer} != (own := set(layers)):
+            raise EmokernelError(
+                f"the file says its own layers, {sorted(own)}: leave out layer {self.layer}"
+            )
 
 
 def warn_of_losses(vectors: EmotionVectors, kind: str, site: str) -> None:
@@ -96,14 +114,17 @@ def assemble(
 
     method and more go into the provenance; layers that are not there are zero.
     """
+    for of_layer in rows.values():
+        hints.agree_on_layers(of_layer)
     first = next(iter(rows))
     width = len(next(iter(rows[first].values())))
     highest = max(rows, key=lambda name: max(rows[name]))
     layers = hints.num_layers or max(rows[highest]) + 1
     if max(rows[highest]) >= layers:
+        row_0 = " (a row 0 of embeddings must be left out)" if len(rows[highest]) > layers else ""
         raise VectorsFileError(
             f"{files[highest]}: there is no layer {max(rows[highest])} in {layers} layers: correct"
-            " the file or num_layers"
+            f" the file{row_0} or num_layers"
         )
     for name, of_layer in rows.items():
         for layer, row in of_layer.items():
@@ -123,6 +144,33 @@ def assemble(
     return EmotionVectors(tuple(rows), tensor, hints.site or site, provenance)
 
 
+def rows_of(tensor: Tensor, told: str, hints: Hints) -> dict[int, Tensor]:
+    """``{layer: [d]}`` of an emotion's tensor: ``[L, d]``, or of the layer that the hints say.
+
+    EmokernelError, ``told`` and the shape, for others and for a vector whose layer is not said.
+    """
+    if hints.layer is not None and (tensor.dim() == 1 or tensor.shape[:-1] == (1,)):
+        return {hints.layer: tensor.reshape(-1)}
+    if tensor.dim() != 2:
+        one = ONE_LAYER if tensor.dim() == 1 else ""
+        raise EmokernelError(
+            f"{told} {list(tensor.shape)}, which is no vectors: an emotion needs [layers, hidden"
+            f" size]{one}"
+        )
+    return dict(enumerate(tensor))
+
+
+def of_bare(tensor: Tensor, path: Path, hints: Hints, *, method: str) -> EmotionVectors:
+    """Vectors of a tensor alone: ``[L, E, d]`` with names, else the emotion the file is named after
+    (`rows_of`).
+    """
+    if tensor.dim() == 3:
+        return of_tensor(tensor, path, hints, method=method)
+    emotions = emotions_of([path], hints)
+    rows = rows_of(tensor, "the tensor has the shape", hints)
+    return assemble(dict.fromkeys(emotions, rows), emotions, hints, method=method)
+
+
 def of_tensor(tensor: Tensor, path: Path, hints: Hints, *, method: str) -> EmotionVectors:
     """Vectors of a bare tensor ``[L, E, d]``, whose names the hints must hold."""
     if tensor.dim() != 3 or not hints.names or len(hints.names) != tensor.shape[1]:
@@ -130,5 +178,5 @@ def of_tensor(tensor: Tensor, path: Path, hints: Hints, *, method: str) -> Emoti
             f"a tensor of shape {list(tensor.shape)} does not say its emotions: say as many names"
             " as its second dimension is long"
         )
-    rows = {name: dict(enumerate(tensor[:, at])) for at, name in enumerate(hints.names)}
+    rows = {name: rows_of(tensor[:, at], "it is", hints) for at, name in enumerate(hints.names)}
     return assemble(rows, dict.fromkeys(rows, path), hints, method=method)

@@ -44,7 +44,7 @@ def choose(files: Iterable[str], filename: str | None, where: str) -> str:
     A folder counts as one where each emotion has a file of its own. JSON files are never guessed,
     since repositories hold them for other ends. EmokernelError if there is none, or several.
     """
-    files = [file for file in sorted(files) if not file.startswith(".")]
+    files = [file for file in sorted(files) if "/." not in f"/{file}"]  # nothing hidden
     if filename is not None:
         chosen = filename.rstrip("/")
         if chosen not in files and not _inside(files, chosen):

@@ -29,6 +29,7 @@ from emokernel.vectors.formats.files import (
 from emokernel.vectors.formats.foreign import Hints, assemble, emotions_of, warn_of_losses
 
 _LARGEST = torch.finfo(torch.float32).max
+_LARGEST_FILE = 2**27  # bytes; 128 layers of 16384 numbers, written out, are 50 million
 
 Paths = str | PathLike[str] | Iterable[str | PathLike[str]]
 
@@ -75,7 +76,11 @@ def _files(source: Paths) -> list[Path]:
 
 def _read(path: Path) -> dict[int, list[float]]:
     """The rows of one file by layer."""
-    existing(path)
+    size = existing(path).stat().st_size
+    if size > _LARGEST_FILE:
+        raise VectorsFileError(
+            f"{path} has {size} bytes, more than the vectors of an emotion: it is something else"
+        )
     try:
         content = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_Pairs)
     except (ValueError, RecursionError) as error:

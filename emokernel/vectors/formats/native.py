@@ -14,9 +14,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from emokernel.atomic import replacing
 from emokernel.errors import EmokernelError, VectorsFileError
 from emokernel.vectors.emotion_vectors import EmotionVectors
-from emokernel.vectors.formats.files import existing, refusing, replacing
+from emokernel.vectors.formats.files import existing, refusing
 from emokernel.vectors.formats.foreign import Hints
 from emokernel.vectors.formats.record import (
     check_record,

@@ -36,7 +36,8 @@ CASES: dict[str, Callable[[], Results]] = {
 def _hostile() -> Results:
     found = report_samples.results(emotions=[HOSTILE], judges=[HOSTILE])
     about = {**found.about, "model": {"name": HOSTILE}, "notes": [HOSTILE], HOSTILE: HOSTILE}
-    samples = [Sample(HOSTILE, 0, {HOSTILE: HOSTILE, "empty": " ", "怒り": "怒" * 3000})]
+    texts = {HOSTILE: HOSTILE, "empty": " ", "怒り": "怒" * 3000, "half a smile": "\ud83d"}
+    samples = [Sample(HOSTILE, 0, texts)]
     return dataclasses.replace(found, about=about, samples=samples)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 import torch
 
@@ -87,6 +88,21 @@ def test_nothing_is_computed_twice(extracted, when, tiny, tokenizer, tmp_path):
     assert watched_again.calls == 0
     assert again.provenance["method"] == "pca"
     assert not torch.equal(again.tensor, expected.tensor)
+
+
+@pytest.mark.parametrize("lost", ["marks", "rows", "lengths", "done"])
+def test_what_a_crash_left_unmarked_is_read_again(lost, tiny, tokenizer, tmp_path):
+    expected = from_texts(tiny(), tokenizer, resume=tmp_path)
+    if lost == "marks":  # of rows that are half written
+        marks = np.memmap(tmp_path / "done.u8", np.uint8, "r+")
+        rows = np.memmap(tmp_path / "rows.f32", np.float32, "r+").reshape(3, len(marks), -1)
+        marks[::3] = 0
+        rows[1, ::3] = np.nan
+    else:
+        next(tmp_path.glob(f"{lost}.*")).unlink()
+    found = from_texts(tiny(), tokenizer, resume=tmp_path)
+    assert torch.equal(found.tensor, expected.tensor)
+    assert found.diagnostics == expected.diagnostics
 
 
 @pytest.mark.parametrize(

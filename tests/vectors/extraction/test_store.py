@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from emokernel import EmokernelError
+from emokernel.atomic import UNFINISHED
 from emokernel.vectors.extraction.store import Store, remove
 
 SETTINGS = {"site": "block", "layers": (0, 2), "seed": 0}
@@ -86,3 +89,52 @@ def test_a_removed_store_is_gone(tmp_path):
     remove(tmp_path / "s")
     assert list(tmp_path.iterdir()) == []
     remove(tmp_path / "s")
+
+
+def test_texts_are_marked_only_once_their_rows_are_on_the_disk(tmp_path, monkeypatch):
+    store = Store(tmp_path, SETTINGS)
+    store.allocate(2, 3, 4)
+    flushed = []
+    flush = np.memmap.flush
+
+    def watched(self):
+        assert not store.done[[0, 2]].any()
+        flushed.append(Path(self.filename).name)
+        flush(self)
+
+    monkeypatch.setattr(np.memmap, "flush", watched)
+    store.write([0, 2], np.ones((2, 2, 4), np.float32), np.ones((2, 2), np.float32))
+    assert set(flushed) == {"rows.f32", "lengths.f32"}
+    assert store.done.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("lost", ["rows.f32", "lengths.f32"])
+def test_rows_that_never_reached_the_disk_are_not_marked(lost, tmp_path, monkeypatch):
+    store = Store(tmp_path, SETTINGS)
+    store.allocate(2, 3, 4)
+    store.write([1], np.ones((2, 1, 4), np.float32), np.ones((2, 1), np.float32))
+
+    def crash(self):
+        if Path(self.filename).name == lost:
+            raise InterruptedError("unplugged")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np.memmap, "flush", crash)
+        with pytest.raises(InterruptedError):
+            store.write([0], np.ones((2, 1, 4), np.float32), np.ones((2, 1), np.float32))
+    again = Store(tmp_path, SETTINGS)
+    again.allocate(2, 3, 4)
+    assert again.done.tolist() == [0, 1, 0]
+    (tmp_path / lost).unlink()
+    without = Store(tmp_path, SETTINGS)
+    without.allocate(2, 3, 4)
+    assert not without.done.any()
+
+
+def test_an_unfinished_file_is_the_stores_own(tmp_path):
+    Store(tmp_path / "s", SETTINGS).allocate(2, 3, 4)
+    (tmp_path / "s" / f"{UNFINISHED}1.f32").write_bytes(b"a killed process")
+    again = Store(tmp_path / "s", SETTINGS)
+    again.allocate(2, 3, 4)
+    remove(tmp_path / "s")
+    assert not (tmp_path / "s").exists()

@@ -139,6 +139,7 @@ def test_local_folders_are_read(tmp_path):
         (["v/joy.npy", "v/anger.npy", "README.md"], None, "v"),
         (["a.pt", "b.pt"], "b.pt", "b.pt"),
         (["v/joy.json"], "v", "v"),
+        (["v/joy.npz", "v/.emokernel-1.npz"], None, "v/joy.npz"),
     ],
 )
 def test_the_file_is_chosen(files, filename, expected):

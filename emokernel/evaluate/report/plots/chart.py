@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from emokernel.atomic import save_figure
+
 # SVG text stays text, so that it is crisp at any width and needs no glyphs of ours.
 _STYLE = {
     "svg.fonttype": "none",
@@ -115,7 +117,7 @@ class Chart:
                     loc="outside lower center", ncols=min(len(self.looks), 2 * columns),
                     frameon=False,
                 )  # fmt: skip
-            figure.savefig(path, dpi=_DPI)
+            save_figure(figure, path, dpi=_DPI)
         return path
 
 
