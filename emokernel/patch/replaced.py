@@ -34,14 +34,17 @@ class ReplacedMethod:
         self.module, self.name = module, name
         self.original = getattr(module, name)
         self._had_own = vars(module).get(name)
-        self._of_class = type(module).forward
+        self._class, self._of_class = type(module), type(module).forward
 
     def check_class(self) -> None:
-        """SteeringError if the class has another forward now, which this object would hide."""
-        if type(self.module).forward is not self._of_class:
+        """SteeringError if the class has another forward now, which this object would hide.
+
+        That the module had when it was patched: FSDP derives one from it.
+        """
+        if self._class.forward is not self._of_class:
             raise SteeringError(
-                f"something else replaced the forward of {type(self.module).__name__} in its class"
-                " after the model was patched: unpatch() and patch again"
+                f"something else replaced the forward of {self._class.__name__} in its class after"
+                " the model was patched: unpatch() and patch again"
             )
 
     def install(self) -> None:
