@@ -34,7 +34,7 @@ class ReplacedMethod:
         self.module, self.name = module, name
         self.original = getattr(module, name)
         self._had_own = vars(module).get(name)
-        self._class, self._of_class = type(module), type(module).forward
+        self._class, self._of_class = type(module), getattr(type(module), "forward", None)
 
     def check_class(self) -> None:
         """SteeringError if the class has another forward now, which this object would hide.
