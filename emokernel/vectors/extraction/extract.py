@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from emokernel.errors import EmokernelError
+from emokernel.patch.decoder import find_decoder
 from emokernel.sampling import Sampling
 from emokernel.vectors.emotion_vectors import EmotionVectors
 from emokernel.vectors.extraction.answers import answer, check_answers, prompts_of
@@ -169,7 +170,7 @@ def extract_answers(
 def _recorder(model: nn.Module, options: Options) -> Recorder:
     layers = None
     if options.layers is not None:
-        layers = options.layers_of(model.config.get_text_config().num_hidden_layers)
+        layers = options.layers_of(len(find_decoder(model).blocks))
     return Recorder(model, options.site, layers=layers, last=options.tokens == "last")
 
 

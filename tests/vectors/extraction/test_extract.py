@@ -141,6 +141,17 @@ def test_layers_that_were_not_asked_for_stay_zero(tiny, tokenizer):
         EmotionVectors.extract(tiny(), tokenizer, EMOTIONAL, NEUTRAL, layers=[3], **options)
 
 
+def test_layers_are_counted_in_the_model_where_blocks_were_taken_out(tiny, tokenizer):
+    """And not in a config that was left alone."""
+    model = tiny()
+    model.model.layers = model.model.layers[:2]
+    options = {"progress": False, "site": "block"}
+    vectors = EmotionVectors.extract(model, tokenizer, EMOTIONAL, NEUTRAL, layers=[1], **options)
+    assert (vectors.num_layers, vectors.layers) == (2, (1,))
+    with pytest.raises(EmokernelError, match="layers must be numbers from 0 to 1"):
+        EmotionVectors.extract(model, tokenizer, EMOTIONAL, NEUTRAL, layers=[2], **options)
+
+
 def test_an_unknown_option_is_refused(tiny, tokenizer):
     with pytest.raises(TypeError, match="tokenz"):
         EmotionVectors.extract(tiny(), tokenizer, EMOTIONAL, NEUTRAL, tokenz="last")
