@@ -34,12 +34,14 @@ def weights_bytes(name: str, dtype: str, revision: str | None = None) -> int:
 
     Raises what transformers raises for a config that cannot be read.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
+
+    from emokernel.model_class import model_class
 
     config = AutoConfig.from_pretrained(name, revision=revision)
     kind = config.dtype if dtype == "auto" else getattr(torch, dtype)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=kind or torch.float32)
+        model = model_class(config).from_config(config, dtype=kind or torch.float32)
     return sum(p.numel() * p.element_size() for p in model.parameters())
 
 

@@ -29,6 +29,7 @@ from emokernel.vectors.extraction.options import Options
 from emokernel.vectors.extraction.prompts import Conditioning
 from emokernel.vectors.extraction.provenance import (
     count_texts,
+    describe_answers,
     describe_model,
     plain,
     settings_of,
@@ -143,11 +144,7 @@ def extract_answers(
     prompts, groups = prompts_of(tokenizer, asked, conditioning)
     about = {
         "model": describe_model(model, model_id, revision),
-        "data": {
-            "queries": dict(queries.provenance),
-            "conditioning": conditioning.describe(),
-            "sampling": dict(vars(sampling)),
-        },
+        "data": describe_answers(queries, conditioning, sampling),
     }
     as_read = [Sample(np.array(p.ids, np.int32), np.zeros(len(p.ids), bool)) for p in prompts]
     settings = {
@@ -170,11 +167,7 @@ def extract_answers(
 
 
 def _recorder(model: nn.Module, options: Options, emotions: Collection[str]) -> Recorder:
-    if len(emotions) == 1 and options.remove_base == 1:
-        raise EmokernelError(
-            "a single emotion is all base, and nothing is left of it without: give more emotions,"
-            " or a smaller remove_base"
-        )
+    options.check_emotions(emotions)
     layers = None
     if options.layers is not None:
         layers = options.layers_of(model.config.get_text_config().num_hidden_layers)
