@@ -65,7 +65,7 @@ class Algebra:
                 )
         names = [name for vectors in (self, *others) for name in vectors.names]
         tensor = torch.cat([vectors.tensor for vectors in (self, *others)], dim=1)
-        return self._changed(tensor, f"merged with {len(others)} more", names)
+        return self._changed(tensor, f"merged with {len(others)} more", names, zeroed=names)
 
     def scaled(self, factor: float | Mapping[str, float]) -> Self:
         """Times one factor, or ``{emotion: factor}``, where those not named stay as they are."""
