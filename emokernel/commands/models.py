@@ -79,8 +79,8 @@ def check_fits(vectors: EmotionVectors, config: Any, source: object) -> None:
     wanted = tuple(getattr(text, key, None) for key in ("num_hidden_layers", "hidden_size"))
     if None not in wanted and given != wanted:
         raise EmokernelError(
-            f"{source} has vectors of {given[0]} layers x {given[1]}, and the model has"
-            f" {wanted[0]} x {wanted[1]}: give those of this model"
+            f"{source}: these vectors belong to another model: they have {given[0]} layers of width"
+            f" {given[1]}, this model has {wanted[0]} of {wanted[1]}; give its own"
         )
 
 

@@ -129,7 +129,7 @@ REFUSED = [
         for name, told in (
             ("nothing.safetensors", NOT_THERE),
             ("damaged.safetensors", "damaged"),
-            ("small.safetensors", "and the model has 6 x"),
+            ("small.safetensors", "these vectors belong to another model"),
         )
     ),
     ([*VERIFY, "--vectors", "nothing.safetensors"], NOT_THERE),
