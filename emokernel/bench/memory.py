@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,19 @@ import torch
 
 from emokernel.errors import EmokernelError
 
-_CGROUP = Path("/sys/fs/cgroup")
+_MEMORY, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
 def available_bytes(device: torch.device) -> int:
-    """Bytes that can still be allocated: of the GPU, or of the machine and of its control group."""
+    """Bytes that can still be allocated: of the GPU, or of the machine and of its control group.
+
+    Without bounds where the system does not say (other than Linux).
+    """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    fields = dict(
-        line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines() if ":" in line
-    )
+    if not _MEMORY.exists():
+        return sys.maxsize
+    fields = dict(line.split(":", 1) for line in _MEMORY.read_text().splitlines() if ":" in line)
     free = 1024 * int(fields["MemAvailable"].split()[0])
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()

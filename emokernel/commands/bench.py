@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from emokernel.commands.arguments import add_model, positive
 from emokernel.commands.bench_model import add_vectors, given_vectors, load_checked, vectors_of
-from emokernel.commands.models import EMBEDDED, check_fits, load_config
+from emokernel.commands.models import EMBEDDED, check_can_steer, check_fits, load_config
 from emokernel.commands.outputs import check_folder
 from emokernel.errors import EmokernelError
 
@@ -99,6 +99,7 @@ def run(chosen: argparse.Namespace) -> int:
     if given is not None:
         check(wanted, given, options)
         check_fits(given, load_config(chosen), chosen.vectors)
+    check_can_steer(chosen.device_map)
     model, _ = load_checked(chosen)
     vectors, told = vectors_of(chosen, given, model)
     check(wanted, vectors, options)

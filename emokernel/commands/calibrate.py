@@ -16,7 +16,14 @@ from emokernel.commands.arguments import (
     positive,
     resumable,
 )
-from emokernel.commands.models import check_fits, load_config, load_tokenizer, load_weights
+from emokernel.commands.models import (
+    EMBEDDED,
+    check_can_steer,
+    check_fits,
+    load_config,
+    load_tokenizer,
+    load_weights,
+)
 from emokernel.commands.outputs import check_file, check_run
 from emokernel.errors import EmokernelError
 
@@ -103,6 +110,7 @@ def run(chosen: argparse.Namespace) -> None:
     vectors = [EmotionVectors.load(path) for path in chosen.vectors]
     judge = load_judge(chosen.judge)
     check_inputs(vectors, judge, labels, sites)
+    check_can_steer("cpu" if chosen.model == EMBEDDED else chosen.device_map)
     config = load_config(chosen)
     for path, of in zip(chosen.vectors, vectors, strict=True):
         check_fits(of, config, path)

@@ -18,6 +18,7 @@ from emokernel.commands.arguments import (
 )
 from emokernel.commands.models import (
     EMBEDDED,
+    check_can_steer,
     check_fits,
     load_config,
     load_tokenizer,
@@ -120,6 +121,7 @@ def run(chosen: argparse.Namespace) -> None:
         for name, path in (("questions", chosen.questions), ("queries", chosen.queries))
     }
     check_inputs(vectors, judge, second, labels)
+    check_can_steer("cpu" if chosen.model == EMBEDDED else chosen.device_map)
     config = load_config(chosen)
     check_fits(vectors, config, chosen.vectors)
     tokenizer = load_tokenizer(chosen)

@@ -72,6 +72,22 @@ def load_weights(chosen: argparse.Namespace, config: Any) -> Any:
     return model.eval()
 
 
+def check_can_steer(device_map: str | None = None) -> None:
+    """BackendError if no backend can steer a model there, or not the one that is forced."""
+    import torch
+
+    from emokernel.ops import select
+
+    device = device_map
+    if device in (None, "auto"):
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(device)
+    except RuntimeError:
+        return  # a way to spread a model, which accelerate knows
+    select(device)
+
+
 def check_fits(vectors: EmotionVectors, config: Any, source: object) -> None:
     """EmokernelError if vectors have not the layers and width of a model."""
     text = config.get_text_config()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emokernel.commands.arguments import positive
-from emokernel.commands.models import EMBEDDED, check_fits, load_config
+from emokernel.commands.models import EMBEDDED, check_can_steer, check_fits, load_config
 from emokernel.errors import EmokernelError
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def _server(vectors: Path | None, slots: int, options: dict[str, Any]) -> Any:
         raise EmokernelError("say which emotions the model has: --vectors FILE")
     loaded = EmotionVectors.load(vectors)
     _check_model(model, loaded, vectors)
+    check_can_steer(options.get("device"))
     try:
         return SteeredServe(model, loaded, slots, name, **options)
     except EmokernelError:
