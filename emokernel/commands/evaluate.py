@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +26,12 @@ from emokernel.commands.models import (
     load_weights,
 )
 from emokernel.commands.outputs import check_folder, check_run
-from emokernel.errors import EmokernelError
-from emokernel.mixes import MAPPINGS
+from emokernel.errors import EmokernelError, NoDoseError
+from emokernel.mixes import MAPPINGS, Mixer
 from emokernel.steering import LAWS
 
 if TYPE_CHECKING:
+    from emokernel.affect import Coordinates
     from emokernel.evaluate.plan import Settings
     from emokernel.vectors import EmotionVectors
 
@@ -121,6 +123,7 @@ def run(chosen: argparse.Namespace) -> None:
         for name, path in (("questions", chosen.questions), ("queries", chosen.queries))
     }
     check_inputs(vectors, judge, second, labels)
+    _check_states(chosen, vectors, coordinates)
     check_can_steer("cpu" if chosen.model == EMBEDDED else chosen.device_map)
     config = load_config(chosen)
     check_fits(vectors, config, chosen.vectors)
@@ -185,6 +188,21 @@ def _settings(chosen: argparse.Namespace) -> Settings:
         openings=chosen.openings, seeds=chosen.seeds, sampling=replace(usual, **tokens),
         batch_size=chosen.batch_size, **given,
     )  # fmt: skip
+
+
+def _check_states(
+    chosen: argparse.Namespace, vectors: EmotionVectors, coordinates: Coordinates
+) -> None:
+    """EmokernelError for a mapping or law by which these vectors have no states."""
+    from emokernel.affect import TWELVE_STATES
+
+    known = vectors.calibration
+    mapping = chosen.mapping or (known.mapping if known else MAPPINGS[0])
+    law = chosen.law or (known.law if known else "preserve")
+    mixer = Mixer(vectors, known, mapping, coordinates)
+    for state in TWELVE_STATES:
+        with suppress(NoDoseError):  # which the report tells
+            mixer.components(state, 1.0, law, known.dose if known else "absolute")
 
 
 def _vectors(chosen: argparse.Namespace) -> EmotionVectors:

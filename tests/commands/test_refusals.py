@@ -93,6 +93,7 @@ REFUSED = [
     ([*EXTRACT, "v.npz", "--conditioning", "chat"], "no chat template"),
     ([*EXTRACT, "v.npz", "--emotions", "joy", "--remove-base", "1"], "a single emotion is all"),
     ([*EVALUATE, "--emotions", "bliss"], "unknown emotion 'bliss'"),
+    ([*EVALUATE, "--emotions", "anger", "--mapping", "axes"], "are fewer than 3"),
     ([*EVALUATE, "--templates", "sung"], "no template 'sung'"),
     ([*EVALUATE, "--label", "bliss=joy"], "unknown emotion 'bliss'"),
     ([*EVALUATE, "--label", "anger=bliss"], "unknown emotion 'bliss'"),
