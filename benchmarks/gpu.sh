@@ -103,7 +103,7 @@ warm=$!
 cores=$(nproc)
 jobs=${EMOKERNEL_GPU_JOBS:-$(at_most $((cores / 2)) 8)}
 # Where there is a GPU, running its kernels on the host, in a shim, is no evidence more.
-options=(-q -rfE --durations=10 -k "not cuda-on-host")
+options=(-q -rfE --durations=10 -k "not cuda-on-host and not test_races")
 threads=$cores
 if ((jobs > 1)) && "$python" -c "import xdist" 2>/dev/null; then
     options+=(-n "$jobs")
