@@ -167,8 +167,11 @@ kill "$warm" 2>/dev/null
 wait "$warm"
 status=$?
 remark="beside the tests"
-((status > 128 || status == 124)) && remark="stopped early: the benchmarks compile the rest"
-note warm - $((SECONDS - warm_start)) "$remark"
+if ((status > 128 || status == 124)); then
+    status=-
+    remark="stopped early: the benchmarks compile the rest"
+fi
+note warm "$status" $((SECONDS - warm_start)) "$remark"
 
 budget=$(at_least 45 $(($(left) - decode_seconds - 20)))
 stage ops $((budget + 30)) "$python" benchmarks/gpu_ops.py --budget "$budget"
