@@ -9,6 +9,7 @@
 #
 #     PYTHON                 the interpreter, which has torch (python3)
 #     EMOKERNEL_GPU_SECONDS  for everything (470)
+#     EMOKERNEL_GPU_PATIENCE what the limits of the stages are multiplied by (1)
 #     EMOKERNEL_GPU_JOBS     processes of the tests, where pytest-xdist is installed (half the cores)
 
 set -u
@@ -17,6 +18,7 @@ root=$PWD
 results=benchmarks/results
 logs=${OUT:-$results}
 total=${EMOKERNEL_GPU_SECONDS:-470}
+patience=${EMOKERNEL_GPU_PATIENCE:-1}
 decode_seconds=80 # kept for the decode benchmark
 ops_seconds=120   # and for that of the operations, at least
 mkdir -p "$results" "$logs"
@@ -63,7 +65,7 @@ note() {
 
 # stage NAME LIMIT COMMAND...: runs it for at most LIMIT seconds, with its output in a log
 stage() {
-    local name=$1 limit=$2 start=$SECONDS status remark=
+    local name=$1 limit=$(($2 * patience)) start=$SECONDS status remark=
     shift 2
     echo "== $name: at most $limit s"
     timeout -k 10 "$limit" "$@" >"$logs/gpu-$name.log" 2>&1
@@ -97,7 +99,7 @@ show backends 3
 
 # What the benchmarks will have compiled is compiled meanwhile, by several processes.
 warm_start=$SECONDS
-timeout -k 5 200 "$python" benchmarks/gpu_ops.py --warm >"$logs/gpu-warm.log" 2>&1 &
+timeout -k 5 $((200 * patience)) "$python" benchmarks/gpu_ops.py --warm >"$logs/gpu-warm.log" 2>&1 &
 warm=$!
 
 cores=$(nproc)
@@ -125,7 +127,7 @@ done
 # sanitize TOOL LIMIT: its exit status is the tool's
 sanitize() {
     # Without a cache every tensor is an allocation of its own, whose ends memcheck can see.
-    PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout -k 10 "$2" "$sanitizer" --tool "$1" \
+    PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout -k 10 $(($2 * patience)) "$sanitizer" --tool "$1" \
         --error-exitcode 99 "$python" tests/gpu/sanitize.py >"$logs/gpu-$1.log" 2>&1
 }
 
@@ -159,7 +161,7 @@ else
 fi
 
 # The benchmarks have the machine to themselves. What is not compiled by now they compile.
-for _ in $(seq 20); do
+for _ in $(seq $((20 * patience))); do
     kill -0 "$warm" 2>/dev/null || break
     sleep 1
 done
