@@ -49,11 +49,11 @@ def sanitized(script: str) -> None:
 def main() -> None:
     match sys.argv[1:]:
         case ["-c", code]:
-            if "emokernel" not in code:  # the real one takes seconds to import
+            if "emokernel" in code:
+                pretend_backends()
+            else:  # the real one takes seconds to import
                 sys.modules["torch"] = SimpleNamespace(cuda=SimpleNamespace())
             pretend_a_gpu()
-            if "available(" in code:
-                pretend_backends()
             exec(code, {"__name__": "__main__"})
         case ["-m", "pip", "install", *_]:
             print("nothing is installed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -283,9 +284,9 @@ def test_the_whole_script_with_a_stand_in_for_the_gpu(elsewhere: Path, tmp_path:
     for name in stages:
         assert f"{name:<12} exit 0 " in logs["summary"], logs[name]
     assert "tests/gpu/test_launches.py" in logs["tests"]
-    assert "error" not in logs["tests"].lower().split("\n")[-2]
     assert "every kernel ran" in logs["memcheck"]
-    assert f"{schemas.OPERATIONS[-1]}" in logs["warm"] or "Triton 64" in logs["warm"]
+    assert "Triton 64" in logs["warm"]
+    assert re.search(r"add_steer_rms_norm 4 x 64 .*: \d+\.\d s", logs["warm"])
     assert not done.stderr
     assert {row["benchmark"] for row in results(out)} == {KERNEL, HOST, EAGER, DECODE}
     assert not [row for row in results(out) if "error" in row]
