@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +19,16 @@ PROBE_TOKENS = 5
 
 @dataclass(frozen=True)
 class Decoder:
-    """The decoder blocks, their width, and the module around them that is given the tokens."""
+    """The decoder blocks, their width, and the module around them that is given the tokens.
+
+    ``wrappers``: what other tools put around blocks, in their places. A block is what it is without
+    them, and still there when they are taken away.
+    """
 
     owner: nn.Module
-    blocks: nn.ModuleList
+    blocks: tuple[nn.Module, ...]
     hidden_size: int
+    wrappers: frozenset[nn.Module]
 
 
 def find_decoder(model: nn.Module) -> Decoder:
@@ -39,35 +44,50 @@ def find_decoder(model: nn.Module) -> Decoder:
             f"{kind} is an encoder-decoder; only causal language models can be patched"
         )
     text = config.get_text_config()
-    count = getattr(text, "num_hidden_layers", None)
     hidden_size = getattr(text, "hidden_size", None)
-    found = [
-        (owner, child)
-        for owner in model.modules()
-        for child in owner.children()
-        if isinstance(child, nn.ModuleList) and len(child) == count
-        # A block holds more than one module; a list of projections does not.
-        and all(len(list(block.children())) > 1 for block in child)
-    ]
-    found = [(owner, blocks) for owner, blocks in found if not _is_within(blocks, found)]
+    if hidden_size is None:
+        raise ModelStructureError(f"the config of {kind} has no hidden_size: it cannot be patched")
+    places = _the_blocks(model, getattr(text, "num_hidden_layers", None))
+    chains = [_chain(place) for place in places]
+    blocks = tuple(chain[-1] for chain in chains)
+    _check_shared(kind, blocks)
+    wrappers = frozenset(wrapper for chain in chains for wrapper in chain[:-1])
+    return Decoder(_takes_tokens(model, places), blocks, hidden_size, wrappers)
+
+
+def _the_blocks(model: nn.Module, count: int | None) -> nn.ModuleList:
+    """The list of the decoder's blocks: of ``count``, or a shorter one where it is the only one."""
+    kind = type(model).__name__
+    lists = [each for each in model.modules() if isinstance(each, nn.ModuleList) and len(each)]
+    every = [each for each in lists if all(_is_block(block) for block in each)]
+    found = _outermost([each for each in every if len(each) == count])
     if len(found) > 1:
         found = _of_the_language_model(model, found)
-    if not found and _has_compiled_blocks(model, count):
+    if len(found) == 1:
+        return found[0]
+    if not found and any(_is_compiled(block) for each in lists for block in each):
         raise ModelStructureError(
             f"the blocks of {kind} are wrapped by torch.compile: patch first and wrap them then, or"
             " compile each in place with block.compile()"
         )
-    if len(found) != 1 or hidden_size is None:
+    others = [] if found else _of_the_language_model(model, _outermost(every))
+    if len(others) == 1:
+        there = len(others[0])
+        if count is not None and there < count:  # blocks were taken out, and the config left alone
+            return others[0]
         raise ModelStructureError(
-            f"{kind}: found {len(found)} lists of {count} blocks where one decoder was expected;"
-            " pass the language model itself, if this one is a part of it"
+            f"{kind} holds {there} blocks, but its config.num_hidden_layers is {count}: set it to"
+            " the number of blocks that the model is to run"
         )
-    holder, blocks = found[0]
-    _check_shared(kind, blocks)
-    return Decoder(_takes_tokens(model, holder), blocks, hidden_size)
+    lengths = ", ".join(str(len(each)) for each in others)
+    raise ModelStructureError(
+        f"{kind}: found {len(found)} lists of {count} blocks (config.num_hidden_layers) where one"
+        f" decoder was expected{f', and lists of {lengths}' if others else ''}; pass the language"
+        " model itself, if this one is a part of it"
+    )
 
 
-def _check_shared(kind: str, blocks: nn.ModuleList) -> None:
+def _check_shared(kind: str, blocks: Sequence[nn.Module]) -> None:
     """ModelStructureError if one block stands at two places."""
     places: dict[nn.Module, int] = {}
     for index, block in enumerate(blocks):
@@ -80,33 +100,49 @@ def _check_shared(kind: str, blocks: nn.ModuleList) -> None:
             )
 
 
-def _is_within(blocks: nn.ModuleList, others: list[tuple[nn.Module, nn.ModuleList]]) -> bool:
-    """Whether these are parts of the blocks of another list."""
-    return any(
-        blocks is not other and any(part is blocks for part in other.modules())
-        for _, other in others
-    )
+def _is_block(module: nn.Module) -> bool:
+    """Whether it holds more than one module, as a list of projections does not.
+
+    Other tools put a wrapper with one child in the place of a block.
+    """
+    return len(list(_chain(module)[-1].children())) > 1
 
 
-def _of_the_language_model(
-    model: nn.Module, found: list[tuple[nn.Module, nn.ModuleList]]
-) -> list[tuple[nn.Module, nn.ModuleList]]:
+def _is_compiled(module: nn.Module) -> bool:
+    return "_orig_mod" in _chain(module)[-1]._modules
+
+
+def _chain(module: nn.Module) -> list[nn.Module]:
+    """Wrappers that have one child each, and what they wrap; torch.compile's is no such wrapper."""
+    chain = [module]
+    while "_orig_mod" not in chain[-1]._modules:
+        children = list(chain[-1].children())
+        if len(children) != 1 or isinstance(children[0], nn.ModuleList):
+            break
+        chain.append(children[0])
+    return chain
+
+
+def _outermost(lists: list[nn.ModuleList]) -> list[nn.ModuleList]:
+    """The lists that are no parts of others; those of the same blocks are one."""
+    distinct = list({tuple(map(id, blocks)): blocks for blocks in lists}.values())
+    return [blocks for blocks in distinct if not _is_within(blocks, distinct)]
+
+
+def _is_within(blocks: nn.ModuleList, others: list[nn.ModuleList]) -> bool:
+    """Whether these are parts of the blocks of another list, or some of its blocks."""
+    own = set(blocks)
+    return any(own < set(other.modules()) for other in others if other is not blocks)
+
+
+def _of_the_language_model(model: nn.Module, found: list[nn.ModuleList]) -> list[nn.ModuleList]:
     """Those lists of blocks that are a part of what the model itself calls its decoder."""
     get_decoder = getattr(model, "get_decoder", None)
     decoder = get_decoder() if callable(get_decoder) else None
     if not isinstance(decoder, nn.Module):
         return found
     parts = set(decoder.modules())
-    return [(owner, blocks) for owner, blocks in found if blocks in parts]
-
-
-def _has_compiled_blocks(model: nn.Module, count: int | None) -> bool:
-    return any(
-        isinstance(module, nn.ModuleList)
-        and len(module) == count
-        and any("_orig_mod" in block._modules for block in module)
-        for module in model.modules()
-    )
+    return [blocks for blocks in found if blocks in parts] or found
 
 
 def find_generator(model: nn.Module, decoder: Decoder) -> nn.Module | None:
@@ -119,11 +155,16 @@ def find_generator(model: nn.Module, decoder: Decoder) -> nn.Module | None:
     return able[-1] if able else None
 
 
-def _takes_tokens(model: nn.Module, holder: nn.Module) -> nn.Module:
-    """The innermost module around ``holder`` whose forward takes token ids."""
-    around = [part for part in model.modules() if any(m is holder for m in part.modules())]
+def _takes_tokens(model: nn.Module, blocks: nn.ModuleList) -> nn.Module:
+    """The innermost module around all blocks whose forward takes token ids, or that holds them."""
+    own = set(blocks)
+    around = [
+        part
+        for part in model.modules()
+        if part not in own and not isinstance(part, nn.ModuleList) and own < set(part.modules())
+    ]
     takes = [p for p in around if "input_ids" in inspect.signature(type(p).forward).parameters]
-    return takes[-1] if takes else holder
+    return (takes or around)[-1]
 
 
 class evaluating:
@@ -171,7 +212,7 @@ def run_on_a_few_tokens(model: nn.Module, last: int | None = None) -> Any:
         device = device_of(embeddings, embeddings.weight)
     except Exception as error:  # whatever a model raises that reads no tokens
         raise ModelStructureError(
-            f"{kind} has no table of token embeddings: pass a causal language model"
+            f"{kind} has no table of token embeddings: pass {_model_within(model)}"
         ) from error
     if device.type == "meta":
         raise ModelStructureError(f"the weights of {kind} are on the meta device: load them first")
@@ -185,6 +226,13 @@ def run_on_a_few_tokens(model: nn.Module, last: int | None = None) -> Any:
         raise ModelStructureError(
             f"{kind} could not run on a few tokens ({error}): pass a causal language model"
         ) from error
+
+
+def _model_within(wrapper: nn.Module) -> str:
+    for name, part in wrapper.named_modules():
+        if name and hasattr(part, "get_input_embeddings"):
+            return f"the {type(part).__name__} within it (.{name})"
+    return "a causal language model"
 
 
 def stream_of(output: Any) -> Tensor | None:

@@ -18,6 +18,8 @@ def forward_name(module: nn.Module) -> str:
 def is_replaced(module: nn.Module) -> bool:
     """Whether something gave this one module another forward than its class's."""
     own = vars(module).get(forward_name(module))
+    while isinstance(own, _PassedOn):  # put back by what had wrapped it, which was removed later
+        own = own.original
     # A deep copy of a patched model holds its class's own method as an attribute.
     return own is not None and getattr(own, "__func__", None) is not type(module).forward
 
@@ -69,8 +71,17 @@ class ReplacedMethod:
         return getattr, (self.module, self.name)
 
 
-class _PassedOn(ReplacedMethod):
-    """One that was restored while something else, which wraps it, goes on calling it."""
+class _PassedOn:
+    """A `ReplacedMethod` that was restored while something else, which wraps it, still calls it.
+
+    No `ReplacedMethod` any more: a module that is given it back is not patched.
+    """
+
+    module: nn.Module
+    name: str
+    original: Callable
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.original(*args, **kwargs)
+
+    __reduce__ = ReplacedMethod.__reduce__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -70,7 +70,9 @@ def check_made_from(vectors: EmotionVectors, model: nn.Module, other_model: bool
         )
 
 
-def _some_parameters(model: nn.Module, blocks: nn.ModuleList) -> Iterator[tuple[str, torch.Tensor]]:
+def _some_parameters(
+    model: nn.Module, blocks: Sequence[nn.Module]
+) -> Iterator[tuple[str, torch.Tensor]]:
     parts = {
         "embeddings": model.get_input_embeddings(),
         **{str(index): blocks[index] for index in sorted({0, len(blocks) // 2, len(blocks) - 1})},

@@ -452,7 +452,7 @@ _ALL = (
         ("num_hidden_layers",),
         sites=BLOCK,
         blocks="model.layers",
-        note="two pairs of branches",
+        note="two pairs of branches, and half as many blocks as config.num_hidden_layers",
     ),
     Family(
         "gemma3n_text",

@@ -18,15 +18,14 @@ REFUSED = {
     "deepseek_v4": "more than one residual stream",
     "gemma3n_text": "more than one residual stream",
     "hy_v4": "more than one residual stream",
-    "longcat_flash": "found 0 lists of 6 blocks",
     "qwen4_exp_text": "no rows of width 64 (more than one residual stream?)",
 }
 # With a row behind the attention branch that the oracle does not know how to reach: a norm follows
-# the add, or its residual is what a norm gave.
+# the add, or its residual is what a norm gave, or another attention branch comes behind it.
 UNREACHED = {
     *("bart", "bert", "bert-generation", "big_bird", "blenderbot-small", "camembert", "electra"),
-    *("data2vec-text", "ernie", "marian", "minimax", "mvp", "openai-gpt", "opt_post_norm"),
-    *("plbart", "rembert", "roberta", "roformer", "trocr", "xlm-roberta"),
+    *("data2vec-text", "ernie", "longcat_flash", "marian", "minimax", "mvp", "openai-gpt"),
+    *("opt_post_norm", "plbart", "rembert", "roberta", "roformer", "trocr", "xlm-roberta"),
 }
 # Without a mask for padding of their own, or unable to run with one in this small form.
 UNPADDED = ("bailing_hybrid", "cpmant", "deepseek_v2", "minicpm3", "rwkv")
