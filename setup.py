@@ -10,6 +10,7 @@
 
 No GPU is needed. The CPU kernels are compiled once per instruction-set level, with flags for that
 file alone; which one runs is decided at run time. EMOKERNEL_CUDA_ARCHS="90" builds for fewer GPUs.
+On other systems than Linux nothing is built: all but the kernels is plain Python.
 """
 
 from __future__ import annotations
@@ -299,14 +300,17 @@ class NinjaBuild(build_ext):
         self.file.link(self.output("emokernel._build_info"), [info, self.isa_object], [])
 
 
-if sys.platform != "linux":
-    raise SystemExit("emokernel's compiled part is built on Linux only so far")
+def extensions() -> list[Extension]:
+    """None where nothing is built so far: all but the kernels is plain Python and works there."""
+    if sys.platform != "linux":
+        print(
+            "emokernel: the kernels are built on Linux only so far; this installs without them, and"
+            " backend='reference' is plain PyTorch",
+            file=sys.stderr,
+        )
+        return []
+    names = ("emokernel.libemokernel", CUDA_LIBRARY, "emokernel._build_info")
+    return [Extension(name, sources=[]) for name in names]
 
-setup(
-    ext_modules=[
-        Extension("emokernel.libemokernel", sources=[]),
-        Extension(CUDA_LIBRARY, sources=[]),
-        Extension("emokernel._build_info", sources=[]),
-    ],
-    cmdclass={"build_ext": NinjaBuild},
-)
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": NinjaBuild})

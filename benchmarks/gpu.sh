@@ -9,6 +9,7 @@
 #
 #     PYTHON                 the interpreter, which has torch (python3)
 #     EMOKERNEL_GPU_SECONDS  for everything (470)
+#     EMOKERNEL_GPU_PATIENCE what the limits of the stages are multiplied by (1)
 #     EMOKERNEL_GPU_JOBS     processes of the tests, where pytest-xdist is installed (half the cores)
 
 set -u
@@ -17,6 +18,7 @@ root=$PWD
 results=benchmarks/results
 logs=${OUT:-$results}
 total=${EMOKERNEL_GPU_SECONDS:-470}
+patience=${EMOKERNEL_GPU_PATIENCE:-1}
 decode_seconds=80 # kept for the decode benchmark
 ops_seconds=120   # and for that of the operations, at least
 mkdir -p "$results" "$logs"
@@ -63,7 +65,7 @@ note() {
 
 # stage NAME LIMIT COMMAND...: runs it for at most LIMIT seconds, with its output in a log
 stage() {
-    local name=$1 limit=$2 start=$SECONDS status remark=
+    local name=$1 limit=$(($2 * patience)) start=$SECONDS status remark=
     shift 2
     echo "== $name: at most $limit s"
     timeout -k 10 "$limit" "$@" >"$logs/gpu-$name.log" 2>&1
@@ -97,13 +99,13 @@ show backends 3
 
 # What the benchmarks will have compiled is compiled meanwhile, by several processes.
 warm_start=$SECONDS
-timeout -k 5 200 "$python" benchmarks/gpu_ops.py --warm >"$logs/gpu-warm.log" 2>&1 &
+timeout -k 5 $((200 * patience)) "$python" benchmarks/gpu_ops.py --warm >"$logs/gpu-warm.log" 2>&1 &
 warm=$!
 
 cores=$(nproc)
 jobs=${EMOKERNEL_GPU_JOBS:-$(at_most $((cores / 2)) 8)}
 # Where there is a GPU, running its kernels on the host, in a shim, is no evidence more.
-options=(-q -rfE --durations=10 -k "not cuda-on-host")
+options=(-q -rfE --durations=10 -k "not cuda-on-host and not test_races")
 threads=$cores
 if ((jobs > 1)) && "$python" -c "import xdist" 2>/dev/null; then
     options+=(-n "$jobs")
@@ -125,7 +127,7 @@ done
 # sanitize TOOL LIMIT: its exit status is the tool's
 sanitize() {
     # Without a cache every tensor is an allocation of its own, whose ends memcheck can see.
-    PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout -k 10 "$2" "$sanitizer" --tool "$1" \
+    PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout -k 10 $(($2 * patience)) "$sanitizer" --tool "$1" \
         --error-exitcode 99 "$python" tests/gpu/sanitize.py >"$logs/gpu-$1.log" 2>&1
 }
 
@@ -159,7 +161,7 @@ else
 fi
 
 # The benchmarks have the machine to themselves. What is not compiled by now they compile.
-for _ in $(seq 20); do
+for _ in $(seq $((20 * patience))); do
     kill -0 "$warm" 2>/dev/null || break
     sleep 1
 done
@@ -167,8 +169,11 @@ kill "$warm" 2>/dev/null
 wait "$warm"
 status=$?
 remark="beside the tests"
-((status > 128 || status == 124)) && remark="stopped early: the benchmarks compile the rest"
-note warm - $((SECONDS - warm_start)) "$remark"
+if ((status > 128 || status == 124)); then
+    status=-
+    remark="stopped early: the benchmarks compile the rest"
+fi
+note warm "$status" $((SECONDS - warm_start)) "$remark"
 
 budget=$(at_least 45 $(($(left) - decode_seconds - 20)))
 stage ops $((budget + 30)) "$python" benchmarks/gpu_ops.py --budget "$budget"

@@ -356,7 +356,7 @@ def run(work: Benchmark, todo: Sequence[Case], budget: Budget) -> None:
         work.rows += [{**row, "not_run": reason} for step in left for row in step.instead]
 
 
-def warm(device: torch.device, workers: int, worker: int | None) -> int:
+def warm(device: torch.device, workers: int, worker: int | None, smoke: bool = False) -> int:
     """Compiles in parallel processes, into the caches on disk, what a run compiles one by one.
 
     ``worker`` is the number of this process among them, None in the one that starts them. Each is a
@@ -367,9 +367,9 @@ def warm(device: torch.device, workers: int, worker: int | None) -> int:
         command = [sys.executable, *sys.argv, "--workers", str(workers), "--worker"]
         started = [subprocess.Popen([*command, str(number)]) for number in range(workers)]
         return max(process.wait() for process in started)
-    tasks = [Case("", 1, d) for d in D]
-    tasks += [Case("", 1, EAGER_D, dtype) for dtype in ("fp32", "fp16")]
-    tasks += [case for case in cases(smoke=False) if case.rivals]
+    tasks = [Case("", 1, d) for d in ((64,) if smoke else D)]
+    tasks += [] if smoke else [Case("", 1, EAGER_D, dtype) for dtype in ("fp32", "fp16")]
+    tasks += [case for case in cases(smoke) if case.rivals]
     for task in tasks[worker::workers]:
         start = time.monotonic()
         error = _warm(device, task)
@@ -417,7 +417,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SystemExit("torch finds no GPU; --device cpu --smoke tries the path without one")
     if options.warm:
-        return warm(device, options.workers, options.worker)
+        return warm(device, options.workers, options.worker, options.smoke)
     share = 0.4 * options.budget if options.compile_budget is None else options.compile_budget
     todo = cases(options.smoke)
     rows: list[dict[str, object]] = []

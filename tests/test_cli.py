@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import torch
 from emokernel import EmotionVectors
 from emokernel.cli import main
 from emokernel.commands import info
+from emokernel.demo.vectors import VECTORS_PATH
 
 
 @pytest.mark.parametrize("arguments", [["demo", "--seeds", "0"], ["sing"], []])
@@ -73,3 +75,43 @@ def test_a_model_that_cannot_be_loaded_is_one_line(command, tmp_path, capsys, mo
     error = capsys.readouterr().err.strip().splitlines()
     assert error[-1].startswith("emokernel: cannot load the model")
     assert sum(line.startswith("emokernel: ") for line in error) == 1
+
+
+def through_a_closed_pipe(script: str, *, both: bool = False) -> subprocess.CompletedProcess:
+    """Python code whose standard output nobody reads, and with ``both`` not its errors either."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        return subprocess.run(
+            [sys.executable, "-c", script], stdout=writer, timeout=120, check=False, text=True,
+            stderr=writer if both else subprocess.PIPE,
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+
+
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("command", [["info"], ["--help"], ["convert", "--help"], ["show", "{}"]])
+def test_output_that_nobody_reads_ends_quietly(command, both):
+    command = [word.format(VECTORS_PATH) for word in command]
+    script = f"import sys; from emokernel.cli import main; sys.exit(main({command!r}))"
+    ended = through_a_closed_pipe(script, both=both)
+    assert ended.returncode in ((0, 141) if "--help" in command else (141,))  # argparse's own
+    assert "Broken pipe" not in (ended.stderr or "")
+    assert "Traceback" not in (ended.stderr or "")
+
+
+def test_another_broken_pipe_is_an_error(capsys, monkeypatch):
+    def broken(_):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(info, "run", broken)
+    assert main(["info"]) == 2
+    assert capsys.readouterr().err == "emokernel: [Errno 32] Broken pipe\n"
+
+
+def test_an_error_is_told_though_nobody_reads_the_output():
+    script = "import sys; from emokernel.cli import main; sys.exit(main(['show', 'nothing']))"
+    ended = through_a_closed_pipe(script)
+    assert ended.returncode == 2
+    assert "emokernel: no such file of emotion vectors: nothing" in ended.stderr

@@ -23,7 +23,8 @@ class DeviceGuard {
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;
   ~DeviceGuard() {
-    if (guard_ != nullptr) aoti_torch_delete_device_guard(guard_);
+    // Its code says nothing that a destructor could act on.
+    if (guard_ != nullptr) static_cast<void>(aoti_torch_delete_device_guard(guard_));
   }
 
  private:

@@ -13,7 +13,7 @@
 
 namespace emokernel {
 
-// A torch call of this binding failed; torch has logged why.
+// Raises if a torch call of this binding failed; torch has logged why.
 inline void check_torch(AOTITorchError code, const char* what) {
   if (code != AOTI_TORCH_SUCCESS) {
     throw std::runtime_error(std::string("emokernel: torch failed in ") + what);
@@ -22,14 +22,15 @@ inline void check_torch(AOTITorchError code, const char* what) {
 
 class Tensor {
  public:
-  explicit Tensor(AtenTensorHandle handle) : handle_(handle) {
-    aoti_torch_get_dim(handle_, &dim_);
-    aoti_torch_get_sizes(handle_, &sizes_);
-    aoti_torch_get_strides(handle_, &strides_);
-    aoti_torch_get_dtype(handle_, &dtype_);
-    aoti_torch_get_device_type(handle_, &device_);
-    aoti_torch_get_device_index(handle_, &device_index_);
-    aoti_torch_get_layout(handle_, &layout_);
+  explicit Tensor(AtenTensorHandle handle) : Tensor(handle, Owned{}) {
+    check_torch(aoti_torch_get_dim(handle_, &dim_), "get_dim of an argument");
+    check_torch(aoti_torch_get_sizes(handle_, &sizes_), "get_sizes of an argument");
+    check_torch(aoti_torch_get_strides(handle_, &strides_), "get_strides of an argument");
+    check_torch(aoti_torch_get_dtype(handle_, &dtype_), "get_dtype of an argument");
+    check_torch(aoti_torch_get_device_type(handle_, &device_), "get_device_type of an argument");
+    check_torch(aoti_torch_get_device_index(handle_, &device_index_),
+                "get_device_index of an argument");
+    check_torch(aoti_torch_get_layout(handle_, &layout_), "get_layout of an argument");
   }
   Tensor(Tensor&& other) noexcept
       : handle_(other.handle_), dim_(other.dim_), sizes_(other.sizes_), strides_(other.strides_),
@@ -41,7 +42,8 @@ class Tensor {
   Tensor& operator=(const Tensor&) = delete;
   Tensor& operator=(Tensor&&) = delete;
   ~Tensor() {
-    if (handle_ != nullptr) aoti_torch_delete_tensor_object(handle_);
+    // Its code says nothing that a destructor could act on.
+    if (handle_ != nullptr) static_cast<void>(aoti_torch_delete_tensor_object(handle_));
   }
 
   // A fresh contiguous tensor of the shape and dtype of `like`.
@@ -84,6 +86,10 @@ class Tensor {
   }
 
  private:
+  struct Owned {};
+  // Constructed once this is done, so that the handle is deleted though what follows raises.
+  Tensor(AtenTensorHandle handle, Owned) : handle_(handle) {}
+
   AtenTensorHandle handle_;
   int64_t dim_ = 0;
   int64_t* sizes_ = nullptr;

@@ -16,36 +16,54 @@ namespace {
 // less its mean.
 enum class Stage { kH, kT, kY, kCentred };
 
-// The components of a row's mix that are present, as bits; lane k of each warp knows component k.
+// The mix of a row's slot, in shared memory; id and weight only of the components that are present.
 struct Mix {
-  unsigned present = 0;
-  int32_t law = 0;
-  int32_t id = 0;
-  float weight = 0.0f;
-
-  __device__ __forceinline__ Mix(const Tables& tables, int64_t row) {
-    const int64_t slot = tables.token_slot.data[row * tables.token_slot.stride];
-    if (slot < 0 || slot >= tables.slots) return;
-    law = tables.law.data[slot * tables.law.stride];
-    const int lane = static_cast<int>(threadIdx.x) % kCudaWarp;
-    if (lane < tables.components) {
-      id = tables.ids.data[slot * tables.ids.stride + lane];
-      weight = tables.weights.data[slot * tables.weights.stride + lane];
-    }
-    present = __ballot_sync(kAllLanes, weight != 0.0f && id >= 0 && id < tables.vectors);
-  }
+  unsigned present;  // as bits
+  int32_t law;
+  int32_t id[kMaxComponents];
+  float weight[kMaxComponents];
 };
+
+// Reads every word of the slot once for the whole block: another stream may rewrite it meanwhile,
+// and threads that had read for themselves could part before a barrier.
+__device__ __forceinline__ void read_mix(const Tables& tables, int64_t row, Mix& mix) {
+  const int lane = static_cast<int>(threadIdx.x);
+  if (lane < kCudaWarp) {
+    int32_t slot = -1;
+    if (lane == 0) slot = tables.token_slot.data[row * tables.token_slot.stride];
+    slot = __shfl_sync(kAllLanes, slot, 0);
+    int32_t id = -1;
+    float weight = 0.0f;
+    if (slot >= 0 && slot < tables.slots) {
+      if (lane < tables.components) {
+        id = tables.ids.data[slot * tables.ids.stride + lane];
+        weight = tables.weights.data[slot * tables.weights.stride + lane];
+      }
+      if (lane == 0) mix.law = tables.law.data[slot * tables.law.stride];
+    }
+    const bool here = weight != 0.0f && id >= 0 && id < tables.vectors;
+    const unsigned present = __ballot_sync(kAllLanes, here);
+    if (here) {
+      mix.id[lane] = id;
+      mix.weight[lane] = weight;
+    }
+    if (lane == 0) mix.present = present;
+  }
+  __syncthreads();
+}
 
 template <class T, int kVectors, bool kWide, bool kKept>
 class Row {
   static constexpr int kLanes = kLanesOf<T>;
 
  public:
-  __device__ __forceinline__ Row(const CudaRows& given, int64_t row, BlockSums::Partials& partials)
+  __device__ __forceinline__ Row(const CudaRows& given, int64_t row, Mix& mix,
+                                 BlockSums::Partials& partials)
       : given_(given),
         problem_(given.problem),
         row_(row),
         d_(static_cast<int>(given.problem.d)),
+        mix_(mix),
         sums_(partials) {}
 
   __device__ __forceinline__ void run() {
@@ -54,15 +72,15 @@ class Row {
     Tile tile;
     Inputs inputs;
     if constexpr (kKept) load(tile, inputs);  // on its way while the slot is looked up
-    const Mix mix(problem_.tables, row_);
-    if constexpr (kKept) prepare(tile, inputs, mix);
-    if (mix.present != 0) steer(tile, mix);
+    read_mix(problem_.tables, row_, mix_);
+    if constexpr (kKept) prepare(tile, inputs);
+    if (mix_.present != 0) steer(tile);
     if constexpr (kKept) finish(tile);
     if (problem_.weight != nullptr) {
-      norm(tile, mix);
+      norm(tile);
     } else {
       let_next_start();
-      for_tiles(tile, mix, Stage::kY, [&] { store_y(tile); });
+      for_tiles(tile, Stage::kY, [&] { store_y(tile); });
     }
   }
 
@@ -95,7 +113,7 @@ class Row {
   // Runs body on every tile of the row. A row that is kept has one, which is where the passes
   // before left it; else each tile is brought to where it should be.
   template <class Body>
-  __device__ __forceinline__ void for_tiles(Tile& tile, const Mix& mix, Stage stage, Body body) {
+  __device__ __forceinline__ void for_tiles(Tile& tile, Stage stage, Body body) {
     if constexpr (kKept) {
       body();
     } else {
@@ -103,7 +121,7 @@ class Row {
       for (tile.base = 0; tile.base < d_; tile.base += step) {
         Inputs inputs;
         load(tile, inputs);
-        prepare(tile, inputs, mix);
+        prepare(tile, inputs);
         if (stage >= Stage::kT && steered_) compute_t(tile);
         if (stage >= Stage::kY) finish(tile);
         if (stage >= Stage::kCentred) centre(tile);
@@ -159,9 +177,9 @@ class Row {
   }
 
   // h, and v of a row with a mix: what v needs is asked for before x and residual are waited for.
-  __device__ __forceinline__ void prepare(Tile& tile, const Inputs& inputs, const Mix& mix) const {
-    if (mix.present != 0) {
-      given_.float_basis ? compute_v<float>(tile, mix) : compute_v<T>(tile, mix);
+  __device__ __forceinline__ void prepare(Tile& tile, const Inputs& inputs) const {
+    if (mix_.present != 0) {
+      given_.float_basis ? compute_v<float>(tile) : compute_v<T>(tile);
     }
 #pragma unroll
     for (int j = 0; j < kVectors; ++j) {
@@ -180,16 +198,15 @@ class Row {
 
   // u = v, the sum of weight * vector over the components in order.
   template <class B>
-  __device__ __forceinline__ void compute_v(Tile& tile, const Mix& mix) const {
+  __device__ __forceinline__ void compute_v(Tile& tile) const {
     for_vectors(tile, [&](float* u, int, int) {
 #pragma unroll
       for (int i = 0; i < kLanes; ++i) u[i] = 0.0f;
     });
-    for (unsigned left = mix.present; left != 0; left &= left - 1) {
+    for (unsigned left = mix_.present; left != 0; left &= left - 1) {
       const int k = __ffs(static_cast<int>(left)) - 1;
-      const int64_t id = __shfl_sync(kAllLanes, mix.id, k);
-      const float weight = __shfl_sync(kAllLanes, mix.weight, k);
-      const B* const vector = at<B>(problem_.tables.basis, id);
+      const float weight = mix_.weight[k];
+      const B* const vector = at<B>(problem_.tables.basis, mix_.id[k]);
       for_vectors(tile, [&](float* u, int, int c) {
         float e[kLanes];
         load_lanes<kWide, kLanes>(vector, c, d_, e);
@@ -210,7 +227,7 @@ class Row {
   }
 
   // Leaves t in the tile, and c, r and whether the row is steered.
-  __device__ __forceinline__ void steer(Tile& tile, const Mix& mix) {
+  __device__ __forceinline__ void steer(Tile& tile) {
     steered_ = true;
     const auto add_h = [&](float* sum) {
       for_vectors(tile, [&](float*, int j, int) {
@@ -223,26 +240,26 @@ class Row {
       for_vectors(tile, [&](float* u, int, int) { *sum += sum_squares(u); });
     };
     float2 squares = make_float2(0.0f, 0.0f);  // |h|^2, |t|^2
-    if ((mix.law & kRelative) != 0) {
-      for_tiles(tile, mix, Stage::kH, [&] { add_h(&squares.x); });
+    if ((mix_.law & kRelative) != 0) {
+      for_tiles(tile, Stage::kH, [&] { add_h(&squares.x); });
       squares.x = sums_(squares.x);
-      c_ = law_c(mix.law, squares.x);
+      c_ = law_c(mix_.law, squares.x);
     }
     if constexpr (kKept) compute_t(tile);
-    if ((mix.law & kPreserve) != 0) {
-      if ((mix.law & kRelative) != 0) {
-        for_tiles(tile, mix, Stage::kT, [&] { add_t(&squares.y); });
+    if ((mix_.law & kPreserve) != 0) {
+      if ((mix_.law & kRelative) != 0) {
+        for_tiles(tile, Stage::kT, [&] { add_t(&squares.y); });
         squares.y = sums_(squares.y);
       } else {
-        for_tiles(tile, mix, Stage::kT, [&] {
+        for_tiles(tile, Stage::kT, [&] {
           add_h(&squares.x);
           add_t(&squares.y);
         });
         squares = sums_(squares);
       }
     }
-    steered_ = law_computable(mix.law, squares.x, squares.y);
-    r_ = law_r(mix.law, squares.x, squares.y);
+    steered_ = law_computable(mix_.law, squares.x, squares.y);
+    r_ = law_r(mix_.law, squares.x, squares.y);
   }
 
   // Leaves y in the tile, rounded, and what a norm sees of it: y, or the row before its rounding.
@@ -292,7 +309,7 @@ class Row {
   // The norm of what `finish` left; a bias makes it a LayerNorm. A row that is kept stores y first,
   // so that the store overlaps the sums; one that is computed anew keeps its input, which y may
   // overwrite, until the last pass.
-  __device__ __forceinline__ void norm(Tile& tile, const Mix& mix) {
+  __device__ __forceinline__ void norm(Tile& tile) {
     const bool layer = problem_.bias != nullptr;
     Packed<T> weight[kVectors], bias[kVectors];
     if constexpr (kKept) {
@@ -302,7 +319,7 @@ class Row {
     Stage stage = Stage::kY;
     if (layer) {
       float sum = 0.0f;
-      for_tiles(tile, mix, stage, [&] {
+      for_tiles(tile, stage, [&] {
         for_vectors(tile, [&](float* u, int, int) {
           sum += sum_lanes([&](int i) { return u[i]; });
         });
@@ -315,7 +332,7 @@ class Row {
       }
     }
     float2 total = make_float2(0.0f, 0.0f);  // of the values, of their squares
-    for_tiles(tile, mix, stage, [&] {
+    for_tiles(tile, stage, [&] {
       for_vectors(tile, [&](float* u, int, int) {
         if (layer) total.x += sum_lanes([&](int i) { return u[i]; });
         total.y += sum_squares(u);
@@ -330,7 +347,7 @@ class Row {
       scale = rms_norm_scale(sums_(total.y), d_, problem_.eps);
     }
     let_next_start();
-    for_tiles(tile, mix, stage, [&] {
+    for_tiles(tile, stage, [&] {
       if constexpr (!kKept) {
         load_parameter(problem_.weight, tile, weight);
         if (layer) load_parameter(problem_.bias, tile, bias);
@@ -372,6 +389,7 @@ class Row {
   const RowProblem& problem_;
   const int64_t row_;
   const int d_;
+  Mix& mix_;
   BlockSums sums_;
   bool steered_ = false;
   float c_ = 1.0f, r_ = 1.0f, mean_ = 0.0f, rest_ = 0.0f;
@@ -384,8 +402,9 @@ constexpr int most_threads(int vectors, bool kept) {
 template <class T, int kVectors, bool kWide, bool kKept>
 __global__ void __launch_bounds__(most_threads(kVectors, kKept))
     row_kernel(const __grid_constant__ CudaRows rows) {
+  __shared__ Mix mix;
   __shared__ BlockSums::Partials partials;
-  Row<T, kVectors, kWide, kKept>(rows, blockIdx.x, partials).run();
+  Row<T, kVectors, kWide, kKept>(rows, blockIdx.x, mix, partials).run();
 }
 
 }  // namespace

@@ -114,6 +114,14 @@ EMOKERNEL_HD void scratch_store(float* scratch, int64_t i, const Block& values) 
   Vec::store<false>(scratch + i, packed);
 }
 
+// A word of a slot, read once: another thread may write it meanwhile.
+template <class T>
+EMOKERNEL_HD T read_once(const T* word) {
+  T value;
+  __atomic_load(word, &value, __ATOMIC_RELAXED);
+  return value;
+}
+
 // The mix of one row: the components that are present, in order.
 template <class B>
 struct Mix {
@@ -123,16 +131,18 @@ struct Mix {
   float weight[kMaxComponents];
 
   EMOKERNEL_INLINE Mix(const Tables& tables, int64_t row, int64_t d) {
-    const int64_t slot = tables.token_slot.data[row * tables.token_slot.stride];
+    const int64_t slot = read_once(tables.token_slot.data + row * tables.token_slot.stride);
     if (slot < 0 || slot >= tables.slots) return;
-    law = tables.law.data[slot * tables.law.stride];
+    law = read_once(tables.law.data + slot * tables.law.stride);
     const int32_t* ids = tables.ids.data + slot * tables.ids.stride;
     const float* weights = tables.weights.data + slot * tables.weights.stride;
     for (int k = 0; k < tables.components; ++k) {
-      if (weights[k] == 0.0f || ids[k] < 0 || ids[k] >= tables.vectors) continue;
+      const float w = read_once(weights + k);
+      const int32_t id = read_once(ids + k);
+      if (w == 0.0f || id < 0 || id >= tables.vectors) continue;
       const B* basis = static_cast<const B*>(tables.basis.data);
-      vector[count] = {basis + ids[k] * tables.basis.stride, d};
-      weight[count++] = weights[k];
+      vector[count] = {basis + id * tables.basis.stride, d};
+      weight[count++] = w;
     }
   }
 

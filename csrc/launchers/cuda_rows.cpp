@@ -43,7 +43,12 @@ const DeviceFacts& facts_of(int device) {
     }
     return found;
   }();
-  return all.at(device);
+  if (device < 0 || device >= kMaxDevices) {
+    throw std::runtime_error("emokernel: there is no CUDA device " + std::to_string(device) +
+                             " that the kernels know; they know the first " +
+                             std::to_string(kMaxDevices));
+  }
+  return all[device];
 }
 
 int element_size(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }

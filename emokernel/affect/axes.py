@@ -18,10 +18,9 @@ import torch
 
 from emokernel.affect.circumplex import Affect
 from emokernel.affect.coordinates import Coordinates
-from emokernel.affect.placed import check_ridge, flat, placed
+from emokernel.affect.placed import check_differ, check_ridge, flat, placed
 from emokernel.affect.positions import agreement
 from emokernel.affect.regression import Array, best_ridge, combinations, compact, left_out
-from emokernel.errors import EmokernelError
 from emokernel.vectors import EmotionVectors
 
 
@@ -55,11 +54,7 @@ class Axes:
         check_ridge(ridge)
         known, points = placed(vectors, coordinates)
         own = flat(vectors, known)
-        if not np.any(own - own[0]):
-            raise EmokernelError(
-                f"the vectors of {', '.join(known)} are all the same: no direction of valence or"
-                " arousal can be fitted to them"
-            )
+        check_differ(own, known)
         small = compact(own)
         ridge = best_ridge(points, small) if ridge is None else float(ridge)
         fit = combinations(points, ridge) @ own

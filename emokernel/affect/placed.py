@@ -46,6 +46,15 @@ def flat(
     return np.moveaxis(chosen, 1, 0).reshape(len(names), -1)
 
 
+def check_differ(own: Array, names: Sequence[str]) -> None:
+    """EmokernelError if the vectors ``[names, n]`` are all the same: they have no axes."""
+    if not np.any(own - own[0]):
+        raise EmokernelError(
+            f"the vectors of {', '.join(names)} are all the same: no direction of valence or"
+            " arousal can be fitted to them"
+        )
+
+
 def check_ridge(ridge: float | None) -> None:
     """EmokernelError for a ridge penalty that is neither None nor a finite number >= 0."""
     if ridge is not None and not (math.isfinite(ridge) and ridge >= 0):

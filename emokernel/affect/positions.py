@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emokernel.affect.coordinates import Coordinates
-from emokernel.affect.placed import check_ridge, flat, placed
+from emokernel.affect.placed import check_differ, check_ridge, flat, placed
 from emokernel.affect.regression import best_ridge, combinations, compact, left_out, locate
 from emokernel.errors import EmokernelError
 from emokernel.vectors import EmotionVectors
@@ -52,14 +52,15 @@ def positions_of(
     ``layer_weights`` ``[L]``: what each layer is multiplied with before, such as the profile of a
     calibration; otherwise the layers are as they are. ``ridge``: as in `Axes`.
 
-    EmokernelError if the emotions with coordinates are fewer than 3 or all on one line, or if none
-    can be located.
+    EmokernelError if the emotions with coordinates are fewer than 3 or all on one line, if their
+    vectors are all the same in the weighted layers, or if none can be located.
     """
     check_ridge(ridge)
     known, points = placed(vectors, coordinates)
     unknown = [name for name in vectors.names if name not in known]
     everything = compact(flat(vectors, (*known, *unknown), layer_weights))
     own, others = everything[: len(known)], everything[len(known) :]
+    check_differ(own, known)
     ridge = best_ridge(points, own) if ridge is None else ridge
     places, _ = left_out(points, own, ridge)
     located = np.isfinite(places).all(axis=1)

@@ -100,8 +100,8 @@ def machine_slug() -> str:
 
 def _cpu_model() -> str:
     """The name that Linux gives, with AMD's and Intel's family and model numbers behind it."""
-    fields = {}
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    fields, told = {}, Path("/proc/cpuinfo")
+    for line in told.read_text().splitlines() if told.exists() else ():
         key, _, value = line.partition(":")
         fields.setdefault(key.strip(), value.strip())
     name = fields.get("model name", platform.machine())

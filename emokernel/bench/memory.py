@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,19 @@ import torch
 
 from emokernel.errors import EmokernelError
 
-_CGROUP = Path("/sys/fs/cgroup")
+_MEMORY, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
 def available_bytes(device: torch.device) -> int:
-    """Bytes that can still be allocated: of the GPU, or of the machine and of its control group."""
+    """Bytes that can still be allocated: of the GPU, or of the machine and of its control group.
+
+    Without bounds where the system does not say (other than Linux).
+    """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    fields = dict(
-        line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines() if ":" in line
-    )
+    if not _MEMORY.exists():
+        return sys.maxsize
+    fields = dict(line.split(":", 1) for line in _MEMORY.read_text().splitlines() if ":" in line)
     free = 1024 * int(fields["MemAvailable"].split()[0])
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()
@@ -34,12 +38,14 @@ def weights_bytes(name: str, dtype: str, revision: str | None = None) -> int:
 
     Raises what transformers raises for a config that cannot be read.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
+
+    from emokernel.model_class import model_class
 
     config = AutoConfig.from_pretrained(name, revision=revision)
     kind = config.dtype if dtype == "auto" else getattr(torch, dtype)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=kind or torch.float32)
+        model = model_class(config).from_config(config, dtype=kind or torch.float32)
     return sum(p.numel() * p.element_size() for p in model.parameters())
 
 

@@ -60,14 +60,24 @@ Wrap = Callable[[Iterable[int], str], Iterable[int]]
 
 
 def check(cases: Sequence[Case], vectors: EmotionVectors, options: Options) -> None:
-    """EmokernelError for what cannot be measured, before anything is."""
+    """EmokernelError for what cannot be measured with these vectors, before anything is."""
+    check_options(cases, options)
     for case in cases:
         case.check(vectors.names)
+
+
+def check_options(cases: Sequence[Case], options: Options) -> None:
+    """EmokernelError for what cannot be measured, whatever the model and its vectors are."""
+    for case in cases:
         if case.distinct > options.slots:
             raise EmokernelError(
                 f"{case}: {case.distinct} different mixes, but there are {options.slots} slots: use"
                 " a larger --slots"
             )
+    for variant in options.variants:
+        required = variant.mode == GRAPH and variant.name in options.required
+        if required and not torch.cuda.is_available():
+            raise EmokernelError(f"{variant.name} cannot run here: {NO_GPU}")
     if options.new_tokens < 2:
         raise EmokernelError("--new-tokens must be at least 2: the first is the prompt's")
 
@@ -236,4 +246,3 @@ def _reason(error: Exception) -> str:
     if is_out_of_memory(error):
         return OUT_OF_MEMORY
     return f"{_FAILED}: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from emokernel.affect import Coordinates
+from emokernel.calibrate.candidates import candidates
 from emokernel.calibrate.choose import Bounds, Point
 from emokernel.calibrate.measure import Setting
 from emokernel.calibrate.prompts import Prompts
 from emokernel.calibrate.result import Calibrated, Row
 from emokernel.calibrate.run import FEW_LEVELS, LEVELS, Calibrator
 from emokernel.errors import EmokernelError, UnknownEmotionError
-from emokernel.evaluate.classifiers import EVALUATING, LabelsOf, TextClassifier
+from emokernel.evaluate.classifiers import EVALUATING, LabelsOf, TextClassifier, columns_of
 from emokernel.journal import Journal
 from emokernel.patch.decoder import find_decoder
 from emokernel.patch.forward import is_patched
@@ -63,21 +64,7 @@ def calibrate(
     journal of another run; ModelStructureError for a model that cannot be patched.
     """
     several = [vectors] if isinstance(vectors, EmotionVectors) else list(vectors)
-    if not several:
-        raise EmokernelError("no vectors given to calibrate")
-    if len({frozenset(of.names) for of in several}) > 1:
-        raise EmokernelError(
-            "the files hold different emotions, so their scores cannot be compared: select the same"
-            " ones of each"
-        )
-    if judge.name == EVALUATING:
-        raise EmokernelError(
-            f"{EVALUATING} evaluates; what it chose it would find good: calibrate with another"
-            " judge, such as embedded-calibration"
-        )
-    unknown = set(labels or {}) - {name for of in several for name in of.names}
-    if unknown:
-        raise UnknownEmotionError(min(unknown), several[0].names)
+    check_inputs(several, judge, labels or {}, sites)
     if is_patched(find_decoder(model)):
         raise EmokernelError("calibrate the model itself: call unpatch() on its Steering first")
     if isinstance(coordinates, str):
@@ -113,3 +100,32 @@ def calibrate(
     }
     kept = Journal(Path(journal) if journal else None, settings, restart=restart)
     return Calibrator(setting, bounds, pairs, kept, progress=progress).run(several, sites)
+
+
+def check_inputs(
+    vectors: Sequence[EmotionVectors],
+    judge: TextClassifier,
+    labels: LabelsOf,
+    sites: Sequence[str] | None = None,
+) -> None:
+    """What `calibrate` refuses of its arguments, whatever the model is: EmokernelError."""
+    if not vectors:
+        raise EmokernelError("no vectors given to calibrate")
+    if len({frozenset(of.names) for of in vectors}) > 1:
+        raise EmokernelError(
+            "the files hold different emotions, so their scores cannot be compared: select the same"
+            " ones of each"
+        )
+    if judge.name == EVALUATING:
+        raise EmokernelError(
+            f"{EVALUATING} evaluates; what it chose it would find good: calibrate with another"
+            " judge, such as embedded-calibration"
+        )
+    names = vectors[0].names
+    unknown = set(labels) - set(names)
+    if unknown:
+        raise UnknownEmotionError(min(unknown), names)
+    for name in names:
+        columns_of(judge, name, labels)
+    if not candidates(vectors, sites):
+        raise EmokernelError("the vectors are zero in every layer: extract them again")

@@ -67,17 +67,21 @@ def choose(points: Sequence[Point], unsteered: float, bounds: Bounds) -> Point:
     first that repeats itself too much (whose perplexity falls again), the effect to points within
     the bounds.
 
-    EmokernelError without points, or for one whose strength, divergence or effect is not finite.
+    EmokernelError without points, or for one whose strength, divergence or effect is not finite, or
+    whose divergence is below 0.
     """
     rows = sorted((p.divergence, p.strength, p.effect, p.perplexity, p.distinct) for p in points)
-    if not rows or not np.isfinite([row[:3] for row in rows]).all():
-        raise EmokernelError(f"a dose is chosen from finite points, got {list(points)}")
+    if not rows or not np.isfinite([row[:3] for row in rows]).all() or rows[0][0] < 0:
+        raise EmokernelError(
+            f"a dose is chosen from finite points of no negative divergence, got {list(points)}"
+        )
     divergence, strength, effect, perplexity, distinct = np.array(
         [(0.0, 0.0, unsteered, 1.0, 1.0), *rows]
     ).T
     distinct = _smoothed(distinct, rising=False)
     # A model that writes nothing has no perplexity.
-    log_perplexity = np.log(np.nan_to_num(np.minimum(perplexity, _NO_TEXT), nan=_NO_TEXT))
+    times = np.nan_to_num(perplexity, nan=_NO_TEXT).clip(1 / _NO_TEXT, _NO_TEXT)
+    log_perplexity = np.log(times)
     fluent = int((distinct >= bounds.distinct - _EPSILON).sum())
     log_perplexity[:fluent] = _smoothed(log_perplexity[:fluent], rising=True)
     log_perplexity = np.maximum.accumulate(log_perplexity)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from emokernel.errors import SteeringError
+from emokernel.errors import EmokernelError, SteeringError
 from emokernel.evaluate.divergence import divergences
 from emokernel.evaluate.encoding import Encoded
 from emokernel.mixes import Emotion
@@ -50,8 +50,11 @@ def equal_doses(
 
     The divergence is measured on a ladder of strengths, log-log linear between its rungs. Those
     that no strength reaches (preserve has a largest one) give way to the largest that is reached.
-    SteeringError for vectors that move next to nothing at any strength.
+    SteeringError for vectors that move next to nothing at any strength, EmokernelError for a target
+    that is no divergence above 0.
     """
+    if not targets or not all(0 < target < math.inf for target in targets):
+        raise EmokernelError(f"doses are nats per token above 0, got {list(targets)}")
     ladders = {ask: {} for ask in asks}
     rungs = [_STEP**n for n in range(-_RUNGS + 3, 3)]
     open_rungs = {ask: list(rungs) for ask in asks}
@@ -78,17 +81,20 @@ def _more(ladder: Mapping[float, float], least: float, most: float) -> list[floa
 
 
 def _read(ask: Ask, ladder: Mapping[float, float], targets: Sequence[float]) -> dict[float, float]:
-    largest = max(ladder.values())
-    if not math.isfinite(largest) or largest < min(targets) / 10:
+    # Rounding makes the smallest ones 0 or less, and texts that blow up none at all.
+    found = {s: d for s, d in sorted(ladder.items()) if 0 < d < math.inf}
+    largest = max(found.values(), default=0.0)
+    if largest < min(targets) / 10:
+        told = [value for value in ladder.values() if not math.isnan(value)]
         raise SteeringError(
-            f"{ask.name!r} under law={ask.law!r}, dose={ask.dose!r} moves the model by {largest:g}"
-            " nats a token at most: its vectors are zero in the steered layers, far too short, or"
-            " not finite"
+            f"{ask.name!r} under law={ask.law!r}, dose={ask.dose!r} moves the model by"
+            f" {max(told, default=math.nan):g} nats a token at most: its vectors are zero in the"
+            " steered layers, far too short, or not finite"
         )
     rising: list[tuple[float, float]] = []
-    for strength in sorted(ladder):
-        if ladder[strength] > (rising[-1][0] if rising else 0.0):
-            rising.append((ladder[strength], strength))
+    for strength, divergence in found.items():
+        if divergence > (rising[-1][0] if rising else 0.0):
+            rising.append((divergence, strength))
     logs = np.log(rising).T
     wanted = [target for target in targets if rising[0][0] <= target < largest]
     if len(wanted) < len(targets):

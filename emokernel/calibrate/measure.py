@@ -17,7 +17,7 @@ from emokernel.errors import EmokernelError
 from emokernel.evaluate.affect import affect_of, places
 from emokernel.evaluate.classifiers import LabelsOf, TextClassifier, emotion_probabilities
 from emokernel.evaluate.encoding import Encoded, encoded
-from emokernel.evaluate.fluency import distinct_n, surprises
+from emokernel.evaluate.fluency import distinct_n, exponential, surprises
 from emokernel.evaluate.generation import Job, Written, write
 from emokernel.journal import Journal
 from emokernel.sampling import Sampling
@@ -132,7 +132,7 @@ def _measure(
                 strength,
                 divergence,
                 _effect(setting, ask, probabilities),
-                math.exp(_surprise(setting, texts) - plain.surprise),
+                exponential(_surprise(setting, texts) - plain.surprise),
                 _distinct(texts) / plain.distinct,
             )
         )

@@ -16,7 +16,6 @@ from emokernel.calibrate.dose import Ask, equal_doses
 from emokernel.calibrate.measure import Setting, Unsteered, points, unsteered
 from emokernel.calibrate.result import CANDIDATES, CIRCLE, FRONTIER, Calibrated, Row
 from emokernel.errors import EmokernelError, ModelStructureError, SteeringError
-from emokernel.evaluate.classifiers import columns_of
 from emokernel.evaluate.divergence import MOST_REQUESTS
 from emokernel.journal import Journal
 from emokernel.mixes import MAPPINGS, Mixer
@@ -62,9 +61,7 @@ class Calibrator:
         self._chosen: dict[str, dict[str, Point]] = {}
 
     def run(self, vectors: Sequence[EmotionVectors], sites: Sequence[str] | None) -> Calibrated:
-        """Calibrate; EmokernelError for emotions that the judge does not know."""
-        for name in dict.fromkeys(name for of in vectors for name in of.names):
-            columns_of(self._setting.judge, name, self._setting.labels)
+        """Calibrate."""
         found = candidates(vectors, sites)
         scores = self._scores(found)
         chosen = max(scores, key=scores.get)

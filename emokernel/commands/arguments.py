@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from emokernel.errors import EmokernelError
 
@@ -97,35 +97,3 @@ def coordinates_named(name: str) -> Coordinates:
     from emokernel.affect import TABLES, Coordinates
 
     return Coordinates.named(name) if name in TABLES else Coordinates.load(name)
-
-
-def load_model(chosen: argparse.Namespace, *, needs_tokenizer: bool = True) -> tuple[Any, Any]:
-    """(model, tokenizer) of `add_model`'s arguments; EmokernelError if that fails.
-
-    A tokenizer that is not needed and cannot be loaded is None.
-    """
-    import torch
-
-    if chosen.model == "embedded":
-        from emokernel.demo.model import load_model
-
-        return load_model(torch.float32 if chosen.dtype == "auto" else getattr(torch, chosen.dtype))
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    options = {"revision": chosen.revision} if chosen.revision else {}
-    try:
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(chosen.model, **options)
-        except Exception:  # without files, each kind of tokenizer raises something else
-            if needs_tokenizer:
-                raise
-            tokenizer = None
-        if chosen.device_map:
-            options["device_map"] = chosen.device_map
-        model = AutoModelForCausalLM.from_pretrained(chosen.model, dtype=chosen.dtype, **options)
-        if not chosen.device_map and torch.cuda.is_available():
-            model = model.to("cuda")
-    except (OSError, ValueError, ImportError) as error:  # ImportError: a missing package
-        first = str(error).strip().partition("\n")[0]
-        raise EmokernelError(f"cannot load the model {chosen.model}: {first}") from error
-    return model.eval(), tokenizer

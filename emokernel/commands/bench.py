@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emokernel.commands.arguments import add_model, positive
-from emokernel.commands.bench_model import EMBEDDED, add_vectors, load_checked, vectors_of
+from emokernel.commands.bench_model import add_vectors, given_vectors, load_checked, vectors_of
+from emokernel.commands.models import EMBEDDED, check_can_steer, check_fits, load_config
+from emokernel.commands.outputs import check_folder
 from emokernel.errors import EmokernelError
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ def run(chosen: argparse.Namespace) -> int:
     from emokernel.bench import append, machine, now, versions
     from emokernel.bench.cases import cases
     from emokernel.bench.compiling import check_backend
-    from emokernel.bench.run import bench, check, failed
+    from emokernel.bench.run import bench, check, check_options, failed
     from emokernel.bench.table import table
 
     for name, value in (_QUICK if chosen.quick else _FULL).items():
@@ -85,16 +87,23 @@ def run(chosen: argparse.Namespace) -> int:
             setattr(chosen, name, value)
     options = _options(chosen)
     check_backend(chosen.compile_backend)
-    chosen.output.mkdir(parents=True, exist_ok=True)
+    check_folder(chosen.output)
     wanted = list(cases(chosen.batch_sizes, chosen.context, chosen.steered, chosen.mixes))
     if not wanted:
         raise EmokernelError(
             f"no batch of {chosen.batch_sizes} sequences has a share of {chosen.steered}: choose"
             " other --batch-sizes or --steered"
         )
+    given = given_vectors(chosen)
+    check_options(wanted, options)
+    if given is not None:
+        check(wanted, given, options)
+        check_fits(given, load_config(chosen), chosen.vectors)
+    check_can_steer(chosen.device_map)
     model, _ = load_checked(chosen)
-    vectors, told = vectors_of(chosen, model)
+    vectors, told = vectors_of(chosen, given, model)
     check(wanted, vectors, options)
+    chosen.output.mkdir(parents=True, exist_ok=True)
     dtype = str(model.dtype).removeprefix("torch.")
     about = {"model": chosen.model, "dtype": dtype, "device": str(model.device)}
     print(_heading(about, told, machine(), versions()), _left_out(chosen), sep="\n")

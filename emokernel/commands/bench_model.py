@@ -7,12 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emokernel.commands.arguments import load_model
+from emokernel.commands.models import EMBEDDED, load_config, load_tokenizer, load_weights
 
 if TYPE_CHECKING:
     from emokernel.vectors import EmotionVectors
-
-EMBEDDED = "embedded"
 
 
 def add_vectors(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +41,8 @@ def load_checked(chosen: argparse.Namespace) -> tuple[Any, Any]:
         device = chosen.device_map or ("cuda" if torch.cuda.is_available() else "cpu")
         name = str(MODEL_PATH) if embedded else chosen.model
         check_weights(name, chosen.dtype, chosen.revision, _device(device))
-    model, tokenizer = load_model(chosen, needs_tokenizer=False)
+    config, tokenizer = load_config(chosen), load_tokenizer(chosen, needed=False)
+    model = load_weights(chosen, config)
     if tokenizer is None:
         print(f"no tokenizer in {chosen.model}: going on with random tokens", file=sys.stderr)
     if embedded and chosen.device_map != "auto":  # which that one is not loaded with
@@ -66,16 +65,24 @@ def _device(name: str) -> Any:
     return device
 
 
-def vectors_of(chosen: argparse.Namespace, model: Any) -> tuple[EmotionVectors, str]:
-    """The vectors to steer with, and what they are in words."""
-    from emokernel.bench.stand_ins import scaled_random_vectors
+def given_vectors(chosen: argparse.Namespace) -> EmotionVectors | None:
+    """The vectors that are known before the model is loaded; None for random ones."""
     from emokernel.demo.vectors import load_vectors
     from emokernel.vectors import EmotionVectors
 
     if chosen.vectors is not None:
-        return EmotionVectors.load(chosen.vectors), str(chosen.vectors)
-    if chosen.model == EMBEDDED:
-        return load_vectors(), "the shipped ones"
+        return EmotionVectors.load(chosen.vectors)
+    return load_vectors() if chosen.model == EMBEDDED else None
+
+
+def vectors_of(
+    chosen: argparse.Namespace, given: EmotionVectors | None, model: Any
+) -> tuple[EmotionVectors, str]:
+    """The vectors to steer with, those that were ``given`` or random ones, and what they are."""
+    from emokernel.bench.stand_ins import scaled_random_vectors
+
+    if given is not None:
+        return given, "the shipped ones" if chosen.vectors is None else str(chosen.vectors)
     vectors = scaled_random_vectors(model)
     return vectors, (
         f"random ones at site {vectors.site!r}, a fifth as long as the rows of the stream"

@@ -13,10 +13,18 @@ from emokernel.commands.arguments import (
     coordinates_named,
     labels_of,
     load_judge,
-    load_model,
     positive,
     resumable,
 )
+from emokernel.commands.models import (
+    EMBEDDED,
+    check_can_steer,
+    check_fits,
+    load_config,
+    load_tokenizer,
+    load_weights,
+)
+from emokernel.commands.outputs import check_file, check_run
 from emokernel.errors import EmokernelError
 
 
@@ -77,10 +85,9 @@ def add(commands: Any) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Calibrate, and write the vectors, the frontier and its picture."""
-    from emokernel.calibrate import Bounds, Prompts, calibrate, plots
+    from emokernel.calibrate import Bounds, Prompts, calibrate, check_inputs, plots
     from emokernel.sampling import Sampling
     from emokernel.vectors import EmotionVectors
-    from emokernel.vectors.extraction.queries import Queries
 
     output = chosen.output or chosen.vectors[0]
     if len(chosen.vectors) > 1 and chosen.output is None:
@@ -89,17 +96,37 @@ def run(chosen: argparse.Namespace) -> None:
         raise EmokernelError(
             f"{output} cannot hold a calibration: give a file FILE.safetensors with --output"
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
+    journal, rows, picture = (
+        output.with_name(output.name + ending)
+        for ending in (".calibration.partial", ".frontier.jsonl", ".frontier.png")
+    )
+    for path in (output, journal, rows, picture):
+        check_file(path)
+    bounds = Bounds(chosen.max_perplexity, chosen.min_distinct)
+    sampling = Sampling(chosen.max_new_tokens) if chosen.max_new_tokens else None
+    labels, coordinates = labels_of(chosen), coordinates_named(chosen.coordinates)
+    sites = [chosen.site] if chosen.site else None
+    texts = _texts(chosen)
     vectors = [EmotionVectors.load(path) for path in chosen.vectors]
     judge = load_judge(chosen.judge)
-    model, tokenizer = load_model(chosen)
-    texts = None
-    if chosen.queries:
-        queries = Queries.read(chosen.queries)
-        texts = [query.text for query in queries.neutral or queries]
-        random.Random(0).shuffle(texts)
+    check_inputs(vectors, judge, labels, sites)
+    check_can_steer("cpu" if chosen.model == EMBEDDED else chosen.device_map)
+    config = load_config(chosen)
+    for path, of in zip(chosen.vectors, vectors, strict=True):
+        check_fits(of, config, path)
+    tokenizer = load_tokenizer(chosen)
     prompts = Prompts.of(tokenizer, texts, chosen.prompts)
-    journal = output.with_name(output.name + ".calibration.partial")
+    wanted = {
+        "vectors": [of.digest() for of in vectors],
+        "judge": [judge.name, judge.digest()],
+        "bounds": vars(bounds),
+        "labels": labels,
+        "prompts": prompts.pairs,
+        "sites": sites,
+    }
+    check_run(journal, wanted, restart=chosen.restart)
+    model = load_weights(chosen, config)
+    output.parent.mkdir(parents=True, exist_ok=True)
     with resumable(journal):
         result = calibrate(
             model,
@@ -107,23 +134,33 @@ def run(chosen: argparse.Namespace) -> None:
             vectors,
             prompts=prompts,
             judge=judge,
-            bounds=Bounds(chosen.max_perplexity, chosen.min_distinct),
-            sampling=Sampling(chosen.max_new_tokens) if chosen.max_new_tokens else None,
-            sites=[chosen.site] if chosen.site else None,
+            bounds=bounds,
+            sampling=sampling,
+            sites=sites,
             laws=[chosen.law] if chosen.law else ("preserve", "add"),
             doses=[chosen.dose] if chosen.dose else ("absolute", "relative"),
-            coordinates=coordinates_named(chosen.coordinates),
-            labels=labels_of(chosen),
+            coordinates=coordinates,
+            labels=labels,
             other_model=chosen.other_model,
             journal=journal,
             restart=chosen.restart,
             batch_size=chosen.batch_size,
         )
     result.vectors.save(output)
-    rows = output.with_name(output.name + ".frontier.jsonl")
     result.save_rows(rows)
-    picture = output.with_name(output.name + ".frontier.png")
     plots.frontier(picture, result)
     journal.unlink()
     print(result.summary())
     print(f"\nWrote {output}, {rows.name} and {picture.name}")
+
+
+def _texts(chosen: argparse.Namespace) -> list[str] | None:
+    """Those of ``--queries``, the neutral ones if there are any, in a fixed order at random."""
+    from emokernel.vectors.extraction.queries import Queries
+
+    if not chosen.queries:
+        return None
+    queries = Queries.read(chosen.queries)
+    texts = [query.text for query in queries.neutral or queries]
+    random.Random(0).shuffle(texts)
+    return texts

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from emokernel.commands.outputs import check_file, check_folder
 from emokernel.commands.vectors_file import add_file, load_file
 from emokernel.errors import EmokernelError
 from emokernel.vectors.formats import FORMATS, format_by_ending, write
@@ -37,7 +38,13 @@ def run(chosen: argparse.Namespace) -> None:
     filled = chosen.target.is_dir() and any(chosen.target.iterdir())
     if (chosen.target.is_file() or filled) and not chosen.force:
         raise EmokernelError(f"{chosen.target} exists: name another target, or say --force")
+    if chosen.model_hint is not None and format != "gguf":
+        raise EmokernelError(f"{format} has no place for a model hint: leave --model-hint out")
+    folder = FORMATS[format].file_per_emotion and format_by_ending(chosen.target) != format
+    (check_folder if folder else check_file)(chosen.target, "another target")
     vectors = load_file(chosen.source, chosen)
+    if not (FORMATS[format].file_per_emotion and len(vectors.names) > 1):  # refused, or a folder
+        chosen.target.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         write(vectors, chosen.target, format=format, model_hint=chosen.model_hint)

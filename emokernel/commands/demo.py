@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from emokernel.commands.arguments import positive
+from emokernel.commands.models import check_can_steer
+from emokernel.commands.outputs import check_folder
 
 
 def add(commands: Any) -> None:
@@ -20,6 +22,8 @@ def add(commands: Any) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Run the demo."""
+    check_folder(chosen.output)
+    check_can_steer("cpu")
     from emokernel.demo.command import demo
 
     demo(chosen.output, chosen.seeds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,19 +14,27 @@ from emokernel.commands.arguments import (
     coordinates_named,
     labels_of,
     load_judge,
-    load_model,
     positive,
     resumable,
 )
-from emokernel.errors import EmokernelError
-from emokernel.mixes import MAPPINGS
+from emokernel.commands.models import (
+    EMBEDDED,
+    check_can_steer,
+    check_fits,
+    load_config,
+    load_tokenizer,
+    load_weights,
+)
+from emokernel.commands.outputs import check_folder, check_run
+from emokernel.errors import EmokernelError, NoDoseError
+from emokernel.mixes import MAPPINGS, Mixer
 from emokernel.steering import LAWS
 
 if TYPE_CHECKING:
+    from emokernel.affect import Coordinates
     from emokernel.evaluate.plan import Settings
     from emokernel.vectors import EmotionVectors
 
-EMBEDDED = "embedded"
 _JUDGE, _SECOND, _NONE = "embedded-evaluation", "embedded-calibration", "none"
 _TOKENS = 96
 
@@ -94,14 +103,14 @@ def run(chosen: argparse.Namespace) -> None:
     from emokernel.demo.model import openings
     from emokernel.evaluate.goals import told
     from emokernel.evaluate.labelled import read_labelled
+    from emokernel.evaluate.plan import check_asked
     from emokernel.evaluate.prompting import prompting, read_lines
     from emokernel.evaluate.report import write_report
-    from emokernel.evaluate.run import GENERATIONS, evaluate
+    from emokernel.evaluate.run import GENERATIONS, check_inputs, evaluate
 
-    if chosen.output.exists() and not chosen.output.is_dir():
-        raise EmokernelError(f"{chosen.output} is a file: name a folder with --output")
+    check_folder(chosen.output)
     embedded = chosen.model == EMBEDDED
-    settings, vectors = _settings(chosen), _vectors(chosen)
+    settings, vectors, labels = _settings(chosen), _vectors(chosen), labels_of(chosen)
     judge = load_judge(chosen.judge, chosen.judge_label, "--judge-label")
     second = None
     if chosen.second_judge != _NONE:
@@ -113,10 +122,19 @@ def run(chosen: argparse.Namespace) -> None:
         name: read_lines(path) if path else None
         for name, path in (("questions", chosen.questions), ("queries", chosen.queries))
     }
-    model, tokenizer = load_model(chosen)
+    check_inputs(vectors, judge, second, labels)
+    _check_states(chosen, vectors, coordinates)
+    check_can_steer("cpu" if chosen.model == EMBEDDED else chosen.device_map)
+    config = load_config(chosen)
+    check_fits(vectors, config, chosen.vectors)
+    tokenizer = load_tokenizer(chosen)
     asked = prompting(
         tokenizer, embedded=embedded, openings=openings(), coordinates=coordinates, **lists
     )
+    check_asked(asked, settings)
+    wanted = {"vectors": vectors.digest(), "prompts": asked.describe()}
+    check_run(chosen.output / GENERATIONS, wanted, restart=chosen.restart)
+    model = load_weights(chosen, config)
     with resumable(chosen.output / GENERATIONS):
         results = evaluate(
             model,
@@ -126,7 +144,7 @@ def run(chosen: argparse.Namespace) -> None:
             chosen.output,
             judge=judge,
             second=second,
-            labels_of=labels_of(chosen),
+            labels_of=labels,
             human=human,
             settings=settings,
             law=chosen.law,
@@ -170,6 +188,21 @@ def _settings(chosen: argparse.Namespace) -> Settings:
         openings=chosen.openings, seeds=chosen.seeds, sampling=replace(usual, **tokens),
         batch_size=chosen.batch_size, **given,
     )  # fmt: skip
+
+
+def _check_states(
+    chosen: argparse.Namespace, vectors: EmotionVectors, coordinates: Coordinates
+) -> None:
+    """EmokernelError for a mapping or law by which these vectors have no states."""
+    from emokernel.affect import TWELVE_STATES
+
+    known = vectors.calibration
+    mapping = chosen.mapping or (known.mapping if known else MAPPINGS[0])
+    law = chosen.law or (known.law if known else "preserve")
+    mixer = Mixer(vectors, known, mapping, coordinates)
+    for state in TWELVE_STATES:
+        with suppress(NoDoseError):  # which the report tells
+            mixer.components(state, 1.0, law, known.dose if known else "absolute")
 
 
 def _vectors(chosen: argparse.Namespace) -> EmotionVectors:

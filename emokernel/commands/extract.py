@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emokernel.commands.arguments import add_model, load_model, positive, resumable
+from emokernel.commands.arguments import add_model, positive, resumable
 from emokernel.commands.extract_sources import (
     HUB,
+    asked_of,
     conditioning_of,
-    emotions_of,
     labelled_of,
     queries_of,
     texts_of,
+)
+from emokernel.commands.models import load_config, load_tokenizer, load_weights
+from emokernel.commands.outputs import (
+    check_file,
+    check_folder,
+    check_picture,
+    check_run,
+    check_vectors_file,
 )
 from emokernel.errors import EmokernelError
 
@@ -40,7 +50,7 @@ def add(commands: Any) -> None:
         help=f"labelled texts to read instead of own answers: a file or {HUB}REPOSITORY, with"
         " neutral ones, or behind --conditioning's contexts",
     )  # fmt: skip
-    data.add_argument("--split", default="train", help="of the data set (train)")
+    data.add_argument("--split", help="of the data set (train)")
     data.add_argument("--text-column", help="column of the texts, if it is not called as usual")
     data.add_argument("--label-column", help="column of the emotions")
     data.add_argument("--label-names", help="emotions of labels that are numbers: joy,anger,...")
@@ -88,9 +98,15 @@ def run(chosen: argparse.Namespace) -> None:
     """
     from emokernel.vectors.extraction.store import remove
 
+    check_file(chosen.output)
+    check_picture(chosen.plot)
+    if chosen.plot is not None and chosen.plot.absolute() == chosen.output.absolute():
+        raise EmokernelError(f"--plot and --output are both {chosen.plot}: name another file")
     partial = chosen.output.with_name(chosen.output.name + ".partial")
+    check_folder(partial)
+    extraction = _prepared(chosen, partial)
     with resumable(partial):
-        vectors = _extract(chosen, partial)
+        vectors = extraction()
     chosen.output.parent.mkdir(parents=True, exist_ok=True)
     vectors.save(chosen.output)
     if not chosen.keep:
@@ -100,34 +116,53 @@ def run(chosen: argparse.Namespace) -> None:
     if chosen.plot:
         from emokernel.vectors.plots import plot_vectors
 
+        chosen.plot.parent.mkdir(parents=True, exist_ok=True)
         plot_vectors(vectors, chosen.plot)
         print(f"wrote {chosen.plot}")
 
 
-def _extract(chosen: argparse.Namespace, partial: Path) -> EmotionVectors:
+def _prepared(chosen: argparse.Namespace, partial: Path) -> Callable[[], EmotionVectors]:
+    """The extraction, its model loaded; what is wrong with it is told before that."""
     from emokernel.vectors.extraction import Options, Sampling, extract, extract_answers
+    from emokernel.vectors.extraction.answers import prompts_of
+    from emokernel.vectors.extraction.provenance import describe_answers, settings_of
 
-    options = {
+    given = {
         name: getattr(chosen, name)
         for name in Options.__dataclass_fields__
         if hasattr(chosen, name)
     } | {"layers": _layers(chosen.layers)}
-    Options(**options)  # what is wrong with them is told before anything is loaded
-    sampling = Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p)
+    options, sampling = (
+        Options(**given),
+        Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p),
+    )
     source = labelled_of(chosen, chosen.texts) if chosen.texts else queries_of(chosen)
-    model, tokenizer = load_model(chosen)
-    common = {
-        "model_id": chosen.model, "revision": chosen.revision, "resume": partial,
-        "restart": chosen.restart, **options,
-    }  # fmt: skip
+    asked, conditioning = {}, None
+    if not chosen.texts:
+        asked, conditioning = asked_of(chosen, source), conditioning_of(chosen)
+    config = load_config(chosen)
+    options.layers_of(config.get_text_config().num_hidden_layers)
+    tokenizer = load_tokenizer(chosen)
     if chosen.texts:
         emotional, neutral = texts_of(chosen, source, tokenizer)
-        data = dict(source.provenance)
-        return extract(model, tokenizer, emotional, neutral, data=data, **common)
-    return extract_answers(
-        model, tokenizer, source, conditioning_of(chosen, tokenizer),
-        emotions=emotions_of(chosen, source.emotions), per_emotion=chosen.per_emotion,
-        sampling=sampling, **common,
+        emotions, data = list(emotional), dict(source.provenance)
+    else:
+        emotions, data = list(asked), describe_answers(source, conditioning, sampling)
+        prompts_of(tokenizer, {emotion: of[:1] for emotion, of in asked.items()}, conditioning)
+    options.check_emotions(emotions)
+    check_vectors_file(chosen.output, emotions)
+    about = {"model": {"model": chosen.model}, "data": data}
+    check_run(partial / "journal.jsonl", settings_of(options, about), restart=chosen.restart)
+    common = {
+        "model_id": chosen.model, "revision": chosen.revision, "resume": partial,
+        "restart": chosen.restart, **given,
+    }  # fmt: skip
+    model = load_weights(chosen, config)
+    if chosen.texts:
+        return functools.partial(extract, model, tokenizer, emotional, neutral, data=data, **common)
+    return functools.partial(
+        extract_answers, model, tokenizer, source, conditioning, emotions=emotions,
+        per_emotion=chosen.per_emotion, sampling=sampling, **common,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from emokernel.errors import EmokernelError
@@ -23,6 +24,10 @@ def queries_of(chosen: argparse.Namespace) -> Queries:
 
     name = chosen.queries or ("openings" if chosen.model == EMBEDDED else "shipped")
     if name in ("shipped", "openings"):
+        _refuse(
+            chosen, ("text_column", "label_column", "label_names", "rows", "split"),
+            f'are of a file or a data set, and "{name}" is none: leave them out',
+        )  # fmt: skip
         return getattr(Queries, name)()
     return Queries.from_labelled(labelled_of(chosen, name))
 
@@ -37,22 +42,47 @@ def labelled_of(chosen: argparse.Namespace, name: str) -> LabelledTexts:
         "label_names": chosen.label_names.split(",") if chosen.label_names else None,
     }
     if name.startswith(HUB):
-        return labelled_dataset(name.removeprefix(HUB), split=chosen.split, **columns)
+        _refuse(chosen, ("rows",), "are of a flat list in a file: leave them out for a data set")
+        split = chosen.split or "train"
+        return labelled_dataset(name.removeprefix(HUB), split=split, **columns)
+    _refuse(chosen, ("split",), f"is of a data set ({HUB}REPOSITORY): leave it out for a file")
     return read_labelled(name, rows=parse_rows(chosen.rows) if chosen.rows else None, **columns)
 
 
+def _refuse(chosen: argparse.Namespace, options: Iterable[str], why: str) -> None:
+    """EmokernelError naming those of ``options`` that were given."""
+    given = [f"--{name.replace('_', '-')}" for name in options if getattr(chosen, name) is not None]
+    if given:
+        raise EmokernelError(f"{', '.join(given)} {why}")
+
+
 def emotions_of(chosen: argparse.Namespace, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of ``--emotions``, or all that are ``known``."""
+    """Those of ``--emotions``, or all that are ``known``; EmokernelError if there are none."""
     if chosen.emotions not in (None, "all"):
-        return tuple(name.strip() for name in chosen.emotions.split(","))
+        names = tuple(dict.fromkeys(name.strip() for name in chosen.emotions.split(",")))
+        if not all(names):
+            raise EmokernelError(f"--emotions needs names such as joy,anger: {chosen.emotions!r}")
+        return names
     if chosen.model == EMBEDDED and not known:
         from emokernel.demo.conditions import CONDITIONS
 
         return CONDITIONS[1:]
+    if not known:
+        raise EmokernelError("no emotions given, and the queries name none: give --emotions")
     return known
 
 
-def conditioning_of(chosen: argparse.Namespace, tokenizer: Any) -> Conditioning:
+def asked_of(chosen: argparse.Namespace, queries: Queries) -> dict[str, list[str]]:
+    """{emotion: its queries}; EmokernelError for an emotion that there are none for."""
+    from emokernel.vectors.extraction.queries import pairs
+
+    return {
+        emotion: [each.text for each in pairs(queries, emotion, chosen.per_emotion, chosen.seed)]
+        for emotion in emotions_of(chosen, queries.emotions)
+    }
+
+
+def conditioning_of(chosen: argparse.Namespace) -> Conditioning:
     """How an emotion is asked for; EmokernelError for templates that are missing."""
     from emokernel.vectors.extraction.prompts import Conditioning
 
@@ -84,7 +114,7 @@ def texts_of(
     """(emotional, neutral) for `extract`: against neutral texts, or one text in two contexts."""
     from emokernel.vectors.extraction.datasets import contrasted
 
-    if chosen.conditioning or chosen.emotional_template:
+    if chosen.conditioning or chosen.emotional_template or chosen.neutral_template:
         return _in_two_contexts(chosen, source, tokenizer)
     classes = contrasted(source)
     neutral = classes.pop("neutral")
@@ -94,7 +124,7 @@ def texts_of(
 def _in_two_contexts(
     chosen: argparse.Namespace, source: LabelledTexts, tokenizer: Any
 ) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-    conditioning = conditioning_of(chosen, tokenizer)
+    conditioning = conditioning_of(chosen)
     if not conditioning.adds_special_tokens:
         raise EmokernelError("given texts stand in no chat: use --conditioning plain or prefix")
     classes: dict[str, list[str]] = {}

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emokernel.commands.arguments import positive
+from emokernel.commands.models import EMBEDDED, check_can_steer, check_fits, load_config
 from emokernel.errors import EmokernelError
+
+if TYPE_CHECKING:
+    from emokernel.vectors import EmotionVectors
 
 # What this command does not know itself goes to `transformers serve`.
 PASSES_ON = True
@@ -79,7 +83,7 @@ def _server(vectors: Path | None, slots: int, options: dict[str, Any]) -> Any:
     if name is None:
         raise EmokernelError("name the model to serve: emokernel serve MODEL --vectors FILE")
     model = name
-    if name == "embedded":
+    if name == EMBEDDED:
         from emokernel.demo.model import MODEL_PATH
         from emokernel.demo.vectors import VECTORS_PATH
 
@@ -87,6 +91,8 @@ def _server(vectors: Path | None, slots: int, options: dict[str, Any]) -> Any:
     if vectors is None:
         raise EmokernelError("say which emotions the model has: --vectors FILE")
     loaded = EmotionVectors.load(vectors)
+    _check_model(model, loaded, vectors)
+    check_can_steer(options.get("device"))
     try:
         return SteeredServe(model, loaded, slots, name, **options)
     except EmokernelError:
@@ -94,3 +100,16 @@ def _server(vectors: Path | None, slots: int, options: dict[str, Any]) -> Any:
     except (OSError, ValueError, ImportError) as error:  # ImportError: a missing package
         first = str(error).strip().partition("\n")[0]
         raise EmokernelError(f"cannot serve {name}: {first}") from error
+
+
+def _check_model(name: str, vectors: EmotionVectors, source: Path) -> None:
+    """EmokernelError for what is no model, or not that of the vectors, before it is loaded.
+
+    ``name`` is the server's: OWNER/NAME@REVISION too. What it means by a colon it says itself.
+    """
+    repository, at, revision = name.rpartition("@")
+    if Path(name).exists() or not at:
+        repository, revision = name, None
+    if Path(repository).exists() or ":" not in repository:
+        of_model = argparse.Namespace(model=repository, revision=revision)
+        check_fits(vectors, load_config(of_model), source)

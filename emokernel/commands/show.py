@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emokernel.commands.outputs import check_picture
 from emokernel.commands.vectors_file import add_file, load_file
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import Calibration
@@ -28,12 +29,14 @@ def add(commands: Any) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Print the tables, draw the picture."""
+    check_picture(chosen.plot)
     vectors = load_file(chosen.file, chosen)
     for line in describe(vectors):
         print(line)
     if chosen.plot is not None:
         from emokernel.vectors.plots import plot_vectors
 
+        chosen.plot.parent.mkdir(parents=True, exist_ok=True)
         plot_vectors(vectors, chosen.plot)
         print(f"\nwrote {chosen.plot}")
 

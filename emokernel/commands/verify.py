@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from emokernel.commands.arguments import add_model
-from emokernel.commands.bench_model import add_vectors, load_checked, vectors_of
+from emokernel.commands.bench_model import add_vectors, given_vectors, load_checked, vectors_of
 
 
 def add(commands: Any) -> None:
@@ -33,10 +33,11 @@ def run(chosen: argparse.Namespace) -> int:
 
     check_backend(chosen.compile_backend)
     check_names(chosen.skip)
+    given = given_vectors(chosen)
     model, tokenizer = load_checked(chosen)
     about = [f"model {chosen.model}{_revision(chosen)}: {_told(model)}"]
     try:
-        vectors, told = vectors_of(chosen, model)
+        vectors, told = vectors_of(chosen, given, model)
         subject = Subject(model, tokenizer, vectors, compile_backend=chosen.compile_backend)
     except ModelStructureError as error:
         findings = [Finding(STRUCTURE, False, str(error))]

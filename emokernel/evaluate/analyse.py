@@ -12,7 +12,7 @@ import numpy as np
 from emokernel.affect import TWELVE_STATES
 from emokernel.evaluate.agreement import agreement
 from emokernel.evaluate.consistency import Points, consistency, cosines
-from emokernel.evaluate.fluency import distinct_n, repetition
+from emokernel.evaluate.fluency import distinct_n, exponential, repetition
 from emokernel.evaluate.intervals import mean_interval, rank_correlation
 from emokernel.evaluate.plan import DOSE, EMOTIONS, STATES, STRENGTH, Cell, Plan
 from emokernel.evaluate.prompting import is_refusal
@@ -324,7 +324,7 @@ def _intended(record: Record, judged: Judged, emotion: str) -> float:
 def _perplexity(records: Sequence[Record]) -> float:
     """Of all answers together; infinite where nothing was written."""
     tokens = sum(record["tokens"] for record in records)
-    return math.exp(sum(r["nats"] for r in records) / tokens) if tokens else math.inf
+    return exponential(sum(r["nats"] for r in records) / tokens) if tokens else math.inf
 
 
 def _surprise_difference(one: Sequence[Record], other: Sequence[Record]) -> Interval:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from emokernel.errors import EmokernelError
 from emokernel.evaluate.encoding import MOST_LOGITS, Encoded
 from emokernel.patch.decoder import device_of, evaluating
 from emokernel.steering import Request, Steering
@@ -29,8 +30,13 @@ def divergences(
 
     Both distributions are those of the next token behind each counted token, the texts being given
     (teacher forcing). Rows of different requests share batches. ``progress`` is told how many rows
-    (texts x requests) were computed.
+    (texts x requests) were computed. EmokernelError if the texts have no token that counts.
     """
+    if not texts.counted.any():
+        raise EmokernelError(
+            "there is no text to measure a divergence on: let the model write more, or give other"
+            " openings"
+        )
     embeddings = model.get_input_embeddings()
     device = device_of(embeddings, embeddings.weight)
     ids, mask = texts.ids.to(device), texts.mask.to(device)

@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from emokernel.calibrate.dose import Ask, equal_doses
+from emokernel.errors import SteeringError
 from emokernel.evaluate.divergence import divergences
 from emokernel.evaluate.encoding import encoded
 from emokernel.evaluate.plan import Plan
@@ -111,7 +112,7 @@ class Doses:
         rows = [(ask, dose, strength) for ask, of in found.items() for dose, strength in of.items()]
         made = self._measured([ask.at(s) for ask, _, s in rows], "equal doses, checked")
         rows = [
-            (ask, dose, strength * math.sqrt(dose / divergence))
+            (ask, dose, strength * math.sqrt(dose / _near(divergence, dose, ask)))
             for (ask, dose, strength), divergence in zip(rows, made, strict=True)
         ]
         made = self._measured([ask.at(s) for ask, _, s in rows], "equal doses, corrected")
@@ -128,3 +129,14 @@ class Doses:
             return divergences(
                 self._model, self._plan.steering, self._texts, requests, bar.update
             ).tolist()
+
+
+def _near(divergence: float, dose: float, ask: Ask) -> float:
+    """The divergence, if it is of the order of the dose that was interpolated; SteeringError."""
+    if not dose / 10 < divergence < dose * 10:
+        raise SteeringError(
+            f"the strength of {ask.name!r} under law={ask.law!r} for {dose:g} nats per token makes"
+            f" {divergence:g} when it is measured again: evaluate in a wider dtype, or without"
+            " --doses"
+        )
+    return divergence

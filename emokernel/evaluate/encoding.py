@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from emokernel.errors import EmokernelError
 from emokernel.vectors.extraction.reading import Text, encode
 
 # Of one text; longer ones are cut.
@@ -33,6 +34,8 @@ class Encoded:
 def encoded(tokenizer: Any, texts: Iterable[Text], *, special_tokens: bool = True) -> Encoded:
     """Strings or (context, text) pairs; any fast tokenizer, with or without a pad token."""
     samples = encode(tokenizer, texts, MAX_TOKENS, add_special_tokens=special_tokens)
+    if not samples:
+        raise EmokernelError("there is no text to read: let the model write more")
     ids = pad_sequence([torch.from_numpy(sample.ids).long() for sample in samples], True)
     counted = pad_sequence([torch.from_numpy(sample.own) for sample in samples], True)
     mask = pad_sequence([torch.ones(len(sample.ids), dtype=torch.long) for sample in samples], True)

@@ -54,7 +54,15 @@ def perplexity(
     surprise, tokens = surprises(model, tokenizer, pairs, batch_size=batch_size)
     if not tokens.any():
         raise ValueError("there is no text to measure the perplexity of")
-    return math.exp(surprise.sum() / tokens.sum())
+    return exponential(float(surprise.sum() / tokens.sum()))
+
+
+def exponential(nats: float) -> float:
+    """exp of ``nats``, infinite where that is too large for a number."""
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf
 
 
 @torch.no_grad()

@@ -134,11 +134,8 @@ class Plan:
         emotions that are not calibrated and a mapping that cannot place the states.
         """
         self.steering, self.prompting, self.settings = steering, prompting, settings
-        self.questions = _some(prompting.questions, settings.openings, "questions")
-        self.queries = _some(prompting.queries, settings.openings, "queries")
+        self.questions, self.queries = check_asked(prompting, settings)
         self.templates = settings.templates or prompting.templates
-        for template in self.templates:
-            prompting.intensities(template)
         calibration = steering.calibration
         self.law = steering.defaults.law
         self.dose = steering.defaults.dose
@@ -238,6 +235,23 @@ class Plan:
             told = f"{asked.angle:.0f} degrees" if isinstance(asked, Affect) else asked
             self.refused[told] = str(error)
             return None
+
+
+def check_asked(
+    prompting: Prompting, settings: Settings
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The questions and queries of an evaluation, each of which can be asked.
+
+    EmokernelError for an unknown template, too few of either, and what the prompting refuses.
+    """
+    questions = _some(prompting.questions, settings.openings, "questions")
+    queries = _some(prompting.queries, settings.openings, "queries")
+    for template in settings.templates or prompting.templates:
+        prompting.intensities(template)
+        prompting.of_state(template, TWELVE_STATES[0], questions[0])
+    for query in (*questions, *queries):
+        prompting.plain(query)
+    return questions, queries
 
 
 def _scaled(state: Affect, intensity: float) -> Request:

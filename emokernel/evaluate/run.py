@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emokernel.errors import EmokernelError
+from emokernel.errors import EmokernelError, UnknownEmotionError
 from emokernel.evaluate.about import about
 from emokernel.evaluate.analyse import Analysis, Judged, Texts
 from emokernel.evaluate.ceiling import ceiling, confusion, most_texts, shipped
@@ -74,16 +74,8 @@ def evaluate(
     vectors of another model, a model that answers nothing, and a folder of another run.
     """
     settings, labels_of = settings or Settings(), labels_of or {}
-    if second is not None and same_classifier(judge, second):
-        raise EmokernelError(f"both judges are {judge.name!r}: give a second one that is another")
-    if has_calibrated(judge, vectors):
-        raise EmokernelError(
-            f"the judge {judge.name!r} has chosen these strengths, so it would find what it was"
-            " asked for: evaluate with another"
-        )
+    check_inputs(vectors, judge, second, labels_of)
     check_made_from(vectors, model, other_model)
-    for emotion in vectors.names:
-        columns_of(judge, emotion, labels_of)
     coordinates = prompting.coordinates
     judges = [
         Judged(Reader.of(each, vectors.names, names), points_of(each, coordinates, names))
@@ -140,6 +132,27 @@ def evaluate(
         ),
         samples=analysis.samples(plan.law),
     )
+
+
+def check_inputs(
+    vectors: EmotionVectors,
+    judge: TextClassifier,
+    second: TextClassifier | None,
+    labels_of: LabelsOf,
+) -> None:
+    """What `evaluate` refuses of its arguments, whatever the model is: EmokernelError."""
+    if second is not None and same_classifier(judge, second):
+        raise EmokernelError(f"both judges are {judge.name!r}: give a second one that is another")
+    if has_calibrated(judge, vectors):
+        raise EmokernelError(
+            f"the judge {judge.name!r} has chosen these strengths, so it would find what it was"
+            " asked for: evaluate with another"
+        )
+    unknown = set(labels_of) - set(vectors.names)
+    if unknown:
+        raise UnknownEmotionError(min(unknown), vectors.names)
+    for emotion in vectors.names:
+        columns_of(judge, emotion, labels_of)
 
 
 def _write(

@@ -12,7 +12,7 @@ import numpy as np
 from emokernel.evaluate.classifiers import TextClassifier, emotion_probabilities
 from emokernel.evaluate.divergence import divergences
 from emokernel.evaluate.encoding import Encoded
-from emokernel.evaluate.fluency import distinct_n, surprises
+from emokernel.evaluate.fluency import distinct_n, exponential, surprises
 from emokernel.evaluate.generation import Job, Written, write
 from emokernel.evaluate.intervals import mean_interval
 from emokernel.learn.dose import at_dose, unsteered
@@ -113,7 +113,7 @@ def compare(
             divergence,
             _probabilities(judge, emotion, written),
             _perplexity(model, tokenizer, written),
-            distinct_n([each.text for each in written]),
+            _distinct(written),
         )
         groups = [each.job.opening for each in written]
     first, second = measured.values()
@@ -129,5 +129,14 @@ def _probabilities(
 
 
 def _perplexity(model: Any, tokenizer: Any, written: Sequence[Written]) -> float:
+    """Of what was written; infinite for nothing at all."""
     surprise, tokens = surprises(model, tokenizer, [each.read for each in written])
-    return math.exp(float(surprise.sum() / tokens.sum()))
+    return exponential(float(surprise.sum() / tokens.sum())) if tokens.any() else math.inf
+
+
+def _distinct(written: Sequence[Written]) -> float:
+    """Distinct 3-grams; 0 for texts too short to have any."""
+    try:
+        return distinct_n([each.text for each in written])
+    except ValueError:
+        return 0.0

@@ -35,7 +35,7 @@ def requests_at_dose(
     """For each emotion the request that diverges by ``dose``, under the law chosen at `patch`.
 
     Measured over texts that the model writes unsteered behind the first 24 ``openings``.
-    SteeringError if no strength reaches the dose.
+    SteeringError if no strength reaches the dose, EmokernelError for a dose that is not above 0.
     """
     texts = unsteered(model, tokenizer, steering, openings, sampling or Sampling(24))
     return at_dose(model, steering, texts, emotions, dose)
@@ -72,7 +72,21 @@ def at_dose(
     requests = [ask.at(rung) for ask, rung in zip(each, rungs, strict=True)]
     made = divergences(model, steering, texts, requests).reshape(len(asks), -1)
     strengths = [
-        math.exp(np.interp(math.log(dose), np.maximum.accumulate(np.log(divergence)), np.log(of)))
-        for divergence, of in zip(made.numpy(), np.reshape(rungs, made.shape), strict=True)
+        _strength(ask, dose, divergence, of)
+        for ask, divergence, of in zip(
+            asks, made.numpy(), np.reshape(rungs, made.shape), strict=True
+        )
     ]
     return {ask.name: ask.at(strength) for ask, strength in zip(asks, strengths, strict=True)}
+
+
+def _strength(ask: Ask, dose: float, divergences: np.ndarray, rungs: np.ndarray) -> float:
+    """The strength of ``dose``, log-log linear between rungs; SteeringError if they have none."""
+    sound = np.isfinite(divergences) & (divergences > 0)
+    if not sound.any():
+        raise SteeringError(
+            f"{ask.name!r} diverges by {list(divergences)} nats per token around the strength for"
+            f" {dose}: ask for a larger dose, or load the model in a wider dtype"
+        )
+    logs = np.maximum.accumulate(np.log(divergences[sound]))
+    return math.exp(np.interp(math.log(dose), logs, np.log(rungs[sound])))

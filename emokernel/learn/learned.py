@@ -101,13 +101,22 @@ class Learned:
 
         ``made_from``: what they were learned from, such as the objective and its data, for the
         provenance (JSON). Calibration and diagnostics held for the vectors of the start, so there
-        are none.
+        are none. SteeringError for an emotion that is zero in every layer by now, or not finite.
         """
         from emokernel.vectors.extraction.provenance import versions
 
         start = self._start
         tensor = start.tensor.clone()
         rows = self.rows.detach().cpu()
+        sound = rows.isfinite().all(-1).all(0) & rows.any(-1).any(0)
+        lost = [
+            repr(name) for name, fine in zip(self.names, sound.tolist(), strict=True) if not fine
+        ]
+        if lost:
+            raise SteeringError(
+                f"the learned vectors of {', '.join(lost)} are zero in every layer or not finite:"
+                " learn again with a smaller learning rate or weight decay"
+            )
         for place, layer in enumerate(self.layers):
             tensor[layer, self._numbers] = rows[place]
         record = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import torch
@@ -10,13 +11,14 @@ from emokernel.ops.registered import registered_backend
 from emokernel.ops.schemas import NAMESPACE
 
 LIBRARY = Path(__file__).resolve().parent.parent / "libemokernel.so"
+ELSEWHERE = "the kernels are built on Linux only so far; backend='reference' is plain PyTorch"
 _BUILD = "build it with `pip install --no-build-isolation -e .` in the source folder"
 
 
 def _load() -> str | None:
     """Loads the library; why it cannot run here, or None. Loading it again changes nothing."""
     if not LIBRARY.exists():
-        return f"{LIBRARY.name} is not built: {_BUILD}"
+        return f"{LIBRARY.name} is not built: {_BUILD if sys.platform == 'linux' else ELSEWHERE}"
     try:
         from emokernel import _build_info
 
@@ -33,6 +35,7 @@ def _load() -> str | None:
 
 
 _REASON = _load()
+
 
 def describe() -> dict[str, object]:
     """What runs and how it was built; only ``unavailable`` where it cannot run."""

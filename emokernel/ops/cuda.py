@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import torch
 
+from emokernel.ops.cpu import ELSEWHERE
 from emokernel.ops.registered import registered_backend
 from emokernel.ops.schemas import NAMESPACE
 
@@ -21,7 +23,7 @@ def _load() -> str | None:
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA"
     if not LIBRARY.exists():
-        return f"{LIBRARY.name} is not built: {_BUILD}"
+        return f"{LIBRARY.name} is not built: {_BUILD if sys.platform == 'linux' else ELSEWHERE}"
     try:
         torch.ops.load_library(str(LIBRARY))
     except OSError as error:

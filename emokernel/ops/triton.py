@@ -92,6 +92,7 @@ def _settings(
         "K": components,
         "NORM": norm,
         "CAST": cast,
+        "WARPS": shape.num_warps,
         "num_warps": shape.num_warps,
         "enable_fp_fusion": False,
     }

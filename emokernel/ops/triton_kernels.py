@@ -68,6 +68,21 @@ def inverse_root_of_mean(total, eps, D: tl.constexpr):
     return tl.div_rn(tl.full((), 1.0, tl.float32), tl.sqrt_rn(mean + tl.full((), eps, tl.float32)))
 
 
+@triton.jit
+def record(law, ids, weights, has_slot, K: tl.constexpr, WARPS: tl.constexpr):
+    """The words of a slot, [32] int32: its law, K ids and K weights; zeros without a slot.
+
+    The first of the program's WARPS reads them, and all get what it has read: another stream may
+    rewrite a slot meanwhile, and warps that had read for themselves could part before a barrier.
+    """
+    warp = tl.arange(0, WARPS)[:, None]
+    place = tl.arange(0, 32)[None, :]
+    words = weights.to(tl.pointer_type(tl.int32), bitcast=True) + (place - 1 - K)
+    words = tl.where(place <= K, ids + (place - 1), words)
+    words = tl.where(place == 0, law + place, words)
+    return tl.sum(tl.load(words + 0 * warp, (warp == 0) & (place <= 2 * K) & has_slot, 0), 0)
+
+
 _RUN_TIME = (
     "x residual y normed norm_weight norm_bias basis token_slot ids weights law"
     " x_stride residual_stride y_stride normed_stride basis_stride"
@@ -109,6 +124,7 @@ def row_kernel(
     K: tl.constexpr,
     NORM: tl.constexpr,
     CAST: tl.constexpr,
+    WARPS: tl.constexpr,
 ):
     """y, and normed unless NORM is NO_NORM, of the row ``program_id``.
 
@@ -128,14 +144,22 @@ def row_kernel(
         result = result + widened(other)
 
     slot = tl.load(token_slot + row * token_slot_stride).to(tl.int64)
-    has_slot = (slot >= 0) & (slot < slots)
-    bits = tl.load(law + slot * law_stride, has_slot, 0)
+    words = record(
+        law + slot * law_stride,
+        ids + slot * ids_stride,
+        weights + slot * weights_stride,
+        (slot >= 0) & (slot < slots),
+        K,
+        WARPS,
+    )
+    place = tl.arange(0, 32)
+    bits = tl.sum(tl.where(place == 0, words, 0), 0)
     steered = slot < slot
     w = ()
     number = ()
     for k in tl.static_range(K):
-        w_k = tl.load(weights + slot * weights_stride + k, has_slot, 0.0)
-        number_k = tl.load(ids + slot * ids_stride + k, has_slot, -1)
+        number_k = tl.sum(tl.where(place == 1 + k, words, 0), 0)
+        w_k = tl.sum(tl.where(place == 1 + K + k, words, 0), 0).to(tl.float32, bitcast=True)
         w_k = tl.where((number_k >= 0) & (number_k < vectors), w_k, 0.0)
         steered = steered | (w_k != 0.0)
         w = w + (w_k,)  # noqa: RUF005

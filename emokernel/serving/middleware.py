@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
 from emokernel.errors import EmokernelError
+from emokernel.serving.bodies import Message, Receive, TooLargeError, limited, parsed, read
 from emokernel.serving.fields import take_request
 from emokernel.steering import Request, Steering
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 
+# The most characters of a text from outside that a refusal repeats.
+_TOLD = 1000
+
 # What the HTTP request of this context asks for; None if it says nothing of emotion.
 asked_for: ContextVar[Request | None] = ContextVar("asked_for", default=None)
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
@@ -36,16 +38,37 @@ class EmotionFields:
         self._app, self._steering, self._model = app, steering, model
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in PATHS:
+        """Serve one connection; 413 for a body that is too large, whatever its path."""
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        content = await _read(receive)
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
         try:
-            body = json.loads(content)
-        except ValueError:
-            body = None  # the server says what is wrong with it
-        if not isinstance(body, dict):
+            await self._serve(scope, limited(scope, receive), noted)
+        except TooLargeError as error:
+            if begun:
+                raise
+            await _response(str(error), 413)(scope, receive, send)
+
+    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST" or scope["path"] not in PATHS:
+            await self._app(scope, receive, send)
+            return
+        content = await read(receive)
+        if content is None:
+            return
+        try:
+            body = parsed(content)
+        except EmokernelError as error:
+            await refusal(error)(scope, receive, send)
+            return
+        if body is None:
             await self._app(scope, _again(content, receive), send)
             return
         try:
@@ -67,15 +90,6 @@ class EmotionFields:
             asked_for.reset(token)
 
 
-async def _read(receive: Receive) -> bytes:
-    parts, more = [], True
-    while more:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        more = message.get("more_body", False)
-    return b"".join(parts)
-
-
 def _again(content: bytes, receive: Receive) -> Receive:
     """``receive`` as it was before the body was read."""
     messages = iter([{"type": "http.request", "body": content, "more_body": False}])
@@ -88,10 +102,17 @@ def _again(content: bytes, receive: Receive) -> Receive:
 
 def refusal(error: EmokernelError) -> Any:
     """The response that says why a request cannot be served: 503 if it could be later, else 400."""
-    from starlette.responses import JSONResponse
-
     from emokernel.errors import NoFreeSlotError
 
-    return JSONResponse(
-        {"detail": str(error)}, status_code=503 if isinstance(error, NoFreeSlotError) else 400
-    )
+    told = str(error)
+    if len(told) > _TOLD:
+        told = f"{told[:_TOLD]}…"
+    return _response(told, 503 if isinstance(error, NoFreeSlotError) else 400)
+
+
+def _response(told: str, status: int) -> Any:
+    from starlette.responses import JSONResponse
+
+    # A lone surrogate, which JSON can hold, cannot be sent.
+    told = told.encode("utf-8", "backslashreplace").decode()
+    return JSONResponse({"detail": told}, status_code=status)

@@ -4,12 +4,15 @@ Every operation is layer by layer, works in fp64 where sums cancel, and gives ne
 was called on stay as they are. What was done to numbers is appended to the provenance's
 ``history``. What was measured of the old vectors does not hold for changed ones, so their
 diagnostics and calibration are left out; `select` and `renamed` change no numbers and keep the
-strengths.
+strengths. An operation that leaves nothing of an emotion in any layer is an error, since steering
+by it would do nothing. Only a factor, norm or weight of 0 may ask for that; a projection, whose
+right answer it can be, warns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -62,7 +65,7 @@ class Algebra:
                 )
         names = [name for vectors in (self, *others) for name in vectors.names]
         tensor = torch.cat([vectors.tensor for vectors in (self, *others)], dim=1)
-        return self._changed(tensor, f"merged with {len(others)} more", names)
+        return self._changed(tensor, f"merged with {len(others)} more", names, zeroed=names)
 
     def scaled(self, factor: float | Mapping[str, float]) -> Self:
         """Times one factor, or ``{emotion: factor}``, where those not named stay as they are."""
@@ -72,19 +75,23 @@ class Algebra:
             if not isinstance(value, Real):
                 raise EmokernelError(f"the factor of {name!r} must be a number, got {value!r}")
             column[self.index(name)] = float(value)
-        return self._changed(self.tensor * column, f"scaled by {factor}")
+        zeroed = [name for name, value in factors.items() if not value]
+        return self._changed(self.tensor * column, f"scaled by {factor}", zeroed=zeroed)
 
     def mixed(self, mixes: Mapping[str, Mapping[str, float]]) -> Self:
         """With new emotions beside the old: ``{new name: {emotion: weight}}``."""
         rows = []
         for weights in mixes.values():
             row = torch.zeros(self.num_layers, self.hidden_size, dtype=torch.float64)
+            size = torch.zeros(self.num_layers, 1, dtype=torch.float64)
             for name, weight in weights.items():
-                row += float(weight) * self[name].double()
-            rows.append(row.float())
+                part = float(weight) * self[name].double()
+                row, size = row + part, size + part.norm(dim=1, keepdim=True)
+            rows.append(torch.where(row.norm(dim=1, keepdim=True) > _NOISE * size, row, 0).float())
         told = {name: dict(weights) for name, weights in mixes.items()}
         tensor = torch.cat([self.tensor, *(row[:, None] for row in rows)], dim=1)
-        return self._changed(tensor, f"mixed {told}", [*self.names, *mixes])
+        zeroed = [name for name, weights in mixes.items() if not any(weights.values())]
+        return self._changed(tensor, f"mixed {told}", [*self.names, *mixes], zeroed=zeroed)
 
     def base(self) -> Tensor:
         """``[L, d]``: what the emotions have in common, their mean (EV_base of arXiv 2502.04075
@@ -94,19 +101,17 @@ class Algebra:
 
     def residual(self, share: float = 1.0) -> Self:
         """Less ``share`` of the base: what tells the emotions apart."""
-        base = self.tensor.double().mean(dim=1, keepdim=True)
-        return self._changed(self.tensor.double() - share * base, f"less {share:g} of the base")
+        rest = self.tensor.double() - share * self.tensor.double().mean(dim=1, keepdim=True)
+        return self._changed(self._without_noise(rest), f"less {share:g} of the base")
 
     def projected(self, directions: Tensor | Self) -> Self:
         """The part within the span of ``directions``: ``[L, d]``, ``[L, k, d]`` or vectors."""
-        return self._changed(
-            self._without_noise(self._within(directions)), "projected on directions"
-        )
+        return self._projection(self._within(directions), "projected on directions")
 
     def without(self, directions: Tensor | Self) -> Self:
         """The part orthogonal to all ``directions``: ``[L, d]``, ``[L, k, d]`` or vectors."""
         rest = self.tensor.double() - self._within(directions)
-        return self._changed(self._without_noise(rest), "directions projected out")
+        return self._projection(rest, "directions projected out")
 
     def orthogonalised(self, order: Sequence[str] | None = None) -> Self:
         """Orthogonal to each other in every layer, with the norms that they had.
@@ -146,7 +151,8 @@ class Algebra:
         if len(target) not in (1, self.num_layers):
             raise EmokernelError(f"norm needs one number or {self.num_layers}, one for each layer")
         unit = torch.where(norms > 0, self.tensor.double() / norms.clamp_min(1e-300), 0.0)
-        return self._changed(unit * target, "normalised")
+        zeroed = () if target.any() else self.names
+        return self._changed(unit * target, "normalised", zeroed=zeroed)
 
     def with_profile(self, profile: Sequence[float] | Tensor) -> Self:
         """Each layer times its number of the layer profile ``[L]``; 0 leaves the layer alone."""
@@ -193,12 +199,47 @@ class Algebra:
         right = right * (singular > _RANK_TOLERANCE * largest)[..., None]
         return self.tensor.double() @ right.transpose(1, 2) @ right
 
-    def _changed(self, tensor: Tensor, what: str, names: Iterable[str] | None = None) -> Self:
+    def _projection(self, parts: Tensor, what: str) -> Self:
+        parts = self._without_noise(parts)
+        lost = [
+            name for number, name in enumerate(self.names)
+            if self[name].any() and not parts[:, number].any()
+        ]  # fmt: skip
+        if lost:
+            names = ", ".join(map(repr, lost))
+            warnings.warn(
+                f"{what}, nothing is left of {names}: steering by it does nothing", stacklevel=3
+            )
+        return self._changed(parts, what, zeroed=lost)
+
+    def _changed(
+        self,
+        tensor: Tensor,
+        what: str,
+        names: Iterable[str] | None = None,
+        zeroed: Collection[str] = (),
+    ) -> Self:
+        """New vectors of this tensor; EmokernelError for an emotion that is zero all at once.
+
+        Those that were zero before, and ``zeroed``, may be.
+        """
+        names = self.names if names is None else tuple(names)
+        absent = {name for name in self.names if not self[name].any()} | set(zeroed)
+        lost = [
+            repr(name)
+            for number, name in enumerate(names)
+            if name not in absent and not tensor[:, number].any()
+        ]
+        if lost:
+            raise EmokernelError(
+                f"{what}, the vectors of {', '.join(lost)} are zero in every layer, and steering by"
+                " them would do nothing: select the emotions without, or change what is taken away"
+            )
         provenance: dict[str, Any] = dict(self.provenance)
         provenance["history"] = [*provenance.get("history", ()), what]
         return replace(
             self,
-            names=self.names if names is None else tuple(names),
+            names=names,
             tensor=tensor,
             provenance=provenance,
             diagnostics={},

@@ -82,6 +82,7 @@ def full_vector(
     weight, calibration = 1.0, steering.calibration
     if calibration is not None:
         weight = calibration.strengths[key_of(law, dose)][name] * calibration.profile[layer]
-    if dose == "relative":
-        weight = weight / float(vector.norm())
+    norm = float(vector.norm())
+    if dose == "relative" and norm:  # a vector that is zero in a layer does nothing there
+        weight = weight / norm
     return weight * vector

@@ -129,3 +129,9 @@ def test_the_plot_shows_every_emotion_and_the_agreement(tmp_path, monkeypatch):
     boxes = [text.get_window_extent() for text in axes.texts]
     assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
     assert "model, not in the table" in [t.get_text() for t in axes.get_legend().get_texts()]
+
+
+def test_vectors_that_are_the_same_in_the_weighted_layers_have_no_positions():
+    vectors, _ = planted()
+    with pytest.raises(EmokernelError, match="are all the same"):
+        positions_of(vectors, RUSSELL, layer_weights=[0.0] * vectors.num_layers)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -239,6 +241,56 @@ def test_no_plots_of_nothing(tmp_path: Path) -> None:
     path = bench.append(tmp_path, "gpu", [{"benchmark": KERNEL, "not_run": "x", "operation": ""}])
     assert plot_kernels(path) == []
     assert plot_decode(path) == []
+
+
+def program(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """The project in another folder, which takes the results."""
+    root = tmp_path / "project"
+    (root / "benchmarks").mkdir(parents=True)
+    for name in ("gpu.sh", "gpu_ops.py", "gpu_decode.py"):
+        shutil.copy(ROOT / "benchmarks" / name, root / "benchmarks")
+    for name in ("emokernel", "tests", "csrc", "pyproject.toml"):
+        (root / name).symlink_to(ROOT / name)
+    return root
+
+
+def test_the_whole_script_with_a_stand_in_for_the_gpu(elsewhere: Path, tmp_path: Path) -> None:
+    """Every stage of gpu.sh: what needs no GPU runs, and all of it starts."""
+    programs, out = tmp_path / "programs", tmp_path / "out"
+    programs.mkdir()
+    stand_in = Path(__file__).with_name("gpu_stand_in.py")
+    program(programs / "python", f'exec {sys.executable} {stand_in} "$@"')
+    tool = 'while [ "${1#--}" != "$1" ]; do shift 2; done; echo "=== ERROR SUMMARY: 0"; exec "$@"'
+    program(programs / "compute-sanitizer", tool)
+    done = subprocess.run(
+        ["bash", str(elsewhere / "benchmarks" / "gpu.sh")],
+        capture_output=True, text=True,
+        env={
+            "PATH": f"{programs}:/usr/bin:/bin", "PYTHON": str(programs / "python"),
+            "OUT": str(out), "HOME": str(tmp_path), "TORCHDYNAMO_DISABLE": "1",
+            "EMOKERNEL_GPU_PATIENCE": "9", "EMOKERNEL_GPU_JOBS": "1", "OMP_NUM_THREADS": "1",
+        },
+    )  # fmt: skip
+    logs = {path.stem.removeprefix("gpu-"): path.read_text() for path in out.glob("gpu-*.log")}
+    assert done.returncode == 0, done.stdout + done.stderr
+    stages = ["build", "backends", "tests", "memcheck", "racecheck", "warm", "ops", "decode"]
+    assert sorted(logs) == sorted([*stages, "summary"])
+    for name in stages:
+        assert f"{name:<12} exit 0 " in logs["summary"], logs[name]
+    assert "tests/gpu/test_launches.py" in logs["tests"]
+    assert "every kernel ran" in logs["memcheck"]
+    assert "Triton 64" in logs["warm"]
+    assert re.search(r"add_steer_rms_norm 4 x 64 .*: \d+\.\d s", logs["warm"])
+    assert not done.stderr
+    assert {row["benchmark"] for row in results(out)} == {KERNEL, HOST, EAGER, DECODE}
+    assert not [row for row in results(out) if "error" in row]
+    assert len(list(out.glob("gpu-*.png"))) == 4
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it would run")

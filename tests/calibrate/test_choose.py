@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import hypothesis.strategies as st
 import numpy as np
@@ -130,10 +131,19 @@ def test_a_dose_at_which_nothing_is_written_is_out_of_bounds():
     assert first.divergence < 0.05
 
 
-@pytest.mark.parametrize("points", [[], [Point(1.0, math.inf, 0.2, 1.0, 1.0)]])
+@pytest.mark.parametrize(
+    "points", [[], [Point(1.0, math.inf, 0.2, 1.0, 1.0)], [Point(1.0, -1e-9, 0.2, 1.0, 1.0)]]
+)
 def test_points_that_are_none_are_refused(points):
     with pytest.raises(EmokernelError, match="a dose is chosen from finite points"):
         choose(points, 0.0, Bounds())
+
+
+def test_a_perplexity_that_underflows_is_a_low_one():
+    points = made((0.1,) * 8, (1.0, 0.0) * 4, (1,) * 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert math.isfinite(choose(points, 0.0, Bounds()).perplexity)
 
 
 @pytest.mark.parametrize("bounds", [{"perplexity": 1.0}, {"distinct": 0.0}, {"distinct": 1.1}])

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
+import hypothesis.strategies as st
 import pytest
+import torch
+from hypothesis import given
 
 from emokernel import Affect, EmokernelError
+from emokernel.calibrate import dose as of_doses
 from emokernel.calibrate.dose import Ask, equal_doses
+from emokernel.errors import SteeringError
 from emokernel.evaluate.divergence import divergences
 from emokernel.evaluate.encoding import encoded
 
@@ -72,3 +79,35 @@ def test_progress_is_told_for_every_row(model, patched, vectors, texts):
     equal_doses(model, patched(vectors()), texts, asks, TARGETS, told.append)
     assert sum(told) % len(TEXTS) == 0
     assert sum(told) >= 8 * len(TEXTS)
+
+
+@pytest.mark.parametrize("targets", [[], [0.0], [0.1, -0.2], [math.nan], [math.inf]])
+def test_a_dose_that_is_no_divergence_is_refused(targets, model, patched, vectors, texts):
+    steering = patched(vectors())
+    with pytest.raises(EmokernelError, match="doses are nats per token above 0"):
+        equal_doses(model, steering, texts, [Ask("joy", "joy", "add", "absolute")], targets)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.floats(-1e-6, 30), st.sampled_from([0.0, -1e-9, math.nan, math.inf, -math.inf])
+        ),
+        min_size=8, max_size=40,
+    )
+)  # fmt: skip
+def test_measured_divergences_of_any_kind_give_strengths_or_an_error(measured):
+    values = iter(measured)
+
+    def divergences(_, __, ___, requests, *____):
+        return torch.tensor([next(values, 1.0) for _ in requests], dtype=torch.float64)
+
+    ask = Ask("joy", "joy", "add", "absolute")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(of_doses, "divergences", divergences)
+        try:
+            found = equal_doses(None, None, None, [ask], TARGETS)[ask]
+        except SteeringError:
+            return
+    assert found
+    assert all(0 < strength < math.inf for strength in found.values())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from emokernel import Request, patch
+from emokernel import EmokernelError, Request, patch
 from emokernel.evaluate import divergence
 from emokernel.evaluate.divergence import divergences
-from emokernel.evaluate.encoding import Encoded
+from emokernel.evaluate.encoding import Encoded, encoded
 
 
 @pytest.fixture
@@ -55,3 +55,18 @@ def test_it_is_the_mean_over_counted_tokens(rows, tiny, vectors, texts, monkeypa
     assert found[0] > 0.01
     assert found[2] == pytest.approx(0.0, abs=1e-7)
     assert sum(told) == 12
+
+
+def test_texts_without_a_token_that_counts_are_an_error(tiny, vectors, texts):
+    model = tiny()
+    nothing = Encoded(texts.ids, texts.mask, torch.zeros_like(texts.counted))
+    with pytest.raises(EmokernelError, match="no text to measure a divergence on"):
+        divergences(model, patch(model, vectors()), nothing, [Request("joy", 1.0)])
+
+
+def test_no_texts_are_an_error():
+    class Words:
+        is_fast, all_special_ids, unk_token_id = True, (), None
+
+    with pytest.raises(EmokernelError, match="there is no text to read"):
+        encoded(Words(), [])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from emokernel import patch
+from emokernel.errors import SteeringError
 from emokernel.evaluate import doses
 from emokernel.evaluate.doses import Doses
 from emokernel.evaluate.plan import Plan
@@ -45,3 +48,13 @@ def test_other_texts_have_other_doses(measured_on):
     other, _ = measured_on([("w30 w31", " w41 w5 w6 w7")] * 2, journal)
     assert first.equal() == same.equal() != other.equal()
     assert first.of_strengths() == same.of_strengths() != other.of_strengths()
+
+
+@pytest.mark.parametrize("made", [0.0, -1e-9, math.nan, math.inf, 1e-6])
+def test_a_dose_that_makes_something_else_when_it_is_measured_is_an_error(
+    made, measured_on, monkeypatch
+):
+    of_dose, _ = measured_on([("w20 w21", " w1 w2 w3")] * 2, Journal(None, {}))
+    monkeypatch.setattr(of_dose, "_measured", lambda requests, _: [made] * len(requests))
+    with pytest.raises(SteeringError, match=r"nats per token makes .* when it is measured again"):
+        of_dose.equal()

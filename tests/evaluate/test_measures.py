@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from emokernel import Affect
 from emokernel.evaluate.affect import affect_of, cosine
-from emokernel.evaluate.fluency import distinct_n, perplexity, repetition, surprises
+from emokernel.evaluate.fluency import distinct_n, exponential, perplexity, repetition, surprises
 from emokernel.evaluate.intervals import mean_interval, rank_correlation
 
 
@@ -138,3 +138,8 @@ def test_interval_respects_groups():
     assert (grouped_low, grouped_high) == (0.0, 1.0)
     with pytest.raises(ValueError, match="need as many"):
         mean_interval([], [])
+
+
+def test_a_perplexity_too_large_for_a_number_is_infinite():
+    assert exponential(2.0) == pytest.approx(math.exp(2.0))
+    assert exponential(1e4) == exponential(math.inf) == math.inf

@@ -128,6 +128,49 @@ def test_chains_in_place_equal_chains_apart(gpu: Target) -> None:
     assert same_bits(x, apart)
 
 
+@pytest.mark.parametrize("d", [4096, 16384])
+def test_rows_go_by_slots_that_another_stream_rewrites(gpu: Target, d: int) -> None:
+    """Each row by the slot that it had before or after, and no block waits for ever.
+
+    The slots of the rows are rewritten, a word each; a record as a whole may be read half-written.
+    """
+    case = gpu.make(512, d, torch.bfloat16)
+    versions = [case.token_slot, case.token_slot.flip(0), torch.full_like(case.token_slot, -1)]
+    possible = [
+        fused(gpu.backend, replace(case, token_slot=slots), Cast.LLAMA) for slots in versions
+    ]
+    live = replace(case, token_slot=case.token_slot.clone())
+    torch.cuda.synchronize()
+    writer = torch.cuda.Stream()
+    for _ in range(50):
+        with torch.cuda.stream(writer):
+            for number in range(12):
+                live.token_slot.copy_(versions[number % 3])
+        rows = fused(gpu.backend, live, Cast.LLAMA)
+        torch.cuda.synchronize()
+        by_one = [(rows[0] == normed).all(-1) & (rows[1] == y).all(-1) for normed, y in possible]
+        assert bool(torch.stack(by_one).any(0).all())
+
+
+@pytest.mark.parametrize("norm", [Cast.LLAMA, LAYER])
+def test_a_record_rewritten_meanwhile_parts_no_block(gpu: Target, norm: Cast | str) -> None:
+    """Laws that wait at other barriers, and no component at all, in turn."""
+    case = gpu.make(2048, 8192, torch.bfloat16)
+    laws, weights = [case.law, (case.law + 1) % 4], [case.weights, torch.zeros_like(case.weights)]
+    live = replace(case, law=case.law.clone(), weights=case.weights.clone())
+    torch.cuda.synchronize()
+    writer = torch.cuda.Stream()
+    for _ in range(50):
+        with torch.cuda.stream(writer):
+            for number in range(12):
+                live.law.copy_(laws[number % 2])
+                live.weights.copy_(weights[number // 2 % 2])
+        fused(gpu.backend, live, norm)
+        torch.cuda.synchronize()  # it comes to an end
+    live.law.copy_(case.law), live.weights.copy_(case.weights)
+    assert both_equal(fused(gpu.backend, live, norm), fused(gpu.backend, case, norm))
+
+
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="no second GPU: NOT tested on one")
 def test_it_runs_where_its_tensors_are(gpu: Target) -> None:
     case = gpu.make(64, 4096, torch.bfloat16)

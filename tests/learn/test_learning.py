@@ -389,3 +389,12 @@ def test_a_copy_made_meanwhile_is_patched_with_the_vectors_of_the_file(tiny, vec
         twin = copy.deepcopy(model)
     with torch.no_grad():
         assert torch.equal(twin(prompts).logits, before)
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_what_was_unlearned_or_blew_up_is_refused(value, tiny, vectors):
+    with patch(tiny(), vectors()).learning(["joy", "anger"]) as learned:
+        with torch.no_grad():
+            learned.parameter[:, 1] *= value
+        with pytest.raises(SteeringError, match=r"learned vectors of 'anger' are zero .*smaller"):
+            learned.vectors()

@@ -146,6 +146,15 @@ def test_wide_kernels_move_sixteen_bytes_at_a_time(kernels: list[Kernel]) -> Non
 
 
 @needs_cuobjdump
+def test_a_slot_is_read_once(kernels: list[Kernel]) -> None:
+    """token_slot, law, an id and a weight: beside vectors of a row nothing else is loaded."""
+    for kernel in kernels:
+        if kernel.wide:
+            loads = re.findall(r"\bLDG\.E(?!\S*\.128)", kernel.sass)
+            assert len(loads) == 4, str(kernel)
+
+
+@needs_cuobjdump
 def test_no_local_memory_and_no_fp64(kernels: list[Kernel]) -> None:
     for kernel in kernels:
         assert kernel.sass, str(kernel)

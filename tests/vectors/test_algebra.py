@@ -215,3 +215,45 @@ def test_cosine_is_that_of_torch(vectors):
 def test_what_makes_no_sense_is_refused(operation, message, vectors):
     with pytest.raises(EmokernelError, match=message):
         operation(vectors)
+
+
+def lone(layers=(0, 1)) -> EmotionVectors:
+    """Joy and anger; joy has vectors in ``layers`` only."""
+    tensors = {name: torch.eye(3, 4) + number for number, name in enumerate(("joy", "anger"))}
+    tensors["joy"][[layer for layer in range(3) if layer not in layers]] = 0
+    return EmotionVectors.from_tensors(tensors)
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        (lambda of: of.select(["anger"]).residual(), "'anger'"),
+        (lambda of: of.at_layers([2]), "'joy'"),
+        (lambda of: of.at_layers([]), "'joy', 'anger'"),
+        (lambda of: of.with_profile([0, 0, 1]), "'joy'"),
+        (lambda of: of.mixed({"same": {"anger": 1.0}}).mixed({"no": {"anger": 0.3, "same": -0.3}}),
+         "'no'"),
+        (lambda of: of.select(["anger"]).mixed({"same": {"anger": 1.0}}).residual(),
+         "'anger', 'same'"),
+    ],
+)  # fmt: skip
+def test_an_operation_that_leaves_nothing_of_an_emotion_is_an_error(change, names):
+    with pytest.raises(EmokernelError, match=f"the vectors of {names} are zero in every layer"):
+        change(lone())
+
+
+def test_zero_may_be_asked_for():
+    assert not lone().scaled({"joy": 0})["joy"].any()
+    assert not lone().scaled(0.0).layers
+    assert not lone().normalised(0.0).layers
+    assert not lone().mixed({"nothing": {"joy": 0.0}})["nothing"].any()
+    silent = lone(layers=())
+    assert not silent.scaled(2.0).at_layers([1])["joy"].any()
+
+
+def test_a_projection_warns_of_an_emotion_that_it_leaves_nothing_of():
+    vectors = lone()
+    with pytest.warns(UserWarning, match="nothing is left of 'joy'"):
+        vectors.without(vectors["joy"])
+    with pytest.warns(UserWarning, match="nothing is left of 'joy', 'anger'"):
+        vectors.projected(torch.zeros(3, 4))

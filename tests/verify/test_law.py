@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from emokernel import patch
 from emokernel.reference import row_law
 from emokernel.steering import LAWS
-from emokernel.verify.law import deviation
+from emokernel.verify.law import deviation, full_vector
 from emokernel.verify.recorder import SiteCall
 
 SMALL = 8  # elements that the vector leaves alone
@@ -47,3 +48,9 @@ def test_a_little_more_than_the_contract_does_not(dtype):
     found = deviation(call, vector, "add", "absolute")
     assert found.error == pytest.approx(3e-6 if dtype is torch.float32 else 1.6, rel=0.05)
     assert not found.keeps_law
+
+
+def test_a_vector_that_is_zero_in_a_layer_adds_nothing_under_a_relative_dose(tiny, vectors):
+    own = vectors("block").at_layers([0])
+    steering = patch(tiny(), own)
+    assert not full_vector(steering, "joy", 1, "add", "relative", torch.float32).any()

@@ -34,7 +34,7 @@ def prompts_of(
     """The prompts for ``queries`` of each emotion, and their groups, paired by query.
 
     The neutral prompt of a query does not name an emotion: emotions with a query in common share
-    it, and its answer.
+    it, and its answer. EmokernelError where the two prompts of a pair are the same tokens.
     """
     numbers: dict[tuple[str, str | None], int] = {}
     prompts: list[Prompt] = []
@@ -60,6 +60,14 @@ def prompts_of(
         )
         for emotion, of in queries.items()
     ]
+    for group in groups:
+        for own, other in zip(group.rows, group.neutral, strict=True):
+            if prompts[own].ids == prompts[other].ids:
+                raise EmokernelError(
+                    f"asked with {group.emotion!r} and without, the query {prompts[own].query!r} is"
+                    " the same tokens: let the templates say the emotion in words that the"
+                    " tokenizer knows"
+                )
     return prompts, groups
 
 

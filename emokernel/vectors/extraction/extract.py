@@ -7,7 +7,8 @@ from those rows come the vectors (`methods`) and what they are worth (`diagnosti
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -23,11 +24,13 @@ from emokernel.sampling import Sampling
 from emokernel.vectors.emotion_vectors import EmotionVectors
 from emokernel.vectors.extraction.answers import answer, check_answers, prompts_of
 from emokernel.vectors.extraction.diagnostics import diagnose
+from emokernel.vectors.extraction.methods import check
 from emokernel.vectors.extraction.methods import vectors as vectors_of
 from emokernel.vectors.extraction.options import Options
 from emokernel.vectors.extraction.prompts import Conditioning
 from emokernel.vectors.extraction.provenance import (
     count_texts,
+    describe_answers,
     describe_model,
     plain,
     settings_of,
@@ -68,8 +71,8 @@ def extract(
     empties it first. Memory does not grow with the number of texts, beyond their token ids.
 
     Raises EmokernelError for an emotion or a neutral set without a single token, a slow tokenizer,
-    an option out of range or a folder of other settings, ModelStructureError for a model whose
-    blocks cannot be read.
+    an option out of range, a folder of other settings, or an emotion whose vectors would be zero in
+    every layer; ModelStructureError for a model whose blocks cannot be read.
     """
     chosen = Options(**options)
     if not emotional:
@@ -77,7 +80,7 @@ def extract(
     by_emotion = isinstance(neutral, Mapping)
     if by_emotion and set(neutral) != set(emotional):
         raise EmokernelError("neutral texts by emotion need the same emotions as emotional ones")
-    recorder = _recorder(model, chosen)
+    recorder = _recorder(model, chosen, emotional)
     samples: list[Sample] = []
 
     def take(texts: Iterable[Text]) -> range:
@@ -92,6 +95,7 @@ def extract(
     for emotion, own in rows.items():
         other = sets.get(emotion, shared)
         groups.append(Group(emotion, own, other, by_emotion and len(own) == len(other)))
+        _check_differ(groups[-1], samples)
     keys = _keys_of_texts(groups, len(samples))
     about = {"model": describe_model(model, model_id, revision), "data": data or "not described"}
     settings = {"kind": "texts", **settings_of(chosen, about), "texts": digest(samples)}
@@ -133,7 +137,7 @@ def extract_answers(
     emotions = tuple(dict.fromkeys(queries.emotions if emotions is None else emotions))
     if not emotions:
         raise EmokernelError("no emotions given, and the queries name none: pass emotions=[...]")
-    recorder = _recorder(model, chosen)
+    recorder = _recorder(model, chosen, emotions)
     asked = {
         emotion: [query.text for query in pairs(queries, emotion, per_emotion, chosen.seed)]
         for emotion in emotions
@@ -141,11 +145,7 @@ def extract_answers(
     prompts, groups = prompts_of(tokenizer, asked, conditioning)
     about = {
         "model": describe_model(model, model_id, revision),
-        "data": {
-            "queries": dict(queries.provenance),
-            "conditioning": conditioning.describe(),
-            "sampling": dict(vars(sampling)),
-        },
+        "data": describe_answers(queries, conditioning, sampling),
     }
     as_read = [Sample(np.array(p.ids, np.int32), np.zeros(len(p.ids), bool)) for p in prompts]
     settings = {
@@ -167,11 +167,25 @@ def extract_answers(
         return _vectors(recorder, samples, keys, groups, store, chosen, about, progress)
 
 
-def _recorder(model: nn.Module, options: Options) -> Recorder:
+def _recorder(model: nn.Module, options: Options, emotions: Collection[str]) -> Recorder:
+    options.check_emotions(emotions)
     layers = None
     if options.layers is not None:
         layers = options.layers_of(len(find_decoder(model).blocks))
     return Recorder(model, options.site, layers=layers, last=options.tokens == "last")
+
+
+def _check_differ(group: Group, samples: Sequence[Sample]) -> None:
+    """EmokernelError for an emotion whose texts are the neutral ones: its vector would be noise."""
+
+    def told(rows: Iterable[int]) -> Counter[tuple[bytes, bytes]]:
+        return Counter((samples[n].ids.tobytes(), samples[n].own.tobytes()) for n in rows)
+
+    if group.rows and told(group.rows) == told(group.neutral):
+        raise EmokernelError(
+            f"the texts of {group.emotion!r} and the neutral ones are the same tokens: give texts"
+            " or contexts that differ"
+        )
 
 
 def _keys_of_texts(groups: Sequence[Group], texts: int) -> list[object]:
@@ -203,6 +217,7 @@ def _vectors(
     )  # fmt: skip
     rows = Rows(store.rows, counts if options.tokens == "each" else (counts > 0).astype(int))
     found = vectors_of(rows, groups, options, progress=progress)
+    check(found, groups, store.lengths @ rows.weights / rows.weights.sum(), options)
     training, heldout = split(groups, keys, options.heldout, options.seed)
     measurable = all(group.rows and group.neutral for group in [*training, *heldout])
     num_layers = len(recorder.decoder.blocks)

@@ -39,6 +39,10 @@ PROBE_TEXTS = 4096
 # classes can be told apart perfectly, and a weak penalty fits the noise: of 1e-4 ... 1 this one
 # separated held-out text of the embedded model best while its vectors stayed long.
 PROBE_C = 0.01
+# Below this share of a vector's length, what the removals leave of it is rounding.
+_NOISE = 1e-6
+# So is a vector below this share of the length of the stream's rows that it is a difference of.
+_LEAST = 1e-6
 
 
 def vectors(
@@ -48,15 +52,38 @@ def vectors(
     direction = _METHODS[options.method]
     layers = range(len(rows.values))
     found = np.zeros((len(layers), len(groups), rows.width))
+    whole = np.zeros(found.shape[:2])
     for layer in tqdm(layers, desc="computing vectors", unit="layer", disable=not progress):
         for number, group in enumerate(groups):
             shift = _mean_difference(rows, layer, group)
             found[layer, number] = direction(rows, layer, group, shift, options.seed)
+        whole[layer] = np.linalg.norm(found[layer], axis=-1)
         if options.remove_neutral:
             neutral = sorted({row for group in groups for row in group.neutral})
             basis = neutral_components(rows, layer, neutral, options.remove_neutral)
             found[layer] -= found[layer] @ basis.T @ basis
-    return found - options.remove_base * found.mean(1, keepdims=True)
+    found -= options.remove_base * found.mean(1, keepdims=True)
+    found[np.linalg.norm(found, axis=-1) <= _NOISE * whole] = 0
+    return found
+
+
+def check(found: np.ndarray, groups: Sequence[Group], stream: np.ndarray, options: Options) -> None:
+    """EmokernelError naming the emotions whose vectors ``[layers, E, d]`` say nothing anywhere.
+
+    ``stream [layers]``: mean length of the stream's rows; what is next to nothing beside it is
+    rounding, such as that of one text in two batches.
+    """
+    nothing = (np.linalg.norm(found, axis=-1) <= _LEAST * stream[:, None]).all(0)
+    if not nothing.any():
+        return
+    names = ", ".join(repr(group.emotion) for group, no in zip(groups, nothing, strict=True) if no)
+    reason = "the texts of the emotion and the neutral ones leave the model in the same state"
+    if options.remove_base or options.remove_neutral:
+        reason = "the removals (remove_base, remove_neutral) leave nothing of them, or " + reason
+    raise EmokernelError(
+        f"the vectors of {names} are zero in every layer: {reason}; give texts or contexts that"
+        " differ, or remove less"
+    )
 
 
 def neutral_components(rows: Rows, layer: int, neutral: Sequence[int], share: float) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from emokernel.errors import EmokernelError
@@ -59,10 +59,18 @@ class Options:
                 raise EmokernelError(
                     f"{name} is a share from 0 to {'1' if most else 'below 1'}, got {share}"
                 )
-        for name in ("batch_tokens", "batch_size", "max_length"):
+        for name, least in (("batch_tokens", 1), ("batch_size", 1), ("max_length", 1), ("seed", 0)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise EmokernelError(f"{name} must be at least 1, got {value}")
+            if value is not None and value < least:
+                raise EmokernelError(f"{name} must be at least {least}, got {value}")
+
+    def check_emotions(self, emotions: Collection[str]) -> None:
+        """EmokernelError if these options can leave nothing of so few emotions."""
+        if len(emotions) == 1 and self.remove_base == 1:
+            raise EmokernelError(
+                "a single emotion is all base, and nothing is left of it without: give more"
+                " emotions, or a smaller remove_base"
+            )
 
     def layers_of(self, count: int) -> list[int]:
         """The chosen ones of ``count`` layers, ascending; EmokernelError if one does not exist."""

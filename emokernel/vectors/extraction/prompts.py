@@ -17,9 +17,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jinja2 import TemplateError
-
 from emokernel.errors import EmokernelError
+from emokernel.vectors.extraction.chat import render
 
 # A wording: with an emotion, and without one.
 Variant = tuple[str, str]
@@ -208,14 +207,14 @@ class _Templates(Conditioning):
 def question(query_text: str, tokenizer: Any) -> str:
     """The query alone through the tokenizer's chat template, without an instruction.
 
-    EmokernelError if the template fails.
+    EmokernelError if the template fails, or leaves the query out.
     """
     try:
-        return _apply(tokenizer, [_message("user", query_text)])
-    except TemplateError as error:
+        return render([("user", query_text)], tokenizer)
+    except EmokernelError as error:
         raise EmokernelError(
-            f"the chat template of {_name(tokenizer)} fails ({error}): give the tokenizer one that"
-            " works, or prompt in plain text"
+            f"the chat template of {_name(tokenizer)} {error}: give the tokenizer one that works,"
+            " or prompt in plain text"
         ) from error
 
 
@@ -224,25 +223,18 @@ def instructed(
 ) -> str:
     """The query through the tokenizer's chat template, behind an instruction.
 
-    ``system``: as in `Conditioning.chat`. EmokernelError if the template fails, or if it takes no
-    system message and ``system`` is True.
+    ``system``: as in `Conditioning.chat`. EmokernelError if the template fails or leaves the query
+    out, or if it takes no system message and ``system`` is True.
     """
     if system is not False:
-        messages = [_message("system", instruction), _message("user", query_text)]
         try:
-            text = _apply(tokenizer, messages)
-        except TemplateError as error:
-            refusal = f"refuses a system message ({error})"
-        else:
-            # Some templates leave the system message out without a word.
-            if instruction in text:
-                return text
-            refusal = "leaves the system message out"
-        if system:
-            raise EmokernelError(
-                f"the chat template of {_name(tokenizer)} {refusal}: leave system=True away,"
-                " and the instruction stands in the user's turn"
-            )
+            return render([("system", instruction), ("user", query_text)], tokenizer)
+        except EmokernelError as error:
+            if system:
+                raise EmokernelError(
+                    f"the chat template of {_name(tokenizer)} {error}: leave system=True away, and"
+                    " the instruction stands in the user's turn"
+                ) from error
     return question(f"{instruction}\n\n{query_text}", tokenizer)
 
 
@@ -292,20 +284,6 @@ def _check_fields(variant: Variant, *, query: bool) -> None:
                 f"the instruction {template!r} may not hold {{query}}: in a chat the query is a"
                 " message of its own"
             )
-
-
-def _message(role: str, content: str) -> dict[str, str]:
-    return {"role": role, "content": content}
-
-
-def _apply(tokenizer: Any, messages: list[dict[str, str]]) -> str:
-    """The conversation as text, up to where the answer begins, without thinking before it."""
-    known = {}
-    if "enable_thinking" in tokenizer.get_chat_template():
-        known["enable_thinking"] = False
-    return tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True, **known
-    )
 
 
 def _name(tokenizer: Any) -> str:

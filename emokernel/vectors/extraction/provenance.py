@@ -51,6 +51,15 @@ def describe_model(model: nn.Module, name: str | None, revision: str | None) -> 
     }
 
 
+def describe_answers(queries: Any, conditioning: Any, sampling: Any) -> dict[str, Any]:
+    """What a model's own answers came from."""
+    return {
+        "queries": dict(queries.provenance),
+        "conditioning": conditioning.describe(),
+        "sampling": dict(vars(sampling)),
+    }
+
+
 def plain(value: Any) -> Any:
     """A sequence as a list, which is how JSON gives it back."""
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value

@@ -191,3 +191,13 @@ def test_a_bfloat16_model_answers_too(tiny, tokenizer):
     assert found.tensor.dtype is torch.float32
     assert found.provenance["dtype"] == "bfloat16"
     assert found.layers == (0, 1, 2)
+
+
+def test_a_prompt_with_the_emotion_that_is_the_neutral_one_is_an_error(tiny, tokenizer):
+    """The tokenizer knows neither word, so both are one unknown token."""
+    conditioning = Conditioning.prefix("{emotion} {query}", "calm {query}")
+    with pytest.raises(EmokernelError, match=r"asked with 'joy' and without.*the same tokens"):
+        extract_answers(
+            tiny(), tokenizer, Queries([Query("sun")]), conditioning, emotions=["joy"],
+            progress=False,
+        )  # fmt: skip

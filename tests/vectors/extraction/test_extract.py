@@ -171,3 +171,37 @@ def test_separation_is_measured_with_vectors_of_the_training_part(tiny, tokenize
     ((every, training),) = measured
     assert training.shape == every.shape
     assert abs(training - every).max() > 1e-3
+
+
+@pytest.mark.parametrize("by_emotion", [False, True], ids=["one set", "by emotion"])
+def test_texts_that_are_the_neutral_ones_are_an_error(by_emotion, tiny, tokenizer):
+    texts = ["I am happy", "sun"]
+    neutral = {"joy": texts[::-1]} if by_emotion else texts
+    with pytest.raises(EmokernelError, match="'joy' and the neutral ones are the same tokens"):
+        EmotionVectors.extract(tiny(), tokenizer, {"joy": texts}, neutral, progress=False)
+
+
+def test_vectors_that_are_only_rounding_are_an_error(tiny, tokenizer):
+    """The same texts, some of them more often: the means are the same but for rounding."""
+    texts = ["I am happy", "sun"]
+    for method in ("mean", "pca"):
+        with pytest.raises(EmokernelError, match=r"of 'joy' are zero in every layer: the texts"):
+            EmotionVectors.extract(
+                tiny(), tokenizer, {"anger": EMOTIONAL["anger"], "joy": texts * 2}, texts,
+                progress=False, heldout=0, method=method, batch_size=3,
+            )  # fmt: skip
+
+
+def test_a_single_emotion_without_its_base_is_an_error_before_anything_is_read(tiny, tokenizer):
+    with pytest.raises(EmokernelError, match=r"a single emotion is all base.*smaller remove_base"):
+        EmotionVectors.extract(
+            tiny(), tokenizer, {"joy": ["sun"]}, NEUTRAL, progress=False, remove_base=1.0
+        )
+
+
+def test_emotions_that_are_all_base_are_an_error(tiny, tokenizer):
+    emotional = dict.fromkeys(("joy", "delight"), EMOTIONAL["joy"])
+    with pytest.raises(EmokernelError, match=r"'joy', 'delight' are zero .*remove_base.*less"):
+        EmotionVectors.extract(
+            tiny(), tokenizer, emotional, NEUTRAL, progress=False, remove_base=1.0
+        )

@@ -152,7 +152,7 @@ def test_a_model_in_a_folder_is_asked_through_its_chat_template(
     tiny().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     arguments = [
-        "extract", folder, "-o", str(output), "--queries", openings, "--emotions", "calm",
+        "extract", folder, "-o", str(output), "--queries", openings, "--emotions", "happy",
         "--max-new-tokens", "4", "--dtype", "bfloat16",
     ]  # fmt: skip
     assert main(arguments) == 2
@@ -163,7 +163,7 @@ def test_a_model_in_a_folder_is_asked_through_its_chat_template(
     tokenizer.save_pretrained(folder)
     assert main(arguments) == 0
     vectors = EmotionVectors.load(output)
-    assert vectors.names == ("calm",)
+    assert vectors.names == ("happy",)
     assert vectors.provenance["dtype"] == "bfloat16"
     assert vectors.provenance["data"]["conditioning"]["kind"] == "chat"
     emotional, neutral = "I am {emotion} {query}", "I {query}"

@@ -1,0 +1,115 @@
+"""Bodies of requests as strangers send them: read up to a limit, and JSON without its traps."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from emokernel.errors import EmokernelError
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+
+# Images are sent within a body, as text that is a third longer.
+MOST_BYTES = 64 * 2**20
+# Levels of lists and objects within each other; schemas of tools have a dozen.
+MOST_LEVELS = 64
+
+
+class TooLargeError(Exception):
+    """A body of more than `MOST_BYTES`."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the body is larger than {MOST_BYTES} bytes: send less")
+
+
+def limited(scope: Message, receive: Receive) -> Receive:
+    """``receive``, but TooLargeError when the body is larger than it may be.
+
+    At once if its length is said, else before the piece that is too much is kept.
+    """
+    said = dict(scope["headers"]).get(b"content-length", b"")
+    left = -1 if said.isdigit() and _is_large(said) else MOST_BYTES
+
+    async def receive_limited() -> Message:
+        nonlocal left
+        if left < 0:
+            raise TooLargeError
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise TooLargeError
+        return message
+
+    return receive_limited
+
+
+def _is_large(said: bytes) -> bool:
+    digits = said.lstrip(b"0")
+    return len(digits) > len(str(MOST_BYTES)) or int(digits or b"0") > MOST_BYTES
+
+
+async def read(receive: Receive) -> bytes | None:
+    """The whole body; None if the client left before its end."""
+    parts, more = [], True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def parsed(content: bytes) -> dict[str, Any] | None:
+    """The object of a body; None for what is none, of which the server says what is wrong.
+
+    EmokernelError for JSON that means no one thing or cannot be carried out: not UTF-8, numbers
+    that are none, a key given twice, too many levels.
+    """
+    try:
+        body = json.loads(
+            content, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_unique
+        )
+        _check_levels(body)
+    except json.JSONDecodeError:
+        return None
+    except (ValueError, RecursionError) as error:
+        told = f"more than {MOST_LEVELS} levels" if isinstance(error, RecursionError) else error
+        raise EmokernelError(f"the body is no JSON that can be served: {told}") from error
+    return body if isinstance(body, dict) else None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is too large for a number")
+    return value
+
+
+def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key[:40]!r} is given twice")
+        found[key] = value
+    return found
+
+
+def _check_levels(body: Any) -> None:
+    """RecursionError for too many; a walk, since what it is for cannot be recursed into."""
+    level = [body]
+    for _ in range(MOST_LEVELS + 1):
+        held = [each for each in level if isinstance(each, list | dict)]
+        if not held:
+            return
+        level = [
+            inner for each in held for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    raise RecursionError

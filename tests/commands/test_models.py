@@ -1,0 +1,141 @@
+"""MODEL: what is no model is told with what to give instead, and what reads images is loaded."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import transformers
+from patch.families import LAYERS, WIDTH
+
+from emokernel import EmotionVectors
+from emokernel.cli import main
+from emokernel.commands import models
+from emokernel.demo.model import MODEL_PATH
+from emokernel.model_class import model_class
+
+TEXT = {
+    "hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4, "num_key_value_heads": 2,
+}  # fmt: skip
+VISION = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "image_size": 32, "patch_size": 8, "projection_dim": 32,
+}  # fmt: skip
+
+
+def told(capsys, *arguments: str) -> str:
+    assert main([*arguments]) == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.fixture
+def places(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF\3\0\0\0" + b"\0" * 64)
+    (tmp_path / "renamed.bin").write_bytes(b"GGUF\3\0\0\0" + b"\0" * 64)
+    for folder in ("ggufs", "adapter", "nameless", "empty"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "ggufs" / "q4.gguf").write_bytes(b"GGUF")
+    (tmp_path / "adapter" / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": "owner/base", "peft_type": "LORA"})
+    )
+    (tmp_path / "nameless" / "adapter_config.json").write_text("[]")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("model.gguf", "a GGUF file, which llama.cpp runs; give the folder or the repository id"),
+        ("renamed.bin", "a GGUF file"),
+        ("missing.gguf", "there is no such folder"),
+        ("ggufs", "it holds GGUF files"),
+        ("adapter", "it holds an adapter of owner/base, no model: install peft"),
+        ("nameless", "it holds an adapter of an unnamed model"),
+        ("empty", "it has no config.json"),
+    ],
+)
+def test_what_is_no_model_is_told_with_what_to_give(name, what, places, capsys, monkeypatch):
+    monkeypatch.setattr(models, "find_spec", lambda _: None)
+    error = told(capsys, "extract", str(places / name), "-o", str(places / "v.npz"))
+    assert f"cannot load the model {places / name}: {what}" in error
+    assert "llama.cpp" not in error or "json" not in error.lower()
+    assert not (places / "v.npz.partial").exists()
+
+
+def test_a_misspelt_repository_is_told_how(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    error = told(capsys, "extract", "gpt-2-misspelt", "-o", str(tmp_path / "v.npz"))
+    assert "cannot load the model gpt-2-misspelt" in error
+    assert "nor is there a folder of that name here: check how it is spelt" in error
+    error = told(capsys, "extract", "owner/model-GGUF", "-o", str(tmp_path / "v.npz"))
+    assert "GGUF files are for llama.cpp: give the folder" in error
+
+
+def test_a_model_without_a_decoder_is_told(tmp_path, capsys):
+    transformers.BertConfig(hidden_size=8, num_attention_heads=2).save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(
+        (tmp_path / "config.json").read_text().replace('"bert"', '"vit"')
+    )
+    error = told(capsys, "extract", str(tmp_path), "-o", str(tmp_path / "v.npz"))
+    assert "a model of the type 'vit' does not generate text from a decoder" in error
+
+
+def llava() -> transformers.PreTrainedModel:
+    config = transformers.LlavaConfig(
+        vision_config=transformers.CLIPVisionConfig(**VISION),
+        text_config=transformers.LlamaConfig(**TEXT, vocab_size=vocabulary()),
+        image_token_id=5,
+    )  # fmt: skip
+    return transformers.LlavaForConditionalGeneration(config)
+
+
+def qwen2_vl() -> transformers.PreTrainedModel:
+    rope = {"rope_type": "default", "mrope_section": [2, 3, 3]}
+    config = transformers.Qwen2VLConfig(
+        text_config=TEXT | {"rope_scaling": rope, "vocab_size": vocabulary()},
+        vision_config={"depth": 2, "embed_dim": 32, "hidden_size": WIDTH, "num_heads": 4},
+    )  # fmt: skip
+    return transformers.Qwen2VLForConditionalGeneration(config)
+
+
+def gemma3() -> transformers.PreTrainedModel:
+    config = transformers.Gemma3Config(
+        mm_tokens_per_image=4, vision_config=VISION,
+        text_config=TEXT | {"head_dim": 16, "vocab_size": vocabulary()},
+    )  # fmt: skip
+    return transformers.Gemma3ForConditionalGeneration(config)
+
+
+def vocabulary() -> int:
+    return json.loads((MODEL_PATH / "config.json").read_text())["vocab_size"]
+
+
+@pytest.mark.parametrize("build", [llava, qwen2_vl, gemma3])
+def test_a_folder_of_a_model_that_reads_images_is_loaded(build, tmp_path, capsys):
+    torch.manual_seed(0)
+    whole, folder = build(), str(tmp_path / "model")
+    whole.save_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(MODEL_PATH)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% for part in m.content %}{{ part.text }} {% endfor %}{% endfor %}"
+    )
+    tokenizer.save_pretrained(folder)
+    config = transformers.AutoConfig.from_pretrained(folder)
+    kind = model_class(config)
+    assert type(kind.from_pretrained(folder)) is type(whole)
+    output = tmp_path / "new" / "v.safetensors"
+    arguments = [
+        "extract", folder, "-o", str(output), "--emotions", "joy", "--per-emotion", "2",
+        "--max-new-tokens", "3", "--heldout", "0", "--dtype", "float32",
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    vectors = EmotionVectors.load(output)
+    assert vectors.tensor.shape == (LAYERS, 1, WIDTH)
+    assert vectors["joy"].any()
+
+
+def test_a_language_model_is_loaded_as_one():
+    config = transformers.AutoConfig.from_pretrained(MODEL_PATH)
+    assert model_class(config) is transformers.AutoModelForCausalLM
