@@ -19,6 +19,7 @@ from emokernel.patch.checkpointing import Checkpoints, checkpointed
 from emokernel.patch.decoder import Decoder, device_of, map_stream
 from emokernel.patch.norms import FusedNorm, are_trained
 from emokernel.patch.replaced import ReplacedMethod, forward_name
+from emokernel.patch.standing import Standing
 from emokernel.patch.tracing import (
     TracedAdd,
     add_in_trace,
@@ -350,9 +351,10 @@ class DecoderForward(ReplacedMethod):
         rows: RowSource,
         model: nn.Module,
         handle: Handle,
+        standing: Standing,
     ) -> None:
         super().__init__(owner, forward_name(owner))
-        self._placed, self._rows = placed, rows
+        self._placed, self._rows, self._standing = placed, rows, standing
         self._model, self.handle = model, handle
         self._states = [each.state for each in placed]
         self._names = list(inspect.signature(self.original).parameters)
@@ -373,6 +375,7 @@ class DecoderForward(ReplacedMethod):
         if is_captured(self._states[0].device):
             return self._run(self._rows.of_trace, named, args, kwargs)
         self.check_class()
+        self._standing.check()
         for placed in self._placed:
             placed.follow()
         if torch.is_grad_enabled():
@@ -386,6 +389,7 @@ class DecoderForward(ReplacedMethod):
             raise SteeringError(
                 "torch.export makes a program that cannot be steered: unpatch() before it"
             )
+        self._standing.check()
         for placed in self._placed:
             placed.follow()
         self._rows.prepare(self._states, names)

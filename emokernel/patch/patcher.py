@@ -42,6 +42,7 @@ from emokernel.patch.parallel import (
 )
 from emokernel.patch.replaced import ReplacedMethod, is_replaced
 from emokernel.patch.source import Key, rewrite
+from emokernel.patch.standing import Standing
 from emokernel.patch.structure import own_part, read_block
 from emokernel.patch.trace import Addition, trace
 from emokernel.state import UNTOUCHED, DeviceState
@@ -124,7 +125,8 @@ class Patch:
             for layer in layers:
                 self._prove(layer)
             owner = self.decoder.owner
-            self.replace(DecoderForward(owner, self.placed, rows, model, handle))
+            standing = Standing(self.decoder, layers)
+            self.replace(DecoderForward(owner, self.placed, rows, model, handle, standing))
             self._prove_whole()
             self.replace(NoReplica(owner, handle))
         except BaseException:
@@ -194,14 +196,14 @@ class Patch:
         last = len(self.decoder.blocks) - 1
         kept: list[Tensor] = []
         handle = self.decoder.blocks[last].register_forward_hook(
-            lambda _, __, output: kept.append(stream_of(output))
+            lambda _, __, output: kept.append(stream_of(output).clone())
         )
         try:
             with torch.inference_mode(False):
                 run_on_a_few_tokens(self.model, last=PROBE_TOKENS)
         finally:
             handle.remove()
-        if not _close(kept[0][:, :-1], self._stream(last)[:, :-1], allowance=4.0):
+        if not _close(kept[0][:, :-1], self._trace.blocks[last].rows[:, :-1], allowance=4.0):
             raise ModelStructureError(
                 f"{type(self.model).__name__} is not causal (what it computes for a token depends"
                 " on those that follow): pass a causal language model"
@@ -278,6 +280,11 @@ class Patch:
             found = self._norm_of(read.module, add.placed)
             if isinstance(found, NormForward):
                 steps = self._trace.steps_between(addition, read)
+                around = {step.module for step in steps} & self.decoder.wrappers
+                if around:  # its forward is not the model's, and may write to the rows one day
+                    kind = type(around.pop()).__name__
+                    reasons.append(f"{self._names[read.module]}: a {kind} stands before it")
+                    continue
                 add.compute_ahead(found, Between(steps, self.decoder.owner))
                 return self._names[read.module], None
             if found != NO_NORM:
@@ -336,7 +343,7 @@ class Patch:
             ) from error
         finally:
             running.token_slot = running.untouched = running.handed = None
-        if type(after) is not type(run.output) or not _close(stream_of(after), run.result.tensor):
+        if type(after) is not type(run.output) or not _close(stream_of(after), run.rows):
             raise ModelStructureError(
                 f"{type(block).__name__} gives other results when patched; {self._way_out()}"
             )
@@ -351,7 +358,7 @@ class Patch:
         streams: dict[int, Tensor] = {}
         handles = [
             block.register_forward_hook(
-                lambda _, __, output, index=index: streams.__setitem__(index, stream_of(output))
+                lambda _, __, output, i=index: streams.__setitem__(i, stream_of(output).clone())
             )
             for index, block in enumerate(self.decoder.blocks)
         ]
@@ -362,7 +369,7 @@ class Patch:
             for handle in handles:
                 handle.remove()
         for index, run in self._trace.blocks.items():
-            if not _close(streams[index], run.result.tensor, allowance=4.0):
+            if not _close(streams[index], run.rows, allowance=4.0):
                 kind = type(self.decoder.blocks[index]).__name__
                 raise ModelStructureError(
                     f"{kind} {index} gives other results in the patched model; {self._way_out()}"

@@ -78,7 +78,11 @@ class Read:
 
 @dataclass
 class BlockRun:
-    """What one block was called with, what it added, and what it returned."""
+    """What one block was called with, what it added, and what it returned.
+
+    ``args``, ``kwargs`` and ``rows`` (of the result) are as they were then: hooks may replace them,
+    and write to them later.
+    """
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
@@ -86,6 +90,7 @@ class BlockRun:
     additions: list[Addition] = field(default_factory=list)
     output: Any = None
     result: Seen | None = None
+    rows: Tensor | None = None
 
 
 @dataclass
@@ -153,6 +158,15 @@ class _Recorder:
 
     def _watch_block(self, index: int, block: nn.Module) -> list:
         width = self._decoder.hidden_size
+        called: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
+
+        def kept(value: Any) -> Any:
+            is_rows = isinstance(value, Tensor) and value.shape[-1:] == (width,)
+            return value.clone() if is_rows else value
+
+        def call(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            nonlocal called
+            called = tuple(map(kept, args)), {name: kept(value) for name, value in kwargs.items()}
 
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             given = (v for v in (*args, *kwargs.values()) if isinstance(v, Tensor))
@@ -160,15 +174,17 @@ class _Recorder:
             if hidden is None:
                 return
             self._block = index
-            self.trace.blocks[index] = BlockRun(args, dict(kwargs), Seen.of(hidden))
+            self.trace.blocks[index] = BlockRun(*called, Seen.of(hidden))
 
         def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             run, stream = self.trace.blocks.get(index), stream_of(output)
             self._block = None
             if run is not None and stream is not None:
-                run.output, run.result = output, Seen.of(stream)
+                run.output, run.result, run.rows = output, Seen.of(stream), stream.clone()
 
         return [
+            # Before the hooks that are there, which run again when the block is called like this.
+            block.register_forward_pre_hook(call, prepend=True, with_kwargs=True),
             block.register_forward_pre_hook(before, with_kwargs=True),
             block.register_forward_hook(after, with_kwargs=True),
         ]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from company.tools import ONLY_AFTERWARDS, TOOLS, WIDTH, blocks_of, changed, wrap_blocks
+from company.tools import ONLY_AFTERWARDS, STRETCH, TOOLS, WIDTH, blocks_of, changed, wrap_blocks
 from torch import Tensor, nn
 
 from emokernel import Steering, patch
@@ -152,13 +152,20 @@ def test_a_block_compiled_in_place_beside_a_tool(tiny, vectors, prompts):
     close(logits(model, prompts), logits(hooked, prompts))
 
 
-def test_wrappers_that_do_nothing_yet_may_do_something_later(tiny, vectors, prompts):
+@pytest.mark.parametrize(
+    "operator",
+    [lambda rows: rows * STRETCH, lambda rows: rows.mul_(STRETCH)],
+    ids=["new", "in place"],
+)
+def test_wrappers_that_do_nothing_yet_may_do_something_later(operator, tiny, vectors, prompts):
     """A model that a tool was given first, and told what to do after `patch`."""
     model, hooked = tiny(), hook_blocks(tiny(), STRENGTH * vectors("block")["joy"])
     for each in (model, hooked):
         wrap_blocks(each, None)
-    patch(model, vectors("block"), law="add").set("joy", STRENGTH)
+    steering = patch(model, vectors("block"), law="add")
+    steering.set("joy", STRENGTH)
+    assert "a ControlWrapper stands before it" in str(steering.report())
     for each in (model, hooked):
-        each.model.layers[0].operator = lambda rows: rows * 0.5
+        each.model.layers[0].operator = operator
     for mode in MODES:
         close(logits(model, prompts, mode), logits(hooked, prompts, mode))

@@ -1,0 +1,40 @@
+"""Whether the blocks that were patched still stand in the model: other tools may replace them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from torch import nn
+
+from emokernel.errors import SteeringError
+from emokernel.patch.decoder import Decoder
+
+
+class Standing:
+    """The steered blocks of a decoder; `check` is asked in every call, and costs a comparison."""
+
+    def __init__(self, decoder: Decoder, layers: Iterable[int]) -> None:
+        self._owner = decoder.owner
+        self._blocks = {layer: decoder.blocks[layer] for layer in layers}
+        # What has to stay for nothing to have changed: (children of a module, those it had).
+        self._seen: list[tuple[Mapping[str, nn.Module | None], list[nn.Module | None]]] = []
+
+    def check(self) -> None:
+        """SteeringError for a block that is gone: its layer would not be steered."""
+        seen = self._seen
+        if not seen or any([list(now.values()) != then for now, then in seen]):
+            self._look()
+
+    def _look(self) -> None:
+        parts = list(self._owner.modules())
+        gone = [layer for layer, block in self._blocks.items() if block not in set(parts)]
+        if gone:
+            kind = type(self._blocks[gone[0]]).__name__
+            raise SteeringError(
+                f"block {gone[0]} ({kind}) is no longer a part of {type(self._owner).__name__}:"
+                " something took it out or replaced it after the model was patched, and its layer"
+                " would not be steered: unpatch() and patch again"
+            )
+        blocks = set(self._blocks.values())
+        around = [part for part in parts if part not in blocks and blocks & set(part.modules())]
+        self._seen = [(part._modules, list(part._modules.values())) for part in around]
