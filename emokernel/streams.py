@@ -82,7 +82,7 @@ class Readers:
             self.wait((each, each.record_event()) for each in self._seen - {current})
 
     def keep(self, tensors: Iterable[Tensor]) -> None:
-        """The memory of tensors that are about to be dropped stays until those forwards have run."""
+        """The memory of tensors that are dropped now stays until those forwards have run."""
         seen = self._seen
         for tensor in tensors if seen else ():
             for stream in seen:

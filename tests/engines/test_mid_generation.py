@@ -202,8 +202,9 @@ def test_a_streamer_in_a_thread_has_the_requests_of_the_block(how, pair, padded,
 
     with warnings.catch_warnings(record=True) as notices, steering.requests([JOY]):
         warnings.simplefilter("always")
-        copied = copy_context().run
-        thread = Thread(target={"own": run_for_nothing, "copied": lambda: copied(run)}.get(how, run))
+        copied = copy_context()
+        targets = {"inherited": run, "copied": lambda: copied.run(run), "own": run_for_nothing}
+        thread = Thread(target=targets[how])
         thread.start()
         said = "".join(streamer)
         thread.join()
