@@ -65,7 +65,9 @@ class Boards:
 
         SteeringError if a board that is read cannot hold that; nothing changes then.
         """
-        around = (*self._inherited(), *_here.get())
+        around = _here.get()
+        if isinstance(entering, Generation):  # of the same caller, who generates in a thread
+            around = (*self._inherited(), *around)
         with self._lock:
             self._open.append((entering, around))
             try:
