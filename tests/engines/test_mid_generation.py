@@ -214,6 +214,21 @@ def test_a_streamer_in_a_thread_has_the_requests_of_the_block(how, pair, padded,
     assert said == Letters().decode(outputs[0].sequences[0, 7:])
 
 
+def test_a_copied_context_does_not_outlive_its_generation(pair, padded):
+    """A call in it is a plain one when the generation has ended: all that it is given is prompt."""
+    _, model, steering = pair()
+    ids, mask = padded("no")
+    steering.set("joy", 4.0, positions="generated")
+    contexts = []
+    generate_with("processor", lambda: contexts.append(copy_context()), model, ids, mask)
+
+    def logits():
+        with torch.no_grad():
+            return model(torch.cat([ids, ids], 1)).logits
+
+    assert torch.equal(contexts[0].run(logits), logits())
+
+
 def test_streamed_text_is_the_text(pair, padded, emotions, capsys):
     plain, model, steering = pair()
     ids, mask = padded("no")
