@@ -409,7 +409,8 @@ class Steering:
 
     def copier(self) -> Callable[[nn.Module], Steering]:
         """What makes a handle like this one is now, with slots of its own, for a deep copy."""
-        asked = None if self._of_set is None else self._of_set.request
+        chosen = self._of_set
+        asked = None if chosen is None else chosen.request
 
         def patch_copy(model: nn.Module) -> Steering:
             steering = Steering(

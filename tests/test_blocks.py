@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
+import queue
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -148,6 +150,32 @@ def test_a_pool_started_within_a_block_is_steered_where_an_older_one_is_not(
         with steering.requests(["joy"]):
             assert torch.equal(lazy.submit(logits).result(), wanted["joy"])
             assert torch.equal(older.submit(logits).result(), wanted[None])
+
+
+def test_a_thread_that_python_did_not_start_belongs_to_what_is_open(steered, quiet):
+    """Such as those that torch runs backward passes in: since when they are there is not known."""
+    steering, logits, wanted = steered
+    calls, results = queue.SimpleQueue(), queue.SimpleQueue()
+
+    def serve():
+        while (call := calls.get()) is not None:
+            try:
+                results.put(call())
+            except SteeringError as error:
+                results.put(error)
+
+    def foreign(call):
+        calls.put(call)
+        return results.get(timeout=20)
+
+    _thread.start_new_thread(serve, ())
+    for emotion in ("joy", "anger"):
+        assert torch.equal(foreign(logits), wanted[None])
+        with steering.requests([emotion]):
+            assert torch.equal(foreign(logits), wanted[emotion])
+            with steering.requests([None]):
+                assert "2 requests blocks were open" in str(foreign(logits))
+    calls.put(None)
 
 
 def test_the_blocks_of_another_model_do_not_count(

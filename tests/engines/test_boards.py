@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from noting import Noting
 
 from emokernel.engines.board import Board, token_slot
 from emokernel.engines.boards import Boards
@@ -42,21 +43,6 @@ def a_model(count=1):
     states = [State() for _ in range(count)]
     set_ = SimpleNamespace(plan=None)
     return states, set_, Boards(lambda: states, 4, lambda: set_.plan)
-
-
-class Noting:
-    """A lock that tells when another thread wants it while it is held."""
-
-    def __init__(self, lock, wanted):
-        self._lock, self._wanted = lock, wanted
-
-    def __enter__(self):
-        if not self._lock.acquire(blocking=False):
-            self._wanted.set()
-            self._lock.acquire()
-
-    def __exit__(self, *_):
-        self._lock.release()
 
 
 def test_two_callers_leave_what_was_asked_for_last(monkeypatch):

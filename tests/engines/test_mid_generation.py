@@ -220,7 +220,9 @@ def test_a_copied_context_does_not_outlive_its_generation(pair, padded):
     ids, mask = padded("no")
     steering.set("joy", 4.0, positions="generated")
     contexts = []
-    generate_with("processor", lambda: contexts.append(copy_context()), model, ids, mask)
+    generate_with(
+        "processor", lambda: contexts.append(copy_context()), model, ids, mask, use_cache=False
+    )
 
     def logits():
         with torch.no_grad():
