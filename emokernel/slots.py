@@ -11,10 +11,18 @@ from emokernel.state import Mix, SlotAllocator
 class MixSlots:
     """The slot of each mix that somebody holds, and how many hold it; for any thread."""
 
-    def __init__(self, slots: Sequence[int], write: Callable[[int, Mix], None]) -> None:
-        """``write(slot, mix)`` puts a mix into a slot of every device."""
+    def __init__(
+        self,
+        slots: Sequence[int],
+        write: Callable[[int, Mix], None],
+        retire: Callable[[int], None] = lambda slot: None,
+    ) -> None:
+        """``write(slot, mix)`` puts a mix into a slot of every device.
+
+        ``retire(slot)``: nothing points to the slot any more; forwards that have begun may read it.
+        """
         self._free = SlotAllocator(slots)
-        self._write = write
+        self._write, self._retire = write, retire
         self._slots: dict[Mix, int] = {}
         self._holders: dict[Mix, int] = {}
         self._lock = threading.Lock()
@@ -40,11 +48,12 @@ class MixSlots:
             return {mix: self._slots[mix] for mix in wanted}
 
     def release(self, mixes: Iterable[Mix]) -> None:
-        """Give back what one `hold` of the same mixes took."""
+        """Give back what one `hold` of the same mixes took; nothing points to it any more."""
         with self._lock:
             for mix in dict.fromkeys(mixes):
                 self._holders[mix] -= 1
                 if not self._holders[mix]:
+                    self._retire(self._slots[mix])
                     del self._holders[mix]
                     self._free.give_back([self._slots.pop(mix)])
 

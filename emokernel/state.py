@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from emokernel.errors import NoFreeSlotError, SteeringError
 from emokernel.reference import MAX_COMPONENTS, Law
+from emokernel.streams import Mark, Readers, Stream, readers_of
 
 UNTOUCHED = -1
 _serials = itertools.count()
@@ -58,6 +59,10 @@ class Movable(Protocol):
 
     used: bool
 
+    @property
+    def fixed(self) -> tuple[Tensor, ...]:
+        """The tensors that forwards read."""
+
     def on(self, device: torch.device) -> Movable:
         """The same, on ``device``."""
 
@@ -95,12 +100,17 @@ class DeviceState:
         device: torch.device,
         dtype: torch.dtype,
         profile: Tensor | None = None,
+        readers: Callable[[torch.device], Readers] = readers_of,
     ) -> None:
         """vectors ``[L, E, d]`` fp32 (zero where a layer is not steered), basis kept in dtype.
 
-        ``profile`` ``[L]`` multiplies the weights of each layer, whatever the dose.
-        SteeringError if a vector overflows or vanishes in ``dtype``.
+        ``profile`` ``[L]`` multiplies the weights of each layer, whatever the dose. ``readers``:
+        what knows the streams of a device. SteeringError if a vector overflows or vanishes in
+        ``dtype``.
         """
+        # Held while what forwards read is written, or built anew.
+        self.lock = threading.RLock()
+        self._readers_of = readers
         self._profile = torch.ones(vectors.shape[0]) if profile is None else profile
         self._vectors = vectors.detach().to("cpu", torch.float32)
         self.num_layers, self.num_slots = vectors.shape[0], slots
@@ -114,6 +124,7 @@ class DeviceState:
 
     def _build(self, device: torch.device, dtype: torch.dtype) -> None:
         vectors = self._vectors
+        self.readers = self._readers_of(device)
         # What torch.compile tells these tensors from others by.
         self.serial = next_serial()
         with torch.inference_mode(False):
@@ -121,6 +132,7 @@ class DeviceState:
             width = MAX_COMPONENTS + 1 + self.num_layers * MAX_COMPONENTS
             self.records = torch.zeros(self.num_slots, width, dtype=torch.int32, device=device)
         self.dtype = dtype
+        # Waits for all of the above: whatever stream reads it, it is there.
         norms = self.basis.float().norm(dim=-1).cpu()
         self._present = norms > 0
         if not norms.isfinite().all() or (self._present != vectors.any(-1)).any():
@@ -131,7 +143,10 @@ class DeviceState:
         # The records again: under torch.compile a view of another dtype would be a copy.
         self.record_floats = self.records.view(torch.float32)
         self.tables = [self.layer(number) for number in range(self.num_layers)]
-        self._kept: tuple[int, list[Tables]] | None = None
+        self._writes = 0
+        # Where the forwards have run that may read what a free slot held.
+        self._left: dict[int, list[Mark]] = {}
+        self._kept: dict[Stream | None, tuple[int, list[Tables]]] = {}
         self._constant: dict[int, Tensor] = {}
         self._outgrown: list[Tensor] = []
 
@@ -145,11 +160,19 @@ class DeviceState:
                 "the model was moved or cast while vectors are learned: move it before"
                 " steering.learning(...)"
             )
-        self._build(device, dtype)
+        with self.lock:
+            self.readers.keep(self._read())
+            self._build(device, dtype)
+            if self.board is not None:
+                self.board = self.board.on(device)
+            for slot, mix in list(self._mixes.items()):
+                self.write(slot, mix)
+
+    def _read(self) -> Iterator[Tensor]:
+        """What forwards may be reading."""
+        yield from (self.basis, self.records, *self._constant.values(), *self._outgrown)
         if self.board is not None:
-            self.board = self.board.on(device)
-        for slot, mix in self._mixes.items():
-            self.write(slot, mix)
+            yield from self.board.fixed
 
     @property
     def fixed(self) -> tuple[Tensor, ...]:
@@ -178,11 +201,12 @@ class DeviceState:
         return None if tables is self.tables else tables
 
     def _lasting(self) -> list[Tables]:
-        """Views of a copy of the slots as they are now; one copy until the next write."""
-        version = self.records._version
-        if self._kept is None or self._kept[0] != version:
-            self._kept = version, self.cloned_tables()
-        return self._kept[1]
+        """Views of a copy of the slots as they are now; one copy a stream until the next write."""
+        stream, writes = self.readers.current(), self._writes
+        kept = self._kept.get(stream)
+        if kept is None or kept[0] != writes:
+            kept = self._kept[stream] = writes, self.cloned_tables()
+        return kept[1]
 
     def cloned_tables(self) -> list[Tables]:
         """The tables of all layers, with a copy of the slots."""
@@ -192,9 +216,24 @@ class DeviceState:
         return [views_of_layer(self.basis, records, floats, layer) for layer in layers]
 
     def write(self, slot: int, mix: Mix) -> None:
-        """Put ``mix`` into ``slot`` with one host-to-device copy."""
+        """Put ``mix`` into ``slot`` with one host-to-device copy; nothing changes if that fails.
+
+        On a GPU after the forwards that may read what the slot held before (`retire`), and before
+        all that begin when this has returned, whatever their stream.
+        """
         if not 0 <= slot < self.num_slots:
             raise SteeringError(f"slot {slot} does not exist: there are {self.num_slots}")
+        with self.lock:
+            record = self._record(mix)
+            self.readers.wait(self._left.get(slot, ()))
+            # From memory that is not pinned: this returns when the copy has been made.
+            self.records[slot].copy_(record)
+            self._left.pop(slot, None)
+            self._mixes[slot] = mix
+            self._writes += 1
+
+    def _record(self, mix: Mix) -> Tensor:
+        """``mix`` as a slot holds it."""
         record = torch.zeros(self.records.shape[1], dtype=torch.int32)
         weights = record[MAX_COMPONENTS + 1 :].view(torch.float32).view(self.num_layers, -1)
         scales = self._inverse_norms if mix.law & Law.RELATIVE else self._present.float()
@@ -204,20 +243,33 @@ class DeviceState:
             record[k] = number
             weights[:, k] = weight * self._profile * scales[:, number]
         record[MAX_COMPONENTS] = int(mix.law)
-        self.records[slot].copy_(record)
-        self._mixes[slot] = mix
+        return record
+
+    def retire(self, slot: int) -> None:
+        """No forward that begins from now on reads ``slot``; those that have begun may."""
+        with self.lock:
+            self._left[slot] = self.readers.mark()
 
     def constant_rows(self, rows: int, slot: int) -> Tensor:
         """At least ``rows`` int32 entries that all say ``slot``; kept between calls."""
         held = self._constant.get(slot)
-        if held is None or held.numel() < rows:
-            size = max(256, 1 << (rows - 1).bit_length())
+        return held if held is not None and held.numel() >= rows else self._grown(rows, slot)
+
+    def _grown(self, rows: int, slot: int) -> Tensor:
+        size = max(256, 1 << (rows - 1).bit_length())
+        if self.readers.capturing():  # filled when the graph is replayed: for no other forward
+            return torch.full((size,), slot, dtype=torch.int32, device=self.device)
+        with self.lock:
+            held = self._constant.get(slot)
+            if held is not None and held.numel() >= rows:  # made by another thread meanwhile
+                return held
             with torch.inference_mode(False):
-                grown = torch.full((size,), slot, dtype=torch.int32, device=self.device)
+                # Made on the host, so that it is there whatever stream reads it.
+                grown = torch.full((size,), slot, dtype=torch.int32).to(self.device)
             if held is not None:  # a captured graph may still read it
                 self._outgrown.append(held)
-            held = self._constant[slot] = grown
-        return held
+            self._constant[slot] = grown
+            return grown
 
 
 def views_of_layer(basis: Tensor, records: Tensor, floats: Tensor, layer: int) -> Tables:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import AbstractContextManager, ContextDecorator, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from emokernel.affect import Coordinates
+from emokernel.blocks import OpenBlocks
+from emokernel.closing import finish
 from emokernel.engines.board import prepare_compiling, token_slot
 from emokernel.engines.boards import Boards
 from emokernel.engines.continuous import ContinuousBatching, packed_rows
-from emokernel.engines.continuous.rows import is_packed
+from emokernel.engines.continuous.rows import is_announced, is_packed
 from emokernel.engines.continuous.tickets import Asked
 from emokernel.engines.generate import (
     RecordedGenerate,
@@ -26,6 +29,7 @@ from emokernel.engines.generate import (
     read_call,
     read_traced_call,
 )
+from emokernel.engines.generation import Generation
 from emokernel.engines.rows import Plan, check_positions
 from emokernel.errors import EmokernelError, SteeringError
 from emokernel.mixes import Emotion, Mixer
@@ -48,10 +52,8 @@ if TYPE_CHECKING:
 
 LAWS = {"add": Law.ADD, "preserve": Law.PRESERVE}
 DOSES = {"absolute": Law.ADD, "relative": Law.RELATIVE}
-_SLOT_OF_SET = 0
-
-# Every `requests` block that is open in this context, innermost last.
-_open_requests: ContextVar[tuple[OpenRequests, ...]] = ContextVar("requests", default=())
+# `set` writes into the one that nothing points to.
+_SLOTS_OF_SET = range(2)
 
 
 @dataclass(frozen=True)
@@ -241,22 +243,27 @@ class Steering:
         self._model, self._mixer, self._site, self._defaults = model, mixer, site, defaults
         self._layers, self._fuse_norm, self._backend = layers, fuse_norm, backend
         self._strengths = strengths
-        self._slots = MixSlots(range(1, slots + 1), self._write)
+        first = len(_SLOTS_OF_SET)
+        self._slots = MixSlots(range(first, first + slots), self._write, self._retire)
+        self._slots_of_set = MixSlots(_SLOTS_OF_SET, self._write, self._retire)
         self._num_slots = slots
         self._batching = ContinuousBatching(self._resolve_entry, self._active, self._slots)
-        self._plan_of_set: Plan | None = None
-        self._request_of_set: Request | None = None
+        self._of_set: _Set | None = None
+        self._setting = Lock()
+        self._blocks: OpenBlocks[OpenRequests] = OpenBlocks()
         self._generator, self._patch = model, None  # the model runs while it is being patched
-        self._boards = Boards(self._states, slots, lambda: self._plan_of_set)
+        self._boards = Boards(
+            self._states, slots, self._plan_of_set, inherited=self._blocks.inherited
+        )
         self._patch: Patch | None = Patch(
-            model, mixer.basis.tensor, layers, site=site, slots=slots + 1, fuse_norm=fuse_norm,
+            model, mixer.basis.tensor, layers, site=site, slots=first + slots, fuse_norm=fuse_norm,
             backend=backend, rows=RowSource(self._rows, self._prepare, self._traced_rows),
             handle=self, profile=mixer.profile,
         )  # fmt: skip
         generator = find_generator(model, self._patch.decoder)
         if generator is not None:
             self._generator = generator
-            self._patch.replace(RecordedGenerate(generator, self._boards.caller))
+            self._patch.replace(RecordedGenerate(generator, self._generating))
             for entry in self._batching.replacements(generator):
                 self._patch.replace(entry)
 
@@ -272,33 +279,44 @@ class Steering:
         """Steer every sequence from now on: a name, {name: weight}, an `Affect`, or None.
 
         ``strength`` multiplies the weights; negatives are allowed. `requests` overrides this.
-        Called from a streamer or a logits processor it holds from the next token on; called from
-        another thread, a token that is being computed may get some of both. Raises
-        UnknownEmotionError, or SteeringError for a mix that is no mix; nothing changes then.
+        Called from a streamer or a logits processor it holds from the next token on. Called from
+        another thread it holds for forward calls that begin after it: a token that is being
+        computed gets what was set before (on a CPU it may get some of both if this is called twice
+        meanwhile). Raises UnknownEmotionError, or SteeringError for a mix that is no mix; nothing
+        changes then, whatever fails.
         """
         request = Request(emotion, strength, law, dose, positions)
         mix, positions = self._resolve(request)
         if mix is None:
             self.off()
             return
-        self._set_plan(Plan([_SLOT_OF_SET], [positions]))
-        self._write(_SLOT_OF_SET, mix)
-        self._request_of_set = request
+        with self._setting:
+            slot = self._slots_of_set.hold([mix])[mix]
+            try:
+                self._show_set(_Set(request, mix, positions, Plan([slot], [positions])))
+            except BaseException:
+                self._slots_of_set.release([mix])
+                raise
 
     def off(self) -> None:
         """Undo `set`: sequences are left as they are unless `requests` says otherwise."""
         self._patched()
-        self._set_plan(None)
-        self._request_of_set = None
+        with self._setting:
+            self._show_set(None)
 
-    @contextmanager
+    def _show_set(self, chosen: _Set | None) -> None:
+        before = self._of_set
+        self._boards.put(self, "_of_set", chosen)
+        if before is not None:
+            self._slots_of_set.release([before.mix])
+
     def requests(
         self,
         requests: Sequence[Emotion | Request],
         *,
         prompt_lengths: Sequence[int] | Tensor | None = None,
         attention_mask: Tensor | None = None,
-    ) -> Iterator[OpenRequests]:
+    ) -> OpenRequests:
         """Within the block, one request per sequence of the batch; overrides `set`.
 
         A batch may be a whole multiple of the requests (beams, return sequences: each repeated in
@@ -310,20 +328,14 @@ class Steering:
 
         The block gives an `OpenRequests`, whose ``change`` asks for others while it is open.
 
-        Each thread has its own requests (a context variable): a thread started within the block
-        sees them if it runs in a copy of its context, ``Thread(target=copy_context().run,
-        args=(model.generate, ...))`` with `contextvars.copy_context`.
+        Each thread has its own requests (a context variable). One that was started while exactly
+        one block was open on the model, and opens none itself, is steered by that block, which a
+        warning tells once; one that was there before is not. If several were open, or the block
+        has been closed since, its calls are a SteeringError, and so are those in a copy of the
+        context of a closed block: what is closed stays closed. ``requests([None])`` is how a thread
+        says that it wants nothing.
         """
-        opened = OpenRequests(self, requests, prompt_lengths, attention_mask)
-        try:
-            token = _open_requests.set((*_open_requests.get(), opened))
-            try:
-                with self._boards.caller(opened):
-                    yield opened
-            finally:
-                _open_requests.reset(token)
-        finally:
-            opened._close()
+        return OpenRequests(self, requests, prompt_lengths, attention_mask)
 
     def check(self, entry: Emotion | Request) -> None:
         """Raise what `requests` would for this entry, but for a want of slots; do nothing else."""
@@ -398,7 +410,8 @@ class Steering:
 
     def copier(self) -> Callable[[nn.Module], Steering]:
         """What makes a handle like this one is now, with slots of its own, for a deep copy."""
-        asked = self._request_of_set
+        chosen = self._of_set
+        asked = None if chosen is None else chosen.request
 
         def patch_copy(model: nn.Module) -> Steering:
             steering = Steering(
@@ -423,6 +436,10 @@ class Steering:
         for state in self._patched().states:
             state.write(slot, mix)
 
+    def _retire(self, slot: int) -> None:
+        for state in self._states():
+            state.retire(slot)
+
     def _resolve(self, request: Request) -> tuple[Mix | None, str]:
         """(The mix, or None if nothing is to be steered; the positions) of a request."""
         self._patched()
@@ -436,37 +453,40 @@ class Steering:
         return self._resolve(_as_request(entry))
 
     def _active(self) -> list[Asked]:
-        """What is asked for in this context, for prompts that continuous batching will run."""
-        for opened in reversed(_open_requests.get()):
-            if opened.steering is self:
-                return opened.for_batching()
-        asked = self._request_of_set
-        return [(None, self._defaults.positions) if asked is None else self._resolve(asked)]
+        """What is asked for in this thread, for prompts that continuous batching will run."""
+        if (opened := self._blocks.current()) is not None:
+            return opened.for_batching()
+        if (chosen := self._of_set) is not None:
+            return [(chosen.mix, chosen.positions)]
+        return [(None, self._defaults.positions)]
 
     def _plan(self) -> Plan | None:
-        """What is asked for in this context: by the innermost open requests, else by `set`."""
-        for opened in reversed(_open_requests.get()):
-            if opened.steering is self:
-                return opened.plan
-        return self._plan_of_set
+        """What is asked for in this thread: by the requests that hold in it, else by `set`."""
+        opened = self._blocks.current()
+        plan = self._plan_of_set() if opened is None else opened.plan
+        return None if plan is None or plan.asks_nothing else plan
 
-    def _set_plan(self, plan: Plan | None) -> None:
-        kept, self._plan_of_set = self._plan_of_set, plan
-        try:
-            self._boards.announce()
-        except SteeringError:
-            self._plan_of_set = kept
-            raise
+    def _plan_of_set(self) -> Plan | None:
+        chosen = self._of_set
+        return None if chosen is None else chosen.plan
+
+    def _generating(self, generation: Generation) -> AbstractContextManager[None]:
+        self._blocks.current()  # what cannot hold here is told before anything runs
+        return self._boards.caller(generation)
 
     def _states(self) -> list[DeviceState]:
         return [] if self._patch is None else self._patch.states
 
     def _prepare(self, states: Sequence[DeviceState], names: Sequence[str]) -> None:
         """Make the boards for a forward that is compiled, and write what is asked."""
+        packed = is_packed(names)  # its rows come with it
+        if not packed:
+            self._blocks.current()
         for state in states:
             _refuse_learning(state)
+            state.readers.read()
             self._boards.make(state)
-            if not is_packed(names):  # whose rows come with it
+            if not packed:
                 self._boards.use(state)
             prepare_compiling(*state.fixed, *state.board.fixed)
 
@@ -487,6 +507,9 @@ class Steering:
         return is_generating(self._generator)
 
     def _rows(self, named: dict[str, Any], state: DeviceState) -> Tensor:
+        state.readers.read()
+        if is_announced(named):  # by a thread that is asked for nothing: each request has its own
+            return packed_rows(named, state, steers=False)
         plan = self._plan()
         if is_packed(named):
             return packed_rows(named, state, steers=plan is not None)
@@ -501,8 +524,18 @@ class Steering:
         return plan.token_slot(read_call(self._generator, named, plan.mask, state.device), state)
 
 
-class OpenRequests:
-    """The requests of an open `Steering.requests` block."""
+@dataclass(frozen=True)
+class _Set:
+    """What `Steering.set` has chosen."""
+
+    request: Request
+    mix: Mix
+    positions: str
+    plan: Plan
+
+
+class OpenRequests(ContextDecorator):
+    """The requests of a `Steering.requests` block, which is entered once."""
 
     def __init__(
         self,
@@ -513,25 +546,69 @@ class OpenRequests:
     ) -> None:
         """Made by `Steering.requests`."""
         self.steering = steering
-        self._recorded = prompt_lengths, attention_mask
+        self._requests, self._recorded = requests, (prompt_lengths, attention_mask)
+        self._lock = Lock()  # held while they change, or are closed
         self._mixes: list[Mix] = []
-        self.plan = self._planned(requests)
+        self.plan: Plan | None = None
+        self.closed = False
+
+    def __enter__(self) -> OpenRequests:
+        steering = self.steering
+        with self._lock:
+            if self.closed or self.plan is not None:
+                raise SteeringError(
+                    "a requests block is entered once: call steering.requests(...) for each `with`"
+                )
+            self.plan, self._asked, self._mixes = self._planned(self._requests)
+        try:
+            steering._boards.enter(self)
+        except BaseException as error:
+            finish(error, self._close)
+            raise
+        steering._blocks.enter(self)
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self.closed or self.plan is None:
+            return
+        steering = self.steering
+        finish(
+            error,
+            partial(steering._blocks.leave, self),
+            partial(steering._boards.leave, self, error),
+            self._close,
+        )
+
+    def _recreate_cm(self) -> OpenRequests:
+        """For each call of a function that this decorates."""
+        return OpenRequests(self.steering, self._requests, *self._recorded)
 
     def change(self, requests: Sequence[Emotion | Request]) -> None:
         """From the next forward call on, these requests, as many as there were.
 
-        Meant for a streamer or a logits processor: what they ask for holds from the next token on.
-        SteeringError if there are not enough slots for the new mixes beside the old; nothing
-        changes then.
+        Meant for a streamer or a logits processor, in whatever thread: what they ask for holds from
+        the next token on. SteeringError if there are not enough slots for the new mixes beside the
+        old, or the block is not open; nothing changes then.
         """
-        if len(requests) != self.plan.entries:
-            raise SteeringError(
-                f"{len(requests)} requests cannot take the place of {self.plan.entries}"
-            )
-        self.plan = self._planned(requests)
-        self.steering._boards.announce()
+        with self._lock:
+            self._check_open()
+            if len(requests) != self.plan.entries:
+                raise SteeringError(
+                    f"{len(requests)} requests cannot take the place of {self.plan.entries}"
+                )
+            plan, asked, mixes = self._planned(requests)
+            try:
+                self.steering._boards.put(self, "plan", plan)
+            except BaseException:
+                self.steering._slots.release(mixes)
+                raise
+            unused, self._asked, self._mixes = self._mixes, asked, mixes
+            self.steering._slots.release(unused)
 
-    def _planned(self, requests: Sequence[Emotion | Request]) -> Plan:
+    def _planned(
+        self, requests: Sequence[Emotion | Request]
+    ) -> tuple[Plan, list[Asked], list[Mix]]:
+        """(A plan of them, what each asks for, the mixes that hold slots for it from now on)."""
         if not isinstance(requests, Sequence) or isinstance(requests, str) or not requests:
             raise SteeringError("requests needs a list with one entry per sequence of the batch")
         steering = self.steering
@@ -547,12 +624,11 @@ class OpenRequests:
         except BaseException:
             steering._slots.release(mixes)
             raise
-        steering._slots.release(self._mixes)
-        self._asked, self._mixes = asked, mixes
-        return plan
+        return plan, asked, mixes
 
     def for_batching(self) -> list[Asked]:
         """What each entry asks for; SteeringError if it also says which tokens are prompt."""
+        self._check_open()
         if any(given is not None for given in self._recorded):
             raise SteeringError(
                 "continuous batching knows its prompts and pads nothing: leave prompt_lengths and"
@@ -560,8 +636,18 @@ class OpenRequests:
             )
         return self._asked
 
+    def _check_open(self) -> None:
+        if self.closed or self.plan is None:
+            raise SteeringError(
+                "this requests block is not open: what is asked for within it ends with it; open"
+                " another with steering.requests(...)"
+            )
+
     def _close(self) -> None:
-        self.steering._slots.release(self._mixes)
+        with self._lock:
+            self.closed = True
+            unused, self._mixes = self._mixes, []
+            self.steering._slots.release(unused)
 
 
 def _refuse_learning(state: DeviceState) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
+from noting import Noting
 
 from emokernel.errors import SteeringError
 from emokernel.reference import Law
@@ -88,6 +91,54 @@ def test_constant_rows_are_long_enough_and_kept():
     assert (rows == 3).all()
     assert held.constant_rows(5, 3) is rows
     assert held.constant_rows(1000, 3).numel() >= 1000
+
+
+def test_rows_that_two_threads_make_at_a_time_are_all_kept(monkeypatch):
+    """A captured graph may read either."""
+    _, held = state()
+    making, second = threading.Event(), threading.Event()
+    held.lock = Noting(held.lock, second)
+    full, given = torch.full, []
+
+    def slow(*args, **kwargs):
+        if threading.current_thread() is first:
+            making.set()
+            assert second.wait(10)
+        return full(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "full", slow)
+    first = threading.Thread(target=lambda: given.append(held.constant_rows(10, 1)))
+    first.start()
+    assert making.wait(10)
+    given.append(held.constant_rows(1000, 1))
+    second.set()
+    first.join()
+    kept = [*held._constant.values(), *held._outgrown]
+    assert all(any(rows is each for each in kept) for rows in given)
+
+
+def test_what_is_written_while_the_model_is_moved_is_not_lost(monkeypatch):
+    """The move has read what the slot held, and writes it after another thread's write began."""
+    _, held = state()
+    moving, second = threading.Event(), threading.Event()
+    held.lock = Noting(held.lock, second)
+    held.write(1, Mix(((0, 1.0),)))
+    write = held.write
+
+    def slow(slot, mix):
+        moving.set()
+        assert second.wait(10)
+        write(slot, mix)
+
+    monkeypatch.setattr(held, "write", slow)
+    move = threading.Thread(target=held.move, args=(torch.device("cpu"), torch.bfloat16))
+    move.start()
+    assert moving.wait(10)
+    write(1, Mix(((2, 3.0),)))
+    second.set()
+    move.join()
+    assert held.layer(0)[1][1, 0] == 2
+    assert held.layer(0)[2][1, 0] == 3.0
 
 
 def test_taking_too_many_slots_takes_none():

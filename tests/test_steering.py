@@ -75,6 +75,118 @@ def test_a_failed_set_changes_nothing(tiny, vectors, prompts):
     assert torch.equal(logits(model, prompts), joyful)
 
 
+class Written:
+    """In the place of `DeviceState.write`: fails, or looks whether anybody sees what is written."""
+
+    def __init__(self, steering, monkeypatch, look=lambda: None):
+        self.broken, self._look = True, look
+        (self._state,) = steering._patch.states
+        self._write = self._state.write
+        monkeypatch.setattr(self._state, "write", self)
+
+    def __call__(self, slot, mix):
+        self._look()
+        if self.broken:
+            self._state.records[slot] = 0  # it was half written
+            raise RuntimeError("the device is lost")
+        self._write(slot, mix)
+        self._look()
+
+
+@pytest.mark.parametrize("before", ["joy", None])
+def test_a_set_whose_record_cannot_be_written_changes_nothing(
+    before, tiny, vectors, prompts, monkeypatch
+):
+    model = tiny()
+    steering = patch(model, vectors())
+    steering.set(before)
+    wanted = logits(model, prompts)
+    written = Written(steering, monkeypatch)
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="the device is lost"):
+            steering.set("anger", positions="last")
+        assert torch.equal(logits(model, prompts), wanted)
+        assert steering._active() == ([steering._resolve_entry(before)])
+    written.broken = False
+    steering.set("anger")
+    assert not torch.equal(logits(model, prompts), wanted)
+
+
+def test_a_mix_that_is_set_is_written_before_anything_points_to_it(
+    tiny, vectors, prompts, monkeypatch
+):
+    """Forwards that begin on the way, as those of other threads may, have what was set before."""
+    model = tiny()
+    steering = patch(model, vectors())
+    seen = []
+    written = Written(steering, monkeypatch, lambda: seen.append(logits(model, prompts)))
+    written.broken = False
+    before = logits(model, prompts)
+    for emotion in ("joy", "anger", "sadness", "joy"):
+        seen.clear()
+        steering.set(emotion)
+        assert len(seen) == 2
+        for each in seen:
+            assert torch.equal(each, before)
+        before = logits(model, prompts)
+    steering.off()
+    assert steering._slots_of_set.held == 0
+
+
+def test_set_takes_no_slot_of_requests(tiny, vectors, prompts):
+    steering = patch(tiny(), vectors(), slots=2)
+    for emotion in ("joy", "anger", "sadness"):
+        steering.set(emotion)
+        with steering.requests(["joy", "anger"]):
+            pass
+
+
+def test_a_change_whose_record_cannot_be_written_changes_nothing(
+    tiny, vectors, prompts, monkeypatch
+):
+    model = tiny()
+    steering = patch(model, vectors(), slots=2)
+    with steering.requests(["joy"]) as opened:
+        wanted = logits(model, prompts)
+        with monkeypatch.context() as broken:
+            Written(steering, broken)
+            with pytest.raises(RuntimeError, match="the device is lost"):
+                opened.change(["anger"])
+        assert torch.equal(logits(model, prompts), wanted)
+        assert steering._slots.held == 1
+        opened.change(["anger"])
+        assert not torch.equal(logits(model, prompts), wanted)
+
+
+def test_a_change_gives_its_slot_back_when_nothing_points_to_it_any_more(
+    tiny, vectors, monkeypatch
+):
+    steering = patch(tiny(), vectors(), slots=2)
+    retired = []
+    (state,) = steering._patch.states
+    with steering.requests(["joy"]) as opened:
+        slots = opened.plan.slots.unique().tolist()
+
+        def retire(slot):
+            retired.append((slot, opened.plan.slots.unique().tolist()))
+
+        monkeypatch.setattr(state, "retire", retire)
+        opened.change(["anger"])
+        assert retired == [(slots[0], opened.plan.slots.unique().tolist())]
+        assert slots != opened.plan.slots.unique().tolist()
+
+
+def test_nothing_can_be_wanted_of_what_cannot_be_steered(tiny, vectors, prompts):
+    """`requests([None])` runs whatever the model runs without any."""
+    model = tiny()
+    steering = patch(model, vectors())
+    causal = torch.ones(4, 1, 7, 7, dtype=torch.bool).tril()
+    wanted = logits(model, prompts, attention_mask=causal)
+    steering.set("joy")
+    with steering.requests([None]):
+        assert torch.equal(logits(model, prompts, attention_mask=causal), wanted)
+
+
 def test_strength_scales_a_mix(tiny, vectors, prompts):
     model = tiny()
     steering = patch(model, vectors())

@@ -101,6 +101,10 @@ class Board:
         self._write(None, None)
         self._problem = problem
 
+    def clear(self) -> None:
+        """From now on, steer by nothing."""
+        self._write(None, None)
+
     def _write(self, plan: Plan | None, prompts: Prompts | None) -> None:
         words = torch.zeros(self.words.shape, dtype=torch.int32)
         entries, spans = _parts(words, self.sequences)

@@ -28,9 +28,15 @@ _SPANS = (
 )  # fmt: skip
 
 
+def _generation() -> tuple[nn.Module, Generation] | None:
+    """What runs in this context; one that has ended may be left in a copy of its context."""
+    running = _running.get()
+    return None if running is None or running[1].ended else running
+
+
 def is_plain(named: dict[str, Any]) -> bool:
     """Whether nothing tells the tokens of a call apart: no mask, no `generate`."""
-    return named.get("attention_mask") is None and _running.get() is None
+    return named.get("attention_mask") is None and _generation() is None
 
 
 def follow_call(
@@ -43,7 +49,7 @@ def follow_call(
     ``named``: the arguments of the decoder's forward. To be called for every call within
     `generate`, steered or not, once for each ``device`` of the model.
     """
-    rows, cache, running = _rows_of(named), _cache_of(named), _running.get()
+    rows, cache, running = _rows_of(named), _cache_of(named), _generation()
     past = _columns_in(cache)
     if running is None or running[0] is not model:
         return None, past.to(device) if isinstance(past, Tensor) else past
@@ -60,7 +66,7 @@ def read_call(
     does, or if `generate` was given what cannot be steered.
     """
     text, past = follow_call(model, named, device)
-    if text is not None and (problem := _running.get()[1].problem) is not None:
+    if text is not None and (problem := _generation()[1].problem) is not None:
         raise SteeringError(problem)
     mask = _mask_of(named)
     recorded = recorded_mask is not None or (text is not None and text.is_own)
@@ -99,7 +105,7 @@ def read_traced_call(named: dict[str, Any], generating: bool) -> Call:
 
 def is_generating(model: nn.Module) -> bool:
     """Whether a `generate` of the model runs in this context."""
-    running = _running.get()
+    running = _generation()
     return running is not None and running[0] is model
 
 
@@ -157,6 +163,7 @@ class RecordedGenerate(ReplacedMethod):
             with self._caller(generation):
                 output = self.original(*args, **kwargs)
         finally:
+            generation.ended = True
             _running.reset(token)
         if drafting and getattr(output, "past_key_values", None) is not None:
             self._drafts[output.past_key_values] = prompts

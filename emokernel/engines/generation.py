@@ -59,6 +59,8 @@ class Generation:
         # Why the texts cannot be steered, if so; nobody is told unless they are to be.
         self.problem = problem
         self.prompts, self.guided, self.sided, self._spans = prompts, guided, sided, spans
+        # Copies of its context may outlive it.
+        self.ended = False
         self._texts: list[Text] = []
 
     def traced_prompts(self) -> Prompts:

@@ -75,6 +75,8 @@ class Plan:
         attention_mask: Tensor | None = None,
     ) -> None:
         self.entries = len(slots)
+        # Nothing is steered, whatever the batch.
+        self.asks_nothing = list(slots) == [UNTOUCHED]
         allowed = torch.tensor([POSITIONS[name] for name in positions])
         chosen = torch.tensor(slots, dtype=torch.int32)[:, None]
         self._tables = {"slots": torch.where(allowed, chosen, UNTOUCHED).to(torch.int32)}
@@ -128,11 +130,11 @@ class Plan:
         if call.past is None:
             call = self._without_past(call)
         if self._only_generated(call):
-            return self._generated_rows(call, repeats, state.device)
+            return self._generated_rows(call, repeats, state)
         mask, beyond = self._mask_of(call, state.device)
         if mask is None and self.slot_of_all is not None:
             return state.constant_rows(call.batch * call.tokens, self.slot_of_all)
-        return self._by_position(call, mask, beyond, state.device)
+        return self._by_position(call, mask, beyond, state)
 
     def _without_past(self, call: Call) -> Call:
         """A plain call in which it does not matter how many columns came before."""
@@ -150,22 +152,23 @@ class Plan:
             return False
         return past >= prompts.width
 
-    def _generated_rows(self, call: Call, repeats: int, device: torch.device) -> Tensor:
+    # One copy for each stream: its memory is given back to the one that has read it.
+    def _generated_rows(self, call: Call, repeats: int, state: DeviceState) -> Tensor:
         """Rows of a call in which every token was generated; made once."""
-        key = call.batch, call.tokens, device
+        key = call.batch, call.tokens, state.device, state.readers.current()
         if key not in self._kept:
             with torch.inference_mode(False):
                 slots = self._tables["slots"][:, GENERATED]
-                self._kept[key] = slots.repeat_interleave(repeats * call.tokens).to(device)
+                self._kept[key] = slots.repeat_interleave(repeats * call.tokens).to(state.device)
         return self._kept[key]
 
-    def _table(self, name: str, batch: int, device: torch.device) -> Tensor:
+    def _table(self, name: str, batch: int, state: DeviceState) -> Tensor:
         """A table of this plan, each entry repeated in place, ``[batch, ...]``; copied once."""
-        key = name, batch, device
+        key = name, batch, state.device, state.readers.current()
         if key not in self._kept:
             with torch.inference_mode(False):
                 table = self._tables[name].repeat_interleave(batch // self.entries, dim=0)
-                self._kept[key] = table.to(device)
+                self._kept[key] = table.to(state.device)
         return self._kept[key]
 
     def _mask_of(self, call: Call, device: torch.device) -> tuple[Tensor | None, bool]:
@@ -202,20 +205,21 @@ class Plan:
             )
 
     def _by_position(
-        self, call: Call, mask: Tensor | None, beyond: bool, device: torch.device
+        self, call: Call, mask: Tensor | None, beyond: bool, state: DeviceState
     ) -> Tensor:
         """Slots ``[batch * tokens]`` from where each new token is and where its prompt ends."""
+        device = state.device
         columns = torch.arange(call.tokens, device=device) + call.past
         held = None if mask is None else held_at(mask, columns, beyond)
         if self._counted:
             place = columns + 1 if mask is None else tokens_up_to(mask, columns)
-            last = self._table("lengths", call.batch, device)
+            last = self._table("lengths", call.batch, state)
         else:
             place = columns
             last = self._last_columns(call, mask, held, columns)
         kind = torch.where(place > last, GENERATED, torch.where(place == last, LAST, PROMPT))
         kind = kind.expand(call.batch, call.tokens)
-        slots = self._table("slots", call.batch, device).gather(1, kind)
+        slots = self._table("slots", call.batch, state).gather(1, kind)
         if held is not None:
             slots = torch.where(held, slots, UNTOUCHED)
         return slots.to(torch.int32).reshape(-1)

@@ -78,11 +78,11 @@ class SteeredServe(Serve):
         return generates
 
     def _submit(self, original: Callable, work: Callable, *args: Any, **kwargs: Any) -> Any:
-        """Work for the thread that generates, which the caller's context does not reach."""
-        request = asked_for.get()
-        if request is None:
-            return original(work, *args, **kwargs)
-        steering = self.steering()
+        """Work for the thread that generates, which the caller's context does not reach.
+
+        Without an emotion nothing is wanted, whatever block that thread was started in.
+        """
+        request, steering = asked_for.get(), self.steering()
 
         def steered(*args: Any, **kwargs: Any) -> Any:
             with steering.requests([request]):
@@ -106,6 +106,4 @@ class SteeredServe(Serve):
 
 
 def _add_request(original: Callable, *args: Any, **kwargs: Any) -> Any:
-    if (request := asked_for.get()) is not None:
-        kwargs["emotion"] = request
-    return original(*args, **kwargs)
+    return original(*args, **kwargs, emotion=asked_for.get())

@@ -631,10 +631,12 @@ def test_requests_of_two_threads_do_not_mix(pair, ids):
         with steering.requests(["anger"]):
             pass
 
-    with torch.no_grad(), steering.requests(["joy"]):
+    before = ThreadPoolExecutor(1)  # a thread that was started within the block has its requests
+    before.submit(str).result()
+    with before, torch.no_grad(), steering.requests(["joy"]):
         elsewhere(ask)
         with pytest.raises(Exception, match="one caller at a time"):
-            elsewhere(lambda: compiled(input_ids=ids))
+            before.submit(lambda: compiled(input_ids=ids)).result()
         torch._dynamo.reset()
         compiled(input_ids=ids)
         with pytest.raises(SteeringError, match="one caller at a time"):
@@ -642,6 +644,19 @@ def test_requests_of_two_threads_do_not_mix(pair, ids):
         with steering.requests(["anger"]):  # here it is the same caller
             compiled(input_ids=ids)
     elsewhere(ask)
+
+
+def test_a_thread_started_in_a_block_generates_for_its_caller(pair, ids):
+    unpatched, model, steering = pair()
+    reference = patch(unpatched, steering.vectors)
+    compiled_forward(model)
+    generated(model, ids)
+    got = []
+    asked = [Request("joy", 3.0, positions="generated"), None, "anger", None]
+    with steering.requests(asked), pytest.warns(UserWarning, match="started within a requests"):
+        elsewhere(lambda: got.extend(generated(model, ids)))
+    with reference.requests(asked):
+        assert_close(got, generated(unpatched, ids))
 
 
 @pytest.fixture

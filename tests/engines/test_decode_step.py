@@ -10,6 +10,7 @@ from transformers import StaticCache
 from emokernel import patch
 from emokernel.engines.rows import Call, Plan, Prompts
 from emokernel.steering import Steering
+from emokernel.streams import Readers
 
 READS_BACK = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select")
 
@@ -83,7 +84,7 @@ def test_a_step_of_an_own_loop_reads_nothing_back(
 class OnAnotherDevice:
     """A state whose device is not where requests are made."""
 
-    device = torch.device("meta")
+    device, readers = torch.device("meta"), Readers()
 
     def constant_rows(self, rows, slot):
         return torch.empty(rows, dtype=torch.int32, device="meta")

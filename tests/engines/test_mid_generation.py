@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import ExitStack
 from contextvars import copy_context
 from threading import Thread
@@ -185,8 +186,8 @@ class Letters:
         return "".join(chr(97 + int(i) % 26) + " " for i in ids)
 
 
-@pytest.mark.parametrize("own", [False, True])
-def test_a_streamer_in_a_thread_sees_the_requests_of_a_copied_context(own, pair, padded, emotions):
+@pytest.mark.parametrize("how", ["inherited", "copied", "own"])
+def test_a_streamer_in_a_thread_has_the_requests_of_the_block(how, pair, padded, emotions):
     plain, model, steering = pair()
     ids, mask = padded("no")
     ids, mask = ids[:1], mask[:1]
@@ -195,15 +196,39 @@ def test_a_streamer_in_a_thread_sees_the_requests_of_a_copied_context(own, pair,
     def run():
         outputs.append(model.generate(ids, attention_mask=mask, streamer=streamer, **OPTIONS))
 
-    with steering.requests([JOY]):
-        # Without a copy of the context a thread has no requests, as the documentation says.
-        thread = Thread(target=run) if own else Thread(target=copy_context().run, args=(run,))
+    def run_for_nothing():
+        with steering.requests([None]):
+            run()
+
+    with warnings.catch_warnings(record=True) as notices, steering.requests([JOY]):
+        warnings.simplefilter("always")
+        copied = copy_context()
+        targets = {"inherited": run, "copied": lambda: copied.run(run), "own": run_for_nothing}
+        thread = Thread(target=targets[how])
         thread.start()
         said = "".join(streamer)
         thread.join()
-    request = Request(None) if own else JOY
+    assert len(notices) == (how == "inherited")
+    request = Request(None) if how == "own" else JOY
     assert_changed(outputs[0], mask, [request], [request], plain, emotions)
     assert said == Letters().decode(outputs[0].sequences[0, 7:])
+
+
+def test_a_copied_context_does_not_outlive_its_generation(pair, padded):
+    """A call in it is a plain one when the generation has ended: all that it is given is prompt."""
+    _, model, steering = pair()
+    ids, mask = padded("no")
+    steering.set("joy", 4.0, positions="generated")
+    contexts = []
+    generate_with(
+        "processor", lambda: contexts.append(copy_context()), model, ids, mask, use_cache=False
+    )
+
+    def logits():
+        with torch.no_grad():
+            return model(torch.cat([ids, ids], 1)).logits
+
+    assert torch.equal(contexts[0].run(logits), logits())
 
 
 def test_streamed_text_is_the_text(pair, padded, emotions, capsys):

@@ -81,6 +81,18 @@ def test_requests_at_the_same_time_with_different_emotions(app, server, wanted):
     assert server.steering()._slots.held == 0
 
 
+def test_who_says_nothing_of_emotion_is_not_steered_by_the_blocks_of_others(app, server, wanted):
+    """What generates is started within one of them, and outlives it."""
+    assert asyncio.run(ask(app, "/reset"))[0] == 200
+    steering = server.steering()
+    for emotion in ("anger", "joy"):
+        with steering.requests([emotion]):
+            answers = together(app, [FIELDS, FIELDS | EMOTIONS[1]])
+            assert [answer["choices"][0]["text"] for _, answer in answers] == wanted[:2]
+    ((_, answer),) = together(app, [FIELDS])
+    assert answer["choices"][0]["text"] == wanted[0]
+
+
 def test_streams_are_steered_too(app, wanted):
     answers = together(app, [FIELDS | emotion | {"stream": True} for emotion in EMOTIONS])
     for (status, text), whole in zip(answers, wanted, strict=True):

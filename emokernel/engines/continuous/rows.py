@@ -26,6 +26,11 @@ def is_packed(named: Collection[str]) -> bool:
     return "cu_seq_lens_q" in named
 
 
+def is_announced(named: Mapping[str, Any]) -> bool:
+    """Whether a managed batch says which slots a packed call has."""
+    return named.get(TOKEN_SLOT) is not None
+
+
 def packed_rows(named: Mapping[str, Any], state: DeviceState, steers: bool) -> Tensor:
     """The slots of a packed call, which a managed batch has announced.
 

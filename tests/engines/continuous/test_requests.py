@@ -53,6 +53,24 @@ def test_generate_batch_gives_each_prompt_its_own_request(steered, texts, differ
     assert steering._slots.held == 0
 
 
+def test_the_thread_of_a_manager_is_asked_for_nothing(steered, texts, different, recwarn):
+    """Whatever is open, and whatever was when it was started: its requests have tickets."""
+    model, steering = steered()
+    with steering.requests(["emotion 1"]), managing(model) as manager:
+        with steering.requests(["emotion 2"]):
+            ids = manager.add_requests(texts[:2], emotions=different[:2], max_new_tokens=4)
+        results = finished(manager, 2)
+    for request_id, text, request in zip(ids, texts, different, strict=False):
+        assert_as_alone(model, steering, results[request_id], text, request)
+    with steering.requests(["emotion 1"]):
+        starts = managing(model)
+        manager = starts.__enter__()
+    request_id = manager.add_request(texts[0], emotion=different[0], max_new_tokens=4)
+    assert_as_alone(model, steering, finished(manager, 1)[request_id], texts[0], different[0])
+    starts.__exit__(None, None, None)
+    assert not [each for each in recwarn.list if "requests block" in str(each.message)]
+
+
 def test_one_request_serves_all_prompts_and_set_serves_those_without(steered, texts, different):
     model, steering = steered()
     steering.set("emotion 1", 3.0, positions="generated")
