@@ -75,6 +75,7 @@ class Running(threading.local):
     many writes to the rows torch had counted then, None where it counts none).
     ``tables``: what the adds read in the place of the state's (`DeviceState.tables_of_call`).
     ``checkpointed``: whether the block that runs will run again, so that both have to be alike.
+    ``steered``: the layers whose steered add has run.
     """
 
     def __init__(self) -> None:
@@ -84,6 +85,7 @@ class Running(threading.local):
         self.handed: tuple[Tensor, Tensor, object, int | None] | None = None
         self.tables: list[Tables] | None = None
         self.checkpointed = False
+        self.steered: set[int] = set()
 
 
 class DeviceState:
@@ -116,6 +118,8 @@ class DeviceState:
         self.num_layers, self.num_slots = vectors.shape[0], slots
         self._mixes: dict[int, Mix] = {}
         self.running = Running()
+        # The layers of which torch.compile has traced the steered add: what it made asks no Python.
+        self.traced: set[int] = set()
         # What an engine keeps here for forwards that run without Python.
         self.board: Movable | None = None
         # Gives the basis of each layer while vectors are learned.

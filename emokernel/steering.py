@@ -242,6 +242,8 @@ class Steering:
         """Made by `patch`."""
         self._model, self._mixer, self._site, self._defaults = model, mixer, site, defaults
         self._layers, self._fuse_norm, self._backend = layers, fuse_norm, backend
+        # Of each vector, whether it is anything in a steered layer.
+        self._present = mixer.basis.tensor[list(layers)].any(-1).any(0).tolist()
         self._strengths = strengths
         first = len(_SLOTS_OF_SET)
         self._slots = MixSlots(range(first, first + slots), self._write, self._retire)
@@ -447,6 +449,12 @@ class Steering:
         bits = _law_of(law, dose)
         positions = check_positions(request.positions or self._defaults.positions)
         components = self._mixer.components(request.emotion, request.strength, law, dose)
+        asked = [number for number, weight in components if weight]
+        if asked and not any(self._present[number] for number in asked):
+            raise SteeringError(
+                f"{request.emotion!r} is zero in every steered layer ({_ranges(self._layers)}):"
+                " patch other layers, or extract it again"
+            )
         return (Mix(components, bits) if components else None), positions
 
     def _resolve_entry(self, entry: Emotion | Request) -> Asked:

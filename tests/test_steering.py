@@ -570,3 +570,18 @@ def test_report_says_what_was_done(tiny, vectors):
     unfused = "LlamaDecoderLayer 0, 2: add_steer, norm not fused"
     for part in ("LlamaForCausalLM", "2 of 3 layers", "'attention'", unfused):
         assert part in text
+
+
+def test_an_emotion_that_is_zero_where_it_is_steered_is_refused(tiny):
+    rows = torch.randn(3, 64, generator=torch.Generator().manual_seed(0))
+    part = rows.clone()
+    part[1:] = 0.0
+    vectors = EmotionVectors.from_tensors({"joy": rows, "anger": part}, site="block")
+    steering = patch(tiny(), vectors, layers=[1, 2])
+    for emotion in ("anger", {"anger": 0.5, "joy": 0.0}):
+        with pytest.raises(SteeringError, match=r"is zero in every steered layer \(1-2\)"):
+            steering.set(emotion)
+        with pytest.raises(SteeringError, match="is zero"), steering.requests([emotion]):
+            pass
+    steering.set({"anger": 1.0, "joy": 0.5})
+    steering.set({"anger": 0.0})

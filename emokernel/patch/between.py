@@ -89,7 +89,7 @@ class Between:
             if children.get(part) is not module:
                 return f"{type(module).__name__} was replaced"
         for module, forward in self._classes:
-            if type(module).forward is not forward or _is_foreign(module):
+            if type(module).forward is not forward or is_foreign(module):
                 return f"something else replaced the forward of {type(module).__name__}"
         hook = self._hook()
         return None if hook is None else f"{hook} may change the rows"
@@ -114,7 +114,7 @@ def _way_to(root: nn.Module, name: str) -> list[tuple[nn.Module, str]]:
     return way
 
 
-def _is_foreign(module: nn.Module) -> bool:
+def is_foreign(module: nn.Module) -> bool:
     """Whether another forward than the model's, emokernel's and accelerate's would run."""
     own = vars(module)
     if "_hf_hook" in own:

@@ -161,7 +161,11 @@ class Add:
             return self._in_trace(a, b)
         state = self._state
         running = state.running
-        slots = running.token_slot if self.steered else running.untouched
+        if self.steered:
+            slots = running.token_slot
+            running.steered.add(self._layer)
+        else:
+            slots = running.untouched
         if slots is None:
             _refuse_alone()
         if a.dtype is not b.dtype or a.shape != b.shape:  # what torch promotes or broadcasts
@@ -224,6 +228,7 @@ class Add:
     @constant_in_trace
     def _traced(self, serial: str) -> TracedAdd:
         backend, norm = self.placed.backend, None
+        self._state.traced.add(self._layer)
         fuses = backend.fuses_compiled and self.norm is not None
         if fuses and self._between.is_clear():
             norm = traced_norm(self.norm.norm, self.norm.serial, self._state.basis[self._layer])
@@ -297,13 +302,23 @@ class SteeredOutput(ReplacedMethod):
         self._placed, self._layer = placed, layer
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        slots = self._placed.state.running.token_slot
+        running = self._placed.state.running
+        slots = running.token_slot
         if slots is None:
             _refuse_alone()
+        if torch.compiler.is_compiling():
+            self._is_traced()
+        else:
+            running.steered.add(self._layer)
         return map_stream(
             self.original(*args, **kwargs),
             lambda rows: _steered(rows, slots, self._placed, self._layer),
         )
+
+    @constant_in_trace
+    def _is_traced(self) -> bool:
+        self._placed.state.traced.add(self._layer)
+        return True
 
 
 class Handle(Protocol):
@@ -414,7 +429,11 @@ class DecoderForward(ReplacedMethod):
                 running.untouched = state.constant_rows(running.token_slot.shape[0], UNTOUCHED)
                 if rows is self._rows.of_call:
                     running.tables = state.tables_of_call()
-            return self.original(*args, **kwargs)
+                running.steered = set()
+            output = self.original(*args, **kwargs)
+            if not (torch.compiler.is_compiling() or self.module.training):
+                self._standing.check_ran(*(s.running.steered | s.traced for s in states))
+            return output
         finally:
             for state, kept in zip(states, outer, strict=True):
                 running = state.running

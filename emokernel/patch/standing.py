@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 
 from torch import nn
 
 from emokernel.errors import SteeringError
+from emokernel.patch.between import is_foreign
 from emokernel.patch.decoder import Decoder
 
 
 class Standing:
-    """The steered blocks of a decoder; `check` is asked in every call, and costs a comparison."""
+    """The steered blocks of a decoder; asked in every call, which costs comparisons."""
 
     def __init__(self, decoder: Decoder, layers: Iterable[int]) -> None:
         self._owner = decoder.owner
         self._blocks = {layer: decoder.blocks[layer] for layer in layers}
         # What has to stay for nothing to have changed: (children of a module, those it had).
         self._seen: list[tuple[Mapping[str, nn.Module | None], list[nn.Module | None]]] = []
+        self._told = False
 
     def check(self) -> None:
         """SteeringError for a block that is gone: its layer would not be steered."""
@@ -38,3 +41,25 @@ class Standing:
         blocks = set(self._blocks.values())
         around = [part for part in parts if part not in blocks and blocks & set(part.modules())]
         self._seen = [(part._modules, list(part._modules.values())) for part in around]
+
+    def check_ran(self, *steered: set[int]) -> None:
+        """A warning, once, for a block that was run, but not by the forward that steers it.
+
+        ``steered``: the layers that were, on each device. Models may leave out their last blocks.
+        """
+        ran = set().union(*steered)
+        if len(ran) < len(self._blocks) and not self._told:
+            last = max(ran, default=-1)
+            lost = [
+                layer
+                for layer, block in self._blocks.items()
+                if layer not in ran and (layer < last or is_foreign(block))
+            ]
+            if lost:
+                self._told = True
+                warnings.warn(
+                    f"the layers {lost} were not steered: something gave their blocks another"
+                    " forward after the model was patched, or runs others in their place; let it"
+                    " do so first, and patch then",
+                    stacklevel=2,
+                )

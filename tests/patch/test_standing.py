@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import re
+import types
+import warnings
 
 import pytest
 import torch
@@ -81,3 +84,35 @@ def test_what_was_pruned_is_patched_again(tiny, vectors, prompts):
     rows = EmotionVectors.from_tensors({"joy": vectors("block")["joy"][[0, 2]]}, site="block")
     patch(model, rows).set("joy")
     logits(model, prompts)
+
+
+@pytest.mark.parametrize("lost", [[1], [2], [0, 1, 2]])
+def test_a_forward_that_leaves_ours_out_is_told_once(lost, tiny, vectors, prompts):
+    model = tiny()
+    patch(model, vectors("block")).set("joy")
+    for layer in lost:
+        block = model.model.layers[layer]
+        block.forward = types.MethodType(type(block).forward, block)  # of its class, past ours
+        inner = block.forward
+        block.forward = lambda *args, inner=inner, **kwargs: inner(*args, **kwargs)
+    with pytest.warns(UserWarning, match=f"layers {re.escape(str(lost))} were not steered"):
+        logits(model, prompts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        logits(model, prompts)
+
+
+def test_what_steers_every_layer_warns_of_nothing(tiny, vectors, prompts):
+    """Wrapped, compiled in place, left before the end, trained: none of it loses a layer."""
+    model = tiny()
+    patch(model, vectors("block")).set("joy")
+    inner = model.model.layers[1].forward
+    model.model.layers[1].forward = lambda *args, **kwargs: inner(*args, **kwargs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        logits(model, prompts)
+        model.model.layers[0].compile(backend="eager")
+        for _ in range(2):
+            logits(model, prompts)
+        model.config.num_hidden_layers = 2  # as early exit does
+        logits(model, prompts)
