@@ -75,7 +75,7 @@ class Journal:
             first, *lines = map(json.loads, whole.splitlines())
             stored = dict(first["settings"])
             self._known = {line["key"]: line["value"] for line in lines}
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise EmokernelError(
                 f"{path} is damaged: begin anew with --restart (restart=True), or move it away if"
                 " it is not a file of emokernel's"

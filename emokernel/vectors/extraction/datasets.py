@@ -33,6 +33,8 @@ HUB = "hub:"
 NEUTRAL = "neutral"
 TEXT_COLUMNS = ("text", "query", "sentence", "content")
 LABEL_COLUMNS = ("emotion", "label", "labels", "class")
+# Half a character of UTF-16, which no tokenizer takes.
+_HALF = re.compile("[\ud800-\udfff]")
 
 # The place in the source, for messages; the label as the source has it; the text.
 _Row = tuple[str, Any, Any]
@@ -200,6 +202,11 @@ def _clean(source: str, rows: Iterable[_Row], label_names: Sequence[str] | None)
             raise EmokernelError(f"{source}, {place}: {str(text)[:40]!r} is no text")
         if not text.strip():
             raise EmokernelError(f"{source}, {place}: an empty text: fill it in or remove it")
+        if _HALF.search(text):
+            raise EmokernelError(
+                f"{source}, {place}: {text[:40]!a} holds half a character (a surrogate), as a"
+                " text cut within an emoji does: repair or remove it"
+            )
         emotion = _emotion(f"{source}, {place}", label, label_names)
         same = emotion, normalised(text)
         if same in kept:

@@ -167,6 +167,7 @@ def test_queries_and_texts_come_from_the_same_files(tmp_path):
         ("a.json", {"joy": "one"}, "'joy' needs a list of texts"),
         ("a.json", {"joy": []}, "'joy' has no texts"),
         ("a.json", {"joy": ["a", " "]}, "text 1 of 'joy': an empty text"),
+        ("a.json", '{"joy": ["a", "b \\ud83d"]}', "text 1 of 'joy': .* half a character"),
         ("a.json", {"joy": ["a", 7]}, "text 1 of 'joy': '7' is no text"),
         ("a.json", {"joy": [["a"]]}, "is no text"),
         ("a.json", '{"joy": ["a"], "joy": ["b"]}', "the key 'joy' stands there 2 times"),
