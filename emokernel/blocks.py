@@ -1,15 +1,16 @@
 """The open `requests` blocks of a model, and which of them holds in a thread.
 
 A block holds in the context that opened it (a context variable) and in copies of that. A thread
-whose context has none belongs to the blocks within which it was started. Python does not say when
-that was, so each block remembers the threads that were there before it, and when it is closed those
-that were started within it are remembered.
+that was started with an empty context belongs to the blocks within which it was started. Python
+does not say when that was, so each block remembers the threads that were there before it, and when
+it is closed those that were started within it are remembered.
 """
 
 from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Generic, NoReturn, Protocol, TypeVar
 from weakref import WeakSet
@@ -30,15 +31,24 @@ class Block(Protocol):
 
 Kind = TypeVar("Kind", bound=Block)
 
+# Set where contexts begin, so that copies have it: what runs in a copy that was handed to a thread
+# of a pool (`asyncio.to_thread`, anyio) has what that context has, whenever the thread was started.
+_handed: ContextVar[bool] = ContextVar("handed", default=False)
+_handed.set(True)
+
 # (whose, the block) of all that were opened in this context, innermost last.
 _here: ContextVar[tuple[tuple[OpenBlocks, Block], ...]] = ContextVar("requests", default=())
 
 
 class OpenBlocks(Generic[Kind]):
-    """The blocks of one model that are open, in whatever thread."""
+    """The blocks of one model that are open, in whatever thread.
+
+    A thread that Python has not started is there from when Python first sees it.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: the collector may end a forgotten block while this is held.
+        self._lock = threading.RLock()
         # Each with the threads that were there before it. Replaced, never changed.
         self._open: tuple[tuple[Kind, WeakSet[threading.Thread]], ...] = ()
         # Threads that were started within a block that is closed; None: no block was closed so.
@@ -47,8 +57,9 @@ class OpenBlocks(Generic[Kind]):
 
     def enter(self, block: Kind) -> None:
         """``block`` holds in this context, until `leave`."""
+        entry = block, WeakSet(threading.enumerate())
         with self._lock:
-            self._open = (*self._open, (block, WeakSet(_started())))
+            self._replace(lambda blocks: (*blocks, entry))
         _here.set((*_here.get(), (self, block)))
 
     def leave(self, block: Kind) -> None:
@@ -56,12 +67,20 @@ class OpenBlocks(Generic[Kind]):
         _here.set(tuple(each for each in _here.get() if each[1] is not block))
         with self._lock:
             before = next(before for each, before in self._open if each is block)
-            within = [thread for thread in _started() if thread not in before]
+            within = [thread for thread in threading.enumerate() if thread not in before]
             if within and self._outlived is None:
                 self._outlived = WeakSet()
             for thread in within:
                 self._outlived.add(thread)
-            self._open = tuple(each for each in self._open if each[0] is not block)
+            self._replace(lambda blocks: tuple(each for each in blocks if each[0] is not block))
+
+    def _replace(self, change: Callable[[tuple], tuple]) -> None:
+        while True:
+            seen = self._open
+            changed = change(seen)
+            if self._open is seen:  # else the collector has ended a block meanwhile
+                self._open = changed
+                return
 
     def current(self) -> Kind | None:
         """The block that holds here, None if none does.
@@ -76,9 +95,9 @@ class OpenBlocks(Generic[Kind]):
                         f" closed: {_CHOOSE}"
                     )
                 return block
-        if not self._open and self._outlived is None:
+        if _handed.get():
             return None
-        within = self._of_thread()
+        within = self._of_thread()  # asked in any case, so that Python knows the thread
         if within is not None and not self._told:
             self._tell()
         return within
@@ -86,7 +105,7 @@ class OpenBlocks(Generic[Kind]):
     def inherited(self) -> tuple[Kind, ...]:
         """The block within which this thread was started, if there is one and it is open."""
         try:
-            within = self._of_thread()
+            within = None if _handed.get() else self._of_thread()
         except SteeringError:
             return ()
         return () if within is None else (within,)
@@ -115,15 +134,6 @@ class OpenBlocks(Generic[Kind]):
                 f" {_CHOOSE}. This is told once.",
                 stacklevel=2,
             )
-
-
-def _started() -> list[threading.Thread]:
-    """The threads that Python has started and that have not ended.
-
-    Of others, such as those in which torch runs backward passes, it is not known since when they
-    are there: they belong to whatever is open when they ask.
-    """
-    return [each for each in threading.enumerate() if not isinstance(each, threading._DummyThread)]
 
 
 def _refuse_several(count: int) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from emokernel.state import Mix, SlotAllocator
@@ -26,6 +27,9 @@ class MixSlots:
         self._slots: dict[Mix, int] = {}
         self._holders: dict[Mix, int] = {}
         self._lock = threading.Lock()
+        # What was released and is still to be counted: the collector may end a forgotten block in
+        # the very thread that holds the lock.
+        self._due: deque[tuple[Mix, ...]] = deque()
 
     def hold(self, mixes: Iterable[Mix]) -> dict[Mix, int]:
         """The slots of ``mixes``, each held once more until it is released.
@@ -33,7 +37,14 @@ class MixSlots:
         NoFreeSlotError if there are not enough slots; none is held then.
         """
         wanted = list(dict.fromkeys(mixes))
+        try:
+            return self._held(wanted)
+        finally:
+            self._settle()
+
+    def _held(self, wanted: list[Mix]) -> dict[Mix, int]:
         with self._lock:
+            self._count_due()
             new = [mix for mix in wanted if mix not in self._slots]
             taken = dict(zip(new, self._free.take(len(new)), strict=True))
             try:
@@ -49,8 +60,19 @@ class MixSlots:
 
     def release(self, mixes: Iterable[Mix]) -> None:
         """Give back what one `hold` of the same mixes took; nothing points to it any more."""
-        with self._lock:
-            for mix in dict.fromkeys(mixes):
+        self._due.append(tuple(dict.fromkeys(mixes)))
+        self._settle()
+
+    def _settle(self) -> None:
+        while self._due and self._lock.acquire(blocking=False):  # else who holds it does it
+            try:
+                self._count_due()
+            finally:
+                self._lock.release()
+
+    def _count_due(self) -> None:
+        while self._due:
+            for mix in self._due.popleft():
                 self._holders[mix] -= 1
                 if not self._holders[mix]:
                     self._retire(self._slots[mix])

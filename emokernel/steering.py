@@ -283,9 +283,8 @@ class Steering:
         ``strength`` multiplies the weights; negatives are allowed. `requests` overrides this.
         Called from a streamer or a logits processor it holds from the next token on. Called from
         another thread it holds for forward calls that begin after it: a token that is being
-        computed gets what was set before (on a CPU it may get some of both if this is called twice
-        meanwhile). Raises UnknownEmotionError, or SteeringError for a mix that is no mix; nothing
-        changes then, whatever fails.
+        computed gets what was set before. Raises UnknownEmotionError, or SteeringError for a mix
+        that is no mix; nothing changes then, whatever fails.
         """
         request = Request(emotion, strength, law, dose, positions)
         mix, positions = self._resolve(request)
@@ -573,7 +572,11 @@ class OpenRequests(ContextDecorator):
         except BaseException as error:
             finish(error, self._close)
             raise
-        steering._blocks.enter(self)
+        try:
+            steering._blocks.enter(self)
+        except BaseException as error:
+            finish(error, partial(steering._boards.leave, self, error), self._close)
+            raise
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:

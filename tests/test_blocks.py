@@ -152,30 +152,77 @@ def test_a_pool_started_within_a_block_is_steered_where_an_older_one_is_not(
             assert torch.equal(older.submit(logits).result(), wanted[None])
 
 
-def test_a_thread_that_python_did_not_start_belongs_to_what_is_open(steered, quiet):
+def test_a_thread_that_python_did_not_start_is_there_once_python_has_seen_it(steered, quiet):
     """Such as those that torch runs backward passes in: since when they are there is not known."""
     steering, logits, wanted = steered
-    calls, results = queue.SimpleQueue(), queue.SimpleQueue()
 
-    def serve():
-        while (call := calls.get()) is not None:
-            try:
-                results.put(call())
-            except SteeringError as error:
-                results.put(error)
+    def foreign():
+        calls, results = queue.SimpleQueue(), queue.SimpleQueue()
 
-    def foreign(call):
-        calls.put(call)
-        return results.get(timeout=20)
+        def serve():
+            while (call := calls.get()) is not None:
+                try:
+                    results.put(call())
+                except SteeringError as error:
+                    results.put(error)
 
-    _thread.start_new_thread(serve, ())
-    for emotion in ("joy", "anger"):
-        assert torch.equal(foreign(logits), wanted[None])
-        with steering.requests([emotion]):
-            assert torch.equal(foreign(logits), wanted[emotion])
-            with steering.requests([None]):
-                assert "2 requests blocks were open" in str(foreign(logits))
-    calls.put(None)
+        def ask(call):
+            calls.put(call)
+            return call and results.get(timeout=20)
+
+        _thread.start_new_thread(serve, ())
+        return ask
+
+    seen, unseen = foreign(), foreign()
+    assert torch.equal(seen(logits), wanted[None])
+    with steering.requests(["joy"]):
+        assert torch.equal(seen(logits), wanted[None])
+        assert torch.equal(unseen(logits), wanted["joy"])
+    assert torch.equal(seen(logits), wanted[None])
+    seen(None), unseen(None)
+
+
+def test_a_context_that_a_pool_is_handed_goes_before_the_birth_of_its_thread(steered, quiet):
+    """Tasks of two users, whose work runs in whatever thread of the pool is free."""
+    steering, logits, wanted = steered
+    opened, done = asyncio.Event(), asyncio.Event()
+
+    async def one():
+        with steering.requests(["joy"]):
+            assert torch.equal(await asyncio.to_thread(logits), wanted["joy"])
+            opened.set()
+            await done.wait()
+
+    async def another():
+        await opened.wait()
+        assert torch.equal(await asyncio.to_thread(logits), wanted[None])
+        with steering.requests(["anger"]):
+            assert torch.equal(await asyncio.to_thread(logits), wanted["anger"])
+        done.set()
+
+    async def both():
+        await asyncio.gather(one(), another())
+        assert torch.equal(await asyncio.to_thread(logits), wanted[None])
+
+    asyncio.run(both())
+
+
+def test_a_block_that_the_collector_ends_does_not_wait_for_itself(steered):
+    """A forgotten stream, whose block is closed wherever Python collects it."""
+    steering, logits, wanted = steered
+
+    def stream():
+        with steering.requests(["joy"]):
+            yield
+
+    forgotten = stream()
+    next(forgotten)
+    with steering._blocks._lock, steering._slots._lock:
+        del forgotten
+    assert torch.equal(logits(), wanted[None])
+    with steering.requests(["anger"]):
+        assert torch.equal(logits(), wanted["anger"])
+    assert steering._slots.held == 0
 
 
 def test_the_blocks_of_another_model_do_not_count(

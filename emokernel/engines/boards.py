@@ -84,7 +84,8 @@ class Boards:
         ended the block.
         """
         _here.set(tuple(each for each in _here.get() if each is not leaving))
-        finish(error, partial(self._forget, leaving), self._check_fitted)
+        check = partial(self._check_outlived, leaving)
+        finish(error, partial(self._forget, leaving), self._check_fitted, check)
 
     def put(self, owner: Any, name: str, value: Any) -> None:
         """Set an attribute that says what is asked for; everything as it was if that fails."""
@@ -124,6 +125,9 @@ class Boards:
     def _forget(self, leaving: Asking | Generation) -> None:
         with self._lock:
             self._open = [each for each in self._open if each[0] is not leaving]
+            for each, around in self._open:
+                if isinstance(each, Generation) and leaving in around:
+                    each.outlived = True
             try:
                 self.announce()
             except SteeringError:
@@ -133,7 +137,7 @@ class Boards:
 
     def make(self, state: DeviceState) -> None:
         """The board of a device, if there is none yet."""
-        with self._lock:
+        with state.lock, self._lock:  # in this order, since a forward that asks holds the first
             if state.board is None:
                 state.board = Board(self._sequences, state.device)
                 self.announce()
@@ -153,6 +157,15 @@ class Boards:
 
     def _boards(self) -> list[Board]:
         return [state.board for state in self._states() if state.board is not None]
+
+    def _check_outlived(self, left: Asking | Generation) -> None:
+        """SteeringError for a generation that went on, without Python, when its requests closed."""
+        outlived = getattr(left, "outlived", False)
+        if outlived and any(board.used for board in self._boards()):
+            raise SteeringError(
+                "the requests block within which this generation began was closed before its end:"
+                " what it made since was not steered; wait for it within the block"
+            )
 
     def _check_fitted(self) -> None:
         if any([board.used and board.take_misfit() for board in self._boards()]):

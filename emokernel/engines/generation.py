@@ -61,6 +61,8 @@ class Generation:
         self.prompts, self.guided, self.sided, self._spans = prompts, guided, sided, spans
         # Copies of its context may outlive it.
         self.ended = False
+        # Whether requests that it began in were closed while it ran.
+        self.outlived = False
         self._texts: list[Text] = []
 
     def traced_prompts(self) -> Prompts:

@@ -36,20 +36,20 @@ class Step:
 class Between:
     """The way of rows from an add to a norm, and whether anything foreign stands there."""
 
-    def __init__(self, steps: Sequence[Step], root: nn.Module) -> None:
-        """``steps`` as they were seen, that into the norm the last; all are parts of ``root``."""
+    def __init__(
+        self, steps: Sequence[Step], root: nn.Module, names: Mapping[nn.Module, str]
+    ) -> None:
+        """``steps`` as they were seen, the last is into the norm; ``names`` in ``root``."""
         modules = list(dict.fromkeys(step.module for step in steps))
         self._classes = [(module, type(module).forward) for module in modules]
-        self._hooks: list[tuple[Mapping[int, Callable], str]] = [
-            (_global_forward_pre_hooks, "a global forward pre-hook"),
-            (_global_forward_hooks, "a global forward hook"),
-        ]
-        for module, left in dict.fromkeys((step.module, step.left) for step in steps):
-            hooks = module._forward_hooks if left else module._forward_pre_hooks
-            kind = "forward hook" if left else "forward pre-hook"
-            self._hooks.append((hooks, f"a {kind} of {type(module).__name__}"))
-        self._any_hooks = tuple(hooks for hooks, _ in self._hooks)
-        names = {module: name for name, module in root.named_modules()}
+        # (attributes of a module, the name of its hooks among them): some tools give it new ones.
+        self._calls = list(
+            dict.fromkeys(
+                (step.module, "_forward_hooks" if step.left else "_forward_pre_hooks")
+                for step in steps
+            )
+        )
+        self._any_hooks: tuple[Mapping[int, Callable], ...] = ()
         self._places = list(
             {
                 (id(holder), part): (holder._modules, part, holder._modules[part])
@@ -57,6 +57,14 @@ class Between:
                 for holder, part in _way_to(root, names[module])
             }.values()
         )
+        # A module that is put in behind the others changes no place of a list.
+        lists = {
+            id(holder): holder._modules
+            for module in modules
+            for holder, _ in _way_to(root, names[module])
+            if isinstance(holder, nn.ModuleList)
+        }
+        self._counts = [(children, len(children)) for children in lists.values()]
         # (attributes of a module, a name among them, what was found there and is known to be
         # harmless)
         self._known: list[tuple[Mapping[str, Any], str, Any]] | None = None
@@ -69,18 +77,23 @@ class Between:
         for attributes, name, value in known:
             if attributes.get(name) is not value:
                 return self._look()
+        if any([len(children) != count for children, count in self._counts]):
+            return self._look()
         return all([type(module).forward is forward for module, forward in self._classes])
 
     def _look(self) -> bool:
-        if self.obstacle() is not None:
-            return False
+        hooks = [(vars(module), name, vars(module)[name]) for module, name in self._calls]
         forwards = [
             (vars(module), name, vars(module).get(name))
             for module, _ in self._classes
             for name in ("forward", "_hf_hook", "_old_forward")
             if name == "forward" or name in vars(module)
         ]
-        self._known = [*self._places, *forwards]
+        if self.obstacle() is not None:  # asked only now: what changes meanwhile is not known
+            return False
+        own = (held for *_, held in hooks)
+        self._any_hooks = (_global_forward_pre_hooks, _global_forward_hooks, *own)
+        self._known = [*self._places, *hooks, *forwards]
         return True
 
     def obstacle(self) -> str | None:
@@ -88,6 +101,9 @@ class Between:
         for children, part, module in self._places:
             if children.get(part) is not module:
                 return f"{type(module).__name__} was replaced"
+        for children, count in self._counts:
+            if len(children) != count:
+                return "other modules were put in beside those that were there"
         for module, forward in self._classes:
             if type(module).forward is not forward or is_foreign(module):
                 return f"something else replaced the forward of {type(module).__name__}"
@@ -95,14 +111,19 @@ class Between:
         return None if hook is None else f"{hook} may change the rows"
 
     def _hook(self) -> str | None:
-        return next(
-            (
-                told
-                for hooks, told in self._hooks
-                if any(hook.__module__ != _RECORDING for hook in hooks.values())
-            ),
-            None,
-        )
+        if _may_change(_global_forward_pre_hooks):
+            return "a global forward pre-hook"
+        if _may_change(_global_forward_hooks):
+            return "a global forward hook"
+        for module, name in self._calls:
+            if _may_change(vars(module)[name]):
+                kind = "forward hook" if name == "_forward_hooks" else "forward pre-hook"
+                return f"a {kind} of {type(module).__name__}"
+        return None
+
+
+def _may_change(hooks: Mapping[int, Callable]) -> bool:
+    return any(hook.__module__ != _RECORDING for hook in hooks.values())
 
 
 def _way_to(root: nn.Module, name: str) -> list[tuple[nn.Module, str]]:

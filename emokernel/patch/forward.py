@@ -48,7 +48,7 @@ class Placed:
         self.state, self._forced = state, forced
         self.backend: Backend = select(state.device, forced)
         self._block, self._at = block, _first_weight(block)
-        first = self._weight()[1]
+        self._home, first = self._weight()
         self._dtype = state.dtype if first is None else first.dtype
 
     def _weight(self) -> tuple[nn.Module, Tensor | None]:
@@ -73,6 +73,8 @@ class Placed:
         device = device_of(home, parameter)
         if device.type == "meta":
             device = self.state.device
+        if home is not self._home:  # a tool's module, in a dtype of its own: that is no cast
+            self._home, self._dtype = home, parameter.dtype
         if parameter.dtype is self._dtype and device == self.state.device:
             return
         dtype = parameter.dtype if self.state.dtype is self._dtype else self.state.dtype
@@ -417,18 +419,23 @@ class DecoderForward(ReplacedMethod):
         kwargs: dict[str, Any],
     ) -> Any:
         states = self._states
-        outer = [(s.running.token_slot, s.running.untouched, s.running.tables) for s in states]
+        outer = [
+            (running.token_slot, running.untouched, running.tables, running.steered)
+            for running in (state.running for state in states)
+        ]
         try:
             for state in states:
                 running = state.running
-                running.token_slot = rows(named, state)
                 if torch.compiler.is_compiling():
+                    running.token_slot = rows(named, state)
                     if torch.is_grad_enabled():  # the backward pass reads them after later writes
                         running.tables = state.cloned_tables()
                     continue
+                with state.lock:  # which slots, and what they hold: both of one moment
+                    running.token_slot = rows(named, state)
+                    if rows is self._rows.of_call:
+                        running.tables = state.tables_of_call()
                 running.untouched = state.constant_rows(running.token_slot.shape[0], UNTOUCHED)
-                if rows is self._rows.of_call:
-                    running.tables = state.tables_of_call()
                 running.steered = set()
             output = self.original(*args, **kwargs)
             if not (torch.compiler.is_compiling() or self.module.training):
@@ -437,7 +444,7 @@ class DecoderForward(ReplacedMethod):
         finally:
             for state, kept in zip(states, outer, strict=True):
                 running = state.running
-                running.token_slot, running.untouched, running.tables = kept
+                running.token_slot, running.untouched, running.tables, running.steered = kept
                 running.handed = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:

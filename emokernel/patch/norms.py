@@ -28,15 +28,15 @@ class FusedNorm:
     """A norm module that a fused operation can stand in for.
 
     ``cast``: that of an RMSNorm, None for a LayerNorm. ``plus_one``: a LayerNorm that multiplies by
-    its weight plus one, rounded to the weight's dtype. ``eps_name``: the attribute of the module
-    that holds ``eps``, from where it is read again; None where none does.
+    its weight plus one, rounded to the weight's dtype. ``eps_names``: the attributes of the module
+    that hold ``eps``, from where it is read again.
     """
 
     module: nn.Module
     eps: float
     cast: Cast | None
     plus_one: bool = False
-    eps_name: str | None = None
+    eps_names: tuple[str, ...] = ()
     # The parameters that it was patched with: FSDP may hold them elsewhere.
     _held: frozenset[str] = field(init=False, repr=False)
     # (for which rows, what): parameters that the module has not got.
@@ -60,7 +60,9 @@ class FusedNorm:
             return None
         if self.plus_one:
             weight = weight + 1  # anew: torch does not count every way to write to a weight
-        eps = self.eps if self.eps_name is None else vars(self.module)[self.eps_name]
+        eps = self._eps_now()
+        if eps is None:
+            return None
         if self.cast is not None:
             return ops.add_steer_rms_norm(x, residual, weight, eps, self.cast, *tables)
         bias = self._parameter("bias", x)
@@ -68,11 +70,16 @@ class FusedNorm:
             return None
         return ops.add_steer_layer_norm(x, residual, weight, bias, eps, *tables)
 
+    def _eps_now(self) -> float | None:
+        """None where it is not known any more which attribute is the eps."""
+        found = {getattr(self.module, name) for name in self.eps_names} or {self.eps}
+        return found.pop() if len(found) == 1 else None
+
     def made_for(self, x: Tensor) -> dict[str, Tensor] | None:
         """The parameters that the module never had; None where those it has do not fit the rows."""
         names = ("weight",) if self.cast is not None else ("weight", "bias")
         parameters = {name: self._parameter(name, x) for name in names}
-        if any(parameter is None for parameter in parameters.values()):
+        if self._eps_now() is None or any(each is None for each in parameters.values()):
             return None
         return {name: value for name, value in parameters.items() if name not in self._held}
 
@@ -178,22 +185,30 @@ class _Probe:
 
     def matches(self) -> Iterator[tuple[float, FusedNorm]]:
         """Every norm that fits, with the share of elements in which it differs."""
-        held = {v: k for k, v in vars(self._module).items() if isinstance(v, float) and v >= 0}
+        held: dict[float, tuple[str, ...]] = {}
+        for name, value in vars(self._module).items():
+            if isinstance(value, float) and value >= 0:
+                held[value] = (*held.get(value, ()), name)
         for eps in sorted(held.keys() | set(_USUAL_EPS)):
+            names = held.get(eps, ())
             if "bias" not in self._names:
-                yield from self._rms_matches(eps, held.get(eps))
-            yield from self._layer_matches(eps, held.get(eps))
+                yield from self._rms_matches(eps, names)
+            yield from self._layer_matches(eps, names)
 
-    def _rms_matches(self, eps: float, name: str | None) -> Iterator[tuple[float, FusedNorm]]:
+    def _rms_matches(
+        self, eps: float, eps_names: tuple[str, ...]
+    ) -> Iterator[tuple[float, FusedNorm]]:
         weight = self._random[0] if self._names else torch.ones_like(self._random[0])
         for cast in _RMS_CASTS if self._names else (Cast.LLAMA,):
             made = rms_norm(self._rows.float(), weight, eps, cast)
             distance = ulp_distance(made, self._wanted)
             if distance.max() <= MAX_ULP[self._dtype]:
-                found = FusedNorm(self._module, eps, cast, eps_name=name)
+                found = FusedNorm(self._module, eps, cast, eps_names=eps_names)
                 yield float((distance > 0).float().mean()), found
 
-    def _layer_matches(self, eps: float, name: str | None) -> Iterator[tuple[float, FusedNorm]]:
+    def _layer_matches(
+        self, eps: float, eps_names: tuple[str, ...]
+    ) -> Iterator[tuple[float, FusedNorm]]:
         weight, bias = self._random
         if "bias" not in self._names:
             bias = torch.zeros_like(bias)
@@ -206,4 +221,4 @@ class _Probe:
             off = (made.float() - self._wanted.float()).abs()
             if (off <= _MAX_LAYER_NORM_ERROR * torch.finfo(self._dtype).eps * scale).all():
                 share = float((made != self._wanted).float().mean())
-                yield share, FusedNorm(self._module, eps, None, plus_one, name)
+                yield share, FusedNorm(self._module, eps, None, plus_one, eps_names)

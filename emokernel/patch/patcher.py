@@ -115,7 +115,7 @@ class Patch:
         self.placed: list[Placed] = []
         self._replaced: list[ReplacedMethod] = []
         self._norms: dict[nn.Module, NormForward | str] = {}
-        self._rewritten: set[nn.Module] = set()
+        self._standing = Standing(self.decoder, layers)
         steered = torch.zeros_like(vectors)
         steered[list(layers)] = vectors[list(layers)]
         for layer in layers:
@@ -125,7 +125,7 @@ class Patch:
             for layer in layers:
                 self._prove(layer)
             owner = self.decoder.owner
-            standing = Standing(self.decoder, layers)
+            standing = self._standing
             self.replace(DecoderForward(owner, self.placed, rows, model, handle, standing))
             self._prove_whole()
             self.replace(NoReplica(owner, handle))
@@ -263,9 +263,9 @@ class Patch:
             also_fused, _ = self._fuse(layer, add, other)
             if also_fused is not None:
                 chosen[other] = add
-        self._rewrite(block, chosen)
+        self._rewrite(layer, block, chosen)
         if site is None:
-            self.replace(SteeredOutput(block, placed, layer))
+            self._steer_by(layer, SteeredOutput(block, placed, layer))
         made = PatchedLayer(layer, kind, operation, norm_name, reason, also_fused)
         return made, chosen.get(site), chosen.get(other)
 
@@ -285,13 +285,15 @@ class Patch:
                     kind = type(around.pop()).__name__
                     reasons.append(f"{self._names[read.module]}: a {kind} stands before it")
                     continue
-                add.compute_ahead(found, Between(steps, self.decoder.owner))
+                add.compute_ahead(found, Between(steps, self.model, self._names))
                 return self._names[read.module], None
             if found != NO_NORM:
                 reasons.append(f"{self._names[read.module]}: {found}")
         return None, reasons[0] if reasons else "no norm reads the row directly"
 
     def _norm_of(self, module: nn.Module, placed: Placed) -> NormForward | str:
+        if module not in self._norms and is_replaced(module):  # it may do more one day
+            self._norms[module] = "something else replaced its forward"
         if module not in self._norms:
             probed = probe_norm(module, self.decoder.hidden_size, placed.state.dtype)
             if isinstance(probed, FusedNorm):
@@ -303,18 +305,23 @@ class Patch:
             return "it is on another device"
         return found
 
-    def _rewrite(self, block: nn.Module, chosen: Mapping[Addition, Add]) -> None:
+    def _steer_by(self, layer: int, method: ReplacedMethod) -> None:
+        self._standing.note(layer, method)
+        self.replace(method)
+
+    def _rewrite(self, layer: int, block: nn.Module, chosen: Mapping[Addition, Add]) -> None:
         by_child: dict[str, dict[Key, Add]] = {}
         for addition, add in chosen.items():
             child, key = addition.place
             by_child.setdefault(child, {})[key] = add
         for child, by_key in by_child.items():
-            module = own_part(block, child, self._rewritten)
+            module = own_part(self.decoder, block, child)
             forward = type(module).forward
             # torch.compile itself fuses the other adds with their norms, and with more than that.
             steered = {key: add for key, add in by_key.items() if add.steered}
             traced = rewrite(forward, steered.get) or inspect.unwrap(forward)
-            self.replace(RewrittenForward(module, rewrite(forward, by_key.get), traced))
+            method = RewrittenForward(module, rewrite(forward, by_key.get), traced)
+            self._steer_by(layer, method) if steered else self.replace(method)
 
     def _prove(self, layer: int) -> None:
         """Compare the block before and after, on what the trace gave it, with nothing set."""

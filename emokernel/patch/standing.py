@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from torch import nn
 
 from emokernel.errors import SteeringError
-from emokernel.patch.between import is_foreign
 from emokernel.patch.decoder import Decoder
+from emokernel.patch.replaced import ReplacedMethod
 
 
 class Standing:
@@ -20,7 +20,13 @@ class Standing:
         self._blocks = {layer: decoder.blocks[layer] for layer in layers}
         # What has to stay for nothing to have changed: (children of a module, those it had).
         self._seen: list[tuple[Mapping[str, nn.Module | None], list[nn.Module | None]]] = []
+        # What steers each layer, as far as it is in the place of a method.
+        self._methods: dict[int, list[ReplacedMethod]] = {}
         self._told = False
+
+    def note(self, layer: int, method: ReplacedMethod) -> None:
+        """``method`` steers the layer, or computes what its steered add needs."""
+        self._methods.setdefault(layer, []).append(method)
 
     def check(self) -> None:
         """SteeringError for a block that is gone: its layer would not be steered."""
@@ -30,7 +36,8 @@ class Standing:
 
     def _look(self) -> None:
         parts = list(self._owner.modules())
-        gone = [layer for layer, block in self._blocks.items() if block not in set(parts)]
+        there = set(parts)
+        gone = [layer for layer, block in self._blocks.items() if block not in there]
         if gone:
             kind = type(self._blocks[gone[0]]).__name__
             raise SteeringError(
@@ -43,7 +50,7 @@ class Standing:
         self._seen = [(part._modules, list(part._modules.values())) for part in around]
 
     def check_ran(self, *steered: set[int]) -> None:
-        """A warning, once, for a block that was run, but not by the forward that steers it.
+        """A warning, once, for a block that was not run by the forward that steers it.
 
         ``steered``: the layers that were, on each device. Models may leave out their last blocks.
         """
@@ -52,14 +59,18 @@ class Standing:
             last = max(ran, default=-1)
             lost = [
                 layer
-                for layer, block in self._blocks.items()
-                if layer not in ran and (layer < last or is_foreign(block))
+                for layer in self._blocks
+                if layer not in ran and (layer < last or not self._in_place(layer))
             ]
             if lost:
                 self._told = True
                 warnings.warn(
-                    f"the layers {lost} were not steered: something gave their blocks another"
-                    " forward after the model was patched, or runs others in their place; let it"
-                    " do so first, and patch then",
+                    f"the layers {lost} were not steered: their blocks were left out, or something"
+                    " gave them another forward after the model was patched, or runs others in"
+                    " their place (if so, unpatch(), let it do so, and patch then)",
                     stacklevel=2,
                 )
+
+    def _in_place(self, layer: int) -> bool:
+        methods = self._methods.get(layer, [])
+        return all(method in vars(method.module).values() for method in methods)

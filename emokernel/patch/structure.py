@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from emokernel.errors import ModelStructureError
+from emokernel.patch.decoder import Decoder
 from emokernel.patch.trace import Addition, BlockRun, Trace
 
 
@@ -51,18 +52,17 @@ def read_block(trace: Trace, index: int, block: nn.Module) -> BlockAdds:
     return BlockAdds(attention, end, _branch(run, attention))
 
 
-def own_part(block: nn.Module, name: str, taken: set[nn.Module]) -> nn.Module:
-    """The part of ``block`` of that name, put into ``taken``; ModelStructureError if it was there.
+def own_part(decoder: Decoder, block: nn.Module, name: str) -> nn.Module:
+    """The part of ``block`` of that name; ModelStructureError if other blocks have it too.
 
-    That one of two blocks is to be changed for its own layer alone.
+    It is to be changed for its own layer alone.
     """
     part = block.get_submodule(name)
-    if part in taken:
+    if name and any(part in set(o.modules()) for o in decoder.blocks if o is not block):
         raise ModelStructureError(
             f"a {type(part).__name__} with a residual add is shared by two blocks, and one module"
             " cannot belong to two layers: give each block its own"
         )
-    taken.add(part)
     return part
 
 

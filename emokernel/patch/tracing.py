@@ -44,7 +44,7 @@ class TracedNorm:
     bias: Tensor | None
     plus_one: bool
     eps: float
-    eps_name: str | None
+    eps_name: str | None  # where it is read again
     cast: int | None
 
 
@@ -68,7 +68,8 @@ def traced_norm(norm: FusedNorm, serial: str, like: Tensor) -> TracedNorm | None
         return None
     cast = None if norm.cast is None else int(norm.cast)
     weight, bias = made.get("weight"), made.get("bias")
-    plus_one, eps, eps_name = norm.plus_one, norm.eps, norm.eps_name
+    plus_one, eps = norm.plus_one, norm.eps
+    eps_name = norm.eps_names[0] if norm.eps_names else None
     return TracedNorm(serial, norm.operation, weight, bias, plus_one, eps, eps_name, cast)
 
 
@@ -111,7 +112,7 @@ def add_in_trace(
     weight = held["weight"] if norm.weight is None else norm.weight
     if norm.plus_one:
         weight = weight + 1
-    eps = norm.eps if norm.eps_name is None else attributes[norm.eps_name]
+    eps = norm.eps if norm.eps_name is None else attributes.get(norm.eps_name, norm.eps)
     operation = _operation(it.namespace, norm.operation)
     if norm.cast is not None:
         normed, y = operation(a, b, weight, eps, norm.cast, *tables)

@@ -42,15 +42,26 @@ class EmotionFields:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun = False
+        begun = refused = False
+        counted = limited(scope, receive)
+
+        async def received() -> Message:
+            nonlocal refused
+            try:
+                return await counted()
+            except TooLargeError:
+                refused = True
+                raise
 
         async def noted(message: Message) -> None:
             nonlocal begun
+            if refused and not begun:  # FastAPI makes a 400 of whatever is wrong with a body
+                raise TooLargeError
             begun = True
             await send(message)
 
         try:
-            await self._serve(scope, limited(scope, receive), noted)
+            await self._serve(scope, received, noted)
         except TooLargeError as error:
             if begun:
                 raise

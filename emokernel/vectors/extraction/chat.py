@@ -77,6 +77,8 @@ def _lost(messages: Sequence[Message], text: str) -> str | None:
     """
     rest = " ".join(text.split())
     for role, said in sorted(messages, key=lambda message: -len(message[1])):
+        if not said.strip():
+            continue
         before, found, after = rest.partition(" ".join(said.split()))
         if not found:
             return role

@@ -183,7 +183,6 @@ def _attention_adds(
     """For each layer the module that adds its attention branch, and the adds of its block."""
     traced = trace(model, decoder)
     adds: dict[int, tuple[nn.Module, BlockAdds]] = {}
-    taken: set[nn.Module] = set()
     for layer in layers:
         block = decoder.blocks[layer]
         found = read_block(traced, layer, block)
@@ -192,5 +191,5 @@ def _attention_adds(
                 f"{type(block).__name__} (layer {layer}) does not add its attention"
                 ' branch to the stream by itself: extract at site="block", or other layers'
             )
-        adds[layer] = own_part(block, found.attention.place[0], taken), found
+        adds[layer] = own_part(decoder, block, found.attention.place[0]), found
     return adds
