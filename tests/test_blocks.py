@@ -416,3 +416,61 @@ def test_a_thread_belongs_to_what_was_open_when_it_was_started(steps):
                 assert worker(asked) == expected(born)
     for worker in [keeper, *(worker for worker, _ in threads)]:
         worker._pool.shutdown()
+
+
+def _closed(steering, opened):
+    opened.__exit__(None, None, None)
+    with steering.requests(["anger"]), steering.requests(["sadness"]):
+        pass
+
+
+def _changed(steering, opened):
+    opened.change(["sadness"])
+    with steering.requests(["anger"]):
+        pass
+    opened.change(["surprise"])
+
+
+def _set_again(steering, _):
+    for emotion in ("sadness", "anger", "surprise"):
+        steering.set(emotion)
+
+
+@pytest.mark.parametrize("meanwhile", [_closed, _changed, _set_again])
+def test_a_forward_that_runs_is_steered_by_what_held_when_it_began(
+    meanwhile, tiny, vectors, prompts, quiet
+):
+    """Its slot may be given out and written again before it has reached its last layer."""
+    model = tiny()
+    steering = patch(model, vectors("block"), slots=3)
+    begun, go_on = threading.Event(), threading.Event()
+    go_on.set()
+
+    def pause(*_):
+        begun.set()
+        assert go_on.wait(20)
+
+    model.model.layers[0].register_forward_hook(pause)
+
+    def logits():
+        with torch.no_grad():
+            return model(prompts).logits
+
+    steering.set("joy")
+    wanted = logits()
+    steering.off()
+    opened = steering.requests(["joy"])
+    if meanwhile is _set_again:
+        steering.set("joy")
+    else:
+        opened.__enter__()
+    begun.clear(), go_on.clear()
+    found = []
+    thread = threading.Thread(target=lambda: found.append(logits()))
+    thread.start()
+    assert begun.wait(20)
+    meanwhile(steering, opened)
+    go_on.set()
+    thread.join()
+    opened.__exit__(None, None, None)
+    assert torch.equal(found[0], wanted)

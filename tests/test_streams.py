@@ -138,7 +138,7 @@ def test_a_copy_that_fails_keeps_what_it_waited_for(device, monkeypatch):
     assert device.taken() == ["B waits for A"]
 
 
-def test_each_stream_clones_the_slots_for_its_own_backward_pass(device):
+def test_each_stream_clones_the_slots_for_its_own_forwards(device):
     state = a_state(device)
     state.write(0, JOY)
     state.records.requires_grad_(False)
@@ -149,9 +149,10 @@ def test_each_stream_clones_the_slots_for_its_own_backward_pass(device):
         second = state.tables_of_call()
         assert second is not first
         state.write(1, ANGER)
-        assert state.tables_of_call() is not second
+        third = state.tables_of_call()
+        assert third is not second
     with torch.no_grad():
-        assert state.tables_of_call() is None
+        assert state.tables_of_call() is third
 
 
 def test_what_a_move_drops_stays_while_forwards_read_it(device, monkeypatch):

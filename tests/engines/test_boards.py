@@ -75,7 +75,7 @@ def test_two_threads_make_one_board(monkeypatch):
     (state,), _, boards = a_model()
     state.board = None
     making, second = threading.Event(), threading.Event()
-    boards._lock = Noting(boards._lock, second)
+    state.lock = Noting(state.lock, second)
     made = []
 
     def slow(sequences, device):
