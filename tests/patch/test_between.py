@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import contextmanager
 
@@ -245,3 +246,61 @@ def test_a_patched_model_is_known_whatever_wraps_its_forward(tiny, vectors, prom
     steering.unpatch()
     with pytest.raises(SteeringError, match="is not patched"):
         steering_of(model)
+
+
+def cleared_hooks(model):
+    """As snippets do that are to remove all hooks: every module has other dictionaries then."""
+    for module in model.modules():
+        module._forward_hooks, module._forward_pre_hooks = OrderedDict(), OrderedDict()
+    by_a_hook(model, add_in_place)
+
+
+def appended(model):
+    class Writer(nn.Module):
+        attention_type = "full_attention"
+
+        def forward(self, rows: Tensor, *_: object, **__: object) -> Tensor:
+            add_in_place(rows)
+            return rows
+
+    model.model.layers.append(Writer())
+    model.config.num_hidden_layers = len(model.model.layers)
+    model.config.layer_types = ["full_attention"] * len(model.model.layers)
+
+
+@pytest.mark.parametrize("change", [cleared_hooks, appended])
+def test_what_stands_between_is_looked_up_by_name(change, tiny, vectors, prompts):
+    results = []
+    for fuse_norm in (False, True):
+        model = tiny()
+        patch(model, vectors("block"), site="block", fuse_norm=fuse_norm).set("joy", 0.5)
+        logits(model, prompts, torch.inference_mode)
+        change(model)
+        results.append(logits(model, prompts, torch.inference_mode))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["input_layernorm", "post_attention_layernorm"])
+def test_a_norm_that_something_wrapped_before_is_left_alone(part, tiny, vectors, prompts):
+    """It may do nothing while the model is patched, and something later."""
+    results, on = [], []
+    for fuse_norm in (False, True):
+        model = tiny()
+        norm = model.model.layers[1].get_submodule(part)
+        inner = norm.forward
+        norm.forward = lambda rows, inner=inner: inner(rows) * (2.0 if on else 1.0)
+        on.clear()
+        patch(model, vectors("block"), site="block", fuse_norm=fuse_norm).set("joy", 0.5)
+        on.append(True)
+        results.append(logits(model, prompts))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
+def test_a_norm_outside_of_the_decoder_is_computed_ahead_too(tiny, vectors, prompts):
+    model = tiny()
+    norm, head = model.model.norm, model.lm_head
+    model.model.norm, model.lm_head = nn.Identity(), nn.Sequential(norm, head)
+    plain = logits(model, prompts)
+    steering = patch(model, vectors("block"), site="block")
+    assert steering.report().layers[-1].norm == "lm_head.0"
+    torch.testing.assert_close(logits(model, prompts), plain, rtol=1e-4, atol=1e-5)

@@ -42,10 +42,12 @@ def test_a_block_at_two_places_is_refused(site, layers, tiny, vectors):
     patch(model, vectors(site), site=site, layers=layers)
 
 
-def test_a_part_with_adds_in_two_blocks_is_refused_where_both_are_steered():
+@pytest.mark.parametrize("layers", [None, [1]])
+def test_a_part_with_adds_in_two_blocks_is_refused_where_one_is_steered(layers):
     vectors = EmotionVectors.from_tensors({"joy": torch.randn(3, 64)}, site="block")
     with pytest.raises(ModelStructureError, match="shared by two blocks"):
-        patch(shared_parts(), vectors)
+        patch(shared_parts(), vectors, layers=layers)
+    patch(shared_parts(), vectors, layers=[0])
 
 
 @pytest.mark.parametrize("site", ["attention", "block"])
@@ -56,7 +58,7 @@ def test_recording_refuses_shared_blocks(site, tiny):
 
 def test_recording_refuses_shared_parts():
     with pytest.raises(ModelStructureError, match="shared by two blocks"):
-        Recorder(shared_parts(), "attention", last=False)
+        Recorder(shared_parts(), "attention", layers=[1], last=False)
 
 
 @pytest.mark.parametrize("site", ["attention", "block"])

@@ -86,15 +86,17 @@ def test_what_was_pruned_is_patched_again(tiny, vectors, prompts):
     logits(model, prompts)
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize("lost", [[1], [2], [0, 1, 2]])
-def test_a_forward_that_leaves_ours_out_is_told_once(lost, tiny, vectors, prompts):
+def test_a_forward_that_leaves_ours_out_is_told_once(lost, wrapped, tiny, vectors, prompts):
     model = tiny()
     patch(model, vectors("block")).set("joy")
     for layer in lost:
         block = model.model.layers[layer]
         block.forward = types.MethodType(type(block).forward, block)  # of its class, past ours
-        inner = block.forward
-        block.forward = lambda *args, inner=inner, **kwargs: inner(*args, **kwargs)
+        if wrapped:
+            inner = block.forward
+            block.forward = lambda *args, inner=inner, **kwargs: inner(*args, **kwargs)
     with pytest.warns(UserWarning, match=f"layers {re.escape(str(lost))} were not steered"):
         logits(model, prompts)
     with warnings.catch_warnings():

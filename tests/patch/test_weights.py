@@ -134,3 +134,36 @@ def test_a_cast_is_followed_where_a_tool_has_replaced_a_module(tiny, vectors, pr
     expected = logits(model, prompts)
     model.to(torch.bfloat16)
     torch.testing.assert_close(logits(model, prompts).float(), expected, rtol=5e-2, atol=5e-2)
+
+
+def test_a_module_of_another_dtype_is_no_cast_of_the_model(tiny, vectors, prompts):
+    """Tools keep some layers in fp32 within a model in bf16."""
+
+    class Wide(nn.Module):
+        def __init__(self, linear: nn.Linear) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(linear.weight.float())
+
+        def forward(self, rows: Tensor) -> Tensor:
+            return (rows.float() @ self.weight.T).to(rows.dtype)
+
+    model = tiny(dtype=torch.bfloat16)
+    patch(model, vectors("block"), site="block").set("joy", 0.5)
+    before = logits(model, prompts)
+    for block in model.model.layers:
+        block.self_attn.q_proj = Wide(block.self_attn.q_proj)
+    torch.testing.assert_close(logits(model, prompts), before, rtol=5e-2, atol=5e-2)
+
+
+def test_an_eps_that_cannot_be_told_from_another_number_is_that_of_now(tiny, vectors, prompts):
+    model, plain = tiny(), tiny()
+    for each in (model, plain):
+        for norm in norms(each):
+            norm.another = norm.variance_epsilon
+    patch(model, vectors("block"), site="block")
+
+    def change(each: nn.Module) -> None:
+        for norm in norms(each):
+            norm.variance_epsilon = 0.5
+
+    assert_follows(model, plain, change, prompts)
