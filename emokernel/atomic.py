@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 
 # How the name of an unfinished file begins; one is left behind only where a process was killed.
 UNFINISHED = ".emokernel-"
+_LONGEST_ENDING = 32
 
 
 @contextmanager
@@ -28,7 +30,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield path
         return
     target = Path(os.path.realpath(path))
-    unfinished = target.with_name(f"{UNFINISHED}{secrets.token_hex(8)}{target.suffix}")
+    # Some writers go by the ending; a whole name may be as long as names can be.
+    ending = target.suffix[-_LONGEST_ENDING:]
+    unfinished = target.with_name(f"{UNFINISHED}{secrets.token_hex(8)}{ending}")
     try:
         with unfinished.open("xb") as file:  # not tempfile's, whose files nobody else may read
             mode = os.fstat(file.fileno()).st_mode
@@ -52,8 +56,22 @@ def settle(unfinished: Path, target: Path) -> None:
         os.fsync(file.fileno())
     if target.exists():
         shutil.copymode(target, unfinished)
-    os.replace(unfinished, target)
+    try:
+        os.replace(unfinished, target)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        _overwrite(unfinished, target)
     sync_folder(target.parent)
+
+
+def _overwrite(unfinished: Path, target: Path) -> None:
+    """For a file that is mounted by itself, which nothing else can take the place of."""
+    with target.open("r+b") as file, unfinished.open("rb") as content:
+        shutil.copyfileobj(content, file)
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

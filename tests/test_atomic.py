@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -212,3 +213,23 @@ def test_a_folder_of_emotions_is_written_beside_files_of_the_user(tmp_path):
     )
     assert own.read_text() == "mine"
     assert EmotionVectors.load(tmp_path / "set").names == ("joy",)
+
+
+def test_a_file_that_cannot_be_replaced_is_overwritten(tmp_path, monkeypatch):
+    """As one that is mounted by itself into a container."""
+
+    def busy(*_):
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(os, "replace", busy)
+    target = tmp_path / "result.txt"
+    target.write_text("something much longer than what follows")
+    write_text(target, "short")
+    assert target.read_text() == "short"
+    assert [each.name for each in tmp_path.iterdir()] == ["result.txt"]
+
+
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path):
+    target = tmp_path / ("a." + "b" * 250)
+    write_text(target, "text")
+    assert target.read_text() == "text"

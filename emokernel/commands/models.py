@@ -30,8 +30,15 @@ def load_config(chosen: argparse.Namespace) -> Any:
     name = _base_of(chosen.model) or _place(chosen.model)
     with _telling(chosen.model):
         from transformers import AutoConfig
+        from transformers.utils import find_adapter_config_file
 
-        config = AutoConfig.from_pretrained(name, **_revision(chosen, name))
+        try:
+            config = AutoConfig.from_pretrained(name, **_revision(chosen, name))
+        except OSError:
+            adapter = find_adapter_config_file(name, **_revision(chosen, name))
+            if adapter is None:
+                raise
+            config = AutoConfig.from_pretrained(_adapted(chosen.model, Path(adapter)))
         model_class(config)
     return config
 

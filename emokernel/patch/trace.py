@@ -115,6 +115,11 @@ def trace(model: nn.Module, decoder: Decoder) -> Trace:
     recorder = _Recorder(decoder)
     with torch.inference_mode(False), recorder.installed(model):
         run_on_a_few_tokens(model)
+    if recorder.residual is not None:
+        raise ModelStructureError(
+            f"{type(recorder.residual).__name__} adds what its block returns to the residual"
+            " stream, so that a block is a branch of it: such a model cannot be patched"
+        )
     missing = [i for i in range(len(decoder.blocks)) if i not in recorder.trace.blocks]
     if missing:
         raise ModelStructureError(
@@ -133,6 +138,8 @@ class _Recorder:
     def __init__(self, decoder: Decoder) -> None:
         self._decoder, self.trace = decoder, Trace()
         self._block: int | None = None
+        self._last: BlockRun | None = None  # that has ended
+        self.residual: nn.Module | None = None  # a wrapper that adds what its block returns
 
     @contextmanager
     def installed(self, model: nn.Module) -> Iterator[None]:
@@ -146,6 +153,8 @@ class _Recorder:
                     # FSDP's classes are torch's, but keep the forward of the model's.
                     if not type(part).forward.__module__.startswith("torch."):
                         self._watch_adds(part, name, kept)
+            for wrapper in self._decoder.wrappers:
+                handles.append(wrapper.register_forward_hook(self._leave_wrapper))
             for module in model.modules():
                 handles.append(module.register_forward_pre_hook(self._read, with_kwargs=True))
                 handles.append(module.register_forward_hook(self._leave))
@@ -161,8 +170,7 @@ class _Recorder:
         called: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
 
         def kept(value: Any) -> Any:
-            is_rows = isinstance(value, Tensor) and value.shape[-1:] == (width,)
-            return value.clone() if is_rows else value
+            return value.clone() if _is_rows(value, width) else value
 
         def call(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             nonlocal called
@@ -181,6 +189,7 @@ class _Recorder:
             self._block = None
             if run is not None and stream is not None:
                 run.output, run.result, run.rows = output, Seen.of(stream), stream.clone()
+                self._last = run
 
         return [
             # Before the hooks that are there, which run again when the block is called like this.
@@ -219,8 +228,20 @@ class _Recorder:
         steps = self.trace.steps
         steps.append(Step(module, left=False))
         for value in (*args, *kwargs.values()):
-            if isinstance(value, Tensor) and value.shape[-1:] == (self._decoder.hidden_size,):
+            if _is_rows(value, self._decoder.hidden_size):
                 self.trace.reads.append(Read(module, Seen.of(value), self._block, len(steps)))
+
+    def _leave_wrapper(self, wrapper: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        run, stream = self._last, stream_of(output)
+        if run is None or run.rows is None or stream is None or stream.shape != run.rows.shape:
+            return
+        given = next(v for v in (*run.args, *run.kwargs.values()) if _is_rows(v, stream.shape[-1]))
+        if (stream - run.rows - given).norm() <= 1e-2 * given.norm():
+            self.residual = wrapper
 
     def _leave(self, module: nn.Module, _args: tuple[Any, ...], _output: Any) -> None:
         self.trace.steps.append(Step(module, left=True))
+
+
+def _is_rows(value: Any, width: int) -> bool:
+    return isinstance(value, Tensor) and value.shape[-1:] == (width,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 
 import pytest
@@ -139,3 +140,22 @@ def test_a_folder_of_a_model_that_reads_images_is_loaded(build, tmp_path, capsys
 def test_a_language_model_is_loaded_as_one():
     config = transformers.AutoConfig.from_pretrained(MODEL_PATH)
     assert model_class(config) is transformers.AutoModelForCausalLM
+
+
+def test_an_adapter_of_the_hub_has_the_config_of_its_base(tmp_path, monkeypatch):
+    pytest.importorskip("peft")
+    adapter = tmp_path / "adapter_config.json"
+    adapter.write_text(json.dumps({"base_model_name_or_path": str(MODEL_PATH)}))
+    own = transformers.AutoConfig.from_pretrained
+
+    def from_pretrained(name, **options):
+        if name == "me/adapter":
+            raise OSError("me/adapter has no config.json")
+        return own(name, **options)
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(
+        transformers.utils, "find_adapter_config_file", lambda name, **_: str(adapter)
+    )
+    chosen = argparse.Namespace(model="me/adapter", revision=None)
+    assert models.load_config(chosen).num_hidden_layers == own(MODEL_PATH).num_hidden_layers

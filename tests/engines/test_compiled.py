@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -746,3 +747,37 @@ def test_a_captured_decoding_step_goes_on_over_a_static_cache(tiny, vectors, ids
             wanted = eager(input_ids=token, past_key_values=caches[1]).logits
             with steering.requests(asked, prompt_lengths=lengths):
                 assert_close([step()], [wanted])
+
+
+def test_a_generation_that_outlives_its_block_is_an_error_when_it_ends(tiny, vectors, ids):
+    """Nothing can be told in what was compiled; eager mode stops at once."""
+    model = tiny()
+    steering = patch(model, vectors())
+    third, go_on, found = threading.Event(), threading.Event(), []
+
+    class Slow:
+        calls = 0
+
+        def put(self, _):
+            self.calls += 1
+            if self.calls == 4:
+                third.set()
+                assert go_on.wait(60)
+
+        def end(self):
+            pass
+
+    def work():
+        try:
+            found.append(model.generate(ids, max_new_tokens=6, do_sample=False, streamer=Slow()))
+        except SteeringError as error:
+            found.append(error)
+
+    model.forward = torch.compile(model.forward, backend="eager", dynamic=True)
+    with steering.requests(["joy"]):
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert third.wait(60)
+    go_on.set()
+    thread.join()
+    assert "was closed before its end" in str(found[0])

@@ -215,3 +215,23 @@ def test_blocks_that_are_registered_twice_are_found_once(register, pruned, tiny,
     with torch.no_grad():  # the decoder, called by itself
         own, others = (each.model(input_ids=prompts).last_hidden_state for each in (model, alone))
     assert torch.equal(own, others)
+
+
+def test_a_residual_around_each_block_is_refused(tiny, vectors):
+    """What a block returns is a branch of the stream there."""
+
+    class Residual(nn.Module):
+        attention_type = "full_attention"
+
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, rows: Tensor, **given: object) -> Tensor:
+            return rows + self.inner(rows, **given)
+
+    model = tiny()
+    for layer, block in enumerate(list(model.model.layers)):
+        model.model.layers[layer] = Residual(block)
+    with pytest.raises(ModelStructureError, match="Residual adds what its block returns"):
+        patch(model, vectors("block"))

@@ -188,3 +188,20 @@ def steering():
 )
 def test_whatever_is_asked_for_is_served_or_400(steering, body):
     assert Served(steering.check).ask(body)[0] in (200, 400)
+
+
+@pytest.mark.parametrize("path", ["/load_model", PATH])
+def test_a_body_that_is_too_large_is_a_413_where_fastapi_reads_it(path, monkeypatch):
+    """FastAPI answers 400 to whatever goes wrong while it reads the body of a route."""
+    fastapi = pytest.importorskip("fastapi")
+    monkeypatch.setattr(bodies, "MOST_BYTES", 100)
+    app = fastapi.FastAPI()
+
+    @app.post("/load_model")
+    def load(body: dict = fastapi.Body()):
+        return body
+
+    middleware = EmotionFields(app, lambda: SimpleNamespace(check=lambda _: None), ("a", "b"))
+    status, content = asyncio.run(ask(middleware, path, {"text": "x" * 1000}))
+    assert status == 413
+    assert "larger than 100 bytes" in content["detail"]

@@ -105,3 +105,10 @@ def test_both_names_of_thinking_are_declined():
 def test_whatever_is_asked_is_in_the_context(query, template):
     text = Conditioning.chat().emotional(query, "joy", tokenizer(WORKING[template]))
     assert query.strip() in text
+
+
+def test_an_instruction_of_nothing_is_nothing_that_can_get_lost():
+    chat = Conditioning.chat(variants=[("Be full of {emotion}.", "")])
+    words = tokenizer(WORKING["strings"])
+    assert QUERY in chat.neutral(QUERY, words)
+    assert "joy" in chat.emotional(QUERY, "joy", words)
