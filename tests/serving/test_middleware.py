@@ -198,7 +198,7 @@ def test_a_body_that_is_too_large_is_a_413_where_fastapi_reads_it(path, monkeypa
     app = fastapi.FastAPI()
 
     @app.post("/load_model")
-    def load(body: dict = fastapi.Body()):
+    def load(body: dict):
         return body
 
     middleware = EmotionFields(app, lambda: SimpleNamespace(check=lambda _: None), ("a", "b"))
