@@ -63,7 +63,7 @@ def test_what_no_strength_reaches_gives_way_to_the_largest_divergence(
 def test_vectors_that_move_nothing_are_an_error(model, patched, vectors, texts):
     made = vectors().merged(vectors().select(["joy"]).renamed({"joy": "nothing"}).scaled(0.0))
     steering = patched(made)
-    with pytest.raises(EmokernelError, match="'nothing' under law='add', dose='absolute' moves"):
+    with pytest.raises(EmokernelError, match="'nothing' is zero in every steered layer"):
         equal_doses(model, steering, texts, [Ask("nothing", "nothing", "add", "absolute")], TARGETS)
 
 
