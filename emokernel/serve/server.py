@@ -9,7 +9,7 @@ from transformers.cli.serve import Serve
 
 from emokernel.engines.continuous.managed import Around
 from emokernel.errors import EmokernelError
-from emokernel.serving.middleware import EmotionFields, asked_for, refusal
+from emokernel.serve.middleware import EmotionFields, asked_for, refusal
 from emokernel.steering import Steering, patch, steering_of
 from emokernel.vectors import EmotionVectors
 

@@ -7,13 +7,13 @@ import torch
 from conftest import VOCABULARY
 from transformers import StaticCache
 
+from emokernel.bench import benchmark as bench_run
 from emokernel.bench import memory
-from emokernel.bench import run as bench_run
+from emokernel.bench.benchmark import Options, bench, failed
 from emokernel.bench.cases import DIFFERENT, Case, cases
 from emokernel.bench.compilations import counted_compilations
 from emokernel.bench.compiling import check_backend, obstacle
 from emokernel.bench.decode import Decoding, Steered, random_prompt
-from emokernel.bench.run import Options, bench, failed
 from emokernel.bench.stand_ins import scaled_random_vectors, stream_norms
 from emokernel.bench.variants import CHOICES, VARIANTS, with_baselines
 from emokernel.errors import EmokernelError, ModelStructureError

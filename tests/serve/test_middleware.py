@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
-from serving.asgi import ask
+from serve.asgi import ask
 
 from emokernel import EmokernelError, Request, patch
 from emokernel.demo.model import load_model
 from emokernel.demo.vectors import load_vectors
-from emokernel.serving import bodies
-from emokernel.serving.middleware import EmotionFields, asked_for
+from emokernel.serve import bodies
+from emokernel.serve.middleware import EmotionFields, asked_for
 
 PATH = "/v1/completions"
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from serving.asgi import ask
+from serve.asgi import ask
 
 from emokernel import Affect, EmotionVectors, Request, patch
 from emokernel.cli import main

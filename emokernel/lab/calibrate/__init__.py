@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from emokernel.affect import Coordinates
-from emokernel.calibrate.candidates import candidates
-from emokernel.calibrate.choose import Bounds, Point
-from emokernel.calibrate.measure import Setting
-from emokernel.calibrate.prompts import Prompts
-from emokernel.calibrate.result import Calibrated, Row
-from emokernel.calibrate.run import FEW_LEVELS, LEVELS, Calibrator
 from emokernel.errors import EmokernelError, UnknownEmotionError
-from emokernel.evaluate.classifiers import EVALUATING, LabelsOf, TextClassifier, columns_of
-from emokernel.journal import Journal
+from emokernel.lab.calibrate.calibrator import FEW_LEVELS, LEVELS, Calibrator
+from emokernel.lab.calibrate.candidates import candidates
+from emokernel.lab.calibrate.choose import Bounds, Point
+from emokernel.lab.calibrate.points import Setting
+from emokernel.lab.calibrate.prompts import Prompts
+from emokernel.lab.calibrate.result import Calibrated, Row
+from emokernel.lab.judges import EVALUATING
+from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier, columns_of
+from emokernel.lab.measure.journal import Journal
+from emokernel.lab.measure.sampling import Sampling
 from emokernel.patch.decoder import find_decoder
 from emokernel.patch.forward import is_patched
-from emokernel.sampling import Sampling
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.fingerprint import check_made_from, fingerprint
 

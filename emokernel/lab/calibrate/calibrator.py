@@ -10,14 +10,14 @@ from statistics import mean
 from tqdm import tqdm
 
 from emokernel.affect import Affect
-from emokernel.calibrate.candidates import Candidate, candidates
-from emokernel.calibrate.choose import Bounds, Point, choose, first_of_equal
-from emokernel.calibrate.dose import Ask, equal_doses
-from emokernel.calibrate.measure import Setting, Unsteered, points, unsteered
-from emokernel.calibrate.result import CANDIDATES, CIRCLE, FRONTIER, Calibrated, Row
 from emokernel.errors import EmokernelError, ModelStructureError, SteeringError
-from emokernel.evaluate.divergence import MOST_REQUESTS
-from emokernel.journal import Journal
+from emokernel.lab.calibrate.candidates import Candidate, candidates
+from emokernel.lab.calibrate.choose import Bounds, Point, choose, first_of_equal
+from emokernel.lab.calibrate.points import Setting, Unsteered, points, unsteered
+from emokernel.lab.calibrate.result import CANDIDATES, CIRCLE, FRONTIER, Calibrated, Row
+from emokernel.lab.measure.divergence import MOST_REQUESTS
+from emokernel.lab.measure.equal_doses import Ask, equal_doses
+from emokernel.lab.measure.journal import Journal
 from emokernel.mixes import MAPPINGS, Mixer
 from emokernel.steering import Steering, patch
 from emokernel.vectors import EmotionVectors

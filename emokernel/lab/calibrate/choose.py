@@ -45,7 +45,7 @@ class Bounds:
 class Point:
     """What one dose does.
 
-    divergence: KL from the unsteered model in nats per token, `emokernel.evaluate.divergence`.
+    divergence: KL from the unsteered model in nats per token, `emokernel.lab.measure.divergence`.
     effect: how strong the emotion is, the judge's mean probability of it (an emotion) or mean
     affect along its direction (a state). perplexity, distinct: times unsteered.
     """

@@ -15,8 +15,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from emokernel.atomic import save_figure
-from emokernel.calibrate.choose import Point
-from emokernel.calibrate.result import FRONTIER, Calibrated
+from emokernel.lab.calibrate.choose import Point
+from emokernel.lab.calibrate.result import FRONTIER, Calibrated
 from emokernel.mixes import MAPPINGS
 from emokernel.vectors.calibration import key_of
 

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from emokernel.affect import Affect, Coordinates
-from emokernel.calibrate.choose import Point
-from emokernel.calibrate.dose import Ask
 from emokernel.errors import EmokernelError
-from emokernel.evaluate.affect import affect_of, places
-from emokernel.evaluate.classifiers import LabelsOf, TextClassifier, emotion_probabilities
-from emokernel.evaluate.encoding import Encoded, encoded
-from emokernel.evaluate.fluency import distinct_n, exponential, surprises
-from emokernel.evaluate.generation import Job, Written, write
-from emokernel.journal import Journal
-from emokernel.sampling import Sampling
+from emokernel.lab.calibrate.choose import Point
+from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier, emotion_probabilities
+from emokernel.lab.measure.encoding import Encoded, encoded
+from emokernel.lab.measure.equal_doses import Ask
+from emokernel.lab.measure.fluency import distinct_n, exponential, surprises
+from emokernel.lab.measure.generation import Job, Written, write
+from emokernel.lab.measure.journal import Journal
+from emokernel.lab.measure.places import affect_of, places
+from emokernel.lab.measure.sampling import Sampling
 from emokernel.steering import Steering
 
 # The same for all texts, steered or not, so that they differ by their dose alone.

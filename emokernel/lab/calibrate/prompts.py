@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from emokernel.errors import EmokernelError
-from emokernel.vectors.extraction.prompts import question
-from emokernel.vectors.extraction.queries import Queries, pairs
+from emokernel.lab.extract.prompts import question
+from emokernel.lab.extract.queries import Queries, pairs
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """(prefix, opening) of each text, see `emokernel.evaluate.generation.Job`."""
+    """(prefix, opening) of each text, see `emokernel.lab.measure.generation.Job`."""
 
     pairs: tuple[tuple[str, str], ...]
     special_tokens: bool

@@ -10,7 +10,7 @@ from statistics import mean
 from typing import Any
 
 from emokernel.atomic import write_text
-from emokernel.calibrate.choose import Point
+from emokernel.lab.calibrate.choose import Point
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import key_of
 

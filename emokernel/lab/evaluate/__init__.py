@@ -1,1 +1,1 @@
-"""Measuring generated text: fluency, and the affect a classifier reads in it."""
+"""The experiments: does steering bring the emotion that was asked for, and what does it cost?"""

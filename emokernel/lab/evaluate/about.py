@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from emokernel.bench.environment import machine, versions
-from emokernel.evaluate.analyse import Judged
-from emokernel.evaluate.classifiers import has_calibrated
-from emokernel.evaluate.plan import Plan
+from emokernel.lab.evaluate.analyse import Judged
+from emokernel.lab.evaluate.plan import Plan
+from emokernel.lab.measure.classifiers import has_calibrated
+from emokernel.machine import machine, versions
 
 _FEW_QUERIES, _FEW_SEEDS = 20, 3
 

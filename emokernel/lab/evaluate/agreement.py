@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emokernel.evaluate.consistency import Points, rows_of, unit
-from emokernel.evaluate.results import Agreement
+from emokernel.lab.evaluate.consistency import Points, rows_of, unit
+from emokernel.lab.evaluate.results import Agreement
 
 Tops = Sequence[str | None]
 

@@ -10,13 +10,11 @@ from statistics import mean
 import numpy as np
 
 from emokernel.affect import TWELVE_STATES
-from emokernel.evaluate.agreement import agreement
-from emokernel.evaluate.consistency import Points, consistency, cosines
-from emokernel.evaluate.fluency import distinct_n, exponential, repetition
-from emokernel.evaluate.intervals import mean_interval, rank_correlation
-from emokernel.evaluate.plan import DOSE, EMOTIONS, STATES, STRENGTH, Cell, Plan
-from emokernel.evaluate.prompting import is_refusal
-from emokernel.evaluate.results import (
+from emokernel.lab.evaluate.agreement import agreement
+from emokernel.lab.evaluate.consistency import Points, consistency, cosines
+from emokernel.lab.evaluate.plan import DOSE, EMOTIONS, STATES, STRENGTH, Cell, Plan
+from emokernel.lab.evaluate.prompting import is_refusal
+from emokernel.lab.evaluate.results import (
     BOTH,
     PROMPT,
     UNSTEERED,
@@ -30,7 +28,9 @@ from emokernel.evaluate.results import (
     Monotone,
     Sample,
 )
-from emokernel.evaluate.writing import Reader, Record
+from emokernel.lab.evaluate.writing import Reader, Record
+from emokernel.lab.measure.fluency import distinct_n, exponential, repetition
+from emokernel.lab.measure.intervals import mean_interval, rank_correlation
 
 _SAMPLES = 3
 _MODES = (VECTOR, PROMPT, BOTH)

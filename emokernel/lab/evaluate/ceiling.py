@@ -15,11 +15,12 @@ import numpy as np
 
 from emokernel.affect import TWELVE_STATES, Affect, Coordinates
 from emokernel.errors import EmokernelError
-from emokernel.evaluate.affect import names_in
-from emokernel.evaluate.classifiers import EMBEDDED, LabelsOf, TextClassifier
-from emokernel.evaluate.consistency import direction, rows_of, unit
-from emokernel.evaluate.intervals import percentiles
-from emokernel.evaluate.results import Ceiling, CeilingState, Interval
+from emokernel.lab.evaluate.consistency import direction, rows_of, unit
+from emokernel.lab.evaluate.results import Ceiling, CeilingState, Interval
+from emokernel.lab.judges import EMBEDDED
+from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier
+from emokernel.lab.measure.intervals import percentiles
+from emokernel.lab.measure.places import names_in
 
 # {label that humans gave: {top label of the judge: texts}}
 Confusion = Mapping[str, Mapping[str, int]]
@@ -82,7 +83,7 @@ def ceiling(
     of several states. Of labels that are equally near it is the one with the higher cosine, lest
     the bound be too low. A label counts if it has a direction in the table and at least ``least``
     texts. The interval is a bootstrap over the texts of each label (multinomial draws from its
-    counts). ``labels_of`` as in `emokernel.evaluate.affect.names_in`.
+    counts). ``labels_of`` as in `emokernel.lab.measure.places.names_in`.
 
     EmokernelError if no label counts.
     """

@@ -16,10 +16,10 @@ import numpy as np
 from torch import Tensor
 
 from emokernel.affect import TWELVE_STATES, Affect, Coordinates
-from emokernel.evaluate.affect import places
-from emokernel.evaluate.classifiers import LabelsOf, TextClassifier
-from emokernel.evaluate.intervals import mean_interval, percentiles
-from emokernel.evaluate.results import Consistency, Interval, StateResult
+from emokernel.lab.evaluate.results import Consistency, Interval, StateResult
+from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier
+from emokernel.lab.measure.intervals import mean_interval, percentiles
+from emokernel.lab.measure.places import places
 
 # The point of each label, None for one that the table lacks.
 Points = Mapping[str, Affect | None]
@@ -30,7 +30,7 @@ SHUFFLES = 2000
 def points_of(
     classifier: TextClassifier, coordinates: Coordinates, labels_of: LabelsOf | None = None
 ) -> dict[str, Affect | None]:
-    """The point of each label of a classifier, see `emokernel.evaluate.affect.places`."""
+    """The point of each label of a classifier, see `emokernel.lab.measure.places.places`."""
     names = places(classifier, coordinates, labels_of)
     return {
         label: coordinates.get(name) for label, name in zip(classifier.labels, names, strict=True)

@@ -10,12 +10,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from emokernel.calibrate.dose import Ask, equal_doses
 from emokernel.errors import SteeringError
-from emokernel.evaluate.divergence import divergences
-from emokernel.evaluate.encoding import encoded
-from emokernel.evaluate.plan import Plan
-from emokernel.journal import Journal
+from emokernel.lab.evaluate.plan import Plan
+from emokernel.lab.measure.divergence import divergences
+from emokernel.lab.measure.encoding import encoded
+from emokernel.lab.measure.equal_doses import Ask, equal_doses
+from emokernel.lab.measure.journal import Journal
 from emokernel.steering import Request
 
 # The longest texts, since most of the tokens are in them.

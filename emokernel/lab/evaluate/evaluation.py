@@ -8,26 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from emokernel.errors import EmokernelError, UnknownEmotionError
-from emokernel.evaluate.about import about
-from emokernel.evaluate.analyse import Analysis, Judged, Texts
-from emokernel.evaluate.ceiling import ceiling, confusion, most_texts, shipped
-from emokernel.evaluate.classifiers import (
+from emokernel.lab.evaluate.about import about
+from emokernel.lab.evaluate.analyse import Analysis, Judged, Texts
+from emokernel.lab.evaluate.ceiling import ceiling, confusion, most_texts, shipped
+from emokernel.lab.evaluate.consistency import points_of
+from emokernel.lab.evaluate.dosing import Doses
+from emokernel.lab.evaluate.goals import goals
+from emokernel.lab.evaluate.identity import identity
+from emokernel.lab.evaluate.plan import EMOTIONS, Plan, Settings
+from emokernel.lab.evaluate.prompting import Prompting
+from emokernel.lab.evaluate.results import Ceiling, Results
+from emokernel.lab.evaluate.writing import Reader, Record, Writer
+from emokernel.lab.measure.classifiers import (
     LabelsOf,
     TextClassifier,
     columns_of,
     has_calibrated,
     same_classifier,
 )
-from emokernel.evaluate.consistency import points_of
-from emokernel.evaluate.divergence import MOST_REQUESTS
-from emokernel.evaluate.doses import Doses
-from emokernel.evaluate.goals import goals
-from emokernel.evaluate.identity import identity
-from emokernel.evaluate.plan import EMOTIONS, Plan, Settings
-from emokernel.evaluate.prompting import Prompting
-from emokernel.evaluate.results import Ceiling, Results
-from emokernel.evaluate.writing import Reader, Record, Writer
-from emokernel.journal import Journal
+from emokernel.lab.measure.divergence import MOST_REQUESTS
+from emokernel.lab.measure.journal import Journal
 from emokernel.steering import patch
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.fingerprint import check_made_from

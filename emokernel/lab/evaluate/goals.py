@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import mean
 
-from emokernel.evaluate.plan import STRENGTH
-from emokernel.evaluate.results import (
+from emokernel.lab.evaluate.plan import STRENGTH
+from emokernel.lab.evaluate.results import (
     PROMPT,
     VECTOR,
     Ceiling,

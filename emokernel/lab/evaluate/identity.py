@@ -7,9 +7,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from emokernel.evaluate.analyse import Judged
-from emokernel.evaluate.prompting import Prompting
-from emokernel.sampling import Sampling
+from emokernel.lab.evaluate.analyse import Judged
+from emokernel.lab.evaluate.prompting import Prompting
+from emokernel.lab.measure.sampling import Sampling
 from emokernel.steering import Steering
 from emokernel.vectors.fingerprint import fingerprint
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from emokernel.errors import EmokernelError
-from emokernel.vectors.extraction.datasets import (
+from emokernel.lab.extract.datasets import (
     HUB,
     LABEL_COLUMNS,
     NEUTRAL,
@@ -35,7 +35,7 @@ def read_labelled(source: str) -> tuple[list[str], list[str]]:
     """(texts, labels) of the rows that have exactly one label.
 
     ``source``: a file of a type above, or "hub:REPOSITORY" for the test split of a data set of the
-    Hub, see `emokernel.vectors.extraction.datasets.labelled_dataset`.
+    Hub, see `emokernel.lab.extract.datasets.labelled_dataset`.
 
     Raises FileNotFoundError, and EmokernelError for a file that is not as above and for one without
     a row that has a single label.

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 
 from emokernel.affect import TWELVE_STATES, Affect
 from emokernel.errors import EmokernelError, NoDoseError
-from emokernel.evaluate.generation import Job
-from emokernel.evaluate.prompting import Prompting
-from emokernel.evaluate.results import BOTH, PROMPT, UNSTEERED, VECTOR
-from emokernel.sampling import Sampling
+from emokernel.lab.evaluate.prompting import Prompting
+from emokernel.lab.evaluate.results import BOTH, PROMPT, UNSTEERED, VECTOR
+from emokernel.lab.measure.generation import Job
+from emokernel.lab.measure.sampling import Sampling
 from emokernel.steering import LAWS, Request, Steering
 from emokernel.vectors.calibration import key_of
 

@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from emokernel.errors import EmokernelError
-from emokernel.evaluate.consistency import unit
-from emokernel.evaluate.encoding import batches
+from emokernel.lab.evaluate.consistency import unit
+from emokernel.lab.measure.encoding import batches
 from emokernel.patch.decoder import device_of, evaluating, find_decoder
 
 # The query and the seed of an answer.

@@ -12,19 +12,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from emokernel.errors import EmokernelError
-from emokernel.evaluate.classifiers import (
+from emokernel.lab.evaluate.consistency import top_labels
+from emokernel.lab.evaluate.plan import EMOTIONS, Cell, Settings
+from emokernel.lab.evaluate.results import UNSTEERED
+from emokernel.lab.evaluate.topic import Topic
+from emokernel.lab.measure.classifiers import (
     LabelsOf,
     TextClassifier,
     columns_of,
     emotion_probabilities,
 )
-from emokernel.evaluate.consistency import top_labels
-from emokernel.evaluate.fluency import distinct_n, surprises
-from emokernel.evaluate.generation import Job, Written, write
-from emokernel.evaluate.plan import EMOTIONS, Cell, Settings
-from emokernel.evaluate.results import UNSTEERED
-from emokernel.evaluate.topic import Topic
-from emokernel.journal import Journal
+from emokernel.lab.measure.fluency import distinct_n, surprises
+from emokernel.lab.measure.generation import Job, Written, write
+from emokernel.lab.measure.journal import Journal
 from emokernel.steering import Steering
 
 # What is known of a text, as JSON.

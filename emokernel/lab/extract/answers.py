@@ -12,11 +12,11 @@ from torch import nn
 from tqdm import tqdm
 
 from emokernel.errors import EmokernelError
-from emokernel.sampling import Sampling, sample
-from emokernel.vectors.extraction.reading import batches, special_ids
-from emokernel.vectors.extraction.recording import Sample
-from emokernel.vectors.extraction.samples import Group
-from emokernel.vectors.extraction.store import Store
+from emokernel.lab.extract.reading import batches
+from emokernel.lab.extract.samples import Group
+from emokernel.lab.extract.store import Store
+from emokernel.lab.measure.encoding import Sample, special_ids
+from emokernel.lab.measure.sampling import Sampling, sample
 
 
 @dataclass(frozen=True)

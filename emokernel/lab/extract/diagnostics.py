@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from emokernel.vectors.extraction.samples import Group, Rows
+from emokernel.lab.extract.samples import Group, Rows
 
 Table = list[list[float | None]]
 

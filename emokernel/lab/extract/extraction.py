@@ -19,16 +19,13 @@ import torch
 from torch import nn
 
 from emokernel.errors import EmokernelError
-from emokernel.patch.decoder import find_decoder
-from emokernel.sampling import Sampling
-from emokernel.vectors.emotion_vectors import EmotionVectors
-from emokernel.vectors.extraction.answers import answer, check_answers, prompts_of
-from emokernel.vectors.extraction.diagnostics import diagnose
-from emokernel.vectors.extraction.methods import check
-from emokernel.vectors.extraction.methods import vectors as vectors_of
-from emokernel.vectors.extraction.options import Options
-from emokernel.vectors.extraction.prompts import Conditioning
-from emokernel.vectors.extraction.provenance import (
+from emokernel.lab.extract.answers import answer, check_answers, prompts_of
+from emokernel.lab.extract.diagnostics import diagnose
+from emokernel.lab.extract.methods import check
+from emokernel.lab.extract.methods import vectors as vectors_of
+from emokernel.lab.extract.options import Options
+from emokernel.lab.extract.prompts import Conditioning
+from emokernel.lab.extract.provenance import (
     count_texts,
     describe_answers,
     describe_model,
@@ -36,11 +33,15 @@ from emokernel.vectors.extraction.provenance import (
     settings_of,
     versions,
 )
-from emokernel.vectors.extraction.queries import Queries, pairs
-from emokernel.vectors.extraction.reading import Text, digest, encode, read
-from emokernel.vectors.extraction.recording import Recorder, Sample
-from emokernel.vectors.extraction.samples import Group, Rows, split, usable
-from emokernel.vectors.extraction.store import Store
+from emokernel.lab.extract.queries import Queries, pairs
+from emokernel.lab.extract.reading import digest, read
+from emokernel.lab.extract.recording import Recorder
+from emokernel.lab.extract.samples import Group, Rows, split, usable
+from emokernel.lab.extract.store import Store
+from emokernel.lab.measure.encoding import Sample, Text, encode
+from emokernel.lab.measure.sampling import Sampling
+from emokernel.patch.decoder import find_decoder
+from emokernel.vectors.emotion_vectors import EmotionVectors
 
 
 def extract(

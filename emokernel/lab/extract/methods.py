@@ -29,9 +29,9 @@ import numpy as np
 from tqdm import tqdm
 
 from emokernel.errors import EmokernelError
-from emokernel.vectors.extraction.moments import Moments, principal_axes
-from emokernel.vectors.extraction.options import METHODS, Options
-from emokernel.vectors.extraction.samples import Group, Rows
+from emokernel.lab.extract.moments import Moments, principal_axes
+from emokernel.lab.extract.options import METHODS, Options
+from emokernel.lab.extract.samples import Group, Rows
 
 # The probe reads at most so many texts of each class, chosen by the seed: it needs them in memory.
 PROBE_TEXTS = 4096

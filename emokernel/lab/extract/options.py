@@ -21,7 +21,7 @@ class Options:
     tokens: what a text counts as. "each": every token of it is a sample of equal weight, so the
         mean is the mean over tokens; "mean": the mean over its tokens is one sample, so every text
         has equal weight; "last": its last token is the sample.
-    method: "mean", "pca" or "probe", see `emokernel.vectors.extraction.methods`.
+    method: "mean", "pca" or "probe", see `emokernel.lab.extract.methods`.
     layers: those that get vectors, all if None; the others stay zero.
     remove_neutral: share of the variance of neutral samples, 0 to below 1, whose main components
         are projected out of the vectors; 0 removes nothing.

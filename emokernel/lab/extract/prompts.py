@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from emokernel.errors import EmokernelError
-from emokernel.vectors.extraction.chat import render
+from emokernel.lab.extract.chat import render
 
 # A wording: with an emotion, and without one.
 Variant = tuple[str, str]

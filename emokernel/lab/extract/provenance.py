@@ -10,8 +10,8 @@ import torch
 import transformers
 from torch import nn
 
-from emokernel.vectors.extraction.options import Options
-from emokernel.vectors.extraction.samples import Group
+from emokernel.lab.extract.options import Options
+from emokernel.lab.extract.samples import Group
 from emokernel.vectors.fingerprint import fingerprint
 
 

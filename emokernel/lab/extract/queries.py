@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from emokernel.errors import EmokernelError, UnknownEmotionError
-from emokernel.vectors.extraction.datasets import (
+from emokernel.lab.extract.datasets import (
     LabelledTexts,
     labelled_dataset,
     normalised,
@@ -105,7 +105,7 @@ class Queries:
 
     @classmethod
     def _packaged(cls, name: str) -> Queries:
-        with as_file(files("emokernel.vectors.extraction") / name) as path:
+        with as_file(files("emokernel.lab.extract") / name) as path:
             return cls.read(path)
 
 

@@ -1,59 +1,15 @@
-"""Reading: texts to token ids, batches of about the same length, rows into the store."""
+"""Reading: batches of about the same length, their rows into the store."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from emokernel.errors import EmokernelError
-from emokernel.vectors.extraction.recording import Recorder, Sample
-from emokernel.vectors.extraction.store import Store
-
-# A text, or (context, text): the context is read by the model but not recorded.
-Text = str | tuple[str, str]
-_ENCODED_AT_ONCE = 1024
-
-
-def encode(
-    tokenizer: Any, texts: Iterable[Text], max_length: int, *, add_special_tokens: bool = True
-) -> list[Sample]:
-    """Samples of texts of ``max_length`` tokens at most; context and special tokens are not own.
-
-    ``add_special_tokens``: whether the tokenizer adds its own; the text of a chat template holds
-    them (`emokernel.evaluate.encoding`).
-    EmokernelError for a slow tokenizer, or a single string in place of a list.
-    """
-    if not getattr(tokenizer, "is_fast", False):
-        raise EmokernelError("extraction needs a fast tokenizer, one that knows character offsets")
-    if isinstance(texts, str):
-        raise EmokernelError("texts must be a list of texts, got one string")
-    pairs = [("", text) if isinstance(text, str) else text for text in texts]
-    samples, special = [], special_ids(tokenizer)
-    for start in range(0, len(pairs), _ENCODED_AT_ONCE):
-        part = pairs[start : start + _ENCODED_AT_ONCE]
-        encoded = tokenizer(
-            [context + text for context, text in part],
-            add_special_tokens=add_special_tokens,
-            truncation=True,
-            max_length=max_length,
-            return_offsets_mapping=True,
-        )
-        for row, (context, _) in enumerate(part):
-            ends = np.array([end for _, end in encoded["offset_mapping"][row]], dtype=np.int64)
-            ids = np.array(encoded["input_ids"][row], dtype=np.int32)
-            # A token that begins with the space before the text belongs to the text.
-            samples.append(Sample(ids, (ends > len(context)) & ~np.isin(ids, special)))
-    return samples
-
-
-def special_ids(tokenizer: Any) -> np.ndarray:
-    """The tokens that are never a text's own: all special ones but the unknown word."""
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    return np.array(sorted(special), dtype=np.int32)
+from emokernel.lab.extract.recording import Recorder
+from emokernel.lab.extract.store import Store
+from emokernel.lab.measure.encoding import Sample
 
 
 def digest(samples: Iterable[Sample]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from emokernel.errors import EmokernelError, ModelStructureError
+from emokernel.lab.measure.encoding import Sample
 from emokernel.patch.decoder import (
     Decoder,
     device_of,
@@ -24,19 +24,6 @@ from emokernel.patch.forward import RewrittenForward, is_patched
 from emokernel.patch.source import rewrite
 from emokernel.patch.structure import BlockAdds, own_part, read_block
 from emokernel.patch.trace import trace
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A text as the model reads it: token ids ``[T]``, and which of them are the text's own."""
-
-    ids: np.ndarray
-    own: np.ndarray
-
-    @property
-    def weight(self) -> int:
-        """How many tokens are its own."""
-        return int(self.own.sum())
 
 
 class Recorder:

@@ -3,7 +3,7 @@
 It is the checkpoint as well: what it holds is never computed again. The rows are memory mapped, so
 that memory stays flat however many texts there are.
 
-    journal.jsonl    what was asked for, and the model's own answers (`emokernel.journal`)
+    journal.jsonl    what was asked for, and the model's own answers (`lab.measure.journal`)
     rows.f32         fp32 [layers, texts, d], the activations
     lengths.f32      fp32 [layers, texts], the mean length of the residual stream's rows
     done.u8          uint8 [texts], 1 where both are on the disk
@@ -20,7 +20,7 @@ import numpy as np
 
 from emokernel.atomic import UNFINISHED, replacing
 from emokernel.errors import EmokernelError
-from emokernel.journal import Journal
+from emokernel.lab.measure.journal import Journal
 
 _JOURNAL = "journal.jsonl"
 _DONE = "done.u8"

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from emokernel.atomic import replacing, write_text
-from emokernel.demo.features import bag, bucket, character_ngrams, tokens
-from emokernel.demo.packing import packed, unpacked
-from emokernel.evaluate.digest import weights_digest
+from emokernel.lab.judges.features import bag, bucket, character_ngrams, tokens
+from emokernel.lab.judges.packing import packed, unpacked
+from emokernel.lab.measure.digest import weights_digest
 
 JUDGE_PATH = Path(__file__).parent / "assets" / "judge"
 MAX_TOKENS = 48
@@ -73,9 +73,9 @@ class JudgeNetwork(nn.Module):
 class Judge:
     """An average of several networks, with a temperature that calibrates its probabilities.
 
-    A `TextClassifier` (`emokernel.evaluate.classifiers`). A judge of other networks is a subclass
-    that says which, where it is and what made it. A network is built from the number of labels and
-    its `SETTINGS`, has `encode(text)`, and gives the logits of encoded texts.
+    A `TextClassifier` (`emokernel.lab.measure.classifiers`). A judge of other networks is a
+    subclass that says which, where it is and what made it. A network is built from the number of
+    labels and its `SETTINGS`, has `encode(text)`, and gives the logits of encoded texts.
     """
 
     name = "embedded-evaluation"

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emokernel.demo.features import Bag, bag, bucket, character_ngrams, tokens, word_ngrams
-from emokernel.demo.judge import Judge
+from emokernel.lab.judges.features import Bag, bag, bucket, character_ngrams, tokens, word_ngrams
+from emokernel.lab.judges.judge import Judge
 
 CALIBRATION_JUDGE_PATH = Path(__file__).parent / "assets" / "calibration_judge"
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from emokernel.errors import EmokernelError, UnknownEmotionError
-from emokernel.evaluate.digest import weights_digest
+from emokernel.lab.measure.digest import weights_digest
 
 # Tokenizers without a limit of their own say something like 1e30.
 _NO_LIMIT = 1_000_000
@@ -54,7 +54,7 @@ class TransformersClassifier:
         multi_label: bool | None,
         progress: bool,
     ) -> TransformersClassifier:
-        """As `emokernel.evaluate.classifiers.load_classifier` says it; weights in fp32."""
+        """As `emokernel.lab.judges.load_classifier` says it; weights in fp32."""
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)

@@ -1,10 +1,10 @@
 """Learning emotion vectors by gradient, in a patched model whose own weights stay as they are."""
 
-from emokernel.learn.compare import Comparison, compare
-from emokernel.learn.dose import requests_at_dose
-from emokernel.learn.learned import Learned
-from emokernel.learn.policy import PolicyGradient
-from emokernel.learn.train import learn_vectors
+from emokernel.lab.learn.at_dose import requests_at_dose
+from emokernel.lab.learn.comparison import Comparison, compare
+from emokernel.lab.learn.learned import Learned
+from emokernel.lab.learn.policy import PolicyGradient
+from emokernel.lab.learn.train import learn_vectors
 
 __all__ = [
     "Comparison",

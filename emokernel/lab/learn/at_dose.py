@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from emokernel.calibrate.dose import Ask, equal_doses
 from emokernel.errors import SteeringError
-from emokernel.evaluate.divergence import divergences
-from emokernel.evaluate.encoding import Encoded, encoded
-from emokernel.evaluate.generation import Job, write
-from emokernel.sampling import Sampling
+from emokernel.lab.measure.divergence import divergences
+from emokernel.lab.measure.encoding import Encoded, encoded
+from emokernel.lab.measure.equal_doses import Ask, equal_doses
+from emokernel.lab.measure.generation import Job, write
+from emokernel.lab.measure.sampling import Sampling
 from emokernel.steering import Request, Steering
 
 # Unsteered ones, behind as many openings, that a dose is measured on.

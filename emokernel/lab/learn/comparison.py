@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from emokernel.evaluate.classifiers import TextClassifier, emotion_probabilities
-from emokernel.evaluate.divergence import divergences
-from emokernel.evaluate.encoding import Encoded
-from emokernel.evaluate.fluency import distinct_n, exponential, surprises
-from emokernel.evaluate.generation import Job, Written, write
-from emokernel.evaluate.intervals import mean_interval
-from emokernel.learn.dose import at_dose, unsteered
-from emokernel.sampling import Sampling
+from emokernel.lab.learn.at_dose import at_dose, unsteered
+from emokernel.lab.measure.classifiers import TextClassifier, emotion_probabilities
+from emokernel.lab.measure.divergence import divergences
+from emokernel.lab.measure.encoding import Encoded
+from emokernel.lab.measure.fluency import distinct_n, exponential, surprises
+from emokernel.lab.measure.generation import Job, Written, write
+from emokernel.lab.measure.intervals import mean_interval
+from emokernel.lab.measure.sampling import Sampling
 from emokernel.steering import patch
 from emokernel.vectors import EmotionVectors
 

@@ -103,7 +103,7 @@ class Learned:
         provenance (JSON). Calibration and diagnostics held for the vectors of the start, so there
         are none. SteeringError for an emotion that is zero in every layer by now, or not finite.
         """
-        from emokernel.vectors.extraction.provenance import versions
+        from emokernel.lab.extract.provenance import versions
 
         start = self._start
         tensor = start.tensor.clone()

@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from emokernel.errors import EmokernelError
-from emokernel.evaluate.classifiers import TextClassifier, columns_of, emotion_probabilities
+from emokernel.lab.measure.classifiers import TextClassifier, columns_of, emotion_probabilities
+from emokernel.lab.measure.sampling import Sampling, sample
 from emokernel.patch.decoder import device_of
-from emokernel.sampling import Sampling, sample
 from emokernel.steering import Request, Steering
 
 # Added to the standard deviation of the probabilities, so that equal texts give no huge weights.

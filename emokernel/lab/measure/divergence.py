@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from emokernel.errors import EmokernelError
-from emokernel.evaluate.encoding import MOST_LOGITS, Encoded
+from emokernel.lab.measure.encoding import MOST_LOGITS, Encoded
 from emokernel.patch.decoder import device_of, evaluating
 from emokernel.steering import Request, Steering
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from emokernel.errors import EmokernelError, SteeringError
-from emokernel.evaluate.divergence import divergences
-from emokernel.evaluate.encoding import Encoded
+from emokernel.lab.measure.divergence import divergences
+from emokernel.lab.measure.encoding import Encoded
 from emokernel.mixes import Emotion
 from emokernel.steering import Request, Steering
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emokernel.evaluate.encoding import MOST_LOGITS, batches
+from emokernel.lab.measure.encoding import MOST_LOGITS, batches
 from emokernel.patch.decoder import device_of, evaluating
 
 _UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from emokernel.errors import EmokernelError
-from emokernel.sampling import Sampling, sample
+from emokernel.lab.measure.sampling import Sampling, sample
 from emokernel.steering import Request, Steering
 
 _BATCH = 240

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from emokernel.affect import Affect, Coordinates
 from emokernel.errors import EmokernelError
-from emokernel.evaluate.classifiers import LabelsOf, TextClassifier
+from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier
 
 
 def names_in(

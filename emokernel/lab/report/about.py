@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from emokernel.evaluate.report.figures import duration, plain, worded
+from emokernel.lab.report.figures import duration, plain, worded
 
 _ORDER = ("model", "vectors", "coordinates", "settings", "machine", "versions")
 _TITLES = {"topic": "Topic adherence of unsteered answers"}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
-from emokernel.evaluate.results import Interval
+from emokernel.lab.evaluate.results import Interval
 
 MISSING = "–"
 

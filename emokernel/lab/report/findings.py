@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from emokernel.evaluate.report.figures import counted, interval, number, percent, times
-from emokernel.evaluate.report.tables import share
-from emokernel.evaluate.report.view import ADD, NAMES, PRESERVE, View, title
-from emokernel.evaluate.results import PROMPT, VECTOR, Interval, LawDose
+from emokernel.lab.evaluate.results import PROMPT, VECTOR, Interval, LawDose
+from emokernel.lab.report.figures import counted, interval, number, percent, times
+from emokernel.lab.report.tables import share
+from emokernel.lab.report.view import ADD, NAMES, PRESERVE, View, title
 
 
 def verdict(view: View) -> str:

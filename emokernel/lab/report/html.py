@@ -7,15 +7,15 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from emokernel.evaluate.report import about, definitions, findings, samples, tables
-from emokernel.evaluate.report.plots import Chart
-from emokernel.evaluate.report.view import View
+from emokernel.lab.report import about, definitions, findings, samples, tables
+from emokernel.lab.report.plots import Chart
+from emokernel.lab.report.view import View
 
 
 def html(view: View, charts: Mapping[str, Chart]) -> str:
     """The page; all text that models wrote is escaped, pictures are data URIs."""
     environment = Environment(
-        loader=PackageLoader("emokernel.evaluate", "report"),
+        loader=PackageLoader("emokernel.lab.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from emokernel.evaluate.report import about, definitions, findings, samples, tables
-from emokernel.evaluate.report.plots import Chart
-from emokernel.evaluate.report.tables import Table
-from emokernel.evaluate.report.view import View
-from emokernel.evaluate.results import Sample
+from emokernel.lab.evaluate.results import Sample
+from emokernel.lab.report import about, definitions, findings, samples, tables
+from emokernel.lab.report.plots import Chart
+from emokernel.lab.report.tables import Table
+from emokernel.lab.report.view import View
 
 _SHOWN_SAMPLES = 3
 

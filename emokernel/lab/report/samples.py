@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emokernel.evaluate.report.figures import MISSING
-from emokernel.evaluate.report.tables import Table
-from emokernel.evaluate.report.view import MODES, NAMES
-from emokernel.evaluate.results import Sample
+from emokernel.lab.evaluate.results import Sample
+from emokernel.lab.report.figures import MISSING
+from emokernel.lab.report.tables import Table
+from emokernel.lab.report.view import MODES, NAMES
 
 _LONGEST_TEXT, _EMPTY = 1200, "(empty)"
 _WAYS = tuple(NAMES[mode] for mode in MODES)

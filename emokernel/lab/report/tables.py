@@ -7,7 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from emokernel.evaluate.report.figures import (
+from emokernel.lab.evaluate.results import (
+    PROMPT,
+    UNSTEERED,
+    VECTOR,
+    Ceiling,
+    Consistency,
+    Measures,
+    StateResult,
+)
+from emokernel.lab.report.figures import (
     MISSING,
     counted,
     interval,
@@ -18,16 +27,7 @@ from emokernel.evaluate.report.figures import (
     times,
     worded,
 )
-from emokernel.evaluate.report.view import ADD, MODES, NAMES, PRESERVE, View, title
-from emokernel.evaluate.results import (
-    PROMPT,
-    UNSTEERED,
-    VECTOR,
-    Ceiling,
-    Consistency,
-    Measures,
-    StateResult,
-)
+from emokernel.lab.report.view import ADD, MODES, NAMES, PRESERVE, View, title
 
 # What is said of a goal that holds, that does not, and that was not measured.
 HELD: dict[bool | None, str] = {True: "holds", False: "does not hold", None: "not measured"}

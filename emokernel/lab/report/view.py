@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from emokernel.evaluate.results import (
+from emokernel.lab.evaluate.results import (
     BOTH,
     PROMPT,
     UNSTEERED,
@@ -132,7 +132,7 @@ class View:
 
     @property
     def topic(self) -> Mapping[str, float]:
-        """The adherence of unsteered answers to each other, see `emokernel.evaluate.topic`."""
+        """The adherence of unsteered answers to each other, see `emokernel.lab.evaluate.topic`."""
         return self.results.about.get("topic") or {}
 
     def curve(self, emotion: str, law: str) -> list[EmotionPoint]:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from emokernel.atomic import write_text
-from emokernel.evaluate.report.html import html
-from emokernel.evaluate.report.markdown import markdown
-from emokernel.evaluate.report.plots import charts
-from emokernel.evaluate.report.view import View
-from emokernel.evaluate.results import Results
+from emokernel.lab.evaluate.results import Results
+from emokernel.lab.report.html import html
+from emokernel.lab.report.markdown import markdown
+from emokernel.lab.report.plots import charts
+from emokernel.lab.report.view import View
 
 HTML, MARKDOWN, FIGURES = "report.html", "report.md", "results.json"
 

@@ -7,8 +7,8 @@ from word_model import WordJudge, word_tokenizer
 
 from emokernel import patch
 from emokernel.affect import Coordinates
-from emokernel.calibrate.measure import Setting
-from emokernel.sampling import Sampling
+from emokernel.lab.calibrate.points import Setting
+from emokernel.lab.measure.sampling import Sampling
 
 
 @pytest.fixture(scope="module")

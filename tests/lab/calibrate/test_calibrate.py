@@ -11,15 +11,15 @@ from word_model import NAMES
 from word_model import word_vectors as make_vectors
 
 from emokernel import Affect, EmokernelError, EmotionVectors, Request
-from emokernel.calibrate import Bounds, Prompts, calibrate, plots, run
-from emokernel.calibrate import measure as measuring
-from emokernel.calibrate.dose import Ask
-from emokernel.calibrate.measure import points, unsteered
-from emokernel.calibrate.result import CANDIDATES, CIRCLE, FRONTIER
-from emokernel.evaluate.divergence import divergences
-from emokernel.evaluate.fluency import distinct_n, perplexity
-from emokernel.journal import Journal
-from emokernel.sampling import Sampling
+from emokernel.lab.calibrate import Bounds, Prompts, calibrate, calibrator, plots
+from emokernel.lab.calibrate import points as measuring
+from emokernel.lab.calibrate.points import points, unsteered
+from emokernel.lab.calibrate.result import CANDIDATES, CIRCLE, FRONTIER
+from emokernel.lab.measure.divergence import divergences
+from emokernel.lab.measure.equal_doses import Ask
+from emokernel.lab.measure.fluency import distinct_n, perplexity
+from emokernel.lab.measure.journal import Journal
+from emokernel.lab.measure.sampling import Sampling
 from emokernel.vectors.fingerprint import fingerprint
 
 PROMPTS = Prompts(tuple(("", f"w{n} w{n + 1} w{n + 2}") for n in range(20, 26)), True)
@@ -39,7 +39,7 @@ OPTIONS = {
 @pytest.fixture
 def quick(monkeypatch):
     """Two doses of each instead of eight."""
-    monkeypatch.setattr(run, "LEVELS", (0.2, 1.0))
+    monkeypatch.setattr(calibrator, "LEVELS", (0.2, 1.0))
 
 
 @pytest.fixture(scope="module")

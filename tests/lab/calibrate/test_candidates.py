@@ -8,7 +8,7 @@ import torch
 
 from emokernel import EmotionVectors
 from emokernel.affect import Coordinates
-from emokernel.calibrate.candidates import candidates
+from emokernel.lab.calibrate.candidates import candidates
 
 
 def made(layers, present=None, **diagnostics):

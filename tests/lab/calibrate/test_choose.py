@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 
 from emokernel import EmokernelError
-from emokernel.calibrate import Bounds, Point
-from emokernel.calibrate.choose import choose, first_of_equal
+from emokernel.lab.calibrate import Bounds, Point
+from emokernel.lab.calibrate.choose import choose, first_of_equal
 
 LEVELS = (0.05, 0.1, 0.2, 0.4, 0.7, 1.1, 1.6, 2.4)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from emokernel import EmokernelError
-from emokernel.calibrate import Prompts
-from emokernel.vectors.extraction.queries import Queries, pairs
+from emokernel.lab.calibrate import Prompts
+from emokernel.lab.extract.queries import Queries, pairs
 
 TEMPLATE = (
     "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"

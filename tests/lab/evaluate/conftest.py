@@ -6,10 +6,10 @@ import pytest
 from word_model import NAMES, WordJudge, word_tokenizer, word_vectors
 
 from emokernel.affect import Coordinates
-from emokernel.evaluate.plan import Settings
-from emokernel.evaluate.prompting import prompting
-from emokernel.evaluate.run import evaluate
-from emokernel.sampling import Sampling
+from emokernel.lab.evaluate.evaluation import evaluate
+from emokernel.lab.evaluate.plan import Settings
+from emokernel.lab.evaluate.prompting import prompting
+from emokernel.lab.measure.sampling import Sampling
 
 OPENINGS = tuple(f"w{n} w{n + 1} w{n + 2}" for n in range(20, 25))
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from emokernel.affect import Affect, Coordinates
 from emokernel.errors import EmokernelError
-from emokernel.evaluate.ceiling import ceiling, confusion, shipped
-from emokernel.evaluate.classifiers import EMBEDDED, load_classifier
+from emokernel.lab.evaluate.ceiling import ceiling, confusion, shipped
+from emokernel.lab.judges import EMBEDDED, load_classifier
 
 TABLE = Coordinates({"east": (1.0, 0.0), "north": (0.0, 1.0), "west": (-1.0, 0.0)})
 STATES = (Affect.at(80), Affect.at(10), Affect.at(350))

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from emokernel.affect import TWELVE_STATES, Affect, Coordinates
 from emokernel.errors import EmokernelError
-from emokernel.evaluate.classifiers import load_classifier
-from emokernel.evaluate.consistency import consistency, cosines, points_of, top_labels
-from emokernel.evaluate.results import Consistency
+from emokernel.lab.evaluate.consistency import consistency, cosines, points_of, top_labels
+from emokernel.lab.evaluate.results import Consistency
+from emokernel.lab.judges import load_classifier
 
 OTHERS = {
     "mode": "vector", "template": "", "intensity": 1.0, "judge": "a judge", "refusals": 0.0,

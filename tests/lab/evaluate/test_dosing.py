@@ -8,23 +8,23 @@ import pytest
 
 from emokernel import patch
 from emokernel.errors import SteeringError
-from emokernel.evaluate import doses
-from emokernel.evaluate.doses import Doses
-from emokernel.evaluate.plan import Plan
-from emokernel.journal import Journal
+from emokernel.lab.evaluate import dosing
+from emokernel.lab.evaluate.dosing import Doses
+from emokernel.lab.evaluate.plan import Plan
+from emokernel.lab.measure.journal import Journal
 
 
 @pytest.fixture
 def measured_on(model, tokenizer, word_emotions, asked, settings, monkeypatch):
     """``measured_on(pairs, journal)``: the doses, and the pairs that were encoded for them."""
     steering = patch(model, word_emotions)
-    plan, plain, seen = Plan(steering, asked, settings), doses.encoded, []
+    plan, plain, seen = Plan(steering, asked, settings), dosing.encoded, []
 
     def encoded(tokenizer, pairs, **options):
         seen.append(list(pairs))
         return plain(tokenizer, pairs, **options)
 
-    monkeypatch.setattr(doses, "encoded", encoded)
+    monkeypatch.setattr(dosing, "encoded", encoded)
 
     def measure(pairs, journal):
         made = Doses(model, tokenizer, plan, pairs, journal, progress=False)

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from emokernel.cli import main
 from emokernel.demo.model import load_model
 from emokernel.demo.vectors import load_vectors
-from emokernel.evaluate.run import GENERATIONS
+from emokernel.lab.evaluate.evaluation import GENERATIONS
 
 SMALL = [
     "--openings", "4", "--seeds", "2", "--strengths", "1", "--intensities", "1",

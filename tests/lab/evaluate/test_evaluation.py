@@ -13,15 +13,15 @@ from word_model import NAMES, WordJudge
 
 from emokernel import EmokernelError, EmotionVectors
 from emokernel.affect import TWELVE_STATES, Coordinates
-from emokernel.evaluate import generation
-from emokernel.evaluate.fluency import surprises
-from emokernel.evaluate.intervals import rank_correlation
-from emokernel.evaluate.plan import Settings
-from emokernel.evaluate.prompting import prompting
-from emokernel.evaluate.run import GENERATIONS
+from emokernel.lab.evaluate.evaluation import GENERATIONS
+from emokernel.lab.evaluate.plan import Settings
+from emokernel.lab.evaluate.prompting import prompting
+from emokernel.lab.measure import generation
+from emokernel.lab.measure.fluency import surprises
+from emokernel.lab.measure.intervals import rank_correlation
+from emokernel.lab.measure.sampling import Sampling
 from emokernel.patch.decoder import find_decoder
 from emokernel.patch.forward import is_patched
-from emokernel.sampling import Sampling
 from emokernel.vectors.calibration import Calibration
 
 RUSSELL = Coordinates.named("russell")

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from emokernel.evaluate.analyse import Analysis
-from emokernel.evaluate.goals import goals, told
-from emokernel.evaluate.results import (
+from emokernel.lab.evaluate.analyse import Analysis
+from emokernel.lab.evaluate.goals import goals, told
+from emokernel.lab.evaluate.results import (
     Ceiling,
     Consistency,
     EmotionPoint,

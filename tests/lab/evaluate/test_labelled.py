@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emokernel.errors import EmokernelError
-from emokernel.evaluate.labelled import read_labelled
+from emokernel.lab.evaluate.labelled import read_labelled
 
 
 def written(folder: Path, name: str, text: str) -> str:
@@ -49,7 +49,7 @@ def test_a_data_set_of_the_hub_is_read_by_its_test_split(monkeypatch):
         asked.append((name, split))
         return type("", (), {"rows": (("joy", "a"), (None, "b"))})
 
-    monkeypatch.setattr("emokernel.evaluate.labelled.labelled_dataset", dataset)
+    monkeypatch.setattr("emokernel.lab.evaluate.labelled.labelled_dataset", dataset)
     assert read_labelled("hub:owner/name") == (["a", "b"], ["joy", "neutral"])
     assert asked == [("owner/name", "test")]
 

@@ -12,8 +12,8 @@ from word_model import word_tokenizer
 from emokernel import patch
 from emokernel.demo.model import load_model, openings
 from emokernel.errors import EmokernelError
-from emokernel.evaluate.topic import Topic
-from emokernel.sampling import Sampling, sample
+from emokernel.lab.evaluate.topic import Topic
+from emokernel.lab.measure.sampling import Sampling, sample
 
 OPENINGS = openings()[:30]
 KEYS = [(opening, seed) for seed in range(3) for opening in OPENINGS]

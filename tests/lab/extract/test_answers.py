@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from emokernel import EmokernelError
-from emokernel.vectors.extraction import Sampling, extract_answers
-from emokernel.vectors.extraction.answers import answer, prompts_of
-from emokernel.vectors.extraction.prompts import Conditioning
-from emokernel.vectors.extraction.queries import Queries, Query
-from emokernel.vectors.extraction.store import Store
+from emokernel.lab.extract import Sampling, extract_answers
+from emokernel.lab.extract.answers import answer, prompts_of
+from emokernel.lab.extract.prompts import Conditioning
+from emokernel.lab.extract.queries import Queries, Query
+from emokernel.lab.extract.store import Store
 
 OPENINGS = ["cat runs", "sun", "dog sleeps well", "I am here now", "rain"]
 QUERIES = Queries(tuple(Query(text) for text in OPENINGS), {"name": "a few words"})

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from emokernel import EmokernelError
-from emokernel.vectors.extraction.prompts import Conditioning, instructed, question
+from emokernel.lab.extract.prompts import Conditioning, instructed, question
 
 QUERY = "Why is the sky blue?"
 _END = "{% if add_generation_prompt %}[assistant] {% endif %}"

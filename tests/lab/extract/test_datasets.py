@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emokernel import EmokernelError
-from emokernel.vectors.extraction.datasets import (
+from emokernel.lab.extract.datasets import (
     labelled_dataset,
     parse_rows,
     read_labelled,
     read_texts,
     texts_from_dataset,
 )
-from emokernel.vectors.extraction.queries import Queries, Query
+from emokernel.lab.extract.queries import Queries, Query
 
 ROWS = (("joy", "The sun is out."), ("fear", "Who is there?"), (None, "It is noon."))
 BY_EMOTION = {"joy": ["The sun is out."], "fear": ["Who is there?"], "neutral": ["It is noon."]}

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from emokernel.vectors.extraction.diagnostics import diagnose, suggest_profile
-from emokernel.vectors.extraction.samples import Group, Rows
+from emokernel.lab.extract.diagnostics import diagnose, suggest_profile
+from emokernel.lab.extract.samples import Group, Rows
 
 VECTORS = np.array([[[1.0, 0.0], [0.0, 2.0]]])
 VALUES = np.array([[[3, 0], [1, 0], [0, 5], [0, -1], [2, 2], [0, 0]]], np.float32)

@@ -8,7 +8,7 @@ import pytest
 
 from emokernel import EmotionVectors
 from emokernel.cli import main
-from emokernel.vectors.extraction import answers
+from emokernel.lab.extract import answers
 
 OPENINGS = ["I went to", "The man at the", "We are going", "This is the", "Today my friend"]
 TEXTS = [

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import importlib
 
 import pytest
 import torch
 
 from emokernel import EmokernelError, EmotionVectors, patch
+from emokernel.lab.extract import extraction
 
 EMOTIONAL = {
     "joy": ["I am happy", "happy cat runs here today", ("I am ", "happy now")],
@@ -158,14 +158,13 @@ def test_an_unknown_option_is_refused(tiny, tokenizer):
 
 
 def test_separation_is_measured_with_vectors_of_the_training_part(tiny, tokenizer, monkeypatch):
-    module, measured = importlib.import_module("emokernel.vectors.extraction.extract"), []
-    diagnose = module.diagnose
+    diagnose, measured = extraction.diagnose, []
 
     def watched(vectors, training_vectors, *args, **kwargs):
         measured.append((vectors, training_vectors))
         return diagnose(vectors, training_vectors, *args, **kwargs)
 
-    monkeypatch.setattr(module, "diagnose", watched)
+    monkeypatch.setattr(extraction, "diagnose", watched)
     emotional, options = {"joy": [*EMOTIONAL["joy"], "sun", "cat"]}, {"progress": False}
     EmotionVectors.extract(tiny(), tokenizer, emotional, NEUTRAL * 2, heldout=0.4, **options)
     ((every, training),) = measured

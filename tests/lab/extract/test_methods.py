@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from emokernel import EmokernelError
-from emokernel.vectors.extraction import methods
-from emokernel.vectors.extraction.moments import Moments
-from emokernel.vectors.extraction.options import METHODS, Options
-from emokernel.vectors.extraction.samples import Group, Rows
+from emokernel.lab.extract import methods
+from emokernel.lab.extract.moments import Moments
+from emokernel.lab.extract.options import METHODS, Options
+from emokernel.lab.extract.samples import Group, Rows
 
 WIDTH, TEXTS = 16, 400
 
@@ -163,7 +163,7 @@ def test_a_share_of_the_base_is_taken_out():
 
 def test_nothing_but_a_chunk_and_a_matrix_is_in_memory(monkeypatch):
     """The methods go through the rows by `Rows.chunks`; none asks for a layer at once."""
-    monkeypatch.setattr("emokernel.vectors.extraction.samples._CHUNK", 10 * WIDTH)
+    monkeypatch.setattr("emokernel.lab.extract.samples._CHUNK", 10 * WIDTH)
     seen = []
     add = Moments.add
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emokernel.vectors.extraction.moments import Moments, principal_axes
-from emokernel.vectors.extraction.samples import Rows
+from emokernel.lab.extract.moments import Moments, principal_axes
+from emokernel.lab.extract.samples import Rows
 
 
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=6), st.integers(0, 2**32 - 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from emokernel import EmokernelError
-from emokernel.vectors.extraction import Options, Sampling
+from emokernel.lab.extract import Options, Sampling
 
 
 @pytest.mark.parametrize(

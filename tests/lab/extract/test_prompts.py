@@ -9,8 +9,8 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from emokernel import EmokernelError
-from emokernel.vectors.extraction.prompts import CHAT, PLAIN, PLAIN_OPENINGS, Conditioning
-from emokernel.vectors.extraction.queries import Queries
+from emokernel.lab.extract.prompts import CHAT, PLAIN, PLAIN_OPENINGS, Conditioning
+from emokernel.lab.extract.queries import Queries
 
 QUERY = "The kettle is on the stove."
 CHATML = (

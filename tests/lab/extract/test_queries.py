@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from emokernel import EmokernelError
 from emokernel.demo.clean import is_presentable
 from emokernel.errors import UnknownEmotionError
-from emokernel.vectors.extraction.queries import Queries, Query, pairs
+from emokernel.lab.extract.queries import Queries, Query, pairs
 
 GOEMOTIONS = """admiration amusement anger annoyance approval caring confusion curiosity desire
     disappointment disapproval disgust embarrassment excitement fear gratitude grief joy love
@@ -50,7 +50,7 @@ def test_the_shipped_set_has_twenty_queries_of_each_emotion(shipped):
 
 def test_the_files_say_what_they_are():
     for name in ("queries.json", "openings.json"):
-        content = json.loads((files("emokernel.vectors.extraction") / name).read_text("utf-8"))
+        content = json.loads((files("emokernel.lab.extract") / name).read_text("utf-8"))
         assert content["version"] == 1
         assert content["licence"] == "Apache-2.0"
         assert len(content["description"].split()) > 10

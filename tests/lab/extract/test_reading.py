@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emokernel import EmokernelError
-from emokernel.vectors.extraction.reading import batches, digest, encode
+from emokernel.lab.extract.reading import batches, digest
+from emokernel.lab.measure.encoding import encode
 
 
 @given(

@@ -8,7 +8,8 @@ import torch
 
 from emokernel import EmokernelError
 from emokernel.errors import ModelStructureError
-from emokernel.vectors.extraction.recording import Recorder, Sample
+from emokernel.lab.extract.recording import Recorder
+from emokernel.lab.measure.encoding import Sample
 
 SITES = ("attention", "block")
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from emokernel import EmokernelError, EmotionVectors
-from emokernel.vectors.extraction import Sampling, extract_answers
-from emokernel.vectors.extraction.prompts import Conditioning
-from emokernel.vectors.extraction.queries import Queries, Query
-from emokernel.vectors.extraction.recording import Recorder
+from emokernel.lab.extract import Sampling, extract_answers
+from emokernel.lab.extract.prompts import Conditioning
+from emokernel.lab.extract.queries import Queries, Query
+from emokernel.lab.extract.recording import Recorder
 
 WORDS = "sun rain cat dog runs sleeps well badly today now here happy cross I am".split()
 QUIET = {"progress": False, "batch_tokens": 30}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emokernel import EmokernelError
-from emokernel.vectors.extraction.samples import Group, Rows, split, usable
+from emokernel.lab.extract.samples import Group, Rows, split, usable
 
 
 def paired(emotions, queries):
@@ -81,7 +81,7 @@ def test_an_emotion_without_text_is_named(weights, message):
 
 
 def test_chunks_are_rows_or_their_differences(monkeypatch):
-    monkeypatch.setattr("emokernel.vectors.extraction.samples._CHUNK", 8)
+    monkeypatch.setattr("emokernel.lab.extract.samples._CHUNK", 8)
     values = np.arange(48, dtype=np.float32).reshape(2, 6, 4) ** 2
     rows = Rows(values, np.arange(6))
     chunks = list(rows.chunks(1, [5, 0, 3]))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from emokernel.vectors.extraction import Sampling, extract_answers
-from emokernel.vectors.extraction.prompts import Conditioning
-from emokernel.vectors.extraction.queries import Queries, Query
+from emokernel.lab.extract import Sampling, extract_answers
+from emokernel.lab.extract.prompts import Conditioning
+from emokernel.lab.extract.queries import Queries, Query
 
 accelerate = pytest.importorskip(
     "accelerate", reason="needs accelerate (device_map, offloading): pip install accelerate"

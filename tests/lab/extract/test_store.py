@@ -9,7 +9,7 @@ import pytest
 
 from emokernel import EmokernelError
 from emokernel.atomic import UNFINISHED
-from emokernel.vectors.extraction.store import Store, remove
+from emokernel.lab.extract.store import Store, remove
 
 SETTINGS = {"site": "block", "layers": (0, 2), "seed": 0}
 

@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from emokernel.demo.judge import Judge
-from emokernel.demo.linear_judge import CALIBRATION_JUDGE_PATH, CalibrationJudge, LinearNetwork
 from emokernel.demo.train import calibration_judge as script
 from emokernel.demo.train.classifier import distributions, fit_regularised
 from emokernel.demo.train.corpus import judge_examples, language_comments
+from emokernel.lab.judges.judge import Judge
+from emokernel.lab.judges.linear_judge import (
+    CALIBRATION_JUDGE_PATH,
+    CalibrationJudge,
+    LinearNetwork,
+)
 
 LABELS = ("joy", "anger", "neutral")
 WORDS = "dog cat house garden street letter teacher doctor brother sister".split()

@@ -18,12 +18,11 @@ from transformers import (
 )
 
 from emokernel.errors import EmokernelError
-from emokernel.evaluate.classifiers import (
-    EMBEDDED,
+from emokernel.lab.judges import EMBEDDED, load_classifier
+from emokernel.lab.measure.classifiers import (
     TextClassifier,
     columns_of,
     emotion_probabilities,
-    load_classifier,
     same_classifier,
 )
 

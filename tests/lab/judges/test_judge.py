@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from emokernel.demo.judge import JUDGE_PATH, Judge
-from emokernel.demo.linear_judge import CalibrationJudge
 from emokernel.demo.train.judge import figures, macro_f1
+from emokernel.lab.judges.judge import JUDGE_PATH, Judge
+from emokernel.lab.judges.linear_judge import CalibrationJudge
 
 GOEMOTIONS = (
     "admiration amusement anger annoyance approval caring confusion curiosity desire "

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 
 import numpy as np
 import pytest
 
-from emokernel.calibrate.dose import Ask
 from emokernel.errors import SteeringError
-from emokernel.learn.dose import _strength
+from emokernel.lab.learn import comparison
+from emokernel.lab.learn.at_dose import _strength
+from emokernel.lab.measure.equal_doses import Ask
 
 ASK = Ask("joy", "joy", "add", "absolute")
 RUNGS = np.array([1.0, 2.0, 4.0, 8.0])
@@ -28,8 +28,7 @@ def test_divergences_of_nothing_are_an_error(value):
 
 
 def test_a_set_that_writes_nothing_has_no_perplexity_and_nothing_distinct(monkeypatch):
-    of_sets = importlib.import_module("emokernel.learn.compare")  # not the function of its name
     nothing = np.zeros(2)
-    monkeypatch.setattr(of_sets, "surprises", lambda *_: (nothing, nothing))
-    assert of_sets._perplexity(None, None, []) == math.inf
-    assert of_sets._distinct([]) == 0.0
+    monkeypatch.setattr(comparison, "surprises", lambda *_: (nothing, nothing))
+    assert comparison._perplexity(None, None, []) == math.inf
+    assert comparison._distinct([]) == 0.0

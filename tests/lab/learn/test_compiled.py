@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 import torch
-from learn.hooks import assert_equal_gradients, gradients
+from lab.learn.hooks import assert_equal_gradients, gradients
 from torch import Tensor
 
 from emokernel import patch

@@ -6,12 +6,12 @@ import copy
 
 import pytest
 import torch
-from learn.hooks import assert_equal_gradients, gradients
+from lab.learn.hooks import assert_equal_gradients, gradients
 from torch import Tensor
 
 from emokernel import Affect, EmotionVectors, patch
 from emokernel.errors import SteeringError, UnknownEmotionError
-from emokernel.learn import learn_vectors
+from emokernel.lab.learn import learn_vectors
 
 
 def loss_of(model, ids: Tensor) -> Tensor:

@@ -8,10 +8,10 @@ from word_model import WordJudge, word_tokenizer, word_vectors
 
 from emokernel import EmokernelError, EmotionVectors, Request, patch
 from emokernel.errors import SteeringError
-from emokernel.evaluate.divergence import divergences
-from emokernel.evaluate.encoding import encoded
-from emokernel.learn import PolicyGradient, compare, learn_vectors, requests_at_dose
-from emokernel.sampling import Sampling
+from emokernel.lab.learn import PolicyGradient, compare, learn_vectors, requests_at_dose
+from emokernel.lab.measure.divergence import divergences
+from emokernel.lab.measure.encoding import encoded
+from emokernel.lab.measure.sampling import Sampling
 
 SHORT = Sampling(6, temperature=1.0, top_p=1.0)
 OPENINGS = [f"w{n} w{n + 20}" for n in range(3, 43)]

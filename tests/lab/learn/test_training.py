@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from learn.hooks import assert_equal_gradients, gradients, steered_by_hooks
+from lab.learn.hooks import assert_equal_gradients, gradients, steered_by_hooks
 from torch import Tensor
 
 from emokernel import EmotionVectors, patch

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from emokernel import EmokernelError, Request, patch
-from emokernel.evaluate import divergence
-from emokernel.evaluate.divergence import divergences
-from emokernel.evaluate.encoding import Encoded, encoded
+from emokernel.lab.measure import divergence
+from emokernel.lab.measure.divergence import divergences
+from emokernel.lab.measure.encoding import Encoded, encoded
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from emokernel import EmokernelError, Request, patch
-from emokernel.evaluate import generation
-from emokernel.evaluate.generation import Job, write
-from emokernel.sampling import Sampling, sample
+from emokernel.lab.measure import generation
+from emokernel.lab.measure.generation import Job, write
+from emokernel.lab.measure.sampling import Sampling, sample
 
 SAMPLING = Sampling(max_new_tokens=6, temperature=0.8, top_p=0.9)
 

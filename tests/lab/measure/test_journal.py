@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from emokernel import EmokernelError
-from emokernel.journal import Journal
+from emokernel.lab.measure.journal import Journal
 
 SETTINGS = {"model": "m", "levels": (0.1, 0.2)}
 

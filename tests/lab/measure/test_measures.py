@@ -10,9 +10,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from emokernel import Affect
-from emokernel.evaluate.affect import affect_of, cosine
-from emokernel.evaluate.fluency import distinct_n, exponential, perplexity, repetition, surprises
-from emokernel.evaluate.intervals import mean_interval, rank_correlation
+from emokernel.lab.measure.fluency import distinct_n, exponential, perplexity, repetition, surprises
+from emokernel.lab.measure.intervals import mean_interval, rank_correlation
+from emokernel.lab.measure.places import affect_of, cosine
 
 
 def test_distinct_n_counts_over_all_texts():

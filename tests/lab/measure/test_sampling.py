@@ -14,7 +14,7 @@ from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 from word_model import word_tokenizer
 
 from emokernel import EmokernelError
-from emokernel.sampling import Nucleus, Sampling, sample
+from emokernel.lab.measure.sampling import Nucleus, Sampling, sample
 
 ROWS = 20_000
 CONTEXTS = [list(range(row + 3, row + 4 + row % 3)) for row in range(24)]

@@ -10,10 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from emokernel.evaluate.report import about, figures, findings, samples, tables
-from emokernel.evaluate.report.markdown import escaped
-from emokernel.evaluate.report.view import View
-from emokernel.evaluate.results import (
+from emokernel.lab.evaluate.results import (
     Agreement,
     Ceiling,
     Consistency,
@@ -25,6 +22,9 @@ from emokernel.evaluate.results import (
     Results,
     Sample,
 )
+from emokernel.lab.report import about, figures, findings, samples, tables
+from emokernel.lab.report.markdown import escaped
+from emokernel.lab.report.view import View
 
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
 

@@ -14,11 +14,11 @@ import pytest
 import report_samples
 from html_page import Page
 
-from emokernel.evaluate.report import write_report
-from emokernel.evaluate.report.html import html
-from emokernel.evaluate.report.plots import charts
-from emokernel.evaluate.report.view import View
-from emokernel.evaluate.results import Results, Sample
+from emokernel.lab.evaluate.results import Results, Sample
+from emokernel.lab.report import write_report
+from emokernel.lab.report.html import html
+from emokernel.lab.report.plots import charts
+from emokernel.lab.report.view import View
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)> | [a](http://b.c)\n# *x* $a_$ 怒'
 FEW = ("joy", "fear")

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from emokernel.affect import Coordinates
-from emokernel.evaluate.prompting.base import Prompting
-from emokernel.evaluate.prompting.embedded import Embedded
-from emokernel.evaluate.prompting.questions import read_lines, shipped
-from emokernel.evaluate.prompting.refusals import is_refusal
-from emokernel.evaluate.prompting.worded import Chat, Plain
+from emokernel.lab.evaluate.prompting.base import Prompting
+from emokernel.lab.evaluate.prompting.embedded import Embedded
+from emokernel.lab.evaluate.prompting.questions import read_lines, shipped
+from emokernel.lab.evaluate.prompting.refusals import is_refusal
+from emokernel.lab.evaluate.prompting.worded import Chat, Plain
 
 __all__ = ["Prompting", "is_refusal", "prompting", "read_lines"]
 

@@ -8,14 +8,14 @@ from typing import Any
 
 from emokernel.affect import TWELVE_STATES, Affect, Coordinates
 from emokernel.errors import EmokernelError
-from emokernel.evaluate.prompting.questions import checked
+from emokernel.lab.evaluate.prompting.questions import checked
 
-# (prefix, opening), see `emokernel.evaluate.generation.Job`.
+# (prefix, opening), see `emokernel.lab.measure.generation.Job`.
 Prompt = tuple[str, str]
 
 
 class Prompting(ABC):
-    """Prompts for one model; made by `emokernel.evaluate.prompting.prompting`.
+    """Prompts for one model; made by `emokernel.lab.evaluate.prompting.prompting`.
 
     ``kind``: chat, plain or embedded. ``wordings``: {name of a template: its text}. ``levels``: the
     intensities that they can ask for, ascending. ``special_tokens``: whether the tokenizer has

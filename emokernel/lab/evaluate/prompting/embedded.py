@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from emokernel.affect import Affect, Coordinates
-from emokernel.demo.conditions import CONDITIONS, prefix
-from emokernel.evaluate.prompting.base import Prompt, Prompting
-from emokernel.evaluate.prompting.words import nearest
-from emokernel.vectors.extraction.prompts import check_tokens
+from emokernel.lab.evaluate.prompting.base import Prompt, Prompting
+from emokernel.lab.evaluate.prompting.conditions import CONDITIONS, prefix
+from emokernel.lab.evaluate.prompting.words import nearest
+from emokernel.lab.extract.prompts import check_tokens
 
 TEMPLATES = {"prefix": "<|{emotion}|>"}
 

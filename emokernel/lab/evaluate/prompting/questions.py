@@ -10,13 +10,13 @@ from os import PathLike
 from pathlib import Path
 
 from emokernel.errors import EmokernelError
-from emokernel.vectors.extraction.datasets import normalised
+from emokernel.lab.extract.datasets import normalised
 
 
 @cache
 def shipped() -> dict[str, list[str]]:
     """The package's own "questions" (10) and "queries" (50), and "notes" on where they are from."""
-    text = (files("emokernel.evaluate.prompting") / "questions.json").read_text("utf-8")
+    text = (files("emokernel.lab.evaluate.prompting") / "questions.json").read_text("utf-8")
     return json.loads(text)
 
 

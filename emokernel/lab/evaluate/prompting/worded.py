@@ -6,9 +6,9 @@ from abc import abstractmethod
 from typing import Any
 
 from emokernel.affect import Affect
-from emokernel.evaluate.prompting.base import Prompt, Prompting
-from emokernel.evaluate.prompting.words import DEGREES, adjective_of, feels
-from emokernel.vectors.extraction.prompts import instructed, question
+from emokernel.lab.evaluate.prompting.base import Prompt, Prompting
+from emokernel.lab.evaluate.prompting.words import DEGREES, adjective_of, feels
+from emokernel.lab.extract.prompts import instructed, question
 
 SOURCE = "emokernel's own wordings; the prompt template of arXiv 2504.14706 is not public"
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from emokernel.evaluate.report.plots.chart import Chart
-from emokernel.evaluate.report.plots.circumplex import circumplex
-from emokernel.evaluate.report.plots.doses import doses
-from emokernel.evaluate.report.plots.emotions import emotions, strengths
-from emokernel.evaluate.report.plots.headline import headline
-from emokernel.evaluate.report.plots.intensity import intensity
-from emokernel.evaluate.report.plots.measures import measures
-from emokernel.evaluate.report.view import View
+from emokernel.lab.report.plots.chart import Chart
+from emokernel.lab.report.plots.circumplex import circumplex
+from emokernel.lab.report.plots.doses import doses
+from emokernel.lab.report.plots.emotions import emotions, strengths
+from emokernel.lab.report.plots.headline import headline
+from emokernel.lab.report.plots.intensity import intensity
+from emokernel.lab.report.plots.measures import measures
+from emokernel.lab.report.view import View
 
 _CHARTS: tuple[Callable[[View], Chart | None], ...] = (
     headline,

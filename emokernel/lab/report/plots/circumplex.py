@@ -7,12 +7,12 @@ import math
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 
-from emokernel.evaluate.report.figures import number
-from emokernel.evaluate.report.plots.chart import Chart, Panel
-from emokernel.evaluate.report.plots.curves import curve, drawable
-from emokernel.evaluate.report.plots.looks import CEILING, mode_look
-from emokernel.evaluate.report.view import NAMES, View
-from emokernel.evaluate.results import Consistency
+from emokernel.lab.evaluate.results import Consistency
+from emokernel.lab.report.figures import number
+from emokernel.lab.report.plots.chart import Chart, Panel
+from emokernel.lab.report.plots.curves import curve, drawable
+from emokernel.lab.report.plots.looks import CEILING, mode_look
+from emokernel.lab.report.view import NAMES, View
 
 
 def circumplex(view: View) -> Chart | None:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from emokernel.evaluate.report.plots.chart import Look
-from emokernel.evaluate.results import Interval
+from emokernel.lab.evaluate.results import Interval
+from emokernel.lab.report.plots.chart import Look
 
 
 def curve(axes: Axes, xs: Sequence[float], ys: Sequence[float], look: Look) -> None:

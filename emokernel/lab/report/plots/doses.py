@@ -8,12 +8,12 @@ from collections.abc import Callable
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from emokernel.evaluate.report.figures import interval, number
-from emokernel.evaluate.report.plots.chart import Chart, Look, Panel
-from emokernel.evaluate.report.plots.curves import curve, drawable, errors
-from emokernel.evaluate.report.plots.looks import law_look
-from emokernel.evaluate.report.view import View
-from emokernel.evaluate.results import Interval, LawDose
+from emokernel.lab.evaluate.results import Interval, LawDose
+from emokernel.lab.report.figures import interval, number
+from emokernel.lab.report.plots.chart import Chart, Look, Panel
+from emokernel.lab.report.plots.curves import curve, drawable, errors
+from emokernel.lab.report.plots.looks import law_look
+from emokernel.lab.report.view import View
 
 _DIFFERENCE = Look("preserve less add, 95 % interval", "#111827", "o", "")
 _DOSE = "dose, nats per token"

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from matplotlib.axes import Axes
 
-from emokernel.evaluate.report.figures import number
-from emokernel.evaluate.report.plots.chart import Chart, Panel, shortened
-from emokernel.evaluate.report.plots.curves import curve_with_intervals, drawable, errors, level
-from emokernel.evaluate.report.plots.looks import MODES, PROMPTED, law_look
-from emokernel.evaluate.report.tables import prompted_by
-from emokernel.evaluate.report.view import NAMES, View
-from emokernel.evaluate.results import PROMPT, UNSTEERED, VECTOR, Interval
+from emokernel.lab.evaluate.results import PROMPT, UNSTEERED, VECTOR, Interval
+from emokernel.lab.report.figures import number
+from emokernel.lab.report.plots.chart import Chart, Panel, shortened
+from emokernel.lab.report.plots.curves import curve_with_intervals, drawable, errors, level
+from emokernel.lab.report.plots.looks import MODES, PROMPTED, law_look
+from emokernel.lab.report.tables import prompted_by
+from emokernel.lab.report.view import NAMES, View
 
 _CONDITIONS = (UNSTEERED, PROMPT, VECTOR)
 _BARS_OF_A_PANEL = 8

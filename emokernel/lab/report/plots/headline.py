@@ -6,11 +6,11 @@ import math
 
 from matplotlib.axes import Axes
 
-from emokernel.evaluate.report.figures import interval, number
-from emokernel.evaluate.report.plots.chart import Chart, Panel
-from emokernel.evaluate.report.plots.curves import errors
-from emokernel.evaluate.report.plots.looks import CEILING, FLOOR, mode_look
-from emokernel.evaluate.report.view import NAMES, View
+from emokernel.lab.report.figures import interval, number
+from emokernel.lab.report.plots.chart import Chart, Panel
+from emokernel.lab.report.plots.curves import errors
+from emokernel.lab.report.plots.looks import CEILING, FLOOR, mode_look
+from emokernel.lab.report.view import NAMES, View
 
 
 def headline(view: View) -> Chart | None:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 
 from matplotlib.axes import Axes
 
-from emokernel.evaluate.report.figures import number
-from emokernel.evaluate.report.plots.chart import Chart, Panel
-from emokernel.evaluate.report.plots.curves import curve, curve_with_intervals, drawable, level
-from emokernel.evaluate.report.plots.looks import CEILING, FLOOR, mode_look
-from emokernel.evaluate.report.view import MODES, NAMES, View, title
-from emokernel.evaluate.results import VECTOR, Consistency
+from emokernel.lab.evaluate.results import VECTOR, Consistency
+from emokernel.lab.report.figures import number
+from emokernel.lab.report.plots.chart import Chart, Panel
+from emokernel.lab.report.plots.curves import curve, curve_with_intervals, drawable, level
+from emokernel.lab.report.plots.looks import CEILING, FLOOR, mode_look
+from emokernel.lab.report.view import MODES, NAMES, View, title
 
 
 def intensity(view: View) -> Chart | None:

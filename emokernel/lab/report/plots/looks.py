@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from emokernel.evaluate.report.plots.chart import Look
-from emokernel.evaluate.report.view import ADD, NAMES, PRESERVE
-from emokernel.evaluate.results import BOTH, PROMPT, UNSTEERED, VECTOR
+from emokernel.lab.evaluate.results import BOTH, PROMPT, UNSTEERED, VECTOR
+from emokernel.lab.report.plots.chart import Look
+from emokernel.lab.report.view import ADD, NAMES, PRESERVE
 
 # After Okabe and Ito's palette, some darker than there.
 MODES = {

@@ -9,12 +9,12 @@ from statistics import median
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from emokernel.evaluate.report.figures import number
-from emokernel.evaluate.report.plots.chart import Chart, Panel
-from emokernel.evaluate.report.plots.curves import curve, drawable, level
-from emokernel.evaluate.report.plots.looks import PROMPTED, TOPIC, law_look
-from emokernel.evaluate.report.view import View
-from emokernel.evaluate.results import PROMPT, EmotionPoint, Measures
+from emokernel.lab.evaluate.results import PROMPT, EmotionPoint, Measures
+from emokernel.lab.report.figures import number
+from emokernel.lab.report.plots.chart import Chart, Panel
+from emokernel.lab.report.plots.curves import curve, drawable, level
+from emokernel.lab.report.plots.looks import PROMPTED, TOPIC, law_look
+from emokernel.lab.report.view import View
 
 _Measure = Callable[[Measures], float]
 _PERPLEXITY, _ADHERENCE = "Perplexity", "Topic adherence"

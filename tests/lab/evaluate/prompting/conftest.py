@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from emokernel.affect import Coordinates
 from emokernel.demo.model import MODEL_PATH, openings
-from emokernel.evaluate.prompting import Prompting, prompting
+from emokernel.lab.evaluate.prompting import Prompting, prompting
 
 CHAT = (
     "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>"

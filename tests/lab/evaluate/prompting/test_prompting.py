@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from emokernel import EmokernelError
 from emokernel.affect import TWELVE_STATES, Affect, Coordinates
-from emokernel.demo.conditions import CONDITIONS
 from emokernel.demo.model import openings
-from emokernel.evaluate.prompting import prompting
-from emokernel.evaluate.prompting.base import Prompting
-from emokernel.evaluate.prompting.questions import shipped
-from emokernel.evaluate.prompting.worded import CHAT, PLAIN
+from emokernel.lab.evaluate.prompting import prompting
+from emokernel.lab.evaluate.prompting.base import Prompting
+from emokernel.lab.evaluate.prompting.conditions import CONDITIONS
+from emokernel.lab.evaluate.prompting.questions import shipped
+from emokernel.lab.evaluate.prompting.worded import CHAT, PLAIN
 
 QUERY = "The {kettle} is on the <|joy|> stove."
 WORDINGS = {"chat": CHAT, "without system": CHAT, "plain": PLAIN}

@@ -10,10 +10,10 @@ import pytest
 from emokernel import EmokernelError
 from emokernel.affect import Coordinates
 from emokernel.demo.model import openings
-from emokernel.evaluate.prompting import read_lines
-from emokernel.evaluate.prompting.questions import shipped
-from emokernel.vectors.extraction.datasets import normalised
-from emokernel.vectors.extraction.queries import Queries
+from emokernel.lab.evaluate.prompting import read_lines
+from emokernel.lab.evaluate.prompting.questions import shipped
+from emokernel.lab.extract.datasets import normalised
+from emokernel.lab.extract.queries import Queries
 
 
 def words(text: str) -> set[str]:

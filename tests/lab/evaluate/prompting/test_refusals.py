@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emokernel.evaluate.prompting import is_refusal
+from emokernel.lab.evaluate.prompting import is_refusal
 
 DISCLAIMERS = [
     "As an AI language model, I don't have feelings.",

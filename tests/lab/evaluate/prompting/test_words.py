@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from emokernel import EmokernelError
 from emokernel.affect import TWELVE_STATES, Affect, Coordinates
-from emokernel.evaluate.prompting.words import DEGREES, adjective_of, adjectives, feels, nearest
+from emokernel.lab.evaluate.prompting.words import DEGREES, adjective_of, adjectives, feels, nearest
 
 NOUNS = {"pleasure", "distress", "displeasure", "depression", "sleepiness", "relaxation"}
 
