@@ -145,4 +145,3 @@ class Judge:
             network.load_state_dict(unpacked(tensors, network.state_dict(), f"{number}."))
             networks.append(network)
         return cls(networks, settings["labels"], settings["temperature"])
-
