@@ -19,13 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from emokernel.errors import EmokernelError
-from emokernel.lab.extract.datasets import (
-    HUB,
-    LABEL_COLUMNS,
-    NEUTRAL,
-    TEXT_COLUMNS,
-    labelled_dataset,
-)
+from emokernel.lab.extract.datasets import HUB, labelled_dataset
+from emokernel.lab.extract.labelled_texts import NEUTRAL
+from emokernel.lab.extract.text_files import LABEL_COLUMNS, TEXT_COLUMNS
 
 # The place in the source, for messages; the text; its labels.
 _Row = tuple[str, Any, Sequence[Any]]

@@ -13,12 +13,8 @@ from types import MappingProxyType
 from typing import Any
 
 from emokernel.errors import EmokernelError, UnknownEmotionError
-from emokernel.lab.extract.datasets import (
-    LabelledTexts,
-    labelled_dataset,
-    normalised,
-    read_labelled,
-)
+from emokernel.lab.extract.datasets import labelled_dataset, read_labelled
+from emokernel.lab.extract.labelled_texts import LabelledTexts, normalised
 
 
 @dataclass(frozen=True)
