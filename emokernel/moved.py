@@ -56,15 +56,24 @@ MODULES = {
 }
 # Names that left their module, or are called otherwise in it.
 NAMES = {
+    "bench.gpu_cases.Case": "bench.gpu_cases.GpuCase",
+    "bench.gpu_goals.Goal": "bench.gpu_goals.GpuGoal",
+    "bench.run.Options": "bench.benchmark.BenchOptions",
     "evaluate.classifiers.EMBEDDED": "lab.judges.load.EMBEDDED",
     "evaluate.classifiers.EVALUATING": "lab.judges.load.EVALUATING",
     "evaluate.classifiers.load_classifier": "lab.judges.load.load_classifier",
+    "evaluate.report.samples.Group": "lab.report.samples.SampleGroup",
+    "evaluate.results.Agreement": "lab.evaluate.results.JudgeAgreement",
+    "learn.Comparison": "lab.learn.comparison.ComparedSets",
+    "learn.compare.Comparison": "lab.learn.comparison.ComparedSets",
+    "learn.compare.Measured": "lab.learn.comparison.MeasuredSet",
     "vectors.extraction.datasets.NEUTRAL": "lab.extract.labelled_texts.NEUTRAL",
     "vectors.extraction.datasets.normalised": "lab.extract.labelled_texts.normalised",
     "vectors.extraction.datasets.parse_rows": "lab.extract.text_files.parse_rows",
     "vectors.extraction.reading.Text": "lab.measure.encoding.Text",
     "vectors.extraction.reading.encode": "lab.measure.encoding.encode",
     "vectors.extraction.reading.special_ids": "lab.measure.encoding.special_ids",
+    "vectors.extraction.recording.Sample": "lab.measure.encoding.TokenizedText",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emokernel.bench.gpu_goals import DECODE, EAGER, HOST, HOST_OP, KERNEL, Goal, goals, report
+from emokernel.bench.gpu_goals import DECODE, EAGER, HOST, HOST_OP, KERNEL, GpuGoal, goals, report
 
 
 def kernel(variant: str, rows: int, d: int, **others: float) -> dict:
@@ -95,7 +95,7 @@ def test_decode_steps() -> None:
     assert graph.verdict == "MISSED"
     assert "batch 16" in graph.found
     failed = [decode("graph", 1.0) | {"error": "RuntimeError: capture\nmore"}]
-    assert one(failed, "graph step") == Goal(
+    assert one(failed, "graph step") == GpuGoal(
         "tiny, graph step with emokernel: x unpatched, at most 1.01",
         "RuntimeError: capture",
         "not measured",
