@@ -29,7 +29,7 @@ def decode(mode: str, ratio: float, batch: int = 1) -> dict:
     }
 
 
-def one(rows: list[dict], part: str) -> Goal:
+def one(rows: list[dict], part: str) -> GpuGoal:
     """The only goal whose text has ``part``."""
     (goal,) = [goal for goal in goals(rows) if part in goal.text]
     return goal

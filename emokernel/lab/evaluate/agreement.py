@@ -33,7 +33,7 @@ def agreement(
         raise ValueError("two judges can be compared on the same texts only")
     written = [(a, b) for a, b in zip(first, second, strict=True) if None not in (a, b)]
     shared = points[0].keys() & points[1].keys()
-    rows = [unit(rows_of(found, of)) for found, of in zip(tops, points, strict=True)]
+    rows = [unit(rows_of(top, table)) for top, table in zip(tops, points, strict=True)]
     placed = rows[0].any(1) & rows[1].any(1)
     # Cosine of an angle of less than 45 degrees.
     near = (rows[0] * rows[1]).sum(1)[placed] > math.cos(math.pi / 4)

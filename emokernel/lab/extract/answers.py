@@ -54,11 +54,11 @@ def prompts_of(
     groups = [
         Group(
             emotion,
-            [number_of(query, emotion) for query in of],
-            [number_of(query, None) for query in of],
+            [number_of(query, emotion) for query in asked],
+            [number_of(query, None) for query in asked],
             paired=True,
         )
-        for emotion, of in queries.items()
+        for emotion, asked in queries.items()
     ]
     for group in groups:
         for own, other in zip(group.rows, group.neutral, strict=True):
@@ -106,12 +106,12 @@ def answer(
             lines = {
                 prompt: {
                     "prompt": prompt,
-                    "emotion": of.emotion,
-                    "query": of.query,
+                    "emotion": prompt_of.emotion,
+                    "query": prompt_of.query,
                     "answer": tokenizer.decode(tokens),
                     "tokens": tokens,
                 }
-                for prompt, of, tokens in zip(batch, chosen, ids, strict=True)
+                for prompt, prompt_of, tokens in zip(batch, chosen, ids, strict=True)
             }
             store.append(lines.values())
             bar.update(len(lines.keys() - known.keys()))

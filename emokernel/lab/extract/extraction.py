@@ -219,15 +219,15 @@ def _vectors(
         batch_size=options.batch_size, progress=progress,
     )  # fmt: skip
     rows = Rows(store.rows, counts if options.tokens == "each" else (counts > 0).astype(int))
-    found = vectors_of(rows, groups, options, progress=progress)
-    check(found, groups, store.lengths @ rows.weights / rows.weights.sum(), options)
+    directions = vectors_of(rows, groups, options, progress=progress)
+    check(directions, groups, store.lengths @ rows.weights / rows.weights.sum(), options)
     training, heldout = split(groups, keys, options.heldout, options.seed)
     measurable = all(group.rows and group.neutral for group in [*training, *heldout])
     num_layers = len(recorder.decoder.blocks)
     tensor = torch.zeros(num_layers, len(groups), rows.width)
-    tensor[recorder.layers] = torch.from_numpy(found).float()
+    tensor[recorder.layers] = torch.from_numpy(directions).float()
     diagnostics = diagnose(
-        found,
+        directions,
         vectors_of(rows, training, options) if measurable else None,
         rows,
         store.lengths,

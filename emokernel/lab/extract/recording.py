@@ -82,11 +82,11 @@ class Recorder:
                 # Without the head: nobody reads the logits.
                 self.decoder.owner(input_ids=ids, attention_mask=mask, use_cache=False)
             # Copied only now, so that no layer waits for the device.
-            found = [[each.cpu().numpy() for each in self._rows[layer]] for layer in self.layers]
+            read = [[each.cpu().numpy() for each in self._rows[layer]] for layer in self.layers]
         finally:
             self._batch = None
             self._rows.clear()
-        rows, lengths = (np.stack(each) for each in zip(*found, strict=True))
+        rows, lengths = (np.stack(each) for each in zip(*read, strict=True))
         for layer, *values in zip(self.layers, rows, lengths, strict=True):
             if not all(np.isfinite(each).all() for each in values):
                 raise EmokernelError(
@@ -172,11 +172,11 @@ def _attention_adds(
     adds: dict[int, tuple[nn.Module, BlockAdds]] = {}
     for layer in layers:
         block = decoder.blocks[layer]
-        found = read_block(traced, layer, block)
-        if found.attention is None or found.branch is None:
+        block_adds = read_block(traced, layer, block)
+        if block_adds.attention is None or block_adds.branch is None:
             raise ModelStructureError(
                 f"{type(block).__name__} (layer {layer}) does not add its attention"
                 ' branch to the stream by itself: extract at site="block", or other layers'
             )
-        adds[layer] = own_part(decoder, block, found.attention.place[0]), found
+        adds[layer] = own_part(decoder, block, block_adds.attention.place[0]), block_adds
     return adds

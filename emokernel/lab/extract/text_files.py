@@ -35,12 +35,12 @@ def parse_rows(text: str) -> dict[str, tuple[int, int]]:
     """
     ranges: dict[str, tuple[int, int]] = {}
     for part in text.split(","):
-        found = re.fullmatch(r"\s*([^=]*[^=\s])\s*=\s*([0-9]{1,9}):([0-9]{1,9})\s*", part)
-        if not found:
+        match = re.fullmatch(r"\s*([^=]*[^=\s])\s*=\s*([0-9]{1,9}):([0-9]{1,9})\s*", part)
+        if not match:
             raise EmokernelError(f"{part!r} labels no rows: write emotion=first:end, as joy=0:50")
-        if found[1] in ranges:
-            raise EmokernelError(f"{text!r} gives rows of {found[1]!r} twice: give one range")
-        ranges[found[1]] = int(found[2]), int(found[3])
+        if match[1] in ranges:
+            raise EmokernelError(f"{text!r} gives rows of {match[1]!r} twice: give one range")
+        ranges[match[1]] = int(match[2]), int(match[3])
     return ranges
 
 
@@ -66,14 +66,14 @@ def json_rows(
         raise EmokernelError(
             f'{path} needs emotions with their texts, {{"joy": [text, ...]}}, or a list of texts'
         )
-    found: list[Row] = []
+    labelled: list[Row] = []
     for emotion, texts in classes.items():
         if not isinstance(texts, list):
             raise EmokernelError(f"{path}: {emotion!r} needs a list of texts")
         if not texts:
             raise EmokernelError(f"{path}: {emotion!r} has no texts: give it some or remove it")
-        found += [(f"text {n} of {emotion!r}", emotion, text) for n, text in enumerate(texts)]
-    return found
+        labelled += [(f"text {n} of {emotion!r}", emotion, text) for n, text in enumerate(texts)]
+    return labelled
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -162,10 +162,10 @@ def column(
         raise EmokernelError(
             f"{source}: no column {wanted!r}.{hint} Known: {', '.join(columns) or 'none'}."
         )
-    found = [column for column in columns if column.lower() in usual]
-    if len(found) == 1:
-        return found[0]
-    problem = f"{' and '.join(found)} could both be" if found else "none is"
+    known = [column for column in columns if column.lower() in usual]
+    if len(known) == 1:
+        return known[0]
+    problem = f"{' and '.join(known)} could both be" if known else "none is"
     raise EmokernelError(
         f"{source}: of the columns {', '.join(columns) or '(none)'} {problem} the {kind}; name it"
         f" by {kind}=, or call it {usual[0]!r}"

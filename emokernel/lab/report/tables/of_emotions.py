@@ -18,9 +18,9 @@ def emotions(view: View) -> Table:
     """
     vectors = [point.measures for name in view.emotions if (point := view.at(name, VECTOR))]
     shown = {
-        name: (of, said)
-        for name, (of, said) in _OF_VECTORS.items()
-        if name not in _RARE or any(of(each) > 0 for each in vectors)
+        name: (measure, said)
+        for name, (measure, said) in _OF_VECTORS.items()
+        if name not in _RARE or any(measure(each) > 0 for each in vectors)
     }
     rows = []
     for name in sorted(view.emotions, key=lambda name: -_mean(view, name)):
@@ -29,11 +29,16 @@ def emotions(view: View) -> Table:
             [
                 name,
                 *(interval(view.intended(view.at(name, mode))) for mode in _CONDITIONS),
-                *(said(of(vector.measures)) if vector else MISSING for of, said in shown.values()),
+                *(
+                    said(measure(vector.measures)) if vector else MISSING
+                    for measure, said in shown.values()
+                ),
             ]
         )
     if len(rows) > 1:
-        means = (said(_mean_of([of(each) for each in vectors])) for of, said in shown.values())
+        means = (
+            said(_mean_of([measure(each) for each in vectors])) for measure, said in shown.values()
+        )
         rows.append(["mean", *_means(view), *means])
     return Table(
         f"Probability of the intended emotion, judge {view.judge}{prompted_by(view)}; the right"
@@ -54,8 +59,8 @@ def strengths(view: View, law: str) -> Table:
     given = view.strengths(law)
     rows = []
     for name in view.emotions:
-        found = {point.strength: view.intended(point) for point in view.curve(name, law)}
-        rows.append([name, *(interval(found.get(each)) for each in given)])
+        values = {point.strength: view.intended(point) for point in view.curve(name, law)}
+        rows.append([name, *(interval(values.get(each)) for each in given)])
     return Table(
         f"Probability of the intended emotion by strength, law {law}, judge {view.judge}",
         ["Emotion", *(number(each) for each in given)],
@@ -66,12 +71,12 @@ def strengths(view: View, law: str) -> Table:
 def monotone(view: View) -> Table:
     """Rank correlation of strength and intended emotion."""
     laws = list(dict.fromkeys(row.law for row in view.results.monotone))
-    found = {(row.emotion, row.law): row.correlation for row in view.results.monotone}
+    correlations = {(row.emotion, row.law): row.correlation for row in view.results.monotone}
     names = dict.fromkeys(row.emotion for row in view.results.monotone)
     return Table(
         "Spearman's correlation of strength 0 to 1 and the intended emotion's probability",
         ["Emotion", *(law or "vectors" for law in laws)],
-        [[name, *(number(found.get((name, law))) for law in laws)] for name in names],
+        [[name, *(number(correlations.get((name, law))) for law in laws)] for name in names],
     )
 
 
@@ -120,16 +125,16 @@ def law_differences(view: View) -> Table:
 
 
 def _mean(view: View, name: str) -> float:
-    found = view.intended(view.at(name, VECTOR))
-    return found.mean if found and not math.isnan(found.mean) else -math.inf
+    value = view.intended(view.at(name, VECTOR))
+    return value.mean if value and not math.isnan(value.mean) else -math.inf
 
 
 def _means(view: View) -> list[str]:
     """The intended emotion of each condition, over the emotions that it was measured for."""
     points = {mode: [view.at(name, mode) for name in view.emotions] for mode in _CONDITIONS}
     return [
-        number(_mean_of([found.mean for point in of if (found := view.intended(point))]))
-        for of in points.values()
+        number(_mean_of([value.mean for point in each if (value := view.intended(point))]))
+        for each in points.values()
     ]
 
 

@@ -71,17 +71,17 @@ def by_template(view: View) -> Table:
 
 def by_intensity(view: View) -> Table:
     """Mean cosine of every mode and template, intensities as columns."""
-    found = view.rows(view.judge)
-    intensities = sorted({row.intensity for row in found})
+    rows = view.rows(view.judge)
+    intensities = sorted({row.intensity for row in rows})
     conditions: dict[str, dict[float, Consistency]] = {}
-    for row in found:
+    for row in rows:
         conditions.setdefault(_named(row), {})[row.intensity] = row
     return Table(
         f"Mean cosine by intensity, judge {view.judge}",
         ["Condition", *(number(each) for each in intensities)],
         [
-            [name, *(interval(of[each].cosine if each in of else None) for each in intensities)]
-            for name, of in conditions.items()
+            [name, *(interval(row[each].cosine if each in row else None) for each in intensities)]
+            for name, row in conditions.items()
         ],
     )
 
@@ -98,11 +98,11 @@ def everything(view: View, judge: str) -> Table:
 def by_judge(view: View) -> Table:
     """The modes at full intensity, one judge beside the other."""
     full = {judge: view.full(judge) for judge in view.judges}
-    modes = [mode for mode in MODES if any(mode in of for of in full.values())]
+    modes = [mode for mode in MODES if any(mode in row for row in full.values())]
     rows = [
         [
             title(view.full()[mode], view.templates(mode)) if mode in view.full() else NAMES[mode],
-            *(interval(of[mode].cosine if mode in of else None) for of in full.values()),
+            *(interval(row[mode].cosine if mode in row else None) for row in full.values()),
         ]
         for mode in modes
     ]
@@ -121,14 +121,17 @@ def states(view: View) -> Table:
     full, ceiling = view.full(), view.ceiling()
     of_mode = {mode: {state.angle: state for state in row.states} for mode, row in full.items()}
     human = {state.angle: state for state in ceiling.states} if ceiling else {}
-    angles = sorted({angle for of in of_mode.values() for angle in of})
+    angles = sorted({angle for by_angle in of_mode.values() for angle in by_angle})
     return Table(
         f"State by state at intensity {number(view.intensity)}, judge {view.judge}",
         ["State", *(NAMES[mode].capitalize() for mode in full), "Ceiling"],
         [
             [
                 _state(angle),
-                *(interval(of[angle].cosine if angle in of else None) for of in of_mode.values()),
+                *(
+                    interval(by_angle[angle].cosine if angle in by_angle else None)
+                    for by_angle in of_mode.values()
+                ),
                 number(human[angle].cosine if angle in human else None),
             ]
             for angle in angles
@@ -140,27 +143,30 @@ def labels(view: View) -> Table:
     """The most frequent labels of every state."""
     full = view.full()
     angles = sorted({state.angle for row in full.values() for state in row.states})
-    found = [{state.angle: state for state in row.states} for row in full.values()]
+    by_mode = [{state.angle: state for state in row.states} for row in full.values()]
     return Table(
         f"Most frequent labels of each state, judge {view.judge}",
         ["State", *(NAMES[mode].capitalize() for mode in full)],
         [
-            [_state(angle), *(_tops(of[angle]) if angle in of else MISSING for of in found)]
+            [
+                _state(angle),
+                *(_tops(by_angle[angle]) if angle in by_angle else MISSING for by_angle in by_mode),
+            ]
             for angle in angles
         ],
         tuple(range(1, len(full) + 1)),
     )
 
 
-def ceiling(found: Ceiling) -> Table:
+def ceiling(human: Ceiling) -> Table:
     """The human text that stands for each state."""
     return Table(
-        f"Ceiling: {found.source}, labels with at least {counted(found.least, 'text')}, judge"
-        f" {found.judge}: mean cosine {interval(found.cosine)}, pooled {number(found.pooled)}",
+        f"Ceiling: {human.source}, labels with at least {counted(human.least, 'text')}, judge"
+        f" {human.judge}: mean cosine {interval(human.cosine)}, pooled {number(human.pooled)}",
         ["State", "Label", "Texts", "Cosine"],
         [
             [_state(state.angle), state.label, f"{state.texts:,}", number(state.cosine)]
-            for state in found.states
+            for state in human.states
         ],
         (1,),
     )
