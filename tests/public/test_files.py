@@ -24,6 +24,7 @@ from public.stand_in import (
     extraction,
     some_vectors,
 )
+from safetensors import safe_open
 
 import emokernel
 from emokernel import EmotionVectors, Request, patch
@@ -96,6 +97,17 @@ def test_vectors_are_read_with_all_that_they_had(name):
     assert vectors.digest() == was.digest()
 
 
+@pytest.mark.parametrize("name", ["all.safetensors", "calibrated.safetensors"])
+def test_a_file_that_is_written_again_says_the_same(name, tmp_path):
+    """So earlier versions read what this one writes; the order in the header is anyone's."""
+    EmotionVectors.load(FILES / "vectors" / name).save(tmp_path / name)
+    with safe_open(FILES / "vectors" / name, "pt") as was, safe_open(tmp_path / name, "pt") as now:
+        assert now.metadata() == was.metadata()
+        assert set(now.keys()) == set(was.keys())
+        for layer in was.keys():  # noqa: SIM118
+            assert torch.equal(now.get_tensor(layer), was.get_tensor(layer))
+
+
 @pytest.mark.parametrize(("name", "site"), [("json", "attention"), ("npy", "block")])
 def test_numbers_are_read_where_a_format_has_no_more(name, site):
     vectors = EmotionVectors.load(FILES / "vectors" / name)
@@ -164,7 +176,10 @@ def test_an_evaluation_that_was_cut_off_goes_on(copied, tmp_path):
     judge = Counting()
     results = evaluation(folder, judge)
     assert journal.read_bytes().startswith(before), "what was written stays"
-    written = [value for value in lines(journal).values() if isinstance(value, dict)]
+    after = lines(journal)
+    written = [value for value in after.values() if isinstance(value, dict)]
+    measured_now = {key for key, value in after.items() if not isinstance(value, dict)} - {*held}
+    assert all(key.startswith("topic adherence ") for key in measured_now), "doses were known"
     assert judge.texts == len(written) - len(texts) > 0
     assert results.about["texts"] == len(written)
     assert f"{len(texts)} texts were there from an earlier run" in " ".join(results.about["notes"])
