@@ -2,10 +2,14 @@
 
 from emokernel.affect import Affect
 from emokernel.errors import EmokernelError
+from emokernel.moved import install
 from emokernel.steering import Report, Request, Steering, patch, steering_of
 from emokernel.vectors import EmotionVectors
 
 __version__ = "0.1.0"
+
+install()
+del install
 
 __all__ = [
     "Affect",

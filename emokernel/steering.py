@@ -48,7 +48,7 @@ from emokernel.vectors.calibration import Calibration
 from emokernel.vectors.emotion_vectors import check_site
 
 if TYPE_CHECKING:
-    from emokernel.learn.learned import Learned
+    from emokernel.lab.learn.learned import Learned
 
 LAWS = {"add": Law.ADD, "preserve": Law.PRESERVE}
 DOSES = {"absolute": Law.ADD, "relative": Law.RELATIVE}
@@ -348,7 +348,7 @@ class Steering:
     ) -> Iterator[Learned]:
         """Within the block, the vectors of ``emotions`` (all unless given) are a parameter.
 
-        The block gives an `emokernel.learn.Learned`: the optimiser is given its ``parameter``,
+        The block gives an `emokernel.lab.learn.Learned`: the optimiser is given its ``parameter``,
         whose values every forward call steers with, gradients or none, and ``vectors()`` is what
         was learned. Afterwards the model steers with its own vectors again. The model's parameters
         require no gradient meanwhile, unless ``train_model``.
@@ -356,7 +356,7 @@ class Steering:
         UnknownEmotionError, or SteeringError within `torch.inference_mode`, for a model that was
         compiled, or if there is nothing to learn.
         """
-        from emokernel.learn.learned import Learned, learning
+        from emokernel.lab.learn.learned import Learned, learning
 
         states = self._patched().states
         learned = Learned(

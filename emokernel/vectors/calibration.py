@@ -21,7 +21,7 @@ def key_of(*choices: str) -> str:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The point that `emokernel.calibrate` chose for a set of vectors, and what it found beside it.
+    """The point that `lab.calibrate` chose for a set of vectors, and what it found beside it.
 
     site: where the rows are steered, "attention" or "block".
     profile: ``[L]``, what every weight is multiplied with in each layer; 0 leaves a layer alone.

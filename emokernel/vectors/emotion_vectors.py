@@ -33,7 +33,7 @@ class EmotionVectors(Algebra):
     ``site`` says which space they live in: "attention", differences of the attention branch's own
     output, or "block", differences of the residual stream after the block. A layer without vectors
     is all zero. ``provenance`` names what they were made from, ``diagnostics`` what was measured of
-    them when they were extracted (`emokernel.vectors.extraction.diagnostics`), ``calibration`` what
+    them when they were extracted (`emokernel.lab.extract.diagnostics`), ``calibration`` what
     strength 1.0 means; without one it means the vectors as they are.
 
     Immutable: the tensor is a copy of its own, and every operation (`emokernel.vectors.algebra`)
@@ -85,8 +85,8 @@ class EmotionVectors(Algebra):
 
     @classmethod
     def extract(cls, model: Any, tokenizer: Any, *args: Any, **kwargs: Any) -> EmotionVectors:
-        """Extract vectors from a model; arguments as in `emokernel.vectors.extraction.extract`."""
-        from emokernel.vectors.extraction import extract
+        """Extract vectors from a model; arguments as in `emokernel.lab.extract.extract`."""
+        from emokernel.lab.extract import extract
 
         return extract(model, tokenizer, *args, **kwargs)
 
