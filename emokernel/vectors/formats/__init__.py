@@ -14,9 +14,9 @@ from types import ModuleType
 from typing import Any
 
 from emokernel.errors import EmokernelError, VectorsFileError
-from emokernel.vectors.emotion_vectors import EmotionVectors
 from emokernel.vectors.formats.files import existing, visible
 from emokernel.vectors.formats.foreign import Hints
+from emokernel.vectors.named_vectors import NamedVectors
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def read(
     num_layers: int | None = None,
     layer: int | None = None,
     prefix: str = "",
-) -> EmotionVectors:
+) -> NamedVectors:
     """Read a file of any format, or a folder with a file for each emotion.
 
     format: a key of `FORMATS`; without it the content of the file decides, then its ending.
@@ -66,7 +66,7 @@ def read(
 
 
 def write(
-    vectors: EmotionVectors,
+    vectors: NamedVectors,
     path: str | PathLike[str],
     *,
     format: str | None = None,

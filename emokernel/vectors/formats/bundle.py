@@ -16,7 +16,6 @@ from typing import Any
 from torch import Tensor
 
 from emokernel.errors import EmokernelError
-from emokernel.vectors.emotion_vectors import EmotionVectors
 from emokernel.vectors.formats.foreign import Hints, assemble, emotions_of, of_tensor, rows_of
 from emokernel.vectors.formats.record import (
     check_record,
@@ -26,11 +25,12 @@ from emokernel.vectors.formats.record import (
     restore,
     sealed,
 )
+from emokernel.vectors.named_vectors import NamedVectors
 
 _KEYS = {"vectors", "names", "site", "metadata"}
 
 
-def bundle_of(vectors: EmotionVectors) -> dict[str, Any]:
+def bundle_of(vectors: NamedVectors) -> dict[str, Any]:
     """The dict of ``vectors``."""
     record = sealed(record_of(vectors), layers_of(vectors.tensor))
     return {
@@ -43,7 +43,7 @@ def bundle_of(vectors: EmotionVectors) -> dict[str, Any]:
 
 def from_bundle(
     content: Mapping[Any, Any], path: Path, hints: Hints, *, method: str
-) -> EmotionVectors:
+) -> NamedVectors:
     """The vectors of a dict read from ``path``; EmokernelError if it is none of those above."""
     if "vectors" not in content:
         return _by_name(content, path, hints, method)
@@ -76,7 +76,7 @@ def from_bundle(
     return of_tensor(tensor, path, told, method=method)
 
 
-def _by_name(content: Mapping[Any, Any], path: Path, hints: Hints, method: str) -> EmotionVectors:
+def _by_name(content: Mapping[Any, Any], path: Path, hints: Hints, method: str) -> NamedVectors:
     if not content:
         raise EmokernelError("nothing is in it: restore it")
     for key, value in content.items():
@@ -109,9 +109,7 @@ def _is_number(key: Any) -> bool:
     return not isinstance(key, bool) and bool(re.fullmatch("0|[1-9][0-9]{0,8}", str(key)))
 
 
-def _by_layer(
-    content: Mapping[Any, Tensor], path: Path, hints: Hints, method: str
-) -> EmotionVectors:
+def _by_layer(content: Mapping[Any, Tensor], path: Path, hints: Hints, method: str) -> NamedVectors:
     rows = {int(key): tensor.reshape(-1) for key, tensor in content.items()}
     if len(rows) < len(content):
         raise EmokernelError("a layer is there twice: give it once")

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from emokernel.errors import EmokernelError, VectorsFileError
-from emokernel.vectors.emotion_vectors import EmotionVectors, check_site
 from emokernel.vectors.formats.files import check_shape, total_bytes
+from emokernel.vectors.named_vectors import NamedVectors
+from emokernel.vectors.sites import check_site
 
 # What a message says of one vector [d] whose layer nobody said.
 ONE_LAYER = (
@@ -47,7 +48,7 @@ class Hints:
         if self.layer is not None and self.layer < 0:
             raise EmokernelError(f"layer must be at least 0, got {self.layer}")
 
-    def agree(self, vectors: EmotionVectors) -> EmotionVectors:
+    def agree(self, vectors: NamedVectors) -> NamedVectors:
         """``vectors`` of a file that says all itself; EmokernelError if it says something else."""
         told = {"names": self.names and tuple(self.names), "site": self.site}
         for key, value in (told | {"num_layers": self.num_layers}).items():
@@ -66,7 +67,7 @@ class Hints:
             )
 
 
-def warn_of_losses(vectors: EmotionVectors, kind: str, site: str) -> None:
+def warn_of_losses(vectors: NamedVectors, kind: str, site: str) -> None:
     """Warn of what is lost in files that hold tensors alone and are read as of ``site``."""
     lost = [name for name in ("provenance", "diagnostics", "calibration") if getattr(vectors, name)]
     if vectors.site != site:
@@ -109,7 +110,7 @@ def assemble(
     method: str,
     site: str = "block",
     more: Mapping[str, Any] | None = None,
-) -> EmotionVectors:
+) -> NamedVectors:
     """Vectors of ``{emotion: {layer: [d]}}``, read from ``{emotion: file}``.
 
     method and more go into the provenance; layers that are not there are zero.
@@ -141,7 +142,7 @@ def assemble(
             tensor[layer, emotion] = row
     told = {name: str(path) for name, path in files.items()}
     provenance = {"method": method, "files": told, **(more or {})}
-    return EmotionVectors(tuple(rows), tensor, hints.site or site, provenance)
+    return NamedVectors(tuple(rows), tensor, hints.site or site, provenance)
 
 
 def rows_of(tensor: Tensor, told: str, hints: Hints) -> dict[int, Tensor]:
@@ -160,7 +161,7 @@ def rows_of(tensor: Tensor, told: str, hints: Hints) -> dict[int, Tensor]:
     return dict(enumerate(tensor))
 
 
-def of_bare(tensor: Tensor, path: Path, hints: Hints, *, method: str) -> EmotionVectors:
+def of_bare(tensor: Tensor, path: Path, hints: Hints, *, method: str) -> NamedVectors:
     """Vectors of a tensor alone: ``[L, E, d]`` with names, else the emotion the file is named after
     (`rows_of`).
     """
@@ -171,7 +172,7 @@ def of_bare(tensor: Tensor, path: Path, hints: Hints, *, method: str) -> Emotion
     return assemble(dict.fromkeys(emotions, rows), emotions, hints, method=method)
 
 
-def of_tensor(tensor: Tensor, path: Path, hints: Hints, *, method: str) -> EmotionVectors:
+def of_tensor(tensor: Tensor, path: Path, hints: Hints, *, method: str) -> NamedVectors:
     """Vectors of a bare tensor ``[L, E, d]``, whose names the hints must hold."""
     if tensor.dim() != 3 or not hints.names or len(hints.names) != tensor.shape[1]:
         raise EmokernelError(

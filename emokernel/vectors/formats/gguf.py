@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from emokernel.errors import EmokernelError, VectorsFileError
-from emokernel.vectors.emotion_vectors import EmotionVectors
+from emokernel.vectors.algebra import select
 from emokernel.vectors.formats.files import emotion_files, refusing, total_bytes, write_each
 from emokernel.vectors.formats.foreign import Hints, assemble, emotions_of
 from emokernel.vectors.formats.record import (
@@ -36,6 +36,7 @@ from emokernel.vectors.formats.record import (
     restore,
     sealed,
 )
+from emokernel.vectors.named_vectors import NamedVectors
 
 _ARCHITECTURES = ("controlvector", "steeringvector")
 _OWN = "emokernel."
@@ -44,7 +45,7 @@ _LAYER_0 = _OWN + "layer.0"
 _MOST_READS = 200_000
 
 
-def write(vectors: EmotionVectors, path: Path, model_hint: str | None = None) -> None:
+def write(vectors: NamedVectors, path: Path, model_hint: str | None = None) -> None:
     """Write a file, or a folder of ``<emotion>.gguf``; see `files.write_each`.
 
     model_hint: the model type, "llama"; otherwise the provenance's "model_type" or "model".
@@ -105,7 +106,7 @@ class _File:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
-def read(path: Path, hints: Hints) -> EmotionVectors:
+def read(path: Path, hints: Hints) -> NamedVectors:
     """Read a file, or all of a folder, each an emotion.
 
     A foreign file is of the emotion it is named after, and of the site "block". A single file of
@@ -124,7 +125,7 @@ def read(path: Path, hints: Hints) -> EmotionVectors:
         return hints.agree(_own(own, path))
 
 
-def _own(files: list[_File], path: Path) -> EmotionVectors:
+def _own(files: list[_File], path: Path) -> NamedVectors:
     """The vectors that were written to these files together, or the one emotion of a single one."""
     set_record = _shared(files[0].record)
     names = json.loads(set_record["names"])
@@ -150,14 +151,14 @@ def _own(files: list[_File], path: Path) -> EmotionVectors:
             " or read single files"
         )
     vectors = restore(set_record, stacked, total_bytes(list(places.values())) * len(names))
-    return vectors.select([names[place] for place in sorted(places)]) if missing else vectors
+    return select(vectors, [names[place] for place in sorted(places)]) if missing else vectors
 
 
 def _shared(record: Mapping[str, str]) -> dict[str, str]:
     return {key: text for key, text in record.items() if key not in ("emotion", "checksum")}
 
 
-def _foreign(files: list[_File], hints: Hints) -> EmotionVectors:
+def _foreign(files: list[_File], hints: Hints) -> NamedVectors:
     emotions = emotions_of([file.path for file in files], hints)
     rows = {name: file.layers for name, file in zip(emotions, files, strict=True)}
     fields = {name: file.fields for name, file in zip(emotions, files, strict=True)}

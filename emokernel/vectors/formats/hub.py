@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from emokernel.errors import EmokernelError
-from emokernel.vectors.emotion_vectors import EmotionVectors
 from emokernel.vectors.formats import FORMATS, read
+from emokernel.vectors.named_vectors import NamedVectors
 
 # Beside vectors a repository may hold a model; the names of its weights are fixed by transformers.
 _WEIGHTS = ("model", "pytorch_model", "adapter_model", "training_args", "optimizer", "scheduler")
@@ -24,7 +24,7 @@ def from_pretrained(
     revision: str | None = None,
     token: str | bool | None = None,
     **options: Any,
-) -> EmotionVectors:
+) -> NamedVectors:
     """Read `EmotionVectors.from_pretrained`'s file; ``options`` are those of `formats.read`."""
     folder = Path(repo_id)
     if folder.is_dir():
