@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from emokernel.errors import EmokernelError, VectorsFileError
+from emokernel.extras import need
 from emokernel.vectors.algebra import select
 from emokernel.vectors.formats.files import emotion_files, refusing, total_bytes, write_each
 from emokernel.vectors.formats.foreign import Hints, assemble, emotions_of
@@ -51,6 +52,7 @@ def write(vectors: NamedVectors, path: Path, model_hint: str | None = None) -> N
     model_hint: the model type, "llama"; otherwise the provenance's "model_type" or "model".
     Warns where llama.cpp would do something else than emokernel: layer 0, and the site.
     """
+    need("gguf")  # before a folder is made
     if layers_of(vectors.tensor[:1]):
         warnings.warn(
             "llama.cpp cannot steer block 0: the GGUF files keep the vectors of layer 0 in a key"
@@ -76,9 +78,7 @@ def write(vectors: NamedVectors, path: Path, model_hint: str | None = None) -> N
 
 
 def _write(path: Path, record: Mapping[str, str], layers: dict[int, Tensor], hint: str) -> None:
-    from gguf import GGUFWriter
-
-    writer = GGUFWriter(path, "controlvector")
+    writer = need("gguf").GGUFWriter(path, "controlvector")
     try:
         writer.add_string("controlvector.model_hint", hint)
         writer.add_uint32("controlvector.layer_count", len(layers.keys() - {0}))
@@ -112,6 +112,7 @@ def read(path: Path, hints: Hints) -> NamedVectors:
     A foreign file is of the emotion it is named after, and of the site "block". A single file of
     several that were written together gives that one emotion.
     """
+    need("gguf")  # before a file is blamed
     files = [_read(file) for file in emotion_files(path, ".gguf")]
     own = [file for file in files if file.record]
     if not own:
@@ -207,9 +208,8 @@ def _reader(path: Path) -> Any:
 
     Its own reads empty arrays behind the end, 2**63 of them if a damaged length says so.
     """
-    from gguf import GGUFReader
 
-    class Bounded(GGUFReader):
+    class Bounded(need("gguf").GGUFReader):
         reads = 0
 
         def _get(self, offset: Any, dtype: Any, count: Any = 1, **options: Any) -> np.ndarray:
@@ -226,14 +226,13 @@ def _reader(path: Path) -> Any:
 
 def _layers(reader: Any, size: int) -> dict[int, Tensor]:
     """``{layer: [d]}`` of the tensors; EmokernelError if they are no directions or overlap."""
-    from gguf import GGMLQuantizationType, dequantize
-
+    gguf = need("gguf")
     readable = ("F32", "F16", "BF16")
     layers: dict[int, Tensor] = {}
     end = reader.data_offset
     for tensor in sorted(reader.tensors, key=lambda tensor: tensor.data_offset):
         number = re.fullmatch(r"direction\.(0|[1-9][0-9]{0,8})", tensor.name)
-        kind = GGMLQuantizationType(tensor.tensor_type).name
+        kind = gguf.GGMLQuantizationType(tensor.tensor_type).name
         if number is None or len(tensor.shape) != 1 or tensor.n_elements < 1:
             raise EmokernelError(
                 f"{tensor.name[:80]!r} of shape {tensor.shape.tolist()} is no direction.N of one"
@@ -244,7 +243,7 @@ def _layers(reader: Any, size: int) -> dict[int, Tensor]:
         if tensor.data_offset < end:
             raise EmokernelError("damaged: two of its tensors overlap; restore the file")
         end = tensor.data_offset + tensor.n_bytes
-        row = tensor.data if kind == "F32" else dequantize(tensor.data, tensor.tensor_type)
+        row = tensor.data if kind == "F32" else gguf.dequantize(tensor.data, tensor.tensor_type)
         layers[int(number[1])] = torch.from_numpy(np.array(row, dtype="<f4").astype(np.float32))
     padded = end + -end % reader.alignment
     if layers and not end <= size <= padded:
