@@ -18,9 +18,9 @@ import torch
 
 from emokernel.affect.circumplex import Affect
 from emokernel.affect.coordinates import Coordinates
-from emokernel.affect.placed import check_differ, check_ridge, flat, placed
 from emokernel.affect.positions import agreement
 from emokernel.affect.regression import Array, best_ridge, combinations, compact, left_out
+from emokernel.affect.regression_input import check_differ, check_ridge, flat, placed
 from emokernel.vectors import EmotionVectors
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from emokernel.affect.coordinates import Coordinates
-from emokernel.affect.placed import check_differ, check_ridge, flat, placed
 from emokernel.affect.regression import best_ridge, combinations, compact, left_out, locate
+from emokernel.affect.regression_input import check_differ, check_ridge, flat, placed
 from emokernel.errors import EmokernelError
 from emokernel.vectors import EmotionVectors
 
