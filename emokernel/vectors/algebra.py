@@ -268,8 +268,8 @@ def _calibration_of(vectors: NamedVectors, names: Mapping[str, str]) -> Calibrat
     if old is None:
         return None
     strengths = {
-        key: {new: each[name] for name, new in names.items() if name in each}
-        for key, each in old.strengths.items()
+        key: {new: weights[name] for name, new in names.items() if name in weights}
+        for key, weights in old.strengths.items()
     }
     if len(names) == len(vectors.names) and all(a == b for a, b in names.items()):
         return replace(old, strengths=strengths)

@@ -98,20 +98,20 @@ def _format(name: str) -> Format:
 def format_of(path: Path) -> str:
     """The format of a file or folder; VectorsFileError if it is none that is known."""
     if path.is_dir():
-        found = [
+        names = [
             name for name, kind in FORMATS.items()
             if kind.file_per_emotion and visible(path, kind.endings[0])
         ]  # fmt: skip
-        if len(found) != 1:
-            what = f"files of {' and '.join(found)}" if found else "no files of emotion vectors"
+        if len(names) != 1:
+            what = f"files of {' and '.join(names)}" if names else "no files of emotion vectors"
             raise VectorsFileError(f"{path} holds {what}: name a file, or say the format")
-        return found[0]
-    found_format = _by_content(existing(path)) or format_by_ending(path)
-    if found_format is None:
+        return names[0]
+    name = _by_content(existing(path)) or format_by_ending(path)
+    if name is None:
         raise VectorsFileError(
             f"{path} is of no known format: say the format if it is one of {', '.join(FORMATS)}"
         )
-    return found_format
+    return name
 
 
 def _by_content(path: Path) -> str | None:

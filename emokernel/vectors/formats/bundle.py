@@ -62,9 +62,9 @@ def from_bundle(
             raise EmokernelError("its metadata are no record of emokernel: leave them out")
         check_record(record, layers_of(tensor), ["names", "hidden_size"])
         vectors = restore(record, layers_of(tensor), path.stat().st_size)
-        told = [name.rstrip("\0") for name in vectors.names]  # as numpy ends its texts
+        trimmed = [name.rstrip("\0") for name in vectors.names]  # as numpy ends its texts
         if vectors.tensor.shape != tensor.shape or vectors.site != site or names not in (
-            told, list(vectors.names)
+            trimmed, list(vectors.names)
         ):  # fmt: skip
             raise EmokernelError("damaged: names, site or shape are not those of its metadata")
         return hints.agree(vectors)
@@ -72,8 +72,8 @@ def from_bundle(
         isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
     ):
         raise EmokernelError("its 'names' must be a list of strings")
-    told = replace(hints, names=hints.names or names, site=hints.site or site)
-    return of_tensor(tensor, path, told, method=method)
+    hints = replace(hints, names=hints.names or names, site=hints.site or site)
+    return of_tensor(tensor, path, hints, method=method)
 
 
 def _by_name(content: Mapping[Any, Any], path: Path, hints: Hints, method: str) -> NamedVectors:

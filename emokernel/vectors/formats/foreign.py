@@ -50,8 +50,8 @@ class Hints:
 
     def agree(self, vectors: NamedVectors) -> NamedVectors:
         """``vectors`` of a file that says all itself; EmokernelError if it says something else."""
-        told = {"names": self.names and tuple(self.names), "site": self.site}
-        for key, value in (told | {"num_layers": self.num_layers}).items():
+        said = {"names": self.names and tuple(self.names), "site": self.site}
+        for key, value in (said | {"num_layers": self.num_layers}).items():
             if value is not None and value != getattr(vectors, key):
                 raise EmokernelError(
                     f"the file says its own {key}, {getattr(vectors, key)}: leave out {value}"
@@ -140,22 +140,22 @@ def assemble(
     for emotion, of_layer in enumerate(rows.values()):
         for layer, row in of_layer.items():
             tensor[layer, emotion] = row
-    told = {name: str(path) for name, path in files.items()}
-    provenance = {"method": method, "files": told, **(more or {})}
+    sources = {name: str(path) for name, path in files.items()}
+    provenance = {"method": method, "files": sources, **(more or {})}
     return NamedVectors(tuple(rows), tensor, hints.site or site, provenance)
 
 
-def rows_of(tensor: Tensor, told: str, hints: Hints) -> dict[int, Tensor]:
+def rows_of(tensor: Tensor, what: str, hints: Hints) -> dict[int, Tensor]:
     """``{layer: [d]}`` of an emotion's tensor: ``[L, d]``, or of the layer that the hints say.
 
-    EmokernelError, ``told`` and the shape, for others and for a vector whose layer is not said.
+    EmokernelError, ``what`` and the shape, for others and for a vector whose layer is not said.
     """
     if hints.layer is not None and (tensor.dim() == 1 or tensor.shape[:-1] == (1,)):
         return {hints.layer: tensor.reshape(-1)}
     if tensor.dim() != 2:
         one = ONE_LAYER if tensor.dim() == 1 else ""
         raise EmokernelError(
-            f"{told} {list(tensor.shape)}, which is no vectors: an emotion needs [layers, hidden"
+            f"{what} {list(tensor.shape)}, which is no vectors: an emotion needs [layers, hidden"
             f" size]{one}"
         )
     return dict(enumerate(tensor))

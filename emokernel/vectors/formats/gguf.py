@@ -196,11 +196,11 @@ def _read(path: Path) -> _File:
             raise EmokernelError("damaged: the record of emokernel is incomplete; restore the file")
         if not layers:
             raise EmokernelError("no direction.N in it: give a file with a vector per layer")
-        told = {
+        kept = {
             key: value for key, value in fields.items()
             if not key.startswith("GGUF.") and isinstance(value, (str, int, float))
         }  # fmt: skip
-        return _File(path, layers, {}, told)
+        return _File(path, layers, {}, kept)
 
 
 def _reader(path: Path) -> Any:

@@ -58,11 +58,13 @@ def choose(files: Iterable[str], filename: str | None, where: str) -> str:
         if format:
             per_emotion = FORMATS[format].file_per_emotion
             sets.setdefault((format, str(path.parent if per_emotion else path)), []).append(file)
-    found = sorted(of[0] if len(of) == 1 else place for (_, place), of in sets.items())
-    if len(found) != 1:
-        what = f"several: {_listed(found)}" if found else f"none: {_listed(files)}"
+    candidates = sorted(
+        members[0] if len(members) == 1 else place for (_, place), members in sets.items()
+    )
+    if len(candidates) != 1:
+        what = f"several: {_listed(candidates)}" if candidates else f"none: {_listed(files)}"
         raise EmokernelError(f"{where} should hold one file of vectors and has {what}; name yours")
-    return found[0]
+    return candidates[0]
 
 
 def _inside(files: Iterable[str], folder: str) -> list[str]:
