@@ -16,7 +16,7 @@ from emokernel.errors import EmokernelError
 from emokernel.vectors import algebra, formats
 from emokernel.vectors.calibration import Calibration
 from emokernel.vectors.formats import hub, json_files
-from emokernel.vectors.formats.foreign import Hints
+from emokernel.vectors.formats.hints import Hints
 from emokernel.vectors.named_vectors import NamedVectors
 from emokernel.vectors.sites import SITES, check_site
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from emokernel.errors import EmokernelError, VectorsFileError
 from emokernel.vectors.formats.files import existing, visible
-from emokernel.vectors.formats.foreign import Hints
+from emokernel.vectors.formats.hints import Hints
 from emokernel.vectors.named_vectors import NamedVectors
 
 
@@ -55,7 +55,7 @@ def read(
     """Read a file of any format, or a folder with a file for each emotion.
 
     format: a key of `FORMATS`; without it the content of the file decides, then its ending.
-    names, site, num_layers, layer, prefix: what the file does not say itself; see `foreign.Hints`.
+    names, site, num_layers, layer, prefix: what the file does not say itself; see `hints.Hints`.
 
     Raises FileNotFoundError; VectorsFileError for a file that is damaged or holds something else;
     EmokernelError for hints that contradict the file.

@@ -16,7 +16,8 @@ from typing import Any
 from torch import Tensor
 
 from emokernel.errors import EmokernelError
-from emokernel.vectors.formats.foreign import Hints, assemble, emotions_of, of_tensor, rows_of
+from emokernel.vectors.formats.foreign import assemble, emotions_of, of_tensor, rows_of
+from emokernel.vectors.formats.hints import Hints
 from emokernel.vectors.formats.record import (
     check_record,
     is_record,

@@ -28,7 +28,8 @@ from emokernel.errors import EmokernelError, VectorsFileError
 from emokernel.extras import need
 from emokernel.vectors.algebra import select
 from emokernel.vectors.formats.files import emotion_files, refusing, total_bytes, write_each
-from emokernel.vectors.formats.foreign import Hints, assemble, emotions_of
+from emokernel.vectors.formats.foreign import assemble, emotions_of
+from emokernel.vectors.formats.hints import Hints
 from emokernel.vectors.formats.record import (
     check_record,
     is_record,

@@ -25,7 +25,8 @@ from emokernel.vectors.formats.files import (
     refusing,
     write_each,
 )
-from emokernel.vectors.formats.foreign import Hints, assemble, emotions_of, warn_of_losses
+from emokernel.vectors.formats.foreign import assemble, emotions_of, warn_of_losses
+from emokernel.vectors.formats.hints import Hints
 from emokernel.vectors.named_vectors import NamedVectors
 
 _LARGEST = torch.finfo(torch.float32).max

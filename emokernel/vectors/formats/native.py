@@ -17,7 +17,7 @@ from torch import Tensor
 from emokernel.atomic import replacing
 from emokernel.errors import EmokernelError, VectorsFileError
 from emokernel.vectors.formats.files import existing, refusing
-from emokernel.vectors.formats.foreign import Hints
+from emokernel.vectors.formats.hints import Hints
 from emokernel.vectors.formats.record import (
     check_record,
     is_record,

@@ -17,13 +17,13 @@ from torch import Tensor
 from emokernel.errors import EmokernelError
 from emokernel.vectors.formats.files import emotion_files, refusing, write_each
 from emokernel.vectors.formats.foreign import (
-    Hints,
     assemble,
     emotions_of,
     of_bare,
     rows_of,
     warn_of_losses,
 )
+from emokernel.vectors.formats.hints import Hints
 from emokernel.vectors.named_vectors import NamedVectors
 
 _LONGEST_HEADER = 2**16  # bytes; numpy itself refuses much shorter ones

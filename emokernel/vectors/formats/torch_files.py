@@ -20,7 +20,8 @@ from emokernel.atomic import replacing
 from emokernel.errors import EmokernelError
 from emokernel.vectors.formats.bundle import bundle_of, from_bundle
 from emokernel.vectors.formats.files import existing, open_archive, refusing
-from emokernel.vectors.formats.foreign import Hints, of_bare
+from emokernel.vectors.formats.foreign import of_bare
+from emokernel.vectors.formats.hints import Hints
 from emokernel.vectors.named_vectors import NamedVectors
 
 _METHOD = "read from a file of torch.save"
