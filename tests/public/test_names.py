@@ -46,7 +46,7 @@ def dotted(path: str) -> Any:
             value = getattr(value, part)
         except AttributeError:
             value = imported(".".join(parts[:number]))
-    return value
+    return imported(path) if isinstance(value, ModuleType) else value
 
 
 @pytest.mark.parametrize("document", documents(), ids=lambda path: str(path.relative_to(ROOT)))
