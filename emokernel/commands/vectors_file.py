@@ -6,7 +6,7 @@ import argparse
 
 from emokernel.commands.arguments import positive
 from emokernel.vectors import SITES, EmotionVectors
-from emokernel.vectors.formats import FORMATS, read
+from emokernel.vectors.formats import FORMATS
 
 
 def add_file(parser: argparse.ArgumentParser, name: str) -> None:
@@ -28,7 +28,7 @@ def add_file(parser: argparse.ArgumentParser, name: str) -> None:
 
 def load_file(path: str, chosen: argparse.Namespace) -> EmotionVectors:
     """The vectors of `add_file`'s arguments."""
-    return read(
+    return EmotionVectors.load(
         path, format=chosen.format, names=chosen.names, site=chosen.site,
         layer=chosen.layer, num_layers=chosen.num_layers, prefix=chosen.prefix,
     )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from emokernel.errors import EmokernelError
-from emokernel.vectors.emotion_vectors import check_site
+from emokernel.vectors.sites import check_site
 
 TOKENS = ("mean", "last", "each")
 METHODS = ("mean", "pca", "probe")
