@@ -21,7 +21,7 @@ from emokernel.errors import EmokernelError, UnknownEmotionError
 from emokernel.evaluate.classifiers import EVALUATING, LabelsOf, TextClassifier, columns_of
 from emokernel.journal import Journal
 from emokernel.patch.decoder import find_decoder
-from emokernel.patch.forward import is_patched
+from emokernel.replaced import has_replaced
 from emokernel.sampling import Sampling
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.fingerprint import check_made_from, fingerprint
@@ -65,7 +65,7 @@ def calibrate(
     """
     several = [vectors] if isinstance(vectors, EmotionVectors) else list(vectors)
     check_inputs(several, judge, labels or {}, sites)
-    if is_patched(find_decoder(model)):
+    if has_replaced(find_decoder(model).owner):
         raise EmokernelError("calibrate the model itself: call unpatch() on its Steering first")
     if isinstance(coordinates, str):
         coordinates = Coordinates.named(coordinates)

@@ -10,15 +10,16 @@ from statistics import mean
 from tqdm import tqdm
 
 from emokernel.affect import Affect
+from emokernel.affect.mixes import Mixer
 from emokernel.calibrate.candidates import Candidate, candidates
 from emokernel.calibrate.choose import Bounds, Point, choose, first_of_equal
 from emokernel.calibrate.dose import Ask, equal_doses
 from emokernel.calibrate.measure import Setting, Unsteered, points, unsteered
 from emokernel.calibrate.result import CANDIDATES, CIRCLE, FRONTIER, Calibrated, Row
+from emokernel.choices import MAPPING
 from emokernel.errors import EmokernelError, ModelStructureError, SteeringError
 from emokernel.evaluate.divergence import MOST_REQUESTS
 from emokernel.journal import Journal
-from emokernel.mixes import MAPPINGS, Mixer
 from emokernel.steering import Steering, patch
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import STATES_OF_CIRCLE, Calibration, key_of
@@ -128,7 +129,7 @@ class Calibrator:
         """With the factors of the circle, if the table knows the emotions."""
         law, dose = calibration.law, calibration.dose
         best: dict[str, list[Point]] = {}
-        for mapping in MAPPINGS:
+        for mapping in MAPPING:
             key = key_of(law, dose, mapping)
             interim = replace(calibration, mapping=mapping, circle={key: (1.0,) * len(STATES)})
             asks = [Ask(f"{state.angle:.0f} {mapping}", state, law, dose) for state in STATES]

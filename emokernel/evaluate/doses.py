@@ -16,7 +16,7 @@ from emokernel.evaluate.divergence import divergences
 from emokernel.evaluate.encoding import encoded
 from emokernel.evaluate.plan import Plan
 from emokernel.journal import Journal
-from emokernel.steering import Request
+from emokernel.requests import Request
 
 # The longest texts, since most of the tokens are in them.
 _TEXTS = 24

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from emokernel.errors import EmokernelError
+from emokernel.requests import Request
 from emokernel.sampling import Sampling, sample
-from emokernel.steering import Request, Steering
+from emokernel.steering import Steering
 
 _BATCH = 240
 _DRAWS = 10

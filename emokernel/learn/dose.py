@@ -13,8 +13,9 @@ from emokernel.errors import SteeringError
 from emokernel.evaluate.divergence import divergences
 from emokernel.evaluate.encoding import Encoded, encoded
 from emokernel.evaluate.generation import Job, write
+from emokernel.requests import Request
 from emokernel.sampling import Sampling
-from emokernel.steering import Request, Steering
+from emokernel.steering import Steering
 
 # Unsteered ones, behind as many openings, that a dose is measured on.
 _TEXTS = 24

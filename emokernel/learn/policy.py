@@ -20,8 +20,9 @@ from torch.nn.utils.rnn import pad_sequence
 from emokernel.errors import EmokernelError
 from emokernel.evaluate.classifiers import TextClassifier, columns_of, emotion_probabilities
 from emokernel.patch.decoder import device_of
+from emokernel.requests import Request
 from emokernel.sampling import Sampling, sample
-from emokernel.steering import Request, Steering
+from emokernel.steering import Steering
 
 # Added to the standard deviation of the probabilities, so that equal texts give no huge weights.
 _LEAST_DEVIATION = 0.03

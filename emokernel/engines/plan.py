@@ -1,4 +1,4 @@
-"""From requests to rows: the ``token_slot`` of one forward call.
+"""Which slot each row of a padded batch has, by what its requests ask for.
 
 A call holds ``batch`` sequences of ``tokens`` new tokens each; its rows are those tokens in order.
 A *column* is a place in the (padded) sequence, counted from its start.
@@ -13,29 +13,12 @@ import torch
 from torch import Tensor
 
 from emokernel.errors import SteeringError
-from emokernel.state import UNTOUCHED, DeviceState
-
-# Which kinds of token each choice of positions steers: prompt, last prompt token, generated.
-POSITIONS = {
-    "all": (True, True, True),
-    "prompt": (True, True, False),
-    "generated": (False, False, True),
-    "last": (False, True, True),
-}
-PROMPT, LAST, GENERATED = range(3)
-
-
-def check_positions(positions: str) -> str:
-    """``positions`` itself, or SteeringError if there is no such choice."""
-    if positions not in POSITIONS:
-        raise SteeringError(
-            f"unknown positions {positions!r}: choose one of {', '.join(POSITIONS)}"
-        )
-    return positions
+from emokernel.state import UNTOUCHED, DeviceState, Kinds
+from emokernel.state.rows import GENERATED, by_kind, slot_at
 
 
 @dataclass(frozen=True)
-class Prompts:
+class RecordedPrompts:
     """Prompts that end before column ``width``; ``mask`` ``[prompts, width]``, None: no padding."""
 
     width: int
@@ -43,8 +26,8 @@ class Prompts:
 
 
 @dataclass(frozen=True)
-class Call:
-    """One forward call of the decoder.
+class PaddedBatch:
+    """What one forward call of the decoder is given.
 
     ``past``: the columns before the new tokens, a 0-d tensor where only the device knows how many,
     None where nothing does.
@@ -56,10 +39,10 @@ class Call:
     tokens: int
     past: int | Tensor | None
     mask: Tensor | None
-    prompts: Prompts | None
+    prompts: RecordedPrompts | None
 
 
-class Plan:
+class BatchPlan:
     """Which slot each sequence of a batch uses, and at which positions.
 
     One entry per sequence, or one for every n sequences in place (beams, return sequences).
@@ -70,22 +53,21 @@ class Plan:
     def __init__(
         self,
         slots: Sequence[int],
-        positions: Sequence[str],
+        kinds: Sequence[Kinds],
         prompt_lengths: Sequence[int] | Tensor | None = None,
         attention_mask: Tensor | None = None,
     ) -> None:
         self.entries = len(slots)
         # Nothing is steered, whatever the batch.
         self.asks_nothing = list(slots) == [UNTOUCHED]
-        allowed = torch.tensor([POSITIONS[name] for name in positions])
-        chosen = torch.tensor(slots, dtype=torch.int32)[:, None]
-        self._tables = {"slots": torch.where(allowed, chosen, UNTOUCHED).to(torch.int32)}
+        rows = [by_kind(*each) for each in zip(slots, kinds, strict=True)]
+        self._tables = {"slots": torch.tensor(rows, dtype=torch.int32)}
         self._counted = prompt_lengths is not None
         if self._counted:
             self._tables["lengths"] = self._checked_lengths(prompt_lengths)
         self.mask = self._checked_mask(attention_mask)
         # The one slot of every token that is not padding, if there is only one.
-        uniform = self.entries == 1 and positions[0] == "all" and attention_mask is None
+        uniform = self.entries == 1 and all(kinds[0]) and attention_mask is None
         self.slot_of_all = slots[0] if uniform else None
         self._kept: dict[tuple, Tensor] = {}
 
@@ -116,7 +98,7 @@ class Plan:
             )
         return mask
 
-    def token_slot(self, call: Call, state: DeviceState) -> Tensor:
+    def token_slot(self, call: PaddedBatch, state: DeviceState) -> Tensor:
         """The slot of each row of ``call``, int32, on the device of ``state``.
 
         Reads nothing back from the device; what is the same in every call is copied to it once.
@@ -136,7 +118,7 @@ class Plan:
             return state.constant_rows(call.batch * call.tokens, self.slot_of_all)
         return self._by_position(call, mask, beyond, state)
 
-    def _without_past(self, call: Call) -> Call:
+    def _without_past(self, call: PaddedBatch) -> PaddedBatch:
         """A plain call in which it does not matter how many columns came before."""
         if self._counted or self.mask is not None:
             raise SteeringError(
@@ -145,7 +127,7 @@ class Plan:
             )
         return replace(call, past=0)
 
-    def _only_generated(self, call: Call) -> bool:
+    def _only_generated(self, call: PaddedBatch) -> bool:
         """Whether every new token was generated: a decoding step, or candidates to be verified."""
         past, prompts = call.past, call.prompts
         if prompts is None or self._counted or isinstance(past, Tensor):
@@ -153,7 +135,7 @@ class Plan:
         return past >= prompts.width
 
     # One copy for each stream: its memory is given back to the one that has read it.
-    def _generated_rows(self, call: Call, repeats: int, state: DeviceState) -> Tensor:
+    def _generated_rows(self, call: PaddedBatch, repeats: int, state: DeviceState) -> Tensor:
         """Rows of a call in which every token was generated; made once."""
         key = call.batch, call.tokens, state.device, state.readers.current()
         if key not in self._kept:
@@ -171,7 +153,7 @@ class Plan:
                 self._kept[key] = table.to(state.device)
         return self._kept[key]
 
-    def _mask_of(self, call: Call, device: torch.device) -> tuple[Tensor | None, bool]:
+    def _mask_of(self, call: PaddedBatch, device: torch.device) -> tuple[Tensor | None, bool]:
         """(Bool ``[batch, columns]``, which hold a token, None if all; whether those beyond do).
 
         Columns beyond a recorded mask hold what was generated since; a call's own mask has all.
@@ -205,7 +187,7 @@ class Plan:
             )
 
     def _by_position(
-        self, call: Call, mask: Tensor | None, beyond: bool, state: DeviceState
+        self, call: PaddedBatch, mask: Tensor | None, beyond: bool, state: DeviceState
     ) -> Tensor:
         """Slots ``[batch * tokens]`` from where each new token is and where its prompt ends."""
         device = state.device
@@ -217,16 +199,15 @@ class Plan:
         else:
             place = columns
             last = self._last_columns(call, mask, held, columns)
-        kind = torch.where(place > last, GENERATED, torch.where(place == last, LAST, PROMPT))
-        kind = kind.expand(call.batch, call.tokens)
-        slots = self._table("slots", call.batch, state).gather(1, kind)
+        sequence = torch.arange(call.batch, device=device)[:, None]
+        slots = slot_at(self._table("slots", call.batch, state), sequence, place, last)
         if held is not None:
             slots = torch.where(held, slots, UNTOUCHED)
         return slots.to(torch.int32).reshape(-1)
 
     @staticmethod
     def _last_columns(
-        call: Call, mask: Tensor | None, held: Tensor | None, columns: Tensor
+        call: PaddedBatch, mask: Tensor | None, held: Tensor | None, columns: Tensor
     ) -> Tensor:
         """The column of the last prompt token of each sequence ``[batch or 1, 1]``."""
         if call.prompts is None:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emokernel import patch
-from emokernel.blocks import OpenBlocks
+from emokernel.engines.blocks import OpenBlocks
 from emokernel.errors import SteeringError
 
 
@@ -217,12 +217,12 @@ def test_a_block_that_the_collector_ends_does_not_wait_for_itself(steered):
 
     forgotten = stream()
     next(forgotten)
-    with steering._blocks._lock, steering._slots._lock:
+    with steering.requested.blocks._lock, steering.requested.slots._lock:
         del forgotten
     assert torch.equal(logits(), wanted[None])
     with steering.requests(["anger"]):
         assert torch.equal(logits(), wanted["anger"])
-    assert steering._slots.held == 0
+    assert steering.requested.slots.held == 0
 
 
 def test_the_blocks_of_another_model_do_not_count(
@@ -289,7 +289,7 @@ def test_blocks_of_one_context_may_be_closed_in_any_order(steered):
     assert torch.equal(logits(), wanted["anger"])
     second.__exit__(None, None, None)
     assert torch.equal(logits(), wanted[None])
-    assert steering._slots.held == 0
+    assert steering.requested.slots.held == 0
 
 
 def test_a_block_may_be_closed_in_another_thread(steered, workers):
@@ -297,7 +297,7 @@ def test_a_block_may_be_closed_in_another_thread(steered, workers):
     block = steering.requests(["joy"])
     block.__enter__()
     workers()(block.__exit__, None, None, None)
-    assert steering._slots.held == 0
+    assert steering.requested.slots.held == 0
     with pytest.raises(SteeringError, match="has been closed"):
         logits()
     block.__exit__(None, None, None)  # harmless
@@ -338,15 +338,15 @@ def test_what_is_closed_takes_nothing_more(what, steered):
     with steering.requests(["joy"]):
         with pytest.raises(SteeringError, match="not open"):
             ask[what](block)
-        assert steering._slots.held == 1
-    assert steering._slots.held == 0
+        assert steering.requested.slots.held == 1
+    assert steering.requested.slots.held == 0
 
 
 def test_a_change_that_meets_the_end_of_its_block_frees_nothing_of_others(steered, monkeypatch):
     """The change has begun when the block ends: what it holds is given back all the same."""
     steering, *_ = steered
     changing, closing = threading.Event(), threading.Event()
-    put = steering._boards.put
+    put = steering.requested.put
 
     def slow(*args):
         changing.set()
@@ -355,20 +355,20 @@ def test_a_change_that_meets_the_end_of_its_block_frees_nothing_of_others(steere
 
     block = steering.requests(["joy"])
     block.__enter__()
-    monkeypatch.setattr(steering._boards, "put", slow)
-    leave = steering._boards.leave
+    monkeypatch.setattr(steering.requested, "put", slow)
+    leave = steering.requested.leave
 
     def leaving(*args):
         leave(*args)
         closing.set()
 
-    monkeypatch.setattr(steering._boards, "leave", leaving)
+    monkeypatch.setattr(steering.requested, "leave", leaving)
     with ThreadPoolExecutor(1) as pool:
         change = pool.submit(block.change, ["anger"])
         assert changing.wait(10)
         block.__exit__(None, None, None)
         change.result()
-    assert steering._slots.held == 0
+    assert steering.requested.slots.held == 0
 
 
 def test_nothing_is_asked_of_threads_where_no_block_was_open(monkeypatch):

@@ -71,6 +71,11 @@ class ReplacedMethod:
         return getattr, (self.module, self.name)
 
 
+def has_replaced(module: nn.Module) -> bool:
+    """Whether methods of a module are replaced by emokernel's, which other tools may wrap."""
+    return any(isinstance(value, ReplacedMethod) for value in vars(module).values())
+
+
 class _PassedOn:
     """A `ReplacedMethod` that was restored while something else, which wraps it, still calls it.
 

@@ -10,14 +10,17 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from emokernel.affect import Affect, Axes, Coordinates, Wheel
+from emokernel.affect.axes import Axes
+from emokernel.affect.circumplex import Affect
+from emokernel.affect.coordinates import Coordinates
+from emokernel.affect.wheel import Wheel
+from emokernel.choices import MAPPING
 from emokernel.errors import NoDoseError, SteeringError
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import Calibration, key_of
 
 Emotion = str | Mapping[str, float] | Affect | None
 
-MAPPINGS = ("wheel", "axes")
 # In the basis, beside emotions that a file may well call so.
 _AXES = {"valence": "(valence axis)", "arousal": "(arousal axis)"}
 
@@ -48,8 +51,7 @@ class Mixer:
 
         SteeringError for an unknown mapping; what the axes refuse, `Axes` says.
         """
-        if mapping not in MAPPINGS:
-            raise SteeringError(f"unknown mapping {mapping!r}: choose one of {', '.join(MAPPINGS)}")
+        MAPPING.check(mapping)
         if coordinates is None:
             coordinates = _table_of(calibration) if calibration else "russell"
         if isinstance(coordinates, str):

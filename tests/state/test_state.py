@@ -10,7 +10,8 @@ from noting import Noting
 
 from emokernel.errors import SteeringError
 from emokernel.reference import Law
-from emokernel.state import DeviceState, Mix, SlotAllocator
+from emokernel.state import DeviceState, Mix
+from emokernel.state.slots import SlotAllocator
 
 
 def state(dtype=torch.float32):
@@ -79,9 +80,9 @@ def test_what_an_engine_keeps_moves_with_the_state():
             return f"on {device}"
 
     _, held = state()
-    held.board = Kept()
+    held.plan_buffer = Kept()
     held.move(torch.device("cpu"), torch.bfloat16)
-    assert held.board == "on cpu"
+    assert held.plan_buffer == "on cpu"
 
 
 def test_constant_rows_are_long_enough_and_kept():

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from emokernel import patch
-from emokernel.slots import MixSlots
+from emokernel.engines.compiled import CompiledForwards
 from emokernel.state import DeviceState, Mix
-from emokernel.streams import Readers, readers_of
+from emokernel.state.slots import MixSlots
+from emokernel.state.streams import Readers, readers_of
 
 JOY, ANGER, FEAR = (Mix(((number, 1.0),)) for number in range(3))
 
@@ -59,7 +60,7 @@ class Device:
 
 
 class Copies(TorchDispatchMode):
-    """Notes each copy into a whole record or board: into 1-D int32 tensors longer than a head."""
+    """Notes each copy into a whole record or plan buffer: 1-D int32 tensors longer than a head."""
 
     def __init__(self, log):
         super().__init__()
@@ -197,7 +198,7 @@ def steered(tiny, vectors, prompts, device):
     """(The handle of a patched model on a device with streams, a forward on one of them)."""
     model = tiny()
     steering = patch(model, vectors(), slots=2)
-    steering._patch.states[0].readers = device.readers
+    steering.requested.states.devices[0].readers = device.readers
 
     @torch.no_grad()
     def forward(name):
@@ -243,16 +244,17 @@ def test_the_slots_of_requests_and_changes_wait_for_their_readers(steered, devic
         assert log.index("A waits for B") < log.index("copy")
 
 
-def test_a_board_that_is_read_is_rewritten_after_its_readers(steered, device):
+def test_a_plan_buffer_that_is_read_is_rewritten_after_its_readers(steered, device):
     steering, forward = steered
-    state = steering._patch.states[0]
-    steering._boards.make(state)
+    state = steering.requested.states.devices[0]
+    (compiled,) = (each for each in steering._engines if isinstance(each, CompiledForwards))
+    compiled.make(state)
     forward("B")
     device.on("A")
     device.taken()
-    steering._boards.announce()
+    steering.requested.announce()
     assert device.taken() == []  # only forwards without Python read it
-    steering._boards.use(state)
+    compiled.use(state)
     with Copies(device.log):
-        steering._boards.announce()
+        steering.requested.announce()
     assert device.taken() == ["B records", "A waits for B", "copy"]

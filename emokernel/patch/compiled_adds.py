@@ -17,17 +17,9 @@ from torch import Tensor
 
 from emokernel import reference
 from emokernel.patch.norms import FusedNorm, are_trained
-from emokernel.state import DeviceState, Running, Tables, views_of_layer
-
-
-def constant_in_trace(function: Callable) -> Callable:
-    """Runs while torch.compile traces, which takes what it returns for a constant.
-
-    As `torch.compiler.assume_constant_result`, which would import the compiler, and Triton, with
-    this package.
-    """
-    function._dynamo_marked_constant = True
-    return function
+from emokernel.state import DeviceState
+from emokernel.state.device import views_of_layer
+from emokernel.state.running import Running, Tables
 
 
 @dataclass(frozen=True)

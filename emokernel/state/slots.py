@@ -6,7 +6,32 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from emokernel.state import Mix, SlotAllocator
+from emokernel.errors import NoFreeSlotError
+from emokernel.state.mix import Mix
+
+
+class SlotAllocator:
+    """Which slots are free. ``take`` gives all it was asked for, or none and an error."""
+
+    def __init__(self, slots: Sequence[int]) -> None:
+        self._free = list(reversed(slots))
+        self._total = len(slots)
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> list[int]:
+        """``count`` free slots; NoFreeSlotError if there are fewer."""
+        with self._lock:
+            if count > len(self._free):
+                raise NoFreeSlotError(
+                    f"no more slots: {count} different mixes asked for, {len(self._free)} of"
+                    f" {self._total} slots free; patch with a larger slots="
+                )
+            return [self._free.pop() for _ in range(count)]
+
+    def give_back(self, slots: Sequence[int]) -> None:
+        """Make ``slots`` free again."""
+        with self._lock:
+            self._free.extend(reversed(slots))
 
 
 class MixSlots:

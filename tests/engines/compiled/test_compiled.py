@@ -29,7 +29,7 @@ from transformers import (
 import emokernel
 from emokernel import Affect, EmotionVectors, Request, Steering, patch
 from emokernel.errors import SteeringError
-from emokernel.patch import forward as patched_forward
+from emokernel.patch import decoder_forward as patched_forward
 
 NEW_TOKENS = 6
 CACHES = ("dynamic", "static")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from emokernel.errors import NoFreeSlotError
-from emokernel.slots import MixSlots
 from emokernel.state import Mix
+from emokernel.state.slots import MixSlots
 
 JOY, ANGER = Mix(((0, 1.0),)), Mix(((1, 1.0),))
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emokernel.engines.rows import Prompts
+from emokernel.engines.plan import RecordedPrompts
 from emokernel.errors import SteeringError
 
 _TWO_TEXTS = (
@@ -21,7 +21,7 @@ _TWO_TEXTS = (
 class Text:
     """Sequences that grow in one cache; ``is_own``: those that `generate` itself makes."""
 
-    prompts: Prompts
+    prompts: RecordedPrompts
     cache: Any
     is_own: bool
     # Columns so far, on each device of the model: a static cache would have to ask the device.
@@ -46,7 +46,7 @@ class Generation:
 
     def __init__(
         self,
-        prompts: Prompts,
+        prompts: RecordedPrompts,
         problem: str | None = None,
         guided: bool = False,
         spans: bool = False,
@@ -65,7 +65,7 @@ class Generation:
         self.outlived = False
         self._texts: list[Text] = []
 
-    def traced_prompts(self) -> Prompts:
+    def traced_prompts(self) -> RecordedPrompts:
         """The prompts, for a compiled or captured model; SteeringError if that cannot tell them."""
         if self.problem is not None:
             raise SteeringError(self.problem)
@@ -127,5 +127,5 @@ class Generation:
         return self._begin(None, tokens, mask)
 
     def _begin(self, cache: Any, width: int, mask: Tensor | None) -> Text:
-        self._texts.append(Text(Prompts(width, mask), cache, False))
+        self._texts.append(Text(RecordedPrompts(width, mask), cache, False))
         return self._texts[-1]

@@ -1,57 +1,19 @@
-"""What the kernels read: the basis of a model, the slots of its requests, the slot of each row.
-
-All of it lives at fixed addresses on one device; a model spread over several devices has one
-`DeviceState` for each. None of it is a module buffer, since ``model.to(bf16)`` would cast those.
-"""
+"""What the kernels read on one device: the basis of a model and the slots of its requests."""
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from emokernel.errors import NoFreeSlotError, SteeringError
+from emokernel.errors import SteeringError
 from emokernel.reference import MAX_COMPONENTS, Law
-from emokernel.streams import Mark, Readers, Stream, readers_of
-
-UNTOUCHED = -1
-_serials = itertools.count()
-
-# (basis, ids, weights, law) of a layer, as the operations take them.
-Tables = tuple[Tensor, Tensor, Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class Mix:
-    """What a slot holds: up to 8 (vector number, weight) pairs and a law.
-
-    With `Law.RELATIVE` a weight counts in units of the row's norm. Raises SteeringError for too
-    many components or a weight that is not finite.
-    """
-
-    components: tuple[tuple[int, float], ...]
-    law: Law = Law.PRESERVE
-
-    def __post_init__(self) -> None:
-        if len(self.components) > MAX_COMPONENTS:
-            raise SteeringError(
-                f"a mix of {len(self.components)} emotions is too large: the kernels hold up to"
-                f" {MAX_COMPONENTS}"
-            )
-        limit = torch.finfo(torch.float32).max
-        for _, weight in self.components:
-            if not abs(weight) <= limit:
-                raise SteeringError(f"strength must be a finite fp32 number, got {weight}")
-
-
-def next_serial() -> str:
-    """A string, since torch.compile may make integers symbols."""
-    return f"serial {next(_serials)}"
+from emokernel.state.mix import Mix
+from emokernel.state.running import Running, Tables, next_serial
+from emokernel.state.streams import Mark, Readers, Stream, readers_of
 
 
 class Movable(Protocol):
@@ -65,27 +27,6 @@ class Movable(Protocol):
 
     def on(self, device: torch.device) -> Movable:
         """The same, on ``device``."""
-
-
-class Running(threading.local):
-    """What the forward that runs in this thread keeps for its blocks; None outside of one.
-
-    ``token_slot`` and ``untouched`` are int32, at least one entry per row: the slot of each row,
-    and -1 throughout. ``handed`` is (rows, their normed form, the norm that it was made for, how
-    many writes to the rows torch had counted then, None where it counts none).
-    ``tables``: what the adds read in the place of the state's (`DeviceState.tables_of_call`).
-    ``checkpointed``: whether the block that runs will run again, so that both have to be alike.
-    ``steered``: the layers whose steered add has run.
-    """
-
-    def __init__(self) -> None:
-        # Not in the class, where torch.compile (2.11) finds them before those of the thread.
-        self.token_slot: Tensor | None = None
-        self.untouched: Tensor | None = None
-        self.handed: tuple[Tensor, Tensor, object, int | None] | None = None
-        self.tables: list[Tables] | None = None
-        self.checkpointed = False
-        self.steered: set[int] = set()
 
 
 class DeviceState:
@@ -121,7 +62,7 @@ class DeviceState:
         # The layers of which torch.compile has traced the steered add: what it made asks no Python.
         self.traced: set[int] = set()
         # What an engine keeps here for forwards that run without Python.
-        self.board: Movable | None = None
+        self.plan_buffer: Movable | None = None
         # Gives the basis of each layer while vectors are learned.
         self.learned: Callable[[DeviceState], Sequence[Tensor]] | None = None
         self._build(device, dtype)
@@ -167,16 +108,16 @@ class DeviceState:
         with self.lock:
             self.readers.keep(self._read())
             self._build(device, dtype)
-            if self.board is not None:
-                self.board = self.board.on(device)
+            if self.plan_buffer is not None:
+                self.plan_buffer = self.plan_buffer.on(device)
             for slot, mix in list(self._mixes.items()):
                 self.write(slot, mix)
 
     def _read(self) -> Iterator[Tensor]:
         """What forwards may be reading."""
         yield from (self.basis, self.records, *self._constant.values(), *self._outgrown)
-        if self.board is not None:
-            yield from self.board.fixed
+        if self.plan_buffer is not None:
+            yield from self.plan_buffer.fixed
 
     @property
     def fixed(self) -> tuple[Tensor, ...]:
@@ -292,25 +233,18 @@ def views_of_layer(basis: Tensor, records: Tensor, floats: Tensor, layer: int) -
     return basis[layer], records[:, :MAX_COMPONENTS], weights, records[:, MAX_COMPONENTS]
 
 
-class SlotAllocator:
-    """Which slots are free. ``take`` gives all it was asked for, or none and an error."""
+class ModelState:
+    """The state of a model on each of its devices; empty until it is patched."""
 
-    def __init__(self, slots: Sequence[int]) -> None:
-        self._free = list(reversed(slots))
-        self._total = len(slots)
-        self._lock = threading.Lock()
+    def __init__(self) -> None:
+        self.devices: list[DeviceState] = []
 
-    def take(self, count: int) -> list[int]:
-        """``count`` free slots; NoFreeSlotError if there are fewer."""
-        with self._lock:
-            if count > len(self._free):
-                raise NoFreeSlotError(
-                    f"no more slots: {count} different mixes asked for, {len(self._free)} of"
-                    f" {self._total} slots free; patch with a larger slots="
-                )
-            return [self._free.pop() for _ in range(count)]
+    def write(self, slot: int, mix: Mix) -> None:
+        """`DeviceState.write` on every device."""
+        for state in self.devices:
+            state.write(slot, mix)
 
-    def give_back(self, slots: Sequence[int]) -> None:
-        """Make ``slots`` free again."""
-        with self._lock:
-            self._free.extend(reversed(slots))
+    def retire(self, slot: int) -> None:
+        """`DeviceState.retire` on every device."""
+        for state in self.devices:
+            state.retire(slot)

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from emokernel.errors import ModelStructureError
 from emokernel.patch.between import Step
 from emokernel.patch.decoder import Decoder, run_on_a_few_tokens, stream_of
-from emokernel.patch.replaced import forward_name, is_replaced
 from emokernel.patch.source import Key, rewrite
+from emokernel.replaced import forward_name, is_replaced
 
 # (name of a part of the block, "" for the block itself; key in the source of its forward)
 Place = tuple[str, Key]

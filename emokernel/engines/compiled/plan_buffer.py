@@ -1,9 +1,10 @@
 """What forwards read that run without Python: compiled ones, and those replayed as a CUDA graph.
 
-A `Plan` decides once per call, in Python, which slot each row has. What torch.compile has traced or
-a graph has captured asks nobody, and is made once: it computes the slots by tensor operations from
-the inputs of the call and from a *board*, whose tensors keep their address and into which `set`,
-`requests` and `generate` write. Whatever they ask for, nothing is compiled or captured again.
+A `BatchPlan` decides once per call, in Python, which slot each row has. What torch.compile has
+traced or a graph has captured asks nobody, and is made once: it computes the slots by tensor
+operations from the inputs of the call and from a buffer whose tensors keep their address, and into
+which is written what `set`, `requests` and `generate` ask for. Whatever that is, nothing is
+compiled or captured again.
 """
 
 from __future__ import annotations
@@ -13,18 +14,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emokernel.engines.rows import (
-    GENERATED,
-    LAST,
-    PROMPT,
-    Call,
-    Plan,
-    Prompts,
+from emokernel.engines.plan import (
+    BatchPlan,
+    PaddedBatch,
+    RecordedPrompts,
     held_at,
     tokens_up_to,
 )
 from emokernel.errors import SteeringError
 from emokernel.state import UNTOUCHED
+from emokernel.state.rows import slot_at
 
 _HEAD = ("entries", "prompts", "beyond", "masked", "generating", "counted")
 _ENTRY, _SPAN = 4, 3  # words of an entry (a slot per kind, prompt length) and of a prompt's span
@@ -45,7 +44,7 @@ class _Spans:
     beyond: int
 
 
-class Board:
+class PlanBuffer:
     """The plan and the prompts of the running call, for up to ``sequences`` of them.
 
     ``words`` is one int32 tensor, so that one copy updates all; ``misfit`` says whether a call had
@@ -62,11 +61,11 @@ class Board:
             self.misfit = torch.zeros((), dtype=torch.bool, device=device)
         self._write(None, None)
 
-    def on(self, device: torch.device) -> Board:
-        """The same board on ``device``: itself, if it is there."""
+    def on(self, device: torch.device) -> PlanBuffer:
+        """The same buffer on ``device``: itself, if it is there."""
         if self.words.device == device:
             return self
-        moved = Board(self.sequences, device)
+        moved = PlanBuffer(self.sequences, device)
         moved.words.copy_(self.words)
         moved.used, moved._problem = self.used, self._problem
         return moved
@@ -82,10 +81,10 @@ class Board:
             raise self._problem
         self.used = True
 
-    def show(self, plan: Plan | None, prompts: Prompts | None) -> None:
+    def show(self, plan: BatchPlan | None, prompts: RecordedPrompts | None) -> None:
         """From now on, steer by ``plan``; ``prompts`` are those of the running `generate`, if any.
 
-        SteeringError if the board cannot hold them and something reads it; it stays as it was then.
+        SteeringError if it cannot hold them and something reads it; it stays as it was then.
         """
         try:
             self._write(plan, prompts)
@@ -95,7 +94,7 @@ class Board:
             self._problem = None
 
     def refuse(self, problem: SteeringError) -> None:
-        """Raise it if something reads the board; otherwise `use` does."""
+        """Raise it if something reads the buffer; otherwise `use` does."""
         if self.used:
             raise problem
         self._write(None, None)
@@ -105,7 +104,7 @@ class Board:
         """From now on, steer by nothing."""
         self._write(None, None)
 
-    def _write(self, plan: Plan | None, prompts: Prompts | None) -> None:
+    def _write(self, plan: BatchPlan | None, prompts: RecordedPrompts | None) -> None:
         words = torch.zeros(self.words.shape, dtype=torch.int32)
         entries, spans = _parts(words, self.sequences)
         slots = torch.full((1, 3), UNTOUCHED) if plan is None else plan.slots
@@ -143,13 +142,13 @@ class Board:
         return found
 
 
-def token_slot(board: Board, call: Call) -> Tensor:
+def token_slot(buffer: PlanBuffer, call: PaddedBatch) -> Tensor:
     """The slot of each row of ``call``, int32; tensor operations only.
 
-    A batch that is no multiple of the entries is left untouched, and `Board.take_misfit` tells.
+    A batch that is no multiple of the entries is left untouched; `PlanBuffer.take_misfit` tells.
     """
-    places = board.sequences, call.batch, call.tokens
-    return _slots(board.words, board.misfit, *places, call.past, call.mask)
+    places = buffer.sequences, call.batch, call.tokens
+    return _slots(buffer.words, buffer.misfit, *places, call.past, call.mask)
 
 
 def _slots(
@@ -165,7 +164,7 @@ def _slots(
     entries, prompts, beyond, masked, generating, counted = words[: len(_HEAD)].unbind()
     by_entry, by_prompt = _parts(words, sequences)
     row = torch.arange(batch, device=words.device)
-    entry = by_entry.index_select(0, row * entries // batch)
+    entry = (row * entries // batch)[:, None]
     first, last, end = by_prompt.index_select(0, row * prompts // batch).split(1, 1)
     columns = torch.arange(tokens, device=words.device) + past
     within = torch.minimum(columns, last)
@@ -178,10 +177,8 @@ def _slots(
     given = torch.where(held, columns, -1).amax(1, keepdim=True)  # in a plain call, all prompt
     place = torch.where(counted != 0, count, columns)
     last_place = torch.where(generating != 0, end, given)
-    last_place = torch.where(counted != 0, entry[:, 3:], last_place)
-    kind = torch.where(place == last_place, LAST, PROMPT)
-    kind = torch.where(place > last_place, GENERATED, kind)
-    slots = torch.where(held, entry[:, :3].gather(1, kind), UNTOUCHED)
+    last_place = torch.where(counted != 0, by_entry[entry, 3], last_place)
+    slots = torch.where(held, slot_at(by_entry, entry, place, last_place), UNTOUCHED)
     fits = (batch % entries == 0) & (batch % prompts == 0)
     misfit.logical_or_(~fits)
     return torch.where(fits, slots, UNTOUCHED).to(torch.int32).reshape(-1)
@@ -193,7 +190,7 @@ def _parts(words: Tensor, sequences: int) -> tuple[Tensor, Tensor]:
     return words[start:middle].view(-1, _ENTRY), words[middle:].view(-1, _SPAN)
 
 
-def _spans(mask: Tensor | None, prompts: Prompts | None) -> _Spans:
+def _spans(mask: Tensor | None, prompts: RecordedPrompts | None) -> _Spans:
     """The spans of what was recorded; SteeringError for a mask with holes."""
     width = _ENDLESS if prompts is None else prompts.width
     if mask is None:
@@ -216,13 +213,6 @@ def _last(mask: Tensor) -> Tensor:
     return torch.where(mask, torch.arange(mask.shape[1]), -1).amax(1)
 
 
-def prepare_compiling(*tensors: Tensor) -> None:
-    """Tell torch.compile that these stay where they are: a CUDA graph then reads them in place.
-
-    And that `token_slot` need not be looked into: what it reads is not checked before every call.
-    """
-    import torch._dynamo
-
+def compile_whole() -> None:
+    """Tell torch.compile not to look into `token_slot`: each call would check what that reads."""
     torch.compiler.allow_in_graph(_slots)
-    for tensor in tensors:
-        torch._dynamo.mark_static_address(tensor)

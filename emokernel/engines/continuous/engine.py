@@ -1,4 +1,4 @@
-"""A patched model's entries to continuous batching."""
+"""Continuous batching of a patched model: its entries, and the rows of its batches."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from emokernel.engines.base import Engine, ForwardCall
 from emokernel.engines.continuous.managed import NOT_GIVEN, ManagedRequests, ticketed
-from emokernel.engines.continuous.tickets import Asked, Tickets
+from emokernel.engines.continuous.rows import TOKEN_SLOT
+from emokernel.engines.requested import Requested
 from emokernel.errors import SteeringError
-from emokernel.patch.replaced import ReplacedMethod
-from emokernel.slots import MixSlots
+from emokernel.replaced import ReplacedMethod
+from emokernel.state import UNTOUCHED, Asked, DeviceState
+from emokernel.state.tickets import Tickets
 
 
-class ContinuousBatching:
+class ContinuousBatching(Engine):
     """Continuous batching of one patched model, in which each request has an emotion of its own.
 
     ``model.generate_batch(inputs)`` within ``steering.requests([...])`` gives entry i to prompt i,
@@ -31,17 +34,35 @@ class ContinuousBatching:
     Mixes hold their slots until then.
     """
 
-    def __init__(
-        self,
-        resolve: Callable[[Any], Asked],
-        active: Callable[[], list[Asked]],
-        mixes: MixSlots,
-    ) -> None:
-        """``resolve(entry)``: what an entry asks for; ``active()``: what this context asks for."""
-        self._resolve, self._active = resolve, active
-        self._tickets = Tickets(mixes)
+    def __init__(self, requested: Requested) -> None:
+        self._requested = requested
+        self._tickets = Tickets(requested.slots)
         # Weak: each lives as long as its manager.
         self._managed: weakref.WeakSet[ManagedRequests] = weakref.WeakSet()
+
+    def claims(self, call: ForwardCall) -> bool:
+        """Whether the call holds sequences side by side in one row."""
+        return "cu_seq_lens_q" in call.named or call.named.get(TOKEN_SLOT) is not None
+
+    def token_slot(self, call: ForwardCall, state: DeviceState) -> Tensor:
+        """What a managed batch has announced.
+
+        SteeringError if none has, and something is to be steered.
+        """
+        announced = call.named.get(TOKEN_SLOT)
+        if announced is not None:  # by a thread that is asked for nothing: each request has its own
+            return announced.to(state.device)
+        if self._requested.plan() is not None:
+            raise _not_managed()
+        rows = call.tokens.shape
+        return state.constant_rows(rows[0] * rows[1], UNTOUCHED)
+
+    def traced_token_slot(self, call: ForwardCall, state: DeviceState) -> Tensor:
+        """The same; what is asked for may change, so that there has to be a managed batch."""
+        announced = call.named.get(TOKEN_SLOT)
+        if announced is None:
+            raise _not_managed()
+        return announced.to(state.device)
 
     def replacements(self, generator: nn.Module) -> list[ReplacedMethod]:
         """What takes the place of the model's own entries; none if it has none."""
@@ -73,7 +94,9 @@ class ContinuousBatching:
         """``original(inputs, **kwargs)``, each prompt under what is asked for now."""
         if not inputs:
             return original(inputs, **kwargs)
-        tickets = self._tickets.take(self._asked_for(model, len(inputs), NOT_GIVEN), inputs)
+        tickets = self._tickets.take(
+            self._asked_for(model, len(inputs), NOT_GIVEN), map(len, inputs)
+        )
         try:
             return original(ticketed(inputs, tickets), **kwargs)
         finally:
@@ -82,11 +105,11 @@ class ContinuousBatching:
     def _asked_for(self, model: nn.Module, count: int, emotions: Any) -> list[Asked]:
         """What ``count`` prompts ask for, by ``emotions`` or by the context."""
         if emotions is NOT_GIVEN:
-            asked = self._active()
+            asked = self._requested.entries()
         else:
             if not isinstance(emotions, Sequence) or isinstance(emotions, str):
                 raise SteeringError("emotions needs a list with one entry per prompt")
-            asked = [self._resolve(entry) for entry in emotions]
+            asked = [self._requested.resolve(entry) for entry in emotions]
         if len(asked) not in (1, count) or not asked:
             raise SteeringError(
                 f"{len(asked)} requests do not fit {count} prompts: give one for each, one for all,"
@@ -122,6 +145,13 @@ class _GeneratedBatch(ReplacedMethod):
             return self.original(prompts, *args, **kwargs)
 
         return self._batching.generate_batch(self.module, original, inputs)
+
+
+def _not_managed() -> SteeringError:
+    return SteeringError(
+        "packed sequences can be steered only in continuous batching that this model has begun"
+        " after it was patched: use model.generate_batch or model.init_continuous_batching"
+    )
 
 
 def _check_alone(model: nn.Module) -> None:
