@@ -14,6 +14,7 @@ test: $(VENV)/built
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
 
 bench: $(VENV)/built
 	$(BIN)/python -m pytest benchmarks --benchmark-only

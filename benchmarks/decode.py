@@ -19,10 +19,10 @@ from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from emokernel.bench import append, machine, now
+from emokernel.bench.benchmark import Options, bench
 from emokernel.bench.cases import cases
 from emokernel.bench.decode import Decoding, decodings
 from emokernel.bench.decode_plot import latency
-from emokernel.bench.run import Options, bench
 from emokernel.bench.stand_ins import random_vectors
 from emokernel.bench.table import table
 from emokernel.bench.variants import (

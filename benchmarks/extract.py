@@ -21,10 +21,11 @@ from torch import nn
 from tqdm import tqdm
 
 from emokernel.bench import append, compare_to, measure, median
+from emokernel.lab.extract.reading import batches
+from emokernel.lab.extract.recording import Recorder
+from emokernel.lab.extract.store import Store
+from emokernel.lab.measure.encoding import Sample
 from emokernel.patch.decoder import find_decoder
-from emokernel.vectors.extraction.reading import batches
-from emokernel.vectors.extraction.recording import Recorder, Sample
-from emokernel.vectors.extraction.store import Store
 
 RESULTS = Path(__file__).parent / "results"
 PLAIN = "decoder alone"

@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 
 from emokernel.bench import append, now
-from emokernel.calibrate import Prompts
 from emokernel.demo.model import load_model, openings
 from emokernel.demo.vectors import load_vectors
-from emokernel.evaluate.classifiers import load_classifier
-from emokernel.learn import PolicyGradient, compare, learn_vectors, requests_at_dose
+from emokernel.lab.calibrate import Prompts
+from emokernel.lab.judges import load_classifier
+from emokernel.lab.learn import PolicyGradient, compare, learn_vectors, requests_at_dose
 from emokernel.steering import patch
 
 RESULTS = Path(__file__).parent / "results"

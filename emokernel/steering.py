@@ -25,7 +25,7 @@ from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import Calibration
 
 if TYPE_CHECKING:
-    from emokernel.learn.learned import Learned
+    from emokernel.lab.learn.learned import Learned
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class Steering:
     ) -> Iterator[Learned]:
         """Within the block, the vectors of ``emotions`` (all unless given) are a parameter.
 
-        The block gives an `emokernel.learn.Learned`: the optimiser is given its ``parameter``,
+        The block gives an `emokernel.lab.learn.Learned`: the optimiser is given its ``parameter``,
         whose values every forward call steers with, gradients or none, and ``vectors()`` is what
         was learned. Afterwards the model steers with its own vectors again. The model's parameters
         require no gradient meanwhile, unless ``train_model``.
@@ -198,7 +198,7 @@ class Steering:
         UnknownEmotionError, or SteeringError within `torch.inference_mode`, for a model that was
         compiled, or if there is nothing to learn.
         """
-        from emokernel.learn.learned import Learned, learning
+        from emokernel.lab.learn.learned import Learned, learning
 
         self.requested.check_patched()
         states, mixer = self.requested.states.devices, self._resolve.mixer

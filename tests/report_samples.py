@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from emokernel.affect import TWELVE_STATES, Coordinates
-from emokernel.evaluate.results import (
+from emokernel.lab.evaluate.results import (
     BOTH,
     PROMPT,
     UNSTEERED,

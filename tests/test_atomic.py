@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 
 from emokernel import EmotionVectors
 from emokernel.atomic import UNFINISHED, encoded, replacing, save_figure, write_text
-from emokernel.calibrate.result import Calibrated
-from emokernel.demo.judge import Judge
-from emokernel.evaluate.report.plots.chart import Chart, Panel
+from emokernel.lab.calibrate.result import Calibrated
+from emokernel.lab.judges.judge import Judge
+from emokernel.lab.report.plots.chart import Chart, Panel
 from emokernel.vectors.formats import FORMATS
 from emokernel.vectors.plots import plot_vectors
 

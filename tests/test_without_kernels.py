@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import emokernel
-from emokernel.bench import environment, memory
+from emokernel import machine
+from emokernel.bench import memory
 from emokernel.ops import cpu, cuda
 
 ROOT = Path(emokernel.__file__).resolve().parent.parent
@@ -129,5 +130,5 @@ def test_other_systems_are_told_that_nothing_can_be_built_there(module, monkeypa
 def test_where_the_system_says_nothing_of_itself(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "_MEMORY", tmp_path / "none")
     assert memory.available_bytes(memory.torch.device("cpu")) == sys.maxsize
-    monkeypatch.setattr(environment, "Path", lambda name: tmp_path / name.lstrip("/"))
-    assert environment._cpu_model() == importlib.import_module("platform").machine()
+    monkeypatch.setattr(machine, "Path", lambda name: tmp_path / name.lstrip("/"))
+    assert machine._cpu_model() == importlib.import_module("platform").machine()

@@ -18,9 +18,9 @@ import torch
 
 from emokernel.affect.circumplex import Affect
 from emokernel.affect.coordinates import Coordinates
-from emokernel.affect.placed import check_differ, check_ridge, flat, placed
 from emokernel.affect.positions import agreement
 from emokernel.affect.regression import Array, best_ridge, combinations, compact, left_out
+from emokernel.affect.regression_input import check_differ, check_ridge, flat, placed
 from emokernel.vectors import EmotionVectors
 
 
@@ -105,8 +105,8 @@ def _held_out(
     # The mean of the others is n / (n - 1) times as far from an emotion as the mean of all.
     apart = (own - own.mean(axis=0)) * len(own) / (len(own) - 1)
     positions = dict(zip(np.array(names)[located], places[located], strict=True))
-    found = agreement(positions, coordinates)
+    close = agreement(positions, coordinates)
     return {
         "r2_left_out": float(1 - np.sum(errors[located]) / np.sum(apart[located] ** 2)),
-        "leave_one_out": asdict(found) if found else None,
+        "leave_one_out": asdict(close) if close else None,
     }

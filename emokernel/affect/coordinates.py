@@ -47,14 +47,14 @@ class Coordinates:
                 raise EmokernelError(f"a label must be a text that is not empty, got {label!r}")
             points[label], more = _point(label, entry)
             facts |= {label: more} if more else {}
-        frozen = {label: MappingProxyType(dict(of)) for label, of in facts.items()}
+        frozen = {label: MappingProxyType(dict(more)) for label, more in facts.items()}
         object.__setattr__(self, "points", MappingProxyType(points))
         object.__setattr__(self, "facts", MappingProxyType(frozen))
         object.__setattr__(self, "notes", tuple(self.notes))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A mappingproxy can be neither pickled nor copied.
-        facts = {label: dict(of) for label, of in self.facts.items()}
+        facts = {label: dict(more) for label, more in self.facts.items()}
         return Coordinates, (dict(self.points), self.name, self.source, self.notes, facts)
 
     @classmethod
@@ -87,7 +87,7 @@ class Coordinates:
 
         ``source`` says where they come from. The name is "<name> extended" unless given.
         """
-        kept = {label: of for label, of in self.facts.items() if label not in points}
+        kept = {label: more for label, more in self.facts.items() if label not in points}
         return Coordinates(
             {**self.points, **points},
             name or f"{self.name} extended",

@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from os import PathLike
+from typing import TYPE_CHECKING
 
-import matplotlib
-
-matplotlib.use("Agg")
 import numpy as np
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.colors import hsv_to_rgb
-from matplotlib.lines import Line2D
 
 from emokernel.affect.coordinates import Coordinates
 from emokernel.affect.positions import agreement, positions_of
 from emokernel.affect.regression import Array
 from emokernel.atomic import save_figure
+from emokernel.extras import need
 from emokernel.vectors import EmotionVectors
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+need("matplotlib").use("Agg")
+plt = need("matplotlib.pyplot")
+hsv_to_rgb = need("matplotlib.colors").hsv_to_rgb
+Line2D = need("matplotlib.lines").Line2D
 
 Place = tuple[float, float]
 
@@ -72,14 +75,14 @@ def plot_positions(
 
 
 def _title(positions: Mapping[str, Place], coordinates: Coordinates) -> str:
-    found = agreement(positions, coordinates)
+    close = agreement(positions, coordinates)
     title = f"Emotions of the model against the table {coordinates.name!r}"
-    if found is None:
+    if close is None:
         return title
     return (
-        f"{title}\n{found.emotions} emotions, each located by the others: mean cosine"
-        f" {found.cosine:.2f} (chance 0), mean angle {found.circular_error:.0f}° (chance 90°),"
-        f"\ncircular correlation {found.circular_correlation:.2f}"
+        f"{title}\n{close.emotions} emotions, each located by the others: mean cosine"
+        f" {close.cosine:.2f} (chance 0), mean angle {close.circular_error:.0f}° (chance 90°),"
+        f"\ncircular correlation {close.circular_correlation:.2f}"
     )
 
 

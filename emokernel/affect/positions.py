@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from emokernel.affect.coordinates import Coordinates
-from emokernel.affect.placed import check_differ, check_ridge, flat, placed
 from emokernel.affect.regression import best_ridge, combinations, compact, left_out, locate
+from emokernel.affect.regression_input import check_differ, check_ridge, flat, placed
 from emokernel.errors import EmokernelError
 from emokernel.vectors import EmotionVectors
 
@@ -70,12 +70,12 @@ def positions_of(
             f" coordinates in the table {coordinates.name!r}; at least 4 are needed"
         )
     fit = combinations(points, ridge) @ own
-    found = dict(zip(np.array(known)[located], places[located], strict=True))
-    found |= {name: locate(fit, vector) for name, vector in zip(unknown, others, strict=True)}
+    located_at = dict(zip(np.array(known)[located], places[located], strict=True))
+    located_at |= {name: locate(fit, vector) for name, vector in zip(unknown, others, strict=True)}
     size = math.sqrt(np.sum(places[located] ** 2))
     unit = math.sqrt(np.sum(points[located] ** 2)) / size if size else 1.0
-    order = [name for name in vectors.names if name in found]
-    return {name: tuple((found[name] * unit).tolist()) for name in order}
+    order = [name for name in vectors.names if name in located_at]
+    return {name: tuple((located_at[name] * unit).tolist()) for name in order}
 
 
 def agreement(

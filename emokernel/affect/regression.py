@@ -15,6 +15,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from emokernel.extras import need
+
 Array = NDArray[np.float64]
 
 # What the ridge penalty is chosen from; in units of squared coordinates, summed over emotions.
@@ -28,9 +30,7 @@ def spans_plane(points: Array) -> bool:
 
 def combinations(points: Array, ridge: float) -> Array:
     """``[3, E]``: what base, V and A take of each of the emotions at ``points`` ``[E, 2]``."""
-    from sklearn.linear_model import Ridge
-
-    fitted = Ridge(alpha=ridge).fit(points, np.eye(len(points)))
+    fitted = need("sklearn.linear_model").Ridge(alpha=ridge).fit(points, np.eye(len(points)))
     return np.vstack([fitted.intercept_, fitted.coef_.T])
 
 
@@ -41,9 +41,7 @@ def compact(vectors: Array) -> Array:
 
 def best_ridge(points: Array, vectors: Array) -> float:
     """That of `RIDGES` with the smallest squared error of vectors left out one at a time."""
-    from sklearn.linear_model import RidgeCV
-
-    return float(RidgeCV(RIDGES).fit(points, vectors).alpha_)
+    return float(need("sklearn.linear_model").RidgeCV(RIDGES).fit(points, vectors).alpha_)
 
 
 def locate(fit: Array, vector: Array) -> Array:

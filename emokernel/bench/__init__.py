@@ -1,6 +1,5 @@
 """The latency harness of `emokernel bench`, `benchmarks/` and the demo."""
 
-from emokernel.bench.environment import machine, machine_slug, versions
 from emokernel.bench.harness import (
     Comparison,
     compare_to,
@@ -11,6 +10,7 @@ from emokernel.bench.harness import (
 )
 from emokernel.bench.plots import plot_ops
 from emokernel.bench.results import append, now, read
+from emokernel.machine import machine, machine_slug, versions
 
 __all__ = [
     "Comparison",

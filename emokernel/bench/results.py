@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from emokernel.bench.environment import machine, machine_slug, versions
+from emokernel.machine import machine, machine_slug, versions
 
 
 def now() -> str:

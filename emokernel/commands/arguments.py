@@ -13,7 +13,7 @@ from emokernel.errors import EmokernelError
 
 if TYPE_CHECKING:
     from emokernel.affect import Coordinates
-    from emokernel.evaluate.classifiers import TextClassifier
+    from emokernel.lab.measure.classifiers import TextClassifier
 
 
 def positive(text: str) -> int:
@@ -82,7 +82,7 @@ def assignments(given: Iterable[str], option: str, form: str) -> Iterator[tuple[
 
 def load_judge(name: str, renamed: Iterable[str] = (), option: str = "") -> TextClassifier:
     """A classifier by name, some labels renamed by ``option``; EmokernelError if that fails."""
-    from emokernel.evaluate.classifiers import load_classifier
+    from emokernel.lab.judges import load_classifier
 
     labels = dict(assignments(renamed, option, "LABEL=NAME"))
     try:

@@ -15,7 +15,7 @@ from emokernel.commands.outputs import check_folder
 from emokernel.errors import EmokernelError
 
 if TYPE_CHECKING:
-    from emokernel.bench.run import Measured, Options
+    from emokernel.bench.benchmark import Measured, Options
     from emokernel.bench.variants import Variant
 
 QUESTION = "bench"
@@ -77,9 +77,9 @@ def run(chosen: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from emokernel.bench import append, machine, now, versions
+    from emokernel.bench.benchmark import bench, check, check_options, failed
     from emokernel.bench.cases import cases
     from emokernel.bench.compiling import check_backend
-    from emokernel.bench.run import bench, check, check_options, failed
     from emokernel.bench.table import table
 
     for name, value in (_QUICK if chosen.quick else _FULL).items():
@@ -130,7 +130,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def _options(chosen: argparse.Namespace) -> Options:
-    from emokernel.bench.run import Options
+    from emokernel.bench.benchmark import Options
     from emokernel.bench.variants import CHOICES, COMPILED, VARIANTS, with_baselines
 
     names = chosen.variants or [

@@ -85,8 +85,8 @@ def add(commands: Any) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Calibrate, and write the vectors, the frontier and its picture."""
-    from emokernel.calibrate import Bounds, Prompts, calibrate, check_inputs, plots
-    from emokernel.sampling import Sampling
+    from emokernel.lab.calibrate import Bounds, Prompts, calibrate, check_inputs, plots
+    from emokernel.lab.measure.sampling import Sampling
     from emokernel.vectors import EmotionVectors
 
     output = chosen.output or chosen.vectors[0]
@@ -156,7 +156,7 @@ def run(chosen: argparse.Namespace) -> None:
 
 def _texts(chosen: argparse.Namespace) -> list[str] | None:
     """Those of ``--queries``, the neutral ones if there are any, in a fixed order at random."""
-    from emokernel.vectors.extraction.queries import Queries
+    from emokernel.lab.extract.queries import Queries
 
     if not chosen.queries:
         return None

@@ -32,7 +32,7 @@ from emokernel.errors import EmokernelError, NoDoseError
 
 if TYPE_CHECKING:
     from emokernel.affect import Coordinates
-    from emokernel.evaluate.plan import Settings
+    from emokernel.lab.evaluate.plan import Settings
     from emokernel.vectors import EmotionVectors
 
 _JUDGE, _SECOND, _NONE = "embedded-evaluation", "embedded-calibration", "none"
@@ -101,12 +101,12 @@ def run(chosen: argparse.Namespace) -> None:
     from emokernel.demo.clean import is_presentable
     from emokernel.demo.evaluation import NAME
     from emokernel.demo.model import openings
-    from emokernel.evaluate.goals import told
-    from emokernel.evaluate.labelled import read_labelled
-    from emokernel.evaluate.plan import check_asked
-    from emokernel.evaluate.prompting import prompting, read_lines
-    from emokernel.evaluate.report import write_report
-    from emokernel.evaluate.run import GENERATIONS, check_inputs, evaluate
+    from emokernel.lab.evaluate.evaluation import GENERATIONS, check_inputs, evaluate
+    from emokernel.lab.evaluate.goals import told
+    from emokernel.lab.evaluate.labelled import read_labelled
+    from emokernel.lab.evaluate.plan import check_asked
+    from emokernel.lab.evaluate.prompting import prompting, read_lines
+    from emokernel.lab.report import write_report
 
     check_folder(chosen.output)
     embedded = chosen.model == EMBEDDED
@@ -175,7 +175,7 @@ def _notes(chosen: argparse.Namespace) -> list[str]:
 
 def _settings(chosen: argparse.Namespace) -> Settings:
     from emokernel.demo.evaluation import SAMPLING
-    from emokernel.evaluate.plan import Settings
+    from emokernel.lab.evaluate.plan import Settings
 
     tokens = {"max_new_tokens": chosen.max_new_tokens} if chosen.max_new_tokens else {}
     given = {

@@ -96,7 +96,7 @@ def run(chosen: argparse.Namespace) -> None:
 
     What was computed is kept in FILE.partial until the vectors are saved.
     """
-    from emokernel.vectors.extraction.store import remove
+    from emokernel.lab.extract.store import remove
 
     check_file(chosen.output)
     check_picture(chosen.plot)
@@ -123,9 +123,9 @@ def run(chosen: argparse.Namespace) -> None:
 
 def _prepared(chosen: argparse.Namespace, partial: Path) -> Callable[[], EmotionVectors]:
     """The extraction, its model loaded; what is wrong with it is told before that."""
-    from emokernel.vectors.extraction import Options, Sampling, extract, extract_answers
-    from emokernel.vectors.extraction.answers import prompts_of
-    from emokernel.vectors.extraction.provenance import describe_answers, settings_of
+    from emokernel.lab.extract import Options, Sampling, extract, extract_answers
+    from emokernel.lab.extract.answers import prompts_of
+    from emokernel.lab.extract.provenance import describe_answers, settings_of
 
     given = {
         name: getattr(chosen, name)

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from emokernel.errors import EmokernelError
-from emokernel.vectors.extraction.datasets import HUB
+from emokernel.lab.extract.datasets import HUB
 
 if TYPE_CHECKING:
-    from emokernel.vectors.extraction.datasets import LabelledTexts
-    from emokernel.vectors.extraction.prompts import Conditioning
-    from emokernel.vectors.extraction.queries import Queries
+    from emokernel.lab.extract.datasets import LabelledTexts
+    from emokernel.lab.extract.prompts import Conditioning
+    from emokernel.lab.extract.queries import Queries
 
 EMBEDDED = "embedded"
 EMBEDDED_TEMPLATES = "<|{emotion}|>{query}", "<|neutral|>{query}"
@@ -20,7 +20,7 @@ EMBEDDED_TEMPLATES = "<|{emotion}|>{query}", "<|neutral|>{query}"
 
 def queries_of(chosen: argparse.Namespace) -> Queries:
     """The queries that ``--queries`` names."""
-    from emokernel.vectors.extraction.queries import Queries
+    from emokernel.lab.extract.queries import Queries
 
     name = chosen.queries or ("openings" if chosen.model == EMBEDDED else "shipped")
     if name in ("shipped", "openings"):
@@ -34,7 +34,7 @@ def queries_of(chosen: argparse.Namespace) -> Queries:
 
 def labelled_of(chosen: argparse.Namespace, name: str) -> LabelledTexts:
     """Labelled texts of a file or a data set of the Hub."""
-    from emokernel.vectors.extraction.datasets import labelled_dataset, parse_rows, read_labelled
+    from emokernel.lab.extract.datasets import labelled_dataset, parse_rows, read_labelled
 
     columns = {
         "text": chosen.text_column,
@@ -64,7 +64,7 @@ def emotions_of(chosen: argparse.Namespace, known: tuple[str, ...]) -> tuple[str
             raise EmokernelError(f"--emotions needs names such as joy,anger: {chosen.emotions!r}")
         return names
     if chosen.model == EMBEDDED and not known:
-        from emokernel.demo.conditions import CONDITIONS
+        from emokernel.lab.evaluate.prompting.conditions import CONDITIONS
 
         return CONDITIONS[1:]
     if not known:
@@ -74,7 +74,7 @@ def emotions_of(chosen: argparse.Namespace, known: tuple[str, ...]) -> tuple[str
 
 def asked_of(chosen: argparse.Namespace, queries: Queries) -> dict[str, list[str]]:
     """{emotion: its queries}; EmokernelError for an emotion that there are none for."""
-    from emokernel.vectors.extraction.queries import pairs
+    from emokernel.lab.extract.queries import pairs
 
     return {
         emotion: [each.text for each in pairs(queries, emotion, chosen.per_emotion, chosen.seed)]
@@ -84,7 +84,7 @@ def asked_of(chosen: argparse.Namespace, queries: Queries) -> dict[str, list[str
 
 def conditioning_of(chosen: argparse.Namespace) -> Conditioning:
     """How an emotion is asked for; EmokernelError for templates that are missing."""
-    from emokernel.vectors.extraction.prompts import Conditioning
+    from emokernel.lab.extract.prompts import Conditioning
 
     templates = chosen.emotional_template, chosen.neutral_template
     if any(templates) and not all(templates):
@@ -112,7 +112,7 @@ def texts_of(
     chosen: argparse.Namespace, source: LabelledTexts, tokenizer: Any
 ) -> tuple[dict[str, list[Any]], Any]:
     """(emotional, neutral) for `extract`: against neutral texts, or one text in two contexts."""
-    from emokernel.vectors.extraction.datasets import contrasted
+    from emokernel.lab.extract.datasets import contrasted
 
     if chosen.conditioning or chosen.emotional_template or chosen.neutral_template:
         return _in_two_contexts(chosen, source, tokenizer)

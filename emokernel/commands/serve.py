@@ -75,7 +75,7 @@ def served(vectors: Path | None, slots: int, passed_on: list[str]) -> Any:
 
 
 def _server(vectors: Path | None, slots: int, options: dict[str, Any]) -> Any:
-    from emokernel.serving.server import SteeredServe
+    from emokernel.serve.server import SteeredServe
     from emokernel.vectors import EmotionVectors
 
     name = options.pop("force_model")

@@ -29,7 +29,7 @@ def run(chosen: argparse.Namespace) -> int:
     from emokernel.bench.compiling import check_backend
     from emokernel.errors import ModelStructureError
     from emokernel.verify import Finding, Subject, holds, verdict, verify
-    from emokernel.verify.run import STRUCTURE, check_names
+    from emokernel.verify.verification import STRUCTURE, check_names
 
     check_backend(chosen.compile_backend)
     check_names(chosen.skip)

@@ -11,13 +11,13 @@ from emokernel import patch
 from emokernel.atomic import write_text
 from emokernel.bench.decode import compare
 from emokernel.bench.decode_plot import latency as plot_latency
-from emokernel.bench.environment import machine
 from emokernel.demo.evaluation import short_evaluation
 from emokernel.demo.model import load_model, openings
 from emokernel.demo.tables import samples, tables
 from emokernel.demo.vectors import load_vectors
-from emokernel.evaluate.goals import told
-from emokernel.evaluate.report import write_report
+from emokernel.lab.evaluate.goals import told
+from emokernel.lab.report import write_report
+from emokernel.machine import machine
 
 LATENCY, LATENCY_PLOT = "latency.json", "latency.png"
 

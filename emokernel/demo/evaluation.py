@@ -8,12 +8,12 @@ from pathlib import Path
 from emokernel.affect import Coordinates
 from emokernel.demo.clean import is_presentable
 from emokernel.demo.model import load_model
-from emokernel.evaluate.classifiers import load_classifier
-from emokernel.evaluate.plan import Settings
-from emokernel.evaluate.prompting import prompting
-from emokernel.evaluate.results import Results
-from emokernel.evaluate.run import evaluate
-from emokernel.sampling import Sampling
+from emokernel.lab.evaluate.evaluation import evaluate
+from emokernel.lab.evaluate.plan import Settings
+from emokernel.lab.evaluate.prompting import prompting
+from emokernel.lab.evaluate.results import Results
+from emokernel.lab.judges import load_classifier
+from emokernel.lab.measure.sampling import Sampling
 from emokernel.vectors import EmotionVectors
 
 NAME = "the embedded model of emokernel"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from statistics import mean
 
-from emokernel.evaluate.results import (
+from emokernel.lab.evaluate.results import (
     BOTH,
     PROMPT,
     UNSTEERED,

@@ -21,7 +21,7 @@ def key_of(*choices: str) -> str:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The point that `emokernel.calibrate` chose for a set of vectors, and what it found beside it.
+    """The point that `lab.calibrate` chose for a set of vectors, and what it found beside it.
 
     site: where the rows are steered, "attention" or "block".
     profile: ``[L]``, what every weight is multiplied with in each layer; 0 leaves a layer alone.
@@ -51,17 +51,17 @@ class Calibration:
 
     def __post_init__(self) -> None:
         profile = tuple(map(float, self.profile))
-        strengths = {key: dict(of) for key, of in self.strengths.items()}
-        circle = {key: tuple(map(float, of)) for key, of in self.circle.items()}
-        numbers = [*profile, *(s for of in strengths.values() for s in of.values())]
-        numbers += [factor for of in circle.values() for factor in of]
+        strengths = {key: dict(weights) for key, weights in self.strengths.items()}
+        circle = {key: tuple(map(float, factors)) for key, factors in self.circle.items()}
+        numbers = [*profile, *(s for weights in strengths.values() for s in weights.values())]
+        numbers += [factor for factors in circle.values() for factor in factors]
         if not all(math.isfinite(number) and number >= 0 for number in numbers):
             raise EmokernelError("a calibration needs finite numbers that are not negative")
         if not any(profile):
             raise EmokernelError("the layer profile of a calibration is zero in every layer")
         if key_of(self.law, self.dose) not in strengths:
             raise EmokernelError(f"no strengths for the chosen law and dose: {list(strengths)}")
-        if any(len(of) != STATES_OF_CIRCLE for of in circle.values()):
+        if any(len(factors) != STATES_OF_CIRCLE for factors in circle.values()):
             raise EmokernelError(f"a calibrated circle needs {STATES_OF_CIRCLE} factors")
         table = {label: tuple(map(float, point)) for label, point in self.table.items()}
         for name, value in (("strengths", strengths), ("circle", circle), ("table", table)):
@@ -75,8 +75,8 @@ class Calibration:
     def to_json(self) -> dict[str, Any]:
         """As JSON knows it."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        plain["strengths"] = {key: dict(of) for key, of in self.strengths.items()}
-        plain["circle"] = {key: list(of) for key, of in self.circle.items()}
+        plain["strengths"] = {key: dict(weights) for key, weights in self.strengths.items()}
+        plain["circle"] = {key: list(factors) for key, factors in self.circle.items()}
         plain["table"] = {label: list(point) for label, point in self.table.items()}
         return plain | {"profile": list(self.profile), "record": dict(self.record)}
 

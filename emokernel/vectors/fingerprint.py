@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from emokernel.errors import EmokernelError
 from emokernel.patch.decoder import find_decoder
-
-if TYPE_CHECKING:
-    from emokernel.vectors.emotion_vectors import EmotionVectors
+from emokernel.vectors.named_vectors import NamedVectors
 
 _VALUES = 256
 _SHAPE = ("model_type", "layers", "hidden_size", "vocab_size")
@@ -57,7 +55,7 @@ def same_model(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return all(mine[name] == theirs[name] for name in common)
 
 
-def check_made_from(vectors: EmotionVectors, model: nn.Module, other_model: bool = False) -> None:
+def check_made_from(vectors: NamedVectors, model: nn.Module, other_model: bool = False) -> None:
     """EmokernelError for vectors that say that they were made from another model.
 
     Unless ``other_model`` allows them.

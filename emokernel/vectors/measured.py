@@ -1,6 +1,6 @@
 """The diagnostics of emotion vectors as arrays, for tables and pictures.
 
-`emokernel.vectors.extraction.diagnostics` says what each of them is.
+`emokernel.lab.extract.diagnostics` says what each of them is.
 """
 
 from __future__ import annotations

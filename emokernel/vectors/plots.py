@@ -6,19 +6,22 @@ import math
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-
 from emokernel.atomic import save_figure
+from emokernel.extras import need
 from emokernel.vectors.emotion_vectors import EmotionVectors
 from emokernel.vectors.measured import grid, per_layer
 
-Panel = Callable[[Axes], None]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+need("matplotlib").use("Agg")
+plt = need("matplotlib.pyplot")
+
+Panel = Callable[["Axes"], None]
 
 _LOOKS = list(product(("-", "--", ":", "-."), plt.get_cmap("tab10").colors))
 _ANNOTATED = 16  # up to as many emotions the numbers can be read in the cells of a heat map
@@ -56,12 +59,12 @@ def _panels(vectors: EmotionVectors) -> list[Panel]:
         lambda axis: _by_layer(axis, vectors, norms, "Length of the vectors", "norm"),
         lambda axis: _cosines(axis, vectors),
     ]
-    told = {
+    measures = {
         "relative_norm": ("Length relative to the residual stream", "norm / mean norm of the rows"),
         "auc_neutral": ("Held-out text: the emotion against neutral", "AUC"),
         "auc_others": ("Held-out text: the emotion against the others", "AUC"),
     }
-    for key, (title, label) in told.items():
+    for key, (title, label) in measures.items():
         values = grid(vectors, key)
         if values is not None:
             panels.append(_panel_of(vectors, values, title, label))

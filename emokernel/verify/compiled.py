@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from transformers import StaticCache
 
+from emokernel.bench.benchmark import NO_GPU
 from emokernel.bench.compilations import Compilations, counted_compilations
 from emokernel.bench.compiling import obstacle
 from emokernel.bench.gpu import timer_for
-from emokernel.bench.run import NO_GPU
 from emokernel.errors import EmokernelError
 from emokernel.requests import Request
 from emokernel.steering import Steering

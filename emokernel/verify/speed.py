@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from emokernel.bench.benchmark import Options, bench
 from emokernel.bench.cases import Case
 from emokernel.bench.harness import compare_to
-from emokernel.bench.run import Options, bench
 from emokernel.bench.variants import (
     EMOKERNEL,
     PLAIN_HOOK,

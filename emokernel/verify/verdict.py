@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from emokernel.bench import machine, versions
 from emokernel.verify.finding import Finding
-from emokernel.verify.run import holds
+from emokernel.verify.verification import holds
 
 
 def verdict(about: Sequence[str], findings: Sequence[Finding]) -> str:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from emokernel.bench import environment, gpu
+from emokernel import machine
+from emokernel.bench import gpu
 
 
 def test_host_timer_runs_all_calls_and_keeps_the_last_result() -> None:
@@ -157,7 +158,7 @@ def test_facts_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(subprocess, "run", run)
-    facts = environment._driver_facts()
+    facts = machine._driver_facts()
     assert (facts["driver"], facts["sm_mhz"], facts["power_limit_watts"]) == (
         "580.1", "1980", "700.00",
     )  # fmt: skip
@@ -167,4 +168,4 @@ def test_facts_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
         raise FileNotFoundError
 
     monkeypatch.setattr(subprocess, "run", missing)
-    assert environment._driver_facts() == {}
+    assert machine._driver_facts() == {}

@@ -12,7 +12,7 @@ from emokernel.demo.command import demo
 from emokernel.demo.evaluation import SAMPLING
 from emokernel.demo.model import load_model, openings
 from emokernel.demo.vectors import VECTORS_PATH, load_vectors
-from emokernel.evaluate.generation import Job, write
+from emokernel.lab.measure.generation import Job, write
 
 OPENINGS, SEEDS = 8, 2
 MODES = {"unsteered", "prompt", "vector"}

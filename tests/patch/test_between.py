@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from emokernel import patch, steering_of
 from emokernel.errors import EmokernelError, SteeringError
+from emokernel.lab.extract.recording import Recorder
 from emokernel.ops import Backend
 from emokernel.patch.between import Between
-from emokernel.vectors.extraction.recording import Recorder
 
 EXTRA = torch.linspace(-1.0, 1.0, 64)
 

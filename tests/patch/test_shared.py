@@ -12,7 +12,7 @@ from transformers import BloomConfig, BloomForCausalLM
 
 from emokernel import EmotionVectors, patch
 from emokernel.errors import ModelStructureError
-from emokernel.vectors.extraction.recording import Recorder
+from emokernel.lab.extract.recording import Recorder
 
 
 def shared_blocks(model):

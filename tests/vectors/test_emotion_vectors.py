@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import pickle
+
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -129,3 +132,35 @@ def test_bad_tensors_are_refused(tensors, options, message):
 def test_unknown_names_are_refused():
     with pytest.raises(UnknownEmotionError, match="Did you mean 'anger'"):
         EmotionVectors.from_tensors(two())["angr"]
+
+
+class Own(EmotionVectors):
+    """A subclass, whose vectors are of its class wherever they come from."""
+
+
+def test_a_subclass_stays_one(tmp_path):
+    vectors = Own.from_tensors(two())
+    vectors.save(tmp_path / "v.safetensors")
+    with pytest.warns(UserWarning, match="cannot hold"):
+        vectors.save(tmp_path / "q_", format="json")
+    made = (
+        vectors,
+        Own.load(tmp_path / "v.safetensors"),
+        Own.from_pretrained(tmp_path, "v.safetensors"),
+        Own.from_json(tmp_path / "q_"),
+        vectors.scaled(2.0).select(["joy"]),
+    )
+    assert [type(each) for each in made] == [Own] * len(made)
+
+
+def test_names_of_files_are_read_without_their_prefix(tmp_path):
+    EmotionVectors.from_tensors({"qwen_joy": torch.ones(2, 4)}).save(tmp_path, format="npy")
+    assert EmotionVectors.load(tmp_path, format="npy", prefix="qwen_").names == ("joy",)
+
+
+def test_a_copy_is_whole():
+    vectors = EmotionVectors.from_tensors(two())
+    again = pickle.loads(pickle.dumps(vectors))
+    assert type(again) is EmotionVectors
+    assert again.digest() == vectors.digest()
+    assert dataclasses.replace(vectors, site="attention").site == "attention"

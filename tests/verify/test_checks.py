@@ -13,10 +13,10 @@ from verify.conftest import FUSED, failed
 from word_model import word_tokenizer
 
 from emokernel import EmotionVectors
+from emokernel.bench.benchmark import Measured
 from emokernel.bench.cases import Case
 from emokernel.bench.compilations import Compilations
 from emokernel.bench.decode import Timing
-from emokernel.bench.run import Measured
 from emokernel.bench.summary import rows_of
 from emokernel.bench.variants import VARIANTS
 from emokernel.choices import POSITIONS

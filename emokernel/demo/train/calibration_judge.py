@@ -17,7 +17,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from emokernel.demo.linear_judge import CALIBRATION_JUDGE_PATH, CalibrationJudge, LinearNetwork
 from emokernel.demo.train.classifier import fit_regularised
 from emokernel.demo.train.corpus import emotion_labels, heldout_examples, language_comments
 from emokernel.demo.train.judge import (
@@ -25,6 +24,11 @@ from emokernel.demo.train.judge import (
     figures_or_train,
     save_with_figures,
     texts_and_targets,
+)
+from emokernel.lab.judges.linear_judge import (
+    CALIBRATION_JUDGE_PATH,
+    CalibrationJudge,
+    LinearNetwork,
 )
 
 

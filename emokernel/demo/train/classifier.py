@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from emokernel.demo.features import bag
-from emokernel.demo.linear_judge import LinearNetwork
+from emokernel.lab.judges.features import bag
+from emokernel.lab.judges.linear_judge import LinearNetwork
 
 
 def fit(

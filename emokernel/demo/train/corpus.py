@@ -20,25 +20,16 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from emokernel.demo.clean import clean
+from emokernel.demo.train.example import Example
 from emokernel.demo.train.relabel import relabel
 
 # A word that occurs once in the language text is mostly a typing error or a rare name.
 MIN_WORD_COUNT = 2
-
-
-@dataclass(frozen=True)
-class Example:
-    """A line of text, the GoEmotions names of its emotions (maybe none), and where it is from."""
-
-    text: str
-    emotions: tuple[str, ...]
-    source: str
 
 
 def emotion_labels(data: Path) -> tuple[str, ...]:

@@ -22,7 +22,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from emokernel.atomic import write_text
-from emokernel.demo.judge import JUDGE_PATH, Judge, JudgeNetwork
 from emokernel.demo.train.classifier import distributions
 from emokernel.demo.train.corpus import (
     Example,
@@ -31,7 +30,8 @@ from emokernel.demo.train.corpus import (
     judge_examples,
     test_examples,
 )
-from emokernel.evaluate.ceiling import confusion
+from emokernel.lab.evaluate.ceiling import confusion
+from emokernel.lab.judges.judge import JUDGE_PATH, Judge, JudgeNetwork
 
 DEFINITIONS = {
     "accuracy_any_label": "share of all rows whose most probable label is among the row's labels",
@@ -151,7 +151,7 @@ def write_figures(kind: type[Judge], data: Path, out: Path) -> None:
     """Measure the judge in `out`, as it is stored, on dev and test; its weights stay as they are.
 
     The threshold is chosen on dev. `confusion` is of the test rows with exactly one label, see
-    `emokernel.evaluate.ceiling`.
+    `emokernel.lab.evaluate.ceiling`.
     """
     judge = kind.load(out)
     dev_texts, dev_targets = texts_and_targets(heldout_examples(data), judge.labels)

@@ -27,9 +27,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from emokernel.atomic import write_text
 from emokernel.demo.clean import clean
-from emokernel.demo.conditions import CONDITIONS, prefix
 from emokernel.demo.train.corpus import Example, heldout_examples, language_examples
 from emokernel.demo.train.tokenizer import train_tokenizer
+from emokernel.lab.evaluate.prompting.conditions import CONDITIONS, prefix
 
 Document = list[int]
 

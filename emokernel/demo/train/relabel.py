@@ -10,13 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from emokernel.demo.linear_judge import CalibrationJudge, LinearNetwork
 from emokernel.demo.train.classifier import distributions, fit
-
-if TYPE_CHECKING:
-    from emokernel.demo.train.corpus import Example
+from emokernel.demo.train.example import Example
+from emokernel.lab.judges.linear_judge import CalibrationJudge, LinearNetwork
 
 # The least probability at which a line without labels takes the most probable one. Neutral is
 # what the classifier says of most lines that it knows nothing about.

@@ -14,12 +14,12 @@ import argparse
 from pathlib import Path
 
 from emokernel import EmotionVectors
-from emokernel.calibrate import Prompts, calibrate, plots
-from emokernel.demo.conditions import CONDITIONS, prefix
 from emokernel.demo.model import load_model
 from emokernel.demo.train.corpus import language_examples
 from emokernel.demo.vectors import VECTORS_PATH
-from emokernel.evaluate.classifiers import load_classifier
+from emokernel.lab.calibrate import Prompts, calibrate, plots
+from emokernel.lab.evaluate.prompting.conditions import CONDITIONS, prefix
+from emokernel.lab.judges import load_classifier
 
 DATA = (
     "single-emotion lines of GoEmotions (CC BY 4.0; the half not used by the evaluating judge) and"

@@ -14,9 +14,9 @@ from types import ModuleType
 from typing import Any
 
 from emokernel.errors import EmokernelError, VectorsFileError
-from emokernel.vectors.emotion_vectors import EmotionVectors
 from emokernel.vectors.formats.files import existing, visible
-from emokernel.vectors.formats.foreign import Hints
+from emokernel.vectors.formats.hints import Hints
+from emokernel.vectors.named_vectors import NamedVectors
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ def read(
     num_layers: int | None = None,
     layer: int | None = None,
     prefix: str = "",
-) -> EmotionVectors:
+) -> NamedVectors:
     """Read a file of any format, or a folder with a file for each emotion.
 
     format: a key of `FORMATS`; without it the content of the file decides, then its ending.
-    names, site, num_layers, layer, prefix: what the file does not say itself; see `foreign.Hints`.
+    names, site, num_layers, layer, prefix: what the file does not say itself; see `hints.Hints`.
 
     Raises FileNotFoundError; VectorsFileError for a file that is damaged or holds something else;
     EmokernelError for hints that contradict the file.
@@ -66,7 +66,7 @@ def read(
 
 
 def write(
-    vectors: EmotionVectors,
+    vectors: NamedVectors,
     path: str | PathLike[str],
     *,
     format: str | None = None,
@@ -98,20 +98,20 @@ def _format(name: str) -> Format:
 def format_of(path: Path) -> str:
     """The format of a file or folder; VectorsFileError if it is none that is known."""
     if path.is_dir():
-        found = [
+        names = [
             name for name, kind in FORMATS.items()
             if kind.file_per_emotion and visible(path, kind.endings[0])
         ]  # fmt: skip
-        if len(found) != 1:
-            what = f"files of {' and '.join(found)}" if found else "no files of emotion vectors"
+        if len(names) != 1:
+            what = f"files of {' and '.join(names)}" if names else "no files of emotion vectors"
             raise VectorsFileError(f"{path} holds {what}: name a file, or say the format")
-        return found[0]
-    found_format = _by_content(existing(path)) or format_by_ending(path)
-    if found_format is None:
+        return names[0]
+    name = _by_content(existing(path)) or format_by_ending(path)
+    if name is None:
         raise VectorsFileError(
             f"{path} is of no known format: say the format if it is one of {', '.join(FORMATS)}"
         )
-    return found_format
+    return name
 
 
 def _by_content(path: Path) -> str | None:

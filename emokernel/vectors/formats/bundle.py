@@ -16,8 +16,8 @@ from typing import Any
 from torch import Tensor
 
 from emokernel.errors import EmokernelError
-from emokernel.vectors.emotion_vectors import EmotionVectors
-from emokernel.vectors.formats.foreign import Hints, assemble, emotions_of, of_tensor, rows_of
+from emokernel.vectors.formats.foreign import assemble, emotions_of, of_tensor, rows_of
+from emokernel.vectors.formats.hints import Hints
 from emokernel.vectors.formats.record import (
     check_record,
     is_record,
@@ -26,11 +26,12 @@ from emokernel.vectors.formats.record import (
     restore,
     sealed,
 )
+from emokernel.vectors.named_vectors import NamedVectors
 
 _KEYS = {"vectors", "names", "site", "metadata"}
 
 
-def bundle_of(vectors: EmotionVectors) -> dict[str, Any]:
+def bundle_of(vectors: NamedVectors) -> dict[str, Any]:
     """The dict of ``vectors``."""
     record = sealed(record_of(vectors), layers_of(vectors.tensor))
     return {
@@ -43,7 +44,7 @@ def bundle_of(vectors: EmotionVectors) -> dict[str, Any]:
 
 def from_bundle(
     content: Mapping[Any, Any], path: Path, hints: Hints, *, method: str
-) -> EmotionVectors:
+) -> NamedVectors:
     """The vectors of a dict read from ``path``; EmokernelError if it is none of those above."""
     if "vectors" not in content:
         return _by_name(content, path, hints, method)
@@ -62,9 +63,9 @@ def from_bundle(
             raise EmokernelError("its metadata are no record of emokernel: leave them out")
         check_record(record, layers_of(tensor), ["names", "hidden_size"])
         vectors = restore(record, layers_of(tensor), path.stat().st_size)
-        told = [name.rstrip("\0") for name in vectors.names]  # as numpy ends its texts
+        trimmed = [name.rstrip("\0") for name in vectors.names]  # as numpy ends its texts
         if vectors.tensor.shape != tensor.shape or vectors.site != site or names not in (
-            told, list(vectors.names)
+            trimmed, list(vectors.names)
         ):  # fmt: skip
             raise EmokernelError("damaged: names, site or shape are not those of its metadata")
         return hints.agree(vectors)
@@ -72,11 +73,11 @@ def from_bundle(
         isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
     ):
         raise EmokernelError("its 'names' must be a list of strings")
-    told = replace(hints, names=hints.names or names, site=hints.site or site)
-    return of_tensor(tensor, path, told, method=method)
+    hints = replace(hints, names=hints.names or names, site=hints.site or site)
+    return of_tensor(tensor, path, hints, method=method)
 
 
-def _by_name(content: Mapping[Any, Any], path: Path, hints: Hints, method: str) -> EmotionVectors:
+def _by_name(content: Mapping[Any, Any], path: Path, hints: Hints, method: str) -> NamedVectors:
     if not content:
         raise EmokernelError("nothing is in it: restore it")
     for key, value in content.items():
@@ -109,9 +110,7 @@ def _is_number(key: Any) -> bool:
     return not isinstance(key, bool) and bool(re.fullmatch("0|[1-9][0-9]{0,8}", str(key)))
 
 
-def _by_layer(
-    content: Mapping[Any, Tensor], path: Path, hints: Hints, method: str
-) -> EmotionVectors:
+def _by_layer(content: Mapping[Any, Tensor], path: Path, hints: Hints, method: str) -> NamedVectors:
     rows = {int(key): tensor.reshape(-1) for key, tensor in content.items()}
     if len(rows) < len(content):
         raise EmokernelError("a layer is there twice: give it once")

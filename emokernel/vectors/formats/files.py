@@ -180,7 +180,7 @@ def write_each(
 
 
 def _file_name(name: str, names_matter: bool) -> str:
-    safe = _UNSAFE.sub(lambda found: quote(found[0], safe="", errors="surrogatepass"), name)
+    safe = _UNSAFE.sub(lambda match: quote(match[0], safe="", errors="surrogatepass"), name)
     safe = safe.replace(".", "%2E") if safe.startswith(".") or safe.endswith(".") else safe
     if names_matter and safe != name:
         raise EmokernelError(

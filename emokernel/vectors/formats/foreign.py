@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ import torch
 from torch import Tensor
 
 from emokernel.errors import EmokernelError, VectorsFileError
-from emokernel.vectors.emotion_vectors import EmotionVectors, check_site
 from emokernel.vectors.formats.files import check_shape, total_bytes
+from emokernel.vectors.formats.hints import Hints
+from emokernel.vectors.named_vectors import NamedVectors
 
 # What a message says of one vector [d] whose layer nobody said.
 ONE_LAYER = (
@@ -22,51 +22,7 @@ ONE_LAYER = (
 )
 
 
-@dataclass(frozen=True)
-class Hints:
-    """What the caller knows of files that do not say it themselves.
-
-    names: the emotions, in the order of the files or of the tensor's second dimension.
-    site: "attention" or "block".
-    num_layers: L of the model; otherwise one more than the highest layer of the file.
-    layer: that of files with one vector ``[d]``, or ``[1, d]``, for each emotion.
-    prefix: what the names of all files begin with and those of the emotions do not.
-    """
-
-    names: Sequence[str] | None = None
-    site: str | None = None
-    num_layers: int | None = None
-    prefix: str = ""
-    layer: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.site is not None:
-            check_site(self.site)
-        if self.num_layers is not None and self.num_layers < 1:
-            raise EmokernelError(f"num_layers must be at least 1, got {self.num_layers}")
-        if self.layer is not None and self.layer < 0:
-            raise EmokernelError(f"layer must be at least 0, got {self.layer}")
-
-    def agree(self, vectors: EmotionVectors) -> EmotionVectors:
-        """``vectors`` of a file that says all itself; EmokernelError if it says something else."""
-        told = {"names": self.names and tuple(self.names), "site": self.site}
-        for key, value in (told | {"num_layers": self.num_layers}).items():
-            if value is not None and value != getattr(vectors, key):
-                raise EmokernelError(
-                    f"the file says its own {key}, {getattr(vectors, key)}: leave out {value}"
-                )
-        self.agree_on_layers(vectors.layers)
-        return vectors
-
-    def agree_on_layers(self, layers: Iterable[int]) -> None:
-        """EmokernelError for a layer that is said and is not the only one of the file's own."""
-        if self.layer is not None and {self.layer} != (own := set(layers)):
-            raise EmokernelError(
-                f"the file says its own layers, {sorted(own)}: leave out layer {self.layer}"
-            )
-
-
-def warn_of_losses(vectors: EmotionVectors, kind: str, site: str) -> None:
+def warn_of_losses(vectors: NamedVectors, kind: str, site: str) -> None:
     """Warn of what is lost in files that hold tensors alone and are read as of ``site``."""
     lost = [name for name in ("provenance", "diagnostics", "calibration") if getattr(vectors, name)]
     if vectors.site != site:
@@ -109,7 +65,7 @@ def assemble(
     method: str,
     site: str = "block",
     more: Mapping[str, Any] | None = None,
-) -> EmotionVectors:
+) -> NamedVectors:
     """Vectors of ``{emotion: {layer: [d]}}``, read from ``{emotion: file}``.
 
     method and more go into the provenance; layers that are not there are zero.
@@ -139,28 +95,28 @@ def assemble(
     for emotion, of_layer in enumerate(rows.values()):
         for layer, row in of_layer.items():
             tensor[layer, emotion] = row
-    told = {name: str(path) for name, path in files.items()}
-    provenance = {"method": method, "files": told, **(more or {})}
-    return EmotionVectors(tuple(rows), tensor, hints.site or site, provenance)
+    sources = {name: str(path) for name, path in files.items()}
+    provenance = {"method": method, "files": sources, **(more or {})}
+    return NamedVectors(tuple(rows), tensor, hints.site or site, provenance)
 
 
-def rows_of(tensor: Tensor, told: str, hints: Hints) -> dict[int, Tensor]:
+def rows_of(tensor: Tensor, what: str, hints: Hints) -> dict[int, Tensor]:
     """``{layer: [d]}`` of an emotion's tensor: ``[L, d]``, or of the layer that the hints say.
 
-    EmokernelError, ``told`` and the shape, for others and for a vector whose layer is not said.
+    EmokernelError, ``what`` and the shape, for others and for a vector whose layer is not said.
     """
     if hints.layer is not None and (tensor.dim() == 1 or tensor.shape[:-1] == (1,)):
         return {hints.layer: tensor.reshape(-1)}
     if tensor.dim() != 2:
         one = ONE_LAYER if tensor.dim() == 1 else ""
         raise EmokernelError(
-            f"{told} {list(tensor.shape)}, which is no vectors: an emotion needs [layers, hidden"
+            f"{what} {list(tensor.shape)}, which is no vectors: an emotion needs [layers, hidden"
             f" size]{one}"
         )
     return dict(enumerate(tensor))
 
 
-def of_bare(tensor: Tensor, path: Path, hints: Hints, *, method: str) -> EmotionVectors:
+def of_bare(tensor: Tensor, path: Path, hints: Hints, *, method: str) -> NamedVectors:
     """Vectors of a tensor alone: ``[L, E, d]`` with names, else the emotion the file is named after
     (`rows_of`).
     """
@@ -171,7 +127,7 @@ def of_bare(tensor: Tensor, path: Path, hints: Hints, *, method: str) -> Emotion
     return assemble(dict.fromkeys(emotions, rows), emotions, hints, method=method)
 
 
-def of_tensor(tensor: Tensor, path: Path, hints: Hints, *, method: str) -> EmotionVectors:
+def of_tensor(tensor: Tensor, path: Path, hints: Hints, *, method: str) -> NamedVectors:
     """Vectors of a bare tensor ``[L, E, d]``, whose names the hints must hold."""
     if tensor.dim() != 3 or not hints.names or len(hints.names) != tensor.shape[1]:
         raise EmokernelError(

@@ -25,9 +25,11 @@ import torch
 from torch import Tensor
 
 from emokernel.errors import EmokernelError, VectorsFileError
-from emokernel.vectors.emotion_vectors import EmotionVectors
+from emokernel.extras import need
+from emokernel.vectors.algebra import select
 from emokernel.vectors.formats.files import emotion_files, refusing, total_bytes, write_each
-from emokernel.vectors.formats.foreign import Hints, assemble, emotions_of
+from emokernel.vectors.formats.foreign import assemble, emotions_of
+from emokernel.vectors.formats.hints import Hints
 from emokernel.vectors.formats.record import (
     check_record,
     is_record,
@@ -36,6 +38,7 @@ from emokernel.vectors.formats.record import (
     restore,
     sealed,
 )
+from emokernel.vectors.named_vectors import NamedVectors
 
 _ARCHITECTURES = ("controlvector", "steeringvector")
 _OWN = "emokernel."
@@ -44,12 +47,13 @@ _LAYER_0 = _OWN + "layer.0"
 _MOST_READS = 200_000
 
 
-def write(vectors: EmotionVectors, path: Path, model_hint: str | None = None) -> None:
+def write(vectors: NamedVectors, path: Path, model_hint: str | None = None) -> None:
     """Write a file, or a folder of ``<emotion>.gguf``; see `files.write_each`.
 
     model_hint: the model type, "llama"; otherwise the provenance's "model_type" or "model".
     Warns where llama.cpp would do something else than emokernel: layer 0, and the site.
     """
+    need("gguf")  # before a folder is made
     if layers_of(vectors.tensor[:1]):
         warnings.warn(
             "llama.cpp cannot steer block 0: the GGUF files keep the vectors of layer 0 in a key"
@@ -75,9 +79,7 @@ def write(vectors: EmotionVectors, path: Path, model_hint: str | None = None) ->
 
 
 def _write(path: Path, record: Mapping[str, str], layers: dict[int, Tensor], hint: str) -> None:
-    from gguf import GGUFWriter
-
-    writer = GGUFWriter(path, "controlvector")
+    writer = need("gguf").GGUFWriter(path, "controlvector")
     try:
         writer.add_string("controlvector.model_hint", hint)
         writer.add_uint32("controlvector.layer_count", len(layers.keys() - {0}))
@@ -105,12 +107,13 @@ class _File:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
-def read(path: Path, hints: Hints) -> EmotionVectors:
+def read(path: Path, hints: Hints) -> NamedVectors:
     """Read a file, or all of a folder, each an emotion.
 
     A foreign file is of the emotion it is named after, and of the site "block". A single file of
     several that were written together gives that one emotion.
     """
+    need("gguf")  # before a file is blamed
     files = [_read(file) for file in emotion_files(path, ".gguf")]
     own = [file for file in files if file.record]
     if not own:
@@ -124,7 +127,7 @@ def read(path: Path, hints: Hints) -> EmotionVectors:
         return hints.agree(_own(own, path))
 
 
-def _own(files: list[_File], path: Path) -> EmotionVectors:
+def _own(files: list[_File], path: Path) -> NamedVectors:
     """The vectors that were written to these files together, or the one emotion of a single one."""
     set_record = _shared(files[0].record)
     names = json.loads(set_record["names"])
@@ -150,14 +153,14 @@ def _own(files: list[_File], path: Path) -> EmotionVectors:
             " or read single files"
         )
     vectors = restore(set_record, stacked, total_bytes(list(places.values())) * len(names))
-    return vectors.select([names[place] for place in sorted(places)]) if missing else vectors
+    return select(vectors, [names[place] for place in sorted(places)]) if missing else vectors
 
 
 def _shared(record: Mapping[str, str]) -> dict[str, str]:
     return {key: text for key, text in record.items() if key not in ("emotion", "checksum")}
 
 
-def _foreign(files: list[_File], hints: Hints) -> EmotionVectors:
+def _foreign(files: list[_File], hints: Hints) -> NamedVectors:
     emotions = emotions_of([file.path for file in files], hints)
     rows = {name: file.layers for name, file in zip(emotions, files, strict=True)}
     fields = {name: file.fields for name, file in zip(emotions, files, strict=True)}
@@ -194,11 +197,11 @@ def _read(path: Path) -> _File:
             raise EmokernelError("damaged: the record of emokernel is incomplete; restore the file")
         if not layers:
             raise EmokernelError("no direction.N in it: give a file with a vector per layer")
-        told = {
+        kept = {
             key: value for key, value in fields.items()
             if not key.startswith("GGUF.") and isinstance(value, (str, int, float))
         }  # fmt: skip
-        return _File(path, layers, {}, told)
+        return _File(path, layers, {}, kept)
 
 
 def _reader(path: Path) -> Any:
@@ -206,9 +209,8 @@ def _reader(path: Path) -> Any:
 
     Its own reads empty arrays behind the end, 2**63 of them if a damaged length says so.
     """
-    from gguf import GGUFReader
 
-    class Bounded(GGUFReader):
+    class Bounded(need("gguf").GGUFReader):
         reads = 0
 
         def _get(self, offset: Any, dtype: Any, count: Any = 1, **options: Any) -> np.ndarray:
@@ -225,14 +227,13 @@ def _reader(path: Path) -> Any:
 
 def _layers(reader: Any, size: int) -> dict[int, Tensor]:
     """``{layer: [d]}`` of the tensors; EmokernelError if they are no directions or overlap."""
-    from gguf import GGMLQuantizationType, dequantize
-
+    gguf = need("gguf")
     readable = ("F32", "F16", "BF16")
     layers: dict[int, Tensor] = {}
     end = reader.data_offset
     for tensor in sorted(reader.tensors, key=lambda tensor: tensor.data_offset):
         number = re.fullmatch(r"direction\.(0|[1-9][0-9]{0,8})", tensor.name)
-        kind = GGMLQuantizationType(tensor.tensor_type).name
+        kind = gguf.GGMLQuantizationType(tensor.tensor_type).name
         if number is None or len(tensor.shape) != 1 or tensor.n_elements < 1:
             raise EmokernelError(
                 f"{tensor.name[:80]!r} of shape {tensor.shape.tolist()} is no direction.N of one"
@@ -243,7 +244,7 @@ def _layers(reader: Any, size: int) -> dict[int, Tensor]:
         if tensor.data_offset < end:
             raise EmokernelError("damaged: two of its tensors overlap; restore the file")
         end = tensor.data_offset + tensor.n_bytes
-        row = tensor.data if kind == "F32" else dequantize(tensor.data, tensor.tensor_type)
+        row = tensor.data if kind == "F32" else gguf.dequantize(tensor.data, tensor.tensor_type)
         layers[int(number[1])] = torch.from_numpy(np.array(row, dtype="<f4").astype(np.float32))
     padded = end + -end % reader.alignment
     if layers and not end <= size <= padded:

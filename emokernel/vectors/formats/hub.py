@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from emokernel.errors import EmokernelError
-from emokernel.vectors.emotion_vectors import EmotionVectors
 from emokernel.vectors.formats import FORMATS, read
+from emokernel.vectors.named_vectors import NamedVectors
 
 # Beside vectors a repository may hold a model; the names of its weights are fixed by transformers.
 _WEIGHTS = ("model", "pytorch_model", "adapter_model", "training_args", "optimizer", "scheduler")
@@ -24,7 +24,7 @@ def from_pretrained(
     revision: str | None = None,
     token: str | bool | None = None,
     **options: Any,
-) -> EmotionVectors:
+) -> NamedVectors:
     """Read `EmotionVectors.from_pretrained`'s file; ``options`` are those of `formats.read`."""
     folder = Path(repo_id)
     if folder.is_dir():
@@ -58,11 +58,13 @@ def choose(files: Iterable[str], filename: str | None, where: str) -> str:
         if format:
             per_emotion = FORMATS[format].file_per_emotion
             sets.setdefault((format, str(path.parent if per_emotion else path)), []).append(file)
-    found = sorted(of[0] if len(of) == 1 else place for (_, place), of in sets.items())
-    if len(found) != 1:
-        what = f"several: {_listed(found)}" if found else f"none: {_listed(files)}"
+    candidates = sorted(
+        members[0] if len(members) == 1 else place for (_, place), members in sets.items()
+    )
+    if len(candidates) != 1:
+        what = f"several: {_listed(candidates)}" if candidates else f"none: {_listed(files)}"
         raise EmokernelError(f"{where} should hold one file of vectors and has {what}; name yours")
-    return found[0]
+    return candidates[0]
 
 
 def _inside(files: Iterable[str], folder: str) -> list[str]:

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 
 from emokernel.errors import VectorsFileError
-from emokernel.vectors.emotion_vectors import EmotionVectors
 from emokernel.vectors.formats.files import (
     MOST_LAYERS,
     emotion_files,
@@ -26,7 +25,9 @@ from emokernel.vectors.formats.files import (
     refusing,
     write_each,
 )
-from emokernel.vectors.formats.foreign import Hints, assemble, emotions_of, warn_of_losses
+from emokernel.vectors.formats.foreign import assemble, emotions_of, warn_of_losses
+from emokernel.vectors.formats.hints import Hints
+from emokernel.vectors.named_vectors import NamedVectors
 
 _LARGEST = torch.finfo(torch.float32).max
 _LARGEST_FILE = 2**27  # bytes; 128 layers of 16384 numbers, written out, are 50 million
@@ -34,7 +35,7 @@ _LARGEST_FILE = 2**27  # bytes; 128 layers of 16384 numbers, written out, are 50
 Paths = str | PathLike[str] | Iterable[str | PathLike[str]]
 
 
-def write(vectors: EmotionVectors, path: Path) -> None:
+def write(vectors: NamedVectors, path: Path) -> None:
     """Write a file, or a folder of ``<emotion>.json``, all layers; see `files.write_each`.
 
     Warns of what is lost. Every fp32 number is written with as many digits as it takes to read the
@@ -50,7 +51,7 @@ def write(vectors: EmotionVectors, path: Path) -> None:
     write_each(vectors.names, path, ".json", write_one)
 
 
-def read(source: Paths, hints: Hints) -> EmotionVectors:
+def read(source: Paths, hints: Hints) -> NamedVectors:
     """Read `EmotionVectors.from_json`'s files."""
     files = emotions_of(_files(source), hints)
     rows = {name: _read(path) for name, path in files.items()}

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from emokernel.atomic import replacing
 from emokernel.errors import EmokernelError, VectorsFileError
-from emokernel.vectors.emotion_vectors import EmotionVectors
 from emokernel.vectors.formats.files import existing, refusing
-from emokernel.vectors.formats.foreign import Hints
+from emokernel.vectors.formats.hints import Hints
 from emokernel.vectors.formats.record import (
     check_record,
     is_record,
@@ -27,9 +26,10 @@ from emokernel.vectors.formats.record import (
     restore,
     sealed,
 )
+from emokernel.vectors.named_vectors import NamedVectors
 
 
-def write(vectors: EmotionVectors, path: Path) -> None:
+def write(vectors: NamedVectors, path: Path) -> None:
     """Write ``vectors``; an existing file is replaced only once the new one is complete."""
     layers = layers_of(vectors.tensor)
     metadata = sealed(record_of(vectors), layers)
@@ -38,7 +38,7 @@ def write(vectors: EmotionVectors, path: Path) -> None:
         save_file(tensors, unfinished, metadata=metadata)
 
 
-def read(path: Path, hints: Hints) -> EmotionVectors:
+def read(path: Path, hints: Hints) -> NamedVectors:
     """Read a file written by `write`. FileNotFoundError or VectorsFileError if that fails."""
     existing(path)
     with refusing(path, "safetensors"):

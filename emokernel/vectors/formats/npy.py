@@ -15,21 +15,21 @@ import torch
 from torch import Tensor
 
 from emokernel.errors import EmokernelError
-from emokernel.vectors.emotion_vectors import EmotionVectors
 from emokernel.vectors.formats.files import emotion_files, refusing, write_each
 from emokernel.vectors.formats.foreign import (
-    Hints,
     assemble,
     emotions_of,
     of_bare,
     rows_of,
     warn_of_losses,
 )
+from emokernel.vectors.formats.hints import Hints
+from emokernel.vectors.named_vectors import NamedVectors
 
 _LONGEST_HEADER = 2**16  # bytes; numpy itself refuses much shorter ones
 
 
-def write(vectors: EmotionVectors, path: Path) -> None:
+def write(vectors: NamedVectors, path: Path) -> None:
     """Write a file ``[L, d]``, or a folder of ``<emotion>.npy``; see `files.write_each`."""
     warn_of_losses(vectors, ".npy", "block")
 
@@ -40,7 +40,7 @@ def write(vectors: EmotionVectors, path: Path) -> None:
     write_each(vectors.names, path, ".npy", write_one)
 
 
-def read(path: Path, hints: Hints) -> EmotionVectors:
+def read(path: Path, hints: Hints) -> NamedVectors:
     """Read a file, or all of a folder, each an emotion."""
     files = emotion_files(path, ".npy")
     tensors = []

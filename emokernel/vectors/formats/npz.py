@@ -18,16 +18,17 @@ from torch import Tensor
 
 from emokernel.atomic import replacing
 from emokernel.errors import EmokernelError
-from emokernel.vectors.emotion_vectors import EmotionVectors
 from emokernel.vectors.formats.bundle import bundle_of, from_bundle
 from emokernel.vectors.formats.files import existing, open_archive, refusing
-from emokernel.vectors.formats.foreign import Hints, of_bare
+from emokernel.vectors.formats.foreign import of_bare
+from emokernel.vectors.formats.hints import Hints
 from emokernel.vectors.formats.npy import array_of, floats
+from emokernel.vectors.named_vectors import NamedVectors
 
 _METHOD = "read from a .npz file"
 
 
-def write(vectors: EmotionVectors, path: Path) -> None:
+def write(vectors: NamedVectors, path: Path) -> None:
     """Write the whole of ``vectors``."""
     bundle = bundle_of(vectors)
     arrays = {
@@ -40,7 +41,7 @@ def write(vectors: EmotionVectors, path: Path) -> None:
         np.savez(file, **arrays)
 
 
-def read(path: Path, hints: Hints) -> EmotionVectors:
+def read(path: Path, hints: Hints) -> NamedVectors:
     """Read a bundle."""
     existing(path)
     with refusing(path, "npz"):

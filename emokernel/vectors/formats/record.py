@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emokernel.choices import SITE
 from emokernel.errors import EmokernelError
 from emokernel.vectors.calibration import Calibration
-from emokernel.vectors.emotion_vectors import EmotionVectors, check_site
 from emokernel.vectors.formats.files import check_shape
+from emokernel.vectors.named_vectors import NamedVectors
 
 FORMAT = "emokernel.emotion_vectors"
 VERSION = "2"
@@ -26,7 +27,7 @@ VERSION = "2"
 READABLE = ("1", VERSION)
 
 
-def record_of(vectors: EmotionVectors) -> dict[str, str]:
+def record_of(vectors: NamedVectors) -> dict[str, str]:
     """The record of ``vectors``, without a checksum; EmokernelError for what JSON cannot say."""
     record = {
         "format": FORMAT,
@@ -93,7 +94,7 @@ def check_record(record: Mapping[str, str], layers: Mapping[int, Tensor], shape:
     names = _loaded(record, "names", list)
     if not all(isinstance(name, str) for name in names):
         raise EmokernelError("damaged: the names are no strings; restore it")
-    check_site(record["site"])
+    SITE.check(record["site"])
     sizes = {"names": len(names), "hidden_size": int(record["hidden_size"])}
     expected = [sizes[size] for size in shape]
     for layer, tensor in layers.items():
@@ -109,7 +110,7 @@ def check_record(record: Mapping[str, str], layers: Mapping[int, Tensor], shape:
         raise EmokernelError("damaged: the checksum does not fit the content; restore the file")
 
 
-def restore(record: Mapping[str, str], layers: Mapping[int, Tensor], stored: int) -> EmotionVectors:
+def restore(record: Mapping[str, str], layers: Mapping[int, Tensor], stored: int) -> NamedVectors:
     """The vectors of a checked record and its ``{layer: [E, d]}``, of files of ``stored`` bytes."""
     names = _loaded(record, "names", list)
     shape = int(record["num_layers"]), len(names), int(record["hidden_size"])
@@ -122,9 +123,7 @@ def restore(record: Mapping[str, str], layers: Mapping[int, Tensor], stored: int
     calibration = None
     if "calibration" in record:
         calibration = Calibration.from_json(_loaded(record, "calibration", dict))
-    return EmotionVectors(
-        tuple(names), tensor, record["site"], provenance, diagnostics, calibration
-    )
+    return NamedVectors(tuple(names), tensor, record["site"], provenance, diagnostics, calibration)
 
 
 def _loaded(record: Mapping[str, str], key: str, kind: type) -> Any:

@@ -18,22 +18,23 @@ from torch import Tensor
 
 from emokernel.atomic import replacing
 from emokernel.errors import EmokernelError
-from emokernel.vectors.emotion_vectors import EmotionVectors
 from emokernel.vectors.formats.bundle import bundle_of, from_bundle
 from emokernel.vectors.formats.files import existing, open_archive, refusing
-from emokernel.vectors.formats.foreign import Hints, of_bare
+from emokernel.vectors.formats.foreign import of_bare
+from emokernel.vectors.formats.hints import Hints
+from emokernel.vectors.named_vectors import NamedVectors
 
 _METHOD = "read from a file of torch.save"
 
 
-def write(vectors: EmotionVectors, path: Path) -> None:
+def write(vectors: NamedVectors, path: Path) -> None:
     """Write the whole of ``vectors``."""
     # An open file: the archive would be named after the path of an unfinished one.
     with replacing(path) as unfinished, unfinished.open("wb") as file:
         torch.save(bundle_of(vectors), file)
 
 
-def read(path: Path, hints: Hints) -> EmotionVectors:
+def read(path: Path, hints: Hints) -> NamedVectors:
     """Read a file of torch.save; VectorsFileError for one whose loading would run code."""
     existing(path)
     with refusing(path, "torch"):

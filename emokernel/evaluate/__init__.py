@@ -1,1 +1,0 @@
-"""Measuring generated text: fluency, and the affect a classifier reads in it."""

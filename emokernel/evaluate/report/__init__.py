@@ -1,5 +1,0 @@
-"""The report of an evaluation: one HTML file, Markdown with pictures, and the figures as JSON."""
-
-from emokernel.evaluate.report.write import write_report
-
-__all__ = ["write_report"]

@@ -1,0 +1,1 @@
+"""What makes emotion vectors and what judges them; steering itself needs nothing of it."""

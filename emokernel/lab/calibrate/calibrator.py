@@ -1,0 +1,222 @@
+"""The calibration of a set of emotion vectors, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from statistics import mean
+
+from tqdm import tqdm
+
+from emokernel.affect import Affect
+from emokernel.affect.mixes import Mixer
+from emokernel.choices import MAPPING
+from emokernel.errors import EmokernelError, ModelStructureError, SteeringError
+from emokernel.lab.calibrate.candidates import Candidate, candidates
+from emokernel.lab.calibrate.choose import Bounds, Point, choose, first_of_equal
+from emokernel.lab.calibrate.points import Setting, Unsteered, points, unsteered
+from emokernel.lab.calibrate.result import CANDIDATES, CIRCLE, FRONTIER, Calibrated, Row
+from emokernel.lab.measure.divergence import MOST_REQUESTS
+from emokernel.lab.measure.equal_doses import Ask, equal_doses
+from emokernel.lab.measure.journal import Journal
+from emokernel.steering import Steering, patch
+from emokernel.vectors import EmotionVectors
+from emokernel.vectors.calibration import STATES_OF_CIRCLE, Calibration, key_of
+
+# Doses that are tried: KL in nats per token.
+FEW_LEVELS = (0.2, 0.5, 1.0)
+LEVELS = (0.05, 0.1, 0.2, 0.4, 0.7, 1.1, 1.6, 2.4)
+STATES = tuple(Affect.at(360 / STATES_OF_CIRCLE * number) for number in range(STATES_OF_CIRCLE))
+_TEXTS_OF_DOSE = 8
+
+
+class Calibrator:
+    """Finds site and layer profile, then law and dose, then the strengths.
+
+    1. Of each candidate (site and layer profile), three equal doses of every emotion are measured
+       under the first law and dose; the one with the strongest emotions within the bounds is taken.
+    2. For it, the frontier of every emotion under every law and dose, eight equal doses. Strength
+       1.0 is the best of them within the bounds (`choose`); the law and dose with the strongest
+       emotions at strength 1.0 are taken, of those that are as strong within `NOISE` the first.
+    3. Under these, the twelve states of the circumplex by both mappings in the same way: strength
+       1.0 is the strongest affect within the bounds. The mapping with the stronger one is taken.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        bounds: Bounds,
+        doses: Sequence[tuple[str, str]],
+        journal: Journal,
+        *,
+        progress: bool = True,
+    ) -> None:
+        """``doses``: (law, dose) pairs; ``journal`` keeps what was measured."""
+        self._setting, self._bounds, self._doses = setting, bounds, tuple(doses)
+        # Half of the prompts will do to choose among sites and layers.
+        self._few = replace(setting, prompts=setting.prompts[::2])
+        self._journal, self._progress = journal, progress
+        self._plain: dict[int, Unsteered] = {}
+        self._rows: list[Row] = []
+        self._chosen: dict[str, dict[str, Point]] = {}
+
+    def run(self, vectors: Sequence[EmotionVectors], sites: Sequence[str] | None) -> Calibrated:
+        """Calibrate."""
+        found = candidates(vectors, sites)
+        scores = self._scores(found)
+        chosen = max(scores, key=scores.get)
+        calibration = self._frontier(chosen)
+        calibration = self._circle(chosen, calibration)
+        record = {
+            "candidates": {candidate.name: score for candidate, score in scores.items()},
+            "chosen": chosen.name,
+            "bounds": asdict(self._bounds),
+            "judge": self._setting.judge.name,
+            "judge_digest": self._setting.judge.digest(),
+            "prompts": len(self._setting.prompts),
+            "sampling": asdict(self._setting.sampling),
+            "at_strength_1": {
+                key: {name: asdict(point) for name, point in of.items()}
+                for key, of in self._chosen.items()
+            },
+        }
+        calibration = replace(calibration, record=record)
+        return Calibrated(
+            chosen.vectors.with_calibration(calibration), tuple(self._rows), self._chosen
+        )
+
+    def _scores(self, found: Sequence[Candidate]) -> dict[Candidate, float]:
+        """Mean effect over the emotions of each candidate, each at its best dose in the bounds.
+
+        A candidate that the model or its vectors do not allow is left out; if none is left, that is
+        an error.
+        """
+        scores: dict[Candidate, float] = {}
+        for number, candidate in enumerate(found):
+            raw = candidate.raw(self._doses[:1], self._setting.coordinates)
+            asks = self._asks(candidate.vectors, self._doses[:1])
+            title = f"{CANDIDATES}, {number + 1} of {len(found)}"
+            try:
+                best = self._best(raw, asks, title, candidate, self._few)
+            except (ModelStructureError, SteeringError) as error:
+                tqdm.write(f"  {candidate.name}: left out ({error})")
+                refused = error
+            else:
+                scores[candidate] = mean(point.effect for point in best.values())
+        if not scores:
+            raise refused
+        return scores
+
+    def _frontier(self, candidate: Candidate) -> Calibration:
+        raw = candidate.raw(self._doses, self._setting.coordinates)
+        asks = self._asks(candidate.vectors, self._doses)
+        best = self._best(raw, asks, FRONTIER, candidate, self._setting)
+        for ask, point in best.items():
+            self._chosen.setdefault(key_of(ask.law, ask.dose), {})[ask.name] = point
+        effects = {
+            each: mean(p.effect for p in self._chosen[key_of(*each)].values())
+            for each in self._doses
+        }
+        law, dose = first_of_equal(effects)
+        strengths = {
+            key: {name: point.strength for name, point in of.items()}
+            for key, of in self._chosen.items()
+        }
+        return replace(raw.calibration, law=law, dose=dose, strengths=strengths)
+
+    def _circle(self, candidate: Candidate, calibration: Calibration) -> Calibration:
+        """With the factors of the circle, if the table knows the emotions."""
+        law, dose = calibration.law, calibration.dose
+        best: dict[str, list[Point]] = {}
+        for mapping in MAPPING:
+            key = key_of(law, dose, mapping)
+            interim = replace(calibration, mapping=mapping, circle={key: (1.0,) * len(STATES)})
+            asks = [Ask(f"{state.angle:.0f} {mapping}", state, law, dose) for state in STATES]
+            vectors = candidate.vectors.with_calibration(interim)
+            try:
+                self._setting.places()
+                possible = _possible(vectors, asks)
+                points = self._best(
+                    vectors, possible, f"{CIRCLE}, {mapping}", candidate, self._setting
+                )
+            except EmokernelError as error:
+                tqdm.write(f"  {mapping}: left out ({error})")
+                continue
+            nothing = Point(0.0, 0.0, 0.0, 1.0, 1.0)
+            self._chosen[key] = {ask.name: points.get(ask, nothing) for ask in asks}
+            best[mapping] = list(self._chosen[key].values())
+        if not best:
+            return calibration
+        circle = {
+            key_of(law, dose, mapping): tuple(point.strength for point in of)
+            for mapping, of in best.items()
+        }
+        chosen = first_of_equal({m: mean(point.effect for point in best[m]) for m in best})
+        return replace(calibration, mapping=chosen, circle=circle)
+
+    def _asks(self, vectors: EmotionVectors, doses: Sequence[tuple[str, str]]) -> list[Ask]:
+        return [Ask(name, name, *each) for each in doses for name in vectors.names]
+
+    def _best(
+        self,
+        vectors: EmotionVectors,
+        asks: Sequence[Ask],
+        title: str,
+        candidate: Candidate,
+        setting: Setting,
+    ) -> dict[Ask, Point]:
+        """The best point of each ask within the bounds; all that is measured goes to the rows."""
+        few = setting is self._few
+        levels, texts = (FEW_LEVELS, _TEXTS_OF_DOSE // 2) if few else (LEVELS, _TEXTS_OF_DOSE)
+        measured: dict[Ask, list[Point]] = {ask: [] for ask in asks}
+        with self._patched(vectors) as steering:
+            plain = self._unsteered(setting, steering)
+            stage = title.partition(",")[0]
+            step = f"{stage} | {candidate.name}"
+            with tqdm(desc=f"{title}: dose", unit=" rows", disable=not self._progress) as bar:
+                doses = equal_doses(
+                    setting.model, steering, plain.texts(setting, texts), asks, levels, bar.update
+                )
+            found = points(setting, steering, plain, doses, self._journal, step)
+            total = sum(map(len, doses.values()))
+            for ask, point in tqdm(
+                found, total=total, desc=title, unit=" doses", disable=not self._progress
+            ):
+                measured[ask].append(point)
+                self._rows.append(Row(stage, candidate.name, ask.name, ask.law, ask.dose, point))
+        return {
+            ask: choose(of, plain.effect(setting, ask), self._bounds)
+            for ask, of in measured.items()
+        }
+
+    def _unsteered(self, setting: Setting, steering: Steering) -> Unsteered:
+        count = len(setting.prompts)
+        if count not in self._plain:
+            self._plain[count] = unsteered(setting, steering)
+        return self._plain[count]
+
+    @contextmanager
+    def _patched(self, vectors: EmotionVectors) -> Iterator[Steering]:
+        steering = patch(self._setting.model, vectors, slots=MOST_REQUESTS)
+        try:
+            yield steering
+        finally:
+            steering.unpatch()
+
+
+def _possible(vectors: EmotionVectors, asks: Sequence[Ask]) -> list[Ask]:
+    """Those with an emotion in their mix that any dose strengthens; EmokernelError if none has."""
+    calibration = vectors.calibration
+    mixer = Mixer(vectors, calibration, calibration.mapping)
+    found, refused = [], None
+    for ask in asks:
+        try:
+            mixer.components(ask.emotion, 1.0, ask.law, ask.dose)
+        except SteeringError as error:
+            refused = error
+        else:
+            found.append(ask)
+    if refused and not found:
+        raise refused
+    return found

@@ -1,0 +1,125 @@
+"""From measured points to a dose: the strongest emotion within the bounds of fluency."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from emokernel.errors import EmokernelError
+
+# What an unsteered text scores is known far better than any one point.
+_ANCHOR_WEIGHT = 1e3
+# Points are tried this finely between the measured ones.
+_STEPS = 400
+_NO_TEXT = 1e6
+_EPSILON = 1e-9
+# Mean effects that are nearer to each other are equal: measured again, they differ by as much.
+NOISE = 0.01
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What steering may cost at strength 1.0, both against unsteered text of the same prompts.
+
+    perplexity: the most times as high, under the unsteered model. distinct: the least share of
+    distinct 3-grams that is left.
+    """
+
+    perplexity: float = 1.5
+    distinct: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not (self.perplexity > 1 and 0 < self.distinct <= 1):
+            raise EmokernelError(
+                f"bounds need perplexity above 1 and distinct above 0 and at most 1, got {self}"
+            )
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one dose does.
+
+    divergence: KL from the unsteered model in nats per token, `emokernel.lab.measure.divergence`.
+    effect: how strong the emotion is, the judge's mean probability of it (an emotion) or mean
+    affect along its direction (a state). perplexity, distinct: times unsteered.
+    """
+
+    strength: float
+    divergence: float
+    effect: float
+    perplexity: float
+    distinct: float
+
+
+def choose(points: Sequence[Point], unsteered: float, bounds: Bounds) -> Point:
+    """The point of strongest effect within ``bounds``, the smallest dose of equal ones, smoothed.
+
+    Points are noisy, so over the divergence the share of distinct 3-grams is taken to fall, the
+    logarithm of the perplexity to rise and the effect to rise, by isotonic regression through the
+    unsteered model, whose effect is ``unsteered``; between points all are linear. Text that
+    collapses says nothing about text that does not: the perplexity is fitted to points before the
+    first that repeats itself too much (whose perplexity falls again), the effect to points within
+    the bounds.
+
+    EmokernelError without points, or for one whose strength, divergence or effect is not finite, or
+    whose divergence is below 0.
+    """
+    rows = sorted((p.divergence, p.strength, p.effect, p.perplexity, p.distinct) for p in points)
+    if not rows or not np.isfinite([row[:3] for row in rows]).all() or rows[0][0] < 0:
+        raise EmokernelError(
+            f"a dose is chosen from finite points of no negative divergence, got {list(points)}"
+        )
+    divergence, strength, effect, perplexity, distinct = np.array(
+        [(0.0, 0.0, unsteered, 1.0, 1.0), *rows]
+    ).T
+    distinct = _smoothed(distinct, rising=False)
+    # A model that writes nothing has no perplexity.
+    times = np.nan_to_num(perplexity, nan=_NO_TEXT).clip(1 / _NO_TEXT, _NO_TEXT)
+    log_perplexity = np.log(times)
+    fluent = int((distinct >= bounds.distinct - _EPSILON).sum())
+    log_perplexity[:fluent] = _smoothed(log_perplexity[:fluent], rising=True)
+    log_perplexity = np.maximum.accumulate(log_perplexity)
+    tried = np.unique([*divergence, *np.linspace(0, math.sqrt(divergence[-1]), _STEPS) ** 2])
+    found = {
+        "distinct": np.interp(tried, divergence, distinct),
+        "perplexity": np.interp(tried, divergence, log_perplexity),
+        # The divergence of a small dose goes with the square of its strength.
+        "strength": np.interp(np.sqrt(tried), np.sqrt(divergence), np.maximum.accumulate(strength)),
+    }
+    allowed = (found["perplexity"] <= math.log(bounds.perplexity) + _EPSILON) & (
+        found["distinct"] >= bounds.distinct - _EPSILON
+    )
+    within = int((divergence <= tried[allowed][-1]).sum())
+    effect[:within] = _smoothed(effect[:within], rising=True)
+    effect[within:] = np.maximum(effect[within:], effect[within - 1])
+    found["effect"] = np.interp(tried, divergence, effect)
+    best = int(np.argmax(np.where(allowed, found["effect"], -np.inf)))
+    return Point(
+        float(found["strength"][best]),
+        float(tried[best]),
+        float(found["effect"][best]),
+        math.exp(found["perplexity"][best]),
+        float(found["distinct"][best]),
+    )
+
+
+def first_of_equal(effects: Mapping[T, float]) -> T:
+    """The choice of strongest effect; the first of those that come within `NOISE` of it."""
+    most = max(effects.values())
+    return next(choice for choice, effect in effects.items() if effect >= most - NOISE)
+
+
+def _smoothed(values: np.ndarray, *, rising: bool) -> np.ndarray:
+    """Isotonic regression; the first value, of the unsteered model, is known well and stays."""
+    from sklearn.isotonic import IsotonicRegression
+
+    weights = np.ones(len(values))
+    weights[0] = _ANCHOR_WEIGHT
+    model = IsotonicRegression(increasing=rising)
+    return model.fit_transform(np.arange(len(values)), values, sample_weight=weights)

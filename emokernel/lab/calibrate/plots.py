@@ -1,0 +1,124 @@
+"""The picture of a calibration: the frontier of emotion against perplexity, and what was chosen."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+from emokernel.atomic import save_figure
+from emokernel.choices import MAPPING
+from emokernel.lab.calibrate.choose import Point
+from emokernel.lab.calibrate.result import FRONTIER, Calibrated
+from emokernel.vectors.calibration import key_of
+
+_COLOURS = {
+    "preserve absolute": "#d1495b",
+    "preserve relative": "#edae49",
+    "add absolute": "#30638e",
+    "add relative": "#66a182",
+}
+_LARGEST_PERPLEXITY = 4.0
+_COLUMNS, _HEIGHT, _LOWER_HEIGHT = 4, 2.7, 4.4
+
+# {emotion: {law and dose: its points}}
+Curves = Mapping[str, Mapping[str, Sequence[Point]]]
+
+
+def frontier(path: Path, result: Calibrated) -> None:
+    """Emotion against perplexity for each law and dose, of all emotions and of each; the candidates
+    and the twelve states below. Stars are strength 1.0.
+    """
+    curves = _curves(result)
+    lines = math.ceil((len(curves) + 1) / _COLUMNS)
+    figure = plt.figure(figsize=(14, _HEIGHT * lines + _LOWER_HEIGHT), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=[_HEIGHT * lines, _LOWER_HEIGHT])
+    _frontiers(upper.subplots(lines, _COLUMNS, squeeze=False).flatten(), curves, result)
+    upper.supxlabel("perplexity, times unsteered", fontsize=10)
+    upper.supylabel("judge's probability of the emotion", fontsize=10)
+    left, right = lower.subfigures(1, 2)
+    _candidates(left.subplots(), result)
+    _circle(right.subplots(subplot_kw={"projection": "polar"}), result)
+    save_figure(figure, path, dpi=110)
+    plt.close(figure)
+
+
+def _curves(result: Calibrated) -> Curves:
+    curves: dict[str, dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
+    for row in result.rows:
+        if row.stage == FRONTIER:
+            curves[row.name][key_of(row.law, row.dose)].append(row.point)
+    return curves
+
+
+def _frontiers(panels: Sequence[Any], curves: Curves, result: Calibrated) -> None:
+    bound = result.vectors.calibration.record["bounds"]["perplexity"]
+    titled = {"all emotions, mean": _means(curves), **dict(sorted(curves.items()))}
+    for panel in panels[len(titled) :]:
+        panel.set_axis_off()
+    for panel, (name, of) in zip(panels, titled.items(), strict=False):
+        for key, points in of.items():
+            points = sorted(points, key=lambda point: point.divergence)
+            xs, ys = ([getattr(p, axis) for p in points] for axis in ("perplexity", "effect"))
+            panel.plot(xs, ys, ".-", color=_COLOURS[key], lw=1, label=key)
+            best = result.chosen[key].get(name)
+            if best:
+                panel.plot(best.perplexity, best.effect, "*", color=_COLOURS[key], markersize=11)
+        panel.axvline(bound, color="0.6", lw=0.8, ls=":")
+        panel.set_title(name, fontsize=10)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.set(xlim=(0.7, _LARGEST_PERPLEXITY), ylim=(0, 1))
+    panels[0].legend(fontsize=8, frameon=False, loc="upper left")
+
+
+def _means(curves: Curves) -> dict[str, list[Point]]:
+    """Of each law and dose, the mean over the emotions at each divergence that all reach."""
+    means: dict[str, list[Point]] = {}
+    for key in next(iter(curves.values())):
+        by_level: dict[float, list[Point]] = defaultdict(list)
+        for of in curves.values():
+            for point in of[key]:
+                by_level[point.divergence].append(point)
+        means[key] = [
+            Point(*(float(np.mean([getattr(p, field) for p in of])) for field in vars(of[0])))
+            for of in by_level.values()
+            if len(of) == len(curves)
+        ]
+    return means
+
+
+def _candidates(panel: Any, result: Calibrated) -> None:
+    """The sites and layer profiles that were tried."""
+    record = result.vectors.calibration.record
+    scores = dict(sorted(record["candidates"].items(), key=lambda item: item[1]))
+    colours = ["#d1495b" if name == record["chosen"] else "0.75" for name in scores]
+    panel.barh(range(len(scores)), list(scores.values()), color=colours)
+    panel.set_yticks(range(len(scores)), list(scores), fontsize=7)
+    panel.set_title("Sites and layers: mean emotion within the bounds", fontsize=10)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def _circle(panel: Any, result: Calibrated) -> None:
+    """Affect along the asked direction of the twelve states, for each mapping."""
+    calibration = result.vectors.calibration
+    for number, mapping in enumerate(MAPPING):
+        of = result.chosen.get(key_of(calibration.law, calibration.dose, mapping))
+        if of is None:
+            continue
+        width = 2 * math.pi / len(of)
+        angles = [math.radians(float(name.split()[0])) for name in of]
+        centres = [angle + width * (number - 0.5) / 2 for angle in angles]
+        values = [max(0.0, point.effect) for point in of.values()]
+        panel.bar(centres, values, width=width / 2, alpha=0.85, label=mapping)
+    panel.set_title("Twelve states at strength 1.0: affect along their direction", fontsize=10)
+    panel.tick_params(labelsize=8)
+    if panel.patches:
+        panel.legend(loc="lower left", bbox_to_anchor=(-0.25, -0.1), fontsize=9)

@@ -1,0 +1,81 @@
+"""What a calibration gives: the vectors, and everything that was measured for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from os import PathLike
+from statistics import mean
+from typing import Any
+
+from emokernel.atomic import write_text
+from emokernel.lab.calibrate.choose import Point
+from emokernel.vectors import EmotionVectors
+from emokernel.vectors.calibration import key_of
+
+CANDIDATES, FRONTIER, CIRCLE = "1/3 site and layers", "2/3 frontier", "3/3 circle"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured point and what it belongs to."""
+
+    stage: str
+    candidate: str
+    name: str
+    law: str
+    dose: str
+    point: Point
+
+    def to_json(self) -> dict[str, Any]:
+        """Flat, as a line of the frontier's file."""
+        flat = {name: value for name, value in vars(self).items() if name != "point"}
+        return flat | asdict(self.point)
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """``vectors`` with their calibration, all points that were measured, and what was chosen.
+
+    ``chosen``: {law and dose: {emotion or state: the point at strength 1.0, smoothed}}.
+    """
+
+    vectors: EmotionVectors
+    rows: tuple[Row, ...]
+    chosen: Mapping[str, Mapping[str, Point]]
+
+    def save_rows(self, path: str | PathLike[str]) -> None:
+        """Write all points as JSON lines."""
+        lines = [json.dumps(row.to_json()) + "\n" for row in self.rows]
+        write_text(path, "".join(lines))
+
+    def summary(self) -> str:
+        """What was chosen, as a table."""
+        calibration = self.vectors.calibration
+        law, dose = calibration.law, calibration.dose
+        layers = [layer for layer, weight in enumerate(calibration.profile) if weight]
+        lines = [
+            f"chosen: {calibration.record['chosen']} (layers {layers}), law {law}, dose {dose},"
+            f" mapping {calibration.mapping}",
+            "",
+            "At strength 1.0 (emotion: the judge's probability; state: affect along its direction;"
+            " perplexity and distinct-3 times unsteered):",
+            f"  {'':<16}{'strength':>10}{'effect':>9}{'perplexity':>12}{'distinct-3':>12}",
+        ]
+        for key in (key_of(law, dose), key_of(law, dose, calibration.mapping)):
+            for name, point in self.chosen.get(key, {}).items():
+                lines.append(
+                    f"  {name:<16}{point.strength:>10.3g}{point.effect:>9.3f}"
+                    f"{point.perplexity:>12.2f}{point.distinct:>12.2f}"
+                )
+        shown = (key_of(law, dose), key_of(law, dose, calibration.mapping))
+        weak = [n for key in shown for n, of in self.chosen.get(key, {}).items() if not of.strength]
+        if weak:
+            lines.append(f"No dose within the bounds strengthens {', '.join(weak)}.")
+        lines += ["", "Mean effect at strength 1.0 by law, dose and mapping:"]
+        lines += [
+            f"  {key:<26}{mean(point.effect for point in of.values()):>8.3f}"
+            for key, of in self.chosen.items()
+        ]
+        return "\n".join(lines)

@@ -1,0 +1,143 @@
+"""Consistency: how near the top labels of texts lie to the states that were asked for.
+
+The experiment of arXiv 2504.14706, by definitions of our own. Each text counts as its most probable
+label, the label as its point in a table of coordinates that is chosen before the run; what counts
+is the cosine between that point and the state. Nothing is dropped: a text without a label (an empty
+answer, None) and a label without a direction (none in the table, or at its centre) have cosine 0.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from emokernel.affect import TWELVE_STATES, Affect, Coordinates
+from emokernel.lab.evaluate.results import Consistency, Interval, StateResult
+from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier
+from emokernel.lab.measure.intervals import mean_interval, percentiles
+from emokernel.lab.measure.places import places
+
+# The point of each label, None for one that the table lacks.
+Points = Mapping[str, Affect | None]
+
+SHUFFLES = 2000
+
+
+def points_of(
+    classifier: TextClassifier, coordinates: Coordinates, labels_of: LabelsOf | None = None
+) -> dict[str, Affect | None]:
+    """The point of each label of a classifier, see `emokernel.lab.measure.places.places`."""
+    names = places(classifier, coordinates, labels_of)
+    return {
+        label: coordinates.get(name) for label, name in zip(classifier.labels, names, strict=True)
+    }
+
+
+def top_labels(
+    labels: Sequence[str], probabilities: Tensor, answers: Sequence[str]
+) -> list[str | None]:
+    """The most probable label of each text, from ``[n, labels]``; None where the answer is blank.
+
+    The answer is what a model wrote, the text that was read may begin with an opening.
+    """
+    tops = probabilities.argmax(1).tolist()
+    return [
+        labels[top] if answer.strip() else None for top, answer in zip(tops, answers, strict=True)
+    ]
+
+
+def cosines(tops: Sequence[str | None], state: Affect, points: Points) -> np.ndarray:
+    """Cosine ``[n]`` between a state and the point of each text's top label, -1..1."""
+    return unit(rows_of(tops, points)) @ direction(state)
+
+
+def consistency(
+    tops: Sequence[str | None],
+    requested: Sequence[int],
+    openings: Sequence[object],
+    points: Points,
+    *,
+    states: Sequence[Affect] = TWELVE_STATES,
+    **others: Any,
+) -> Consistency:
+    """What the top labels of texts say about the states that were asked for.
+
+    For each text its top label, the number of its state in ``states``, and its opening. Intervals
+    are bootstraps over openings, with all states and seeds of an opening drawn together. Each of
+    the `SHUFFLES` assigns the states to each other by a uniformly random permutation; p is the
+    share that is at least as good, (1 + hits) / (1 + shuffles). ``placeless`` counts top labels
+    without a point, ``empty`` the texts without a label. ``others``: the fields of `Consistency`
+    that do not follow from this.
+
+    ValueError unless there is a text for every state, and a state and an opening for every text.
+    """
+    numbers = np.asarray(requested)
+    if not len(tops) == len(numbers) == len(openings) or set(requested) != set(range(len(states))):
+        raise ValueError("every text needs a state and an opening, and every state a text")
+    wheel = np.stack([direction(state) for state in states])
+    rows = rows_of(tops, points)
+    to_all = unit(rows) @ wheel.T
+    values = to_all[np.arange(len(tops)), numbers]
+    _, groups = np.unique([str(opening) for opening in openings], return_inverse=True)
+    of_state = [np.flatnonzero(numbers == number) for number in range(len(states))]
+    # Of the texts of a state, the summed cosine with every state: [asked for, compared with].
+    shuffled = _shuffled(np.stack([to_all[chosen].sum(0) for chosen in of_state])) / len(tops)
+    means = [rows[chosen].mean(0) for chosen in of_state]
+    labels = [top for top in tops if top is not None]
+    return Consistency(
+        cosine=Interval(*mean_interval(values, groups)),
+        pooled=float((unit(means) * wheel).sum(1).mean()),
+        floor=Interval(float(shuffled.mean()), *percentiles(shuffled)),
+        # A shuffle that is as good, but for rounding, is a hit.
+        p=float((1 + (shuffled >= values.mean() - 1e-12).sum()) / (1 + SHUFFLES)),
+        placeless=sum(points[label] is None for label in labels) / len(tops),
+        empty=1 - len(labels) / len(tops),
+        texts=len(tops),
+        states=[
+            StateResult(
+                state.angle,
+                Interval(*mean_interval(values[chosen], groups[chosen])),
+                tuple(mean.tolist()),
+                _counted(tops[row] for row in chosen),
+            )
+            for state, chosen, mean in zip(states, of_state, means, strict=True)
+        ],
+        **others,
+    )
+
+
+def rows_of(tops: Sequence[str | None], points: Points) -> np.ndarray:
+    """(valence, arousal) ``[n, 2]`` of top labels; (0, 0) where there is no label or no point."""
+    found = (None if top is None else points[top] for top in tops)
+    rows = [(point.valence, point.arousal) if point else (0.0, 0.0) for point in found]
+    return np.array(rows).reshape(-1, 2)
+
+
+def unit(rows: Any) -> np.ndarray:
+    """Rows ``[n, d]`` divided by their lengths; those at the centre stay there."""
+    rows = np.asarray(rows)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    # A mean of points that cancel each other is the centre, but for rounding.
+    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 1e-12)
+
+
+def direction(state: Affect) -> np.ndarray:
+    """The unit vector ``[2]`` of a state; 0 for the centre."""
+    return unit([[state.valence, state.arousal]])[0]
+
+
+def _counted(tops: Iterable[str | None]) -> dict[str, int]:
+    """{label: texts}, most frequent first, equally frequent ones by name."""
+    counts = Counter(top for top in tops if top is not None)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _shuffled(sums: np.ndarray) -> np.ndarray:
+    """Sums ``[SHUFFLES]`` over the rows of ``sums`` [n, n], a random column of its own for each."""
+    columns = np.tile(np.arange(len(sums)), (SHUFFLES, 1))
+    columns = np.random.default_rng(0).permuted(columns, axis=1)
+    return sums[np.arange(len(sums)), columns].sum(1)

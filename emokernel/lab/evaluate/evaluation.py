@@ -1,0 +1,232 @@
+"""The evaluation: writes or goes on with the texts in a folder, and says what they show."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from emokernel.errors import EmokernelError, UnknownEmotionError
+from emokernel.lab.evaluate.about import about
+from emokernel.lab.evaluate.analyse import Analysis, Judged, Texts
+from emokernel.lab.evaluate.ceiling import ceiling, confusion, most_texts, shipped
+from emokernel.lab.evaluate.consistency import points_of
+from emokernel.lab.evaluate.dosing import Doses
+from emokernel.lab.evaluate.goals import goals
+from emokernel.lab.evaluate.identity import identity
+from emokernel.lab.evaluate.plan import EMOTIONS, Plan, Settings
+from emokernel.lab.evaluate.prompting import Prompting
+from emokernel.lab.evaluate.results import Ceiling, Results
+from emokernel.lab.evaluate.writing import Reader, Record, Writer
+from emokernel.lab.measure.classifiers import (
+    LabelsOf,
+    TextClassifier,
+    columns_of,
+    has_calibrated,
+    same_classifier,
+)
+from emokernel.lab.measure.divergence import MOST_REQUESTS
+from emokernel.lab.measure.journal import Journal
+from emokernel.steering import patch
+from emokernel.vectors import EmotionVectors
+from emokernel.vectors.fingerprint import check_made_from
+
+GENERATIONS = "generations.jsonl"
+# Of the ceiling; labels with fewer texts say little.
+_LEAST_TEXTS = (1, 30)
+_SHIPPED = "GoEmotions test, comments with one label"
+
+
+def evaluate(
+    model: Any,
+    tokenizer: Any,
+    vectors: EmotionVectors,
+    prompting: Prompting,
+    folder: Path,
+    *,
+    judge: TextClassifier,
+    second: TextClassifier | None = None,
+    labels_of: LabelsOf | None = None,
+    human: tuple[str, Sequence[str], Sequence[str]] | None = None,
+    settings: Settings | None = None,
+    law: str | None = None,
+    mapping: str | None = None,
+    accept: Callable[[str], bool] = lambda text: True,
+    model_facts: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
+    other_model: bool = False,
+    restart: bool = False,
+    progress: bool = True,
+) -> Results:
+    """Evaluate the steering of ``model`` with ``vectors``: both experiments, docs/evaluation.md.
+
+    Every text goes into ``folder``/generations.jsonl as soon as it is judged, and a run that is
+    called again goes on there; the settings that decide what a text is have to be the same, while
+    there may be more seeds, strengths and so on. ``judge`` reads the texts, ``second`` too, so that
+    the judge is judged. The table of coordinates is that of ``prompting``. ``labels_of``: which
+    labels of a judge count for an emotion. ``human``: (source, texts, labels) that the ceiling is
+    measured on; the embedded judges have their own. ``law``, ``mapping``: see `patch`. ``accept``:
+    texts that it refuses are drawn again. ``model_facts`` and ``notes`` are for the report.
+    ``other_model``: whether vectors that were made from another model will do.
+
+    Raises EmokernelError for a judge that has chosen the strengths or does not know an emotion, for
+    vectors of another model, a model that answers nothing, and a folder of another run.
+    """
+    settings, labels_of = settings or Settings(), labels_of or {}
+    check_inputs(vectors, judge, second, labels_of)
+    check_made_from(vectors, model, other_model)
+    coordinates = prompting.coordinates
+    judges = [
+        Judged(Reader.of(each, vectors.names, names), points_of(each, coordinates, names))
+        for each, names in ((judge, labels_of), (second, _unknown_to(second, labels_of)))
+        if each is not None
+    ]
+    ceilings = _ceilings(judges, prompting, labels_of, human)
+    started = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    steering = patch(
+        model, vectors, slots=MOST_REQUESTS, law=law, mapping=mapping, coordinates=coordinates
+    )
+    try:
+        plan = Plan(steering, prompting, settings)
+        identical = identity(model, steering, prompting, settings.sampling, judges)
+        journal = Journal(folder / GENERATIONS, identical, restart=restart)
+        writer = Writer(
+            model, tokenizer, steering, [each.reader for each in judges], settings, journal,
+            special_tokens=prompting.special_tokens, accept=accept, progress=progress,
+        )  # fmt: skip
+        texts = _write(model, tokenizer, plan, writer, journal, progress)
+        facts, anchors = about(plan, judges), writer.anchors()
+    finally:
+        steering.unpatch()
+    analysis = Analysis(texts, judges, plan)
+    points = analysis.emotions()
+    consistency, monotone = analysis.consistency(), analysis.monotone(points)
+    every = [record for of in (texts.plain, *texts.cells.values()) for record in of]
+    earlier = [
+        f"{writer.known} texts were there from an earlier run; the time taken is that of the last."
+    ]
+    return Results(
+        about={
+            "model": {
+                **(model_facts or {}),
+                "dtype": str(model.dtype).removeprefix("torch."),
+                "device": str(model.device),
+            },
+            **facts,
+            "topic": anchors,
+            "texts": len(every),
+            "texts drawn again": sum(record["redrawn"] for record in every),
+            "notes": [*notes, *facts["notes"], *(earlier if writer.known else ())],
+            "seconds": time.monotonic() - started,
+        },
+        ceilings=ceilings,
+        consistency=consistency,
+        emotions=points,
+        laws=analysis.laws(),
+        monotone=monotone,
+        agreement=analysis.agreement(),
+        goals=goals(
+            judge.name, plan.law, ceilings, consistency, points, monotone, analysis.advantages()
+        ),
+        samples=analysis.samples(plan.law),
+    )
+
+
+def check_inputs(
+    vectors: EmotionVectors,
+    judge: TextClassifier,
+    second: TextClassifier | None,
+    labels_of: LabelsOf,
+) -> None:
+    """What `evaluate` refuses of its arguments, whatever the model is: EmokernelError."""
+    if second is not None and same_classifier(judge, second):
+        raise EmokernelError(f"both judges are {judge.name!r}: give a second one that is another")
+    if has_calibrated(judge, vectors):
+        raise EmokernelError(
+            f"the judge {judge.name!r} has chosen these strengths, so it would find what it was"
+            " asked for: evaluate with another"
+        )
+    unknown = set(labels_of) - set(vectors.names)
+    if unknown:
+        raise UnknownEmotionError(min(unknown), vectors.names)
+    for emotion in vectors.names:
+        columns_of(judge, emotion, labels_of)
+
+
+def _write(
+    model: Any, tokenizer: Any, plan: Plan, writer: Writer, journal: Journal, progress: bool
+) -> Texts:
+    """All texts, those known from earlier and those that are missing."""
+    plain = writer.unsteered(plan.unsteered(), (plan.questions, plan.queries))
+    pairs = [writer.pair(record) for record in plain if record["answer"].strip()]
+    doses = Doses(model, tokenizer, plan, pairs, journal, progress=progress)
+    moved, equal = doses.of_strengths(), doses.equal()
+    strengths = {of: {dose: d.strength for dose, d in each.items()} for of, each in equal.items()}
+    cells = [
+        *plan.states(),
+        *plan.emotions_by_prompt(),
+        *plan.emotions_by_strength(),
+        *plan.emotions_by_dose(strengths),
+    ]
+    writer.write(cells, "writing")
+    emotions = [plan.unsteered(), *(cell for cell in cells if cell.experiment == EMOTIONS)]
+    adherence = writer.adhere(emotions)
+    return Texts(
+        plain=_with_adherence(plain, adherence.pop(emotions[0])),
+        cells={cell: _with_adherence(writer.records(cell), adherence.get(cell)) for cell in cells},
+        moved=moved,
+        realised={
+            (*of, dose): d.divergence for of, each in equal.items() for dose, d in each.items()
+        },
+    )
+
+
+def _with_adherence(
+    records: Sequence[Record], adherence: Sequence[tuple[float, float]] | None
+) -> list[Record]:
+    """Records with their topic adherence, where that was measured."""
+    if adherence is None:
+        return list(records)
+    return [
+        record | {"to_unsteered": unsteered, "to_query": query}
+        for record, (unsteered, query) in zip(records, adherence, strict=True)
+    ]
+
+
+def _unknown_to(judge: TextClassifier | None, labels_of: LabelsOf) -> LabelsOf:
+    """What is said of the labels of the first judge, where the second one does not know better."""
+    known = () if judge is None else judge.labels
+    return {emotion: labels for emotion, labels in labels_of.items() if emotion not in known}
+
+
+def _ceilings(
+    judges: Sequence[Judged],
+    prompting: Prompting,
+    labels_of: LabelsOf,
+    human: tuple[str, Sequence[str], Sequence[str]] | None,
+) -> list[Ceiling]:
+    """Of every judge that there is human text for."""
+    found = []
+    for judged in judges:
+        judge, source = judged.reader.judge, _SHIPPED
+        counts = shipped(judge)
+        if human is not None:
+            source, texts, labels = human
+            counts = confusion(judge, texts, labels)
+        if counts is not None:
+            most = most_texts(counts, prompting.coordinates, labels_of)
+            found += [
+                ceiling(
+                    counts,
+                    prompting.coordinates,
+                    judge=judge.name,
+                    source=source,
+                    labels_of=labels_of,
+                    least=least,
+                )
+                for least in _LEAST_TEXTS
+                if least == 1 or least <= most
+            ]
+    return found

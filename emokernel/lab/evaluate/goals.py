@@ -1,0 +1,161 @@
+"""What steering is asked to show, and whether it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+
+from emokernel.lab.evaluate.plan import STRENGTH
+from emokernel.lab.evaluate.results import (
+    PROMPT,
+    VECTOR,
+    Ceiling,
+    Consistency,
+    EmotionPoint,
+    Goal,
+    Interval,
+    Monotone,
+)
+
+# The best model of arXiv 2504.14706, by prompting.
+COSINE = 0.75
+OF_CEILING = 0.85
+PERPLEXITY, DISTINCT, SPEARMAN = 1.5, 0.9, 0.9
+
+
+def goals(
+    judge: str,
+    law: str,
+    ceilings: Sequence[Ceiling],
+    consistency: Sequence[Consistency],
+    emotions: Sequence[EmotionPoint],
+    monotone: Sequence[Monotone],
+    advantages: Mapping[str, Interval],
+) -> list[Goal]:
+    """The goals, as the main judge reads the texts; of steering with ``law`` at strength 1.0.
+
+    ``advantages``: {template: mean cosine by vector less that by prompt, paired}.
+    """
+    states = [each for each in consistency if each.judge == judge]
+    steered = [p for p in emotions if _is_full(p, law)]
+    # What no dose strengthens is written unsteered, which is fluent for nothing.
+    moved = [point for point in steered if point.divergence]
+    return [
+        _cosine(judge, ceilings, states),
+        _above_prompts(states, advantages),
+        _intended(judge, emotions, steered),
+        _perplexity(moved),
+        _monotone(law, monotone),
+        _distinct(moved),
+    ]
+
+
+def told(found: Sequence[Goal]) -> str:
+    """A line for each goal."""
+    marks = {True: "yes", False: "NO", None: "-"}
+    lines = [
+        f"  {marks[goal.holds]:<4}{goal.name}: {goal.value}; asked for {goal.bound}"
+        for goal in found
+    ]
+    return "\n".join(["Goals:", *lines])
+
+
+def _cosine(judge: str, ceilings: Sequence[Ceiling], states: Sequence[Consistency]) -> Goal:
+    row = _vector(states)
+    found, bound, asked = row.cosine, COSINE, f"at least {COSINE}"
+    # Of several ceilings the highest, lest the goal be too easy; one within the floor is none.
+    highest = max((c.cosine.mean for c in ceilings if c.judge == judge), default=-1.0)
+    if highest > row.floor.high:
+        bound = min(COSINE, OF_CEILING * highest)
+        asked += (
+            f", or {OF_CEILING:.0%} of the ceiling {highest:.3f}, which is"
+            f" {OF_CEILING * highest:.3f}"
+        )
+    return Goal(
+        "Mean cosine of twelve states by vector",
+        f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f})",
+        asked,
+        found.mean >= bound,
+    )
+
+
+def _above_prompts(states: Sequence[Consistency], advantages: Mapping[str, Interval]) -> Goal:
+    """Against the best of all prompts, at whatever intensity."""
+    name = "Mean cosine by vector above that by prompt"
+    prompts = [each for each in states if each.mode == PROMPT]
+    if not prompts:
+        return _not_measured(name, "above the best prompt")
+    best = max(prompts, key=lambda each: each.cosine.mean)
+    found, more = _vector(states).cosine.mean, advantages[best.template]
+    return Goal(
+        name,
+        f"{found:.3f}; text by text {more.mean:+.3f} ({more.low:+.3f} to {more.high:+.3f})",
+        f"above {best.cosine.mean:.3f}, the best prompt ({best.template})",
+        found > best.cosine.mean,
+    )
+
+
+def _intended(
+    judge: str, emotions: Sequence[EmotionPoint], steered: Sequence[EmotionPoint]
+) -> Goal:
+    """Against the best of the prompts, over the emotions that it asks for."""
+    name = "Probability of the intended emotion at strength 1"
+    values = {point.emotion: point.measures.intended[judge].mean for point in steered}
+    prompted: dict[str, dict[str, float]] = {}
+    for point in emotions:
+        if point.mode == PROMPT and point.emotion in values:
+            of = prompted.setdefault(point.template, {})
+            of[point.emotion] = point.measures.intended[judge].mean
+    if not prompted:
+        return _not_measured(name, "above prompts", f"{mean(values.values()):.3f}")
+    # Most emotions first, then the highest mean.
+    best = max(prompted.values(), key=lambda of: (len(of), mean(of.values())))
+    value, bound = mean(values[emotion] for emotion in best), mean(best.values())
+    over = "" if len(best) == len(values) else f" over {len(best)} of {len(values)} emotions"
+    return Goal(name, f"{value:.3f}{over}", f"above {bound:.3f}, by prompt", value > bound)
+
+
+def _perplexity(steered: Sequence[EmotionPoint]) -> Goal:
+    name, asked = "Perplexity at strength 1", f"at most {PERPLEXITY} times in the mean"
+    if not steered:
+        return _not_measured(name, asked)
+    ratios = {point.emotion: point.measures.perplexity_ratio for point in steered}
+    ratio, worst = mean(ratios.values()), max(ratios, key=ratios.get)
+    told = f"{ratio:.2f} times unsteered, most {ratios[worst]:.2f} ({worst})"
+    return Goal(name, told, asked, ratio <= PERPLEXITY)
+
+
+def _monotone(law: str, monotone: Sequence[Monotone]) -> Goal:
+    name = "Emotion rises with strength: Spearman's correlation of every emotion"
+    of_law = [each for each in monotone if each.law == law]
+    if not of_law:
+        return _not_measured(name, f"at least {SPEARMAN}")
+    least = min(of_law, key=lambda each: each.correlation)
+    enough = sum(each.correlation >= SPEARMAN for each in of_law)
+    return Goal(
+        name,
+        f"least {least.correlation:.2f} ({least.emotion}); {enough} of {len(of_law)} reach it",
+        f"at least {SPEARMAN}",
+        enough == len(of_law),
+    )
+
+
+def _distinct(steered: Sequence[EmotionPoint]) -> Goal:
+    name, asked = "Distinct 3-grams at strength 1", f"at least {DISTINCT} times"
+    if not steered:
+        return _not_measured(name, asked)
+    ratio = mean(point.measures.distinct_3_ratio for point in steered)
+    return Goal(name, f"{ratio:.2f} times unsteered", asked, ratio >= DISTINCT)
+
+
+def _not_measured(name: str, asked: str, value: str = "not measured") -> Goal:
+    return Goal(name, value, asked, None)
+
+
+def _vector(states: Sequence[Consistency]) -> Consistency:
+    return next(each for each in states if each.mode == VECTOR and each.intensity == 1)
+
+
+def _is_full(point: EmotionPoint, law: str) -> bool:
+    full = point.by == STRENGTH and point.strength == 1
+    return full and point.mode == VECTOR and point.law == law

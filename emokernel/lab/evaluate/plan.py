@@ -1,0 +1,268 @@
+"""What an evaluation writes: cells, each a condition under which all its queries are answered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from emokernel.affect import TWELVE_STATES, Affect
+from emokernel.choices import LAW
+from emokernel.errors import EmokernelError, NoDoseError
+from emokernel.lab.evaluate.prompting import Prompting
+from emokernel.lab.evaluate.results import BOTH, PROMPT, UNSTEERED, VECTOR
+from emokernel.lab.measure.generation import Job
+from emokernel.lab.measure.sampling import Sampling
+from emokernel.requests import Request
+from emokernel.steering import Steering
+from emokernel.vectors.calibration import key_of
+
+STATES, EMOTIONS = "states", "emotions"
+STRENGTH, DOSE = "strength", "dose"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is written; more of anything goes on where a run ended.
+
+    openings: queries of each cell, at most. intensities: of the states. strengths: of the emotions.
+    doses: KL from the unsteered next-token distribution in nats per token. laws: of the emotions,
+    beside the vectors' own. templates: of the prompts, all unless given. batch_size: texts that are
+    written at once.
+    """
+
+    openings: int = 50
+    seeds: int = 3
+    intensities: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    strengths: tuple[float, ...] = (-1.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
+    doses: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8, 1.6)
+    laws: tuple[str, ...] = ("preserve", "add")
+    templates: tuple[str, ...] | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    batch_size: int = 240
+
+    def __post_init__(self) -> None:
+        for name in ("intensities", "strengths", "doses", "laws", "templates"):
+            given = getattr(self, name)
+            if given is not None:
+                object.__setattr__(self, name, tuple(dict.fromkeys(given)))
+        for name, least in (("openings", 2), ("seeds", 1), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise EmokernelError(
+                    f"{name} must be at least {least}, got {getattr(self, name)}: there is no"
+                    " interval without"
+                )
+        if not self.intensities or not all(0 < each <= 1 for each in self.intensities):
+            raise EmokernelError(
+                f"intensities lie above 0 and at most at 1, got {self.intensities}"
+            )
+        if 1.0 not in self.intensities or 1.0 not in self.strengths:
+            raise EmokernelError(
+                "the verdict is about intensity 1 and strength 1: let them be among the others"
+            )
+        if not all(math.isfinite(each) and each for each in self.strengths):
+            raise EmokernelError(
+                f"strengths are finite and not 0, which is the unsteered model: {self.strengths}"
+            )
+        if not all(law in LAW for law in self.laws):
+            raise EmokernelError(f"unknown law in {self.laws}: choose of {', '.join(LAW)}")
+        if not all(0 < each < math.inf for each in self.doses):
+            raise EmokernelError(f"doses are nats per token above 0, got {self.doses}")
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One condition. ``name``: the emotion, or the angle of the state in degrees.
+
+    ``prompts``: {query: (prefix, opening)}, see `Job`. ``divergence``: of a dose, nats per token.
+    """
+
+    experiment: str
+    mode: str
+    name: str
+    prompts: Mapping[str, tuple[str, str]] = field(repr=False)
+    request: Request | None = None
+    template: str = ""
+    intensity: float = 1.0
+    law: str = ""
+    by: str = ""
+    strength: float = 0.0
+    divergence: float = math.nan
+
+    @property
+    def key(self) -> str:
+        """What tells it from all others."""
+        told = {
+            STATES: f"intensity {self.intensity:.9g}",
+            STRENGTH: f"strength {self.strength:.9g}",
+            DOSE: f"dose {self.divergence:.9g}, strength {self.strength:.9g}",
+        }.get(self.by or self.experiment, "")
+        parts = (self.experiment, self.mode, self.template, self.law, self.name, told)
+        return " | ".join(part for part in parts if part)
+
+    def about(self) -> dict[str, object]:
+        """What every text of it says about itself."""
+        about = {"experiment": self.experiment, "mode": self.mode, "name": self.name}
+        if self.template:
+            about["template"] = self.template
+        if self.experiment == STATES:
+            about["intensity"] = self.intensity
+        if self.by:
+            about |= {"law": self.law, "by": self.by, "strength": self.strength}
+        if self.by == DOSE:
+            about["divergence"] = self.divergence
+        return about
+
+    def jobs(self) -> list[Job]:
+        """One for each query."""
+        return [
+            Job(self.name, self.mode, opening, self.request, prefix, query)
+            for query, (prefix, opening) in self.prompts.items()
+        ]
+
+
+class Plan:
+    """The cells of an evaluation of ``steering`` with ``prompting``.
+
+    ``questions`` and ``queries`` are those that the states and the emotions are asked with.
+    ``refused``: {what: why} of emotions and states that no dose within the bounds of the
+    calibration strengthens; they are written unsteered, so that they count as what they are.
+    """
+
+    def __init__(self, steering: Steering, prompting: Prompting, settings: Settings) -> None:
+        """What cannot be asked for is an error here, before anything is written.
+
+        EmokernelError for unknown templates and too few questions or queries, SteeringError for
+        emotions that are not calibrated and a mapping that cannot place the states.
+        """
+        self.steering, self.prompting, self.settings = steering, prompting, settings
+        self.questions, self.queries = check_asked(prompting, settings)
+        self.templates = settings.templates or prompting.templates
+        calibration = steering.calibration
+        self.law = steering.defaults.law
+        self.dose = steering.defaults.dose
+        self.laws = [
+            law
+            for law in dict.fromkeys([self.law, *settings.laws])
+            if calibration is None or key_of(law, self.dose) in calibration.strengths
+        ]
+        self.refused: dict[str, str] = {}
+        for state in TWELVE_STATES:
+            self._allowed(_scaled(state, 1.0))
+        self._moved = [
+            (emotion, law)
+            for law in self.laws
+            for emotion in steering.vectors.names
+            if self._allowed(Request(emotion, 1.0, law, self.dose)) is not None
+        ]
+
+    def unsteered(self) -> Cell:
+        """All questions and queries, with nothing asked for."""
+        prompts = {q: self.prompting.plain(q) for q in (*self.questions, *self.queries)}
+        return Cell("", UNSTEERED, "", prompts)
+
+    def states(self) -> Iterator[Cell]:
+        """The twelve states by prompt, by vector and by both.
+
+        The first template has all the intensities that it can express, the others 1.0.
+        """
+        for state in TWELVE_STATES:
+            name = f"{state.angle:.0f}"
+            plain = {question: self.prompting.plain(question) for question in self.questions}
+            steered = {i: self._allowed(_scaled(state, i)) for i in self.settings.intensities}
+            for intensity, request in steered.items():
+                yield Cell(STATES, VECTOR, name, plain, request, "", intensity)
+            for template in self.templates:
+                known = self.prompting.intensities(template)
+                for intensity, request in steered.items():
+                    if intensity != 1 and template != self.templates[0]:
+                        continue
+                    # Prompts that know no intensity are as they are beside a vector that does.
+                    prompted = self._asked(
+                        template, state, intensity if intensity in known else 1.0
+                    )
+                    cell = Cell(STATES, BOTH, name, prompted, request, template, intensity)
+                    yield cell
+                    if intensity in known:
+                        yield replace(cell, mode=PROMPT, request=None)
+
+    def emotions_by_prompt(self) -> Iterator[Cell]:
+        """Every emotion by every template that can ask for it."""
+        for template in self.templates:
+            for emotion in self.steering.vectors.names:
+                asked = {
+                    query: self.prompting.of_emotion(template, emotion, query)
+                    for query in self.queries
+                }
+                if None not in asked.values():
+                    yield Cell(EMOTIONS, PROMPT, emotion, asked, template=template)
+
+    def emotions_by_strength(self) -> Iterator[Cell]:
+        """Every emotion under every law at every strength."""
+        for law in self.laws:
+            for emotion in self.steering.vectors.names:
+                for strength in self.settings.strengths:
+                    yield self._emotion(emotion, law, STRENGTH, strength)
+
+    def emotions_by_dose(
+        self, strengths: Mapping[tuple[str, str], Mapping[float, float]]
+    ) -> Iterator[Cell]:
+        """Every emotion under every law at every dose; {(emotion, law): {dose: strength}}."""
+        for (emotion, law), of in strengths.items():
+            for divergence, strength in of.items():
+                yield replace(self._emotion(emotion, law, DOSE, strength), divergence=divergence)
+
+    def moved(self) -> list[tuple[str, str]]:
+        """(emotion, law) of all that can be dosed."""
+        return list(self._moved)
+
+    def _emotion(self, emotion: str, law: str, by: str, strength: float) -> Cell:
+        plain = {query: self.prompting.plain(query) for query in self.queries}
+        request = self._allowed(Request(emotion, strength, law, self.dose))
+        return Cell(EMOTIONS, VECTOR, emotion, plain, request, law=law, by=by, strength=strength)
+
+    def _asked(self, template: str, state: Affect, intensity: float) -> dict[str, tuple[str, str]]:
+        return {
+            question: self.prompting.of_state(template, state, question, intensity)
+            for question in self.questions
+        }
+
+    def _allowed(self, request: Request) -> Request | None:
+        """The request, or None if no dose within the bounds of the calibration strengthens it."""
+        try:
+            with self.steering.requests([request]):
+                return request
+        except NoDoseError as error:
+            asked = request.emotion
+            told = f"{asked.angle:.0f} degrees" if isinstance(asked, Affect) else asked
+            self.refused[told] = str(error)
+            return None
+
+
+def check_asked(
+    prompting: Prompting, settings: Settings
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The questions and queries of an evaluation, each of which can be asked.
+
+    EmokernelError for an unknown template, too few of either, and what the prompting refuses.
+    """
+    questions = _some(prompting.questions, settings.openings, "questions")
+    queries = _some(prompting.queries, settings.openings, "queries")
+    for template in settings.templates or prompting.templates:
+        prompting.intensities(template)
+        prompting.of_state(template, TWELVE_STATES[0], questions[0])
+    for query in (*questions, *queries):
+        prompting.plain(query)
+    return questions, queries
+
+
+def _scaled(state: Affect, intensity: float) -> Request:
+    return Request(Affect(state.valence * intensity, state.arousal * intensity))
+
+
+def _some(given: Sequence[str], count: int, what: str) -> tuple[str, ...]:
+    if len(given) < 2:
+        raise EmokernelError(
+            f"there are {len(given)} {what}, and intervals need two at least: give more"
+        )
+    return tuple(given[:count])

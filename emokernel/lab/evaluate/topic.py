@@ -1,0 +1,137 @@
+"""Topic adherence: whether a steered text is still about what it was asked for.
+
+arXiv 2502.04075 measures it in a way that is not public; this is a definition of our own. The
+*unsteered* model reads each text by itself, without its opening or question: behind that, part of
+its hidden states would tell the opening whatever the text says. The hidden states after two thirds
+of the blocks are divided by their lengths, so that no single token with a huge one counts alone,
+and averaged over the text's own tokens. From this goes the mean over the unsteered answers (for
+queries the mean over the queries), which is what all have in common. Topic adherence is the cosine
+of what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from emokernel.errors import EmokernelError
+from emokernel.lab.evaluate.consistency import unit
+from emokernel.lab.measure.encoding import batches
+from emokernel.patch.decoder import device_of, evaluating, find_decoder
+
+# The query and the seed of an answer.
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """What unsteered answers have in common with each other, to read the similarities by.
+
+    other_seed: mean similarity of two answers to one query; other_query: to two different ones.
+    separation: how often the former is larger (area under the ROC curve, 0.5 is chance).
+    """
+
+    other_seed: float
+    other_query: float
+    separation: float
+
+
+class Topic:
+    """The unsteered answers and the queries (openings, questions), as the model reads them."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        answers: Mapping[Key, str],
+        *,
+        batch_size: int = 64,
+    ) -> None:
+        """``answers``: those of the unsteered model by query and seed.
+
+        The model must be unsteered here and later. EmokernelError if all answers are empty.
+        """
+        if not any(answer.strip() for answer in answers.values()):
+            raise EmokernelError(
+                "the unsteered model answers nothing, so there is no topic to adhere to: let it"
+                " write more, or ask something else"
+            )
+        self._model, self._tokenizer, self._batch_size = model, tokenizer, batch_size
+        self._decoder = find_decoder(model)
+        self.layer = -(-2 * len(self._decoder.blocks) // 3) - 1
+        self._mean, rows = _centred(self._rows(list(answers.values())))
+        self._answers = dict(zip(answers, rows, strict=True))
+        queries = list(dict.fromkeys(query for query, _ in answers))
+        self._queries = dict(zip(queries, _centred(self._rows(queries))[1], strict=True))
+
+    def adherence(
+        self, answers: Sequence[str], keys: Sequence[Key]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(Similarity with the unsteered answer, with the query), both ``[n]``, -1..1.
+
+        For each answer the query and the seed. Where either text is empty, it is 0.
+        """
+        _, rows = _centred(self._rows(answers), self._mean)
+        plain = np.array([self._answers[key] for key in keys]).reshape(rows.shape)
+        asked = np.array([self._queries[query] for query, _ in keys]).reshape(rows.shape)
+        return (rows * plain).sum(1), (rows * asked).sum(1)
+
+    def anchors(self) -> Anchors:
+        """Of all pairs of unsteered answers that are not empty.
+
+        EmokernelError unless there are both pairs of one query and pairs of different ones.
+        """
+        from sklearn.metrics import roc_auc_score
+
+        written = [(query, row) for (query, _), row in self._answers.items() if row.any()]
+        queries, rows = np.array([query for query, _ in written]), np.stack([r for _, r in written])
+        first, second = np.triu_indices(len(rows), 1)
+        similar, same = (rows @ rows.T)[first, second], queries[first] == queries[second]
+        if same.all() or not same.any():
+            raise EmokernelError(
+                "the similarity of unsteered answers needs two queries or more, and two seeds or"
+                " more: give both"
+            )
+        return Anchors(
+            float(similar[same].mean()),
+            float(similar[~same].mean()),
+            float(roc_auc_score(same, similar)),
+        )
+
+    @torch.no_grad()
+    def _rows(self, texts: Sequence[str]) -> np.ndarray:
+        """Mean direction of the hidden states of each text's tokens, ``[n, d]``; 0 without any."""
+        embeddings = self._model.get_input_embeddings()
+        device = device_of(embeddings, embeddings.weight)
+        rows: dict[int, np.ndarray] = {}
+        with evaluating(self._model):
+            for numbers, batch in batches(self._tokenizer, texts, self._batch_size):
+                output = self._decoder.owner(
+                    input_ids=batch.ids.to(device),
+                    attention_mask=batch.mask.to(device),
+                    use_cache=False,
+                    output_hidden_states=True,
+                )
+                hidden = output.hidden_states[self.layer + 1].float()
+                directions = nn.functional.normalize(hidden, dim=-1)
+                counted = batch.counted.to(hidden)[..., None]
+                means = (directions * counted).sum(1) / counted.sum(1).clamp_min(1)
+                rows |= zip(numbers, means.double().cpu().numpy(), strict=True)
+        width = self._decoder.hidden_size
+        return np.array([rows[number] for number in range(len(texts))]).reshape(-1, width)
+
+
+def _centred(rows: np.ndarray, mean: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(The mean, their own unless given; the rows less it, of length 1).
+
+    Rows of zeros, for which nothing was read, count in neither and stay.
+    """
+    read = rows.any(1, keepdims=True)
+    if mean is None:
+        mean = rows.mean(0, where=read) if read.any() else np.zeros(rows.shape[1])
+    return mean, unit(np.where(read, rows - mean, 0.0))

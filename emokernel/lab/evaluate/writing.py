@@ -1,0 +1,244 @@
+"""Writing the texts of an evaluation and reading them; each is kept as soon as it is read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import Any
+
+from torch import Tensor
+from tqdm import tqdm
+
+from emokernel.errors import EmokernelError
+from emokernel.lab.evaluate.consistency import top_labels
+from emokernel.lab.evaluate.plan import EMOTIONS, Cell, Settings
+from emokernel.lab.evaluate.results import UNSTEERED
+from emokernel.lab.evaluate.topic import Topic
+from emokernel.lab.measure.classifiers import (
+    LabelsOf,
+    TextClassifier,
+    columns_of,
+    emotion_probabilities,
+)
+from emokernel.lab.measure.fluency import distinct_n, surprises
+from emokernel.lab.measure.generation import Job, Written, write
+from emokernel.lab.measure.journal import Journal
+from emokernel.steering import Steering
+
+# What is known of a text, as JSON.
+Record = dict[str, Any]
+# More empty answers of the unsteered model than this share, and there is nothing to evaluate.
+_MOST_EMPTY = 0.5
+_READ_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A judge, the emotions that it has labels for, and those that it has none for."""
+
+    judge: TextClassifier
+    emotions: tuple[str, ...]
+    unknown: tuple[str, ...]
+    labels_of: LabelsOf
+
+    @classmethod
+    def of(cls, judge: TextClassifier, emotions: Sequence[str], labels_of: LabelsOf) -> Reader:
+        """A reader of as many of ``emotions`` as the judge knows."""
+        known, unknown = [], []
+        for emotion in emotions:
+            try:
+                columns_of(judge, emotion, labels_of)
+            except EmokernelError:
+                unknown.append(emotion)
+            else:
+                known.append(emotion)
+        return cls(judge, tuple(known), tuple(unknown), labels_of)
+
+    def intended(self, probabilities: Tensor) -> list[dict[str, float]]:
+        """{emotion: probability} of each text."""
+        columns = [
+            emotion_probabilities(self.judge, probabilities, emotion, self.labels_of).tolist()
+            for emotion in self.emotions
+        ]
+        return [
+            {emotion: round(p, 5) for emotion, p in zip(self.emotions, row, strict=True)}
+            for row in (zip(*columns, strict=True) if columns else [()] * len(probabilities))
+        ]
+
+
+class Writer:
+    """Writes the texts of cells and reads them, but those that the journal has already.
+
+    Of every text the journal keeps what its cell says, query, seed, the opening and the answer that
+    follows it, samples that were redrawn, nats and tokens of the answer behind the plain query
+    under the unsteered model, the top label by each judge and, of the emotions, the intended
+    probability.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        steering: Steering,
+        readers: Sequence[Reader],
+        settings: Settings,
+        journal: Journal,
+        *,
+        special_tokens: bool,
+        accept: Callable[[str], bool],
+        progress: bool,
+    ) -> None:
+        self._model, self._tokenizer, self._steering = model, tokenizer, steering
+        self._readers, self._settings, self._journal = readers, settings, journal
+        self._special_tokens, self._accept, self._progress = special_tokens, accept, progress
+        self._plain: Mapping[str, tuple[str, str]] = {}
+        self._topic: Topic | None = None
+        self._digest = ""
+        # Texts that an earlier run has written.
+        self.known = 0
+
+    def unsteered(self, cell: Cell, groups: Iterable[Collection[str]]) -> list[Record]:
+        """The texts that all others are compared with.
+
+        EmokernelError if among the texts of a group of queries most are empty or none has three
+        words in a row.
+        """
+        self._plain = cell.prompts
+        self.write([cell], "unsteered")
+        records = self.records(cell)
+        for queries in groups:
+            _check([record["answer"] for record in records if record["query"] in queries])
+        answers = {(record["query"], record["seed"]): record["answer"] for record in records}
+        self._topic = Topic(
+            self._model, self._tokenizer, answers,
+            batch_size=min(_READ_AT_ONCE, self._settings.batch_size),
+        )  # fmt: skip
+        self._digest = hashlib.sha256(repr(sorted(answers.items())).encode()).hexdigest()[:12]
+        return records
+
+    def adhere(self, cells: Sequence[Cell]) -> dict[Cell, list[tuple[float, float]]]:
+        """Topic adherence of the texts of ``cells``, in the order of `records`.
+
+        (Similarity with the unsteered answer, with the query) of each. It depends on all unsteered
+        texts, so the journal keeps it under their digest.
+        """
+        found = {}
+        title = "topic adherence"
+        for cell in tqdm(cells, desc=title, unit=" cells", disable=not self._progress):
+            records = self.records(cell)
+            key = f"{title} {self._digest} | {len(records)} | {cell.key}"
+            if self._journal.get(key) is None:
+                both = self._topic.adherence(
+                    [record["answer"] for record in records],
+                    [(record["query"], record["seed"]) for record in records],
+                )
+                rows = [[round(s, 4) for s in pair] for pair in zip(*map(list, both), strict=True)]
+                self._journal.put({key: rows})
+            found[cell] = [tuple(pair) for pair in self._journal.get(key)]
+        return found
+
+    def anchors(self) -> dict[str, float]:
+        """Topic adherence of unsteered answers to each other; none with a single seed."""
+        return asdict(self._topic.anchors()) if self._settings.seeds > 1 else {}
+
+    def write(self, cells: Sequence[Cell], title: str) -> None:
+        """All texts of ``cells``, with progress in texts."""
+        wanted = [
+            (seed, cell, job)
+            for seed in range(self._settings.seeds)
+            for cell in cells
+            for job in cell.jobs()
+        ]
+        open_jobs = [each for each in wanted if self._journal.get(_key(*each)) is None]
+        self.known += len(wanted) - len(open_jobs)
+        with tqdm(
+            total=len(wanted), initial=len(wanted) - len(open_jobs), desc=title, unit=" texts",
+            disable=not self._progress,
+        ) as bar:  # fmt: skip
+            for seed, of_seed in groupby(open_jobs, key=lambda each: each[0]):
+                of_seed = list(of_seed)
+                batches = write(
+                    self._model, self._tokenizer, self._steering, [job for *_, job in of_seed],
+                    seed, sampling=self._settings.sampling, special_tokens=self._special_tokens,
+                    accept=self._accept, batch_size=self._settings.batch_size,
+                )  # fmt: skip
+                for written in batches:
+                    done, of_seed = of_seed[: len(written)], of_seed[len(written) :]
+                    records = self._read([cell for _, cell, _ in done], written)
+                    keys = [_key(*each) for each in done]
+                    self._journal.put(dict(zip(keys, records, strict=True)))
+                    bar.update(len(written))
+
+    def records(self, cell: Cell) -> list[Record]:
+        """What is known of the texts of a cell that has been written."""
+        return [
+            self._journal.get(_key(seed, cell, job))
+            for seed in range(self._settings.seeds)
+            for job in cell.jobs()
+        ]
+
+    def _read(self, cells: Sequence[Cell], written: Sequence[Written]) -> list[Record]:
+        records = [
+            cell.about()
+            | {
+                "query": one.job.query,
+                "seed": one.seed,
+                "opening": one.job.opening,
+                "answer": one.pair[1],
+                "redrawn": one.redrawn,
+                "top": {},
+            }
+            for cell, one in zip(cells, written, strict=True)
+        ]
+        nats, tokens = surprises(
+            self._model, self._tokenizer, [self.pair(record) for record in records],
+            special_tokens=self._special_tokens,
+            batch_size=min(_READ_AT_ONCE, self._settings.batch_size),
+        )  # fmt: skip
+        for record, nat, count in zip(records, nats.tolist(), tokens.tolist(), strict=True):
+            record["nats"], record["tokens"] = round(nat, 4), int(count)
+        for reader in self._readers:
+            self._judge(reader, cells, records)
+        return records
+
+    def _judge(self, reader: Reader, cells: Sequence[Cell], records: Sequence[Record]) -> None:
+        judge = reader.judge
+        probabilities = judge.probabilities([r["opening"] + r["answer"] for r in records])
+        tops = top_labels(judge.labels, probabilities, [record["answer"] for record in records])
+        intended = reader.intended(probabilities)
+        for cell, record, top, of in zip(cells, records, tops, intended, strict=True):
+            record["top"][judge.name] = top
+            if cell.mode == UNSTEERED:
+                record.setdefault("intended", {})[judge.name] = of
+            elif _of_emotion(cell) and cell.name in of:
+                record.setdefault("intended", {})[judge.name] = of[cell.name]
+
+    def pair(self, record: Record) -> tuple[str, str]:
+        """(the query as it is asked when nothing else is, the answer)."""
+        return "".join(self._plain[record["query"]]), record["answer"]
+
+
+def _check(answers: Sequence[str]) -> None:
+    empty = sum(not answer.strip() for answer in answers)
+    if empty > _MOST_EMPTY * len(answers):
+        raise EmokernelError(
+            f"the unsteered model answers nothing in {empty} of {len(answers)} texts: let it write"
+            " more (--max-new-tokens), or give other questions and queries"
+        )
+    try:
+        distinct_n(answers)
+    except ValueError:
+        raise EmokernelError(
+            f"the unsteered model writes next to nothing in {len(answers)} texts, not three words"
+            " in a row: let it write more (--max-new-tokens, --openings, --seeds)"
+        ) from None
+
+
+def _of_emotion(cell: Cell) -> bool:
+    return cell.experiment == EMOTIONS
+
+
+def _key(seed: int, cell: Cell, job: Job) -> str:
+    return f"{cell.key} | {seed} | {job.query}"

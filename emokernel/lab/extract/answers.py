@@ -1,0 +1,146 @@
+"""A model's own answers: sampled in batches, and kept in the store as they come."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+from tqdm import tqdm
+
+from emokernel.errors import EmokernelError
+from emokernel.lab.extract.reading import batches
+from emokernel.lab.extract.samples import Group
+from emokernel.lab.extract.store import Store
+from emokernel.lab.measure.encoding import Sample, special_ids
+from emokernel.lab.measure.sampling import Sampling, sample
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A query in its context, for an emotion or (None) without one."""
+
+    query: str
+    emotion: str | None
+    ids: tuple[int, ...]
+
+
+def prompts_of(
+    tokenizer: Any, queries: Mapping[str, Sequence[str]], conditioning: Any
+) -> tuple[list[Prompt], list[Group]]:
+    """The prompts for ``queries`` of each emotion, and their groups, paired by query.
+
+    The neutral prompt of a query does not name an emotion: emotions with a query in common share
+    it, and its answer. EmokernelError where the two prompts of a pair are the same tokens.
+    """
+    numbers: dict[tuple[str, str | None], int] = {}
+    prompts: list[Prompt] = []
+
+    def number_of(query: str, emotion: str | None) -> int:
+        key = query, emotion
+        if key not in numbers:
+            if emotion is None:
+                context = conditioning.neutral(query, tokenizer)
+            else:
+                context = conditioning.emotional(query, emotion, tokenizer)
+            ids = tokenizer(context, add_special_tokens=conditioning.adds_special_tokens)
+            numbers[key] = len(prompts)
+            prompts.append(Prompt(query, emotion, tuple(ids["input_ids"])))
+        return numbers[key]
+
+    groups = [
+        Group(
+            emotion,
+            [number_of(query, emotion) for query in of],
+            [number_of(query, None) for query in of],
+            paired=True,
+        )
+        for emotion, of in queries.items()
+    ]
+    for group in groups:
+        for own, other in zip(group.rows, group.neutral, strict=True):
+            if prompts[own].ids == prompts[other].ids:
+                raise EmokernelError(
+                    f"asked with {group.emotion!r} and without, the query {prompts[own].query!r} is"
+                    " the same tokens: let the templates say the emotion in words that the"
+                    " tokenizer knows"
+                )
+    return prompts, groups
+
+
+def answer(
+    model: nn.Module,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    store: Store,
+    sampling: Sampling,
+    *,
+    seed: int,
+    batch_tokens: int,
+    batch_size: int | None,
+    progress: bool,
+) -> list[Sample]:
+    """The prompts with their answers; those that the store lacks are sampled into it.
+
+    An answer ends before the first end-of-text token; special tokens within are not its own.
+    All answers to a query have the same random numbers, so an emotional one differs from a neutral
+    one by what was asked for; and an interrupted run goes on to the same answers.
+    """
+    lengths = [len(prompt.ids) + sampling.max_new_tokens for prompt in prompts]
+    known = store.answers()
+    with tqdm(
+        total=len(prompts), initial=len(known), desc="answering", unit="answer",
+        disable=not progress,
+    ) as bar:  # fmt: skip
+        all_batches = batches(lengths, range(len(prompts)), batch_tokens, batch_size)
+        for batch in all_batches:
+            if all(prompt in known for prompt in batch):
+                continue
+            chosen = [prompts[prompt] for prompt in batch]
+            contexts = [prompt.ids for prompt in chosen]
+            seeds = [(seed, zlib.crc32(prompt.query.encode())) for prompt in chosen]
+            ids = sample(model, tokenizer, contexts, sampling, seeds=seeds)
+            lines = {
+                prompt: {
+                    "prompt": prompt,
+                    "emotion": of.emotion,
+                    "query": of.query,
+                    "answer": tokenizer.decode(tokens),
+                    "tokens": tokens,
+                }
+                for prompt, of, tokens in zip(batch, chosen, ids, strict=True)
+            }
+            store.append(lines.values())
+            bar.update(len(lines.keys() - known.keys()))
+            known |= lines
+    special = special_ids(tokenizer)
+    return [
+        _sample(prompt, known[number]["tokens"], special) for number, prompt in enumerate(prompts)
+    ]
+
+
+def _sample(prompt: Prompt, tokens: Iterable[int], special: np.ndarray) -> Sample:
+    tokens = np.array(list(tokens), dtype=np.int32)
+    own = np.concatenate([np.zeros(len(prompt.ids), dtype=bool), ~np.isin(tokens, special)])
+    return Sample(np.concatenate([np.array(prompt.ids, dtype=np.int32), tokens]), own)
+
+
+def check_answers(groups: Sequence[Group], samples: Sequence[Sample]) -> dict[str, int]:
+    """For each emotion, the pairs in which an answer is empty; EmokernelError if all are."""
+    empty = {
+        group.emotion: sum(
+            not (samples[a].own.any() and samples[b].own.any())
+            for a, b in zip(group.rows, group.neutral, strict=True)
+        )
+        for group in groups
+    }
+    for group in groups:
+        if empty[group.emotion] == len(group.rows):
+            raise EmokernelError(
+                f"the model answered nothing to any of the {len(group.rows)} queries for"
+                f" {group.emotion!r}: try another conditioning, more max_new_tokens, or give texts"
+            )
+    return empty

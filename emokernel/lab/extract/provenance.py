@@ -1,0 +1,76 @@
+"""What an extraction was made from: for the provenance of vectors and the settings of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import nn
+
+from emokernel.lab.extract.options import Options
+from emokernel.lab.extract.samples import Group
+from emokernel.vectors.fingerprint import fingerprint
+
+
+def count_texts(groups: Sequence[Group], tokens: np.ndarray) -> dict[str, dict[str, int]]:
+    """Texts and tokens of each emotion and of the neutral texts, given each text's ``tokens``."""
+
+    def count(rows: Iterable[int]) -> dict[str, int]:
+        rows = list(rows)
+        return {"texts": len(rows), "tokens": int(tokens[rows].sum())}
+
+    neutral = {row for group in groups for row in group.neutral}
+    return {group.emotion: count(group.rows) for group in groups} | {"neutral": count(neutral)}
+
+
+def settings_of(options: Options, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What the rows depend on; the method is none of it, so another one needs no second reading."""
+    return {
+        **about["model"],
+        "data": about["data"],
+        "site": options.site,
+        "rows": "last" if options.tokens == "last" else "mean",
+        "layers": plain(options.layers),
+        "batch_tokens": options.batch_tokens,
+        "batch_size": options.batch_size,
+        "versions": versions(),
+    }
+
+
+def describe_model(model: nn.Module, name: str | None, revision: str | None) -> dict[str, Any]:
+    """Name, revision, dtype and fingerprint; as the model says itself where None is given."""
+    config = model.config
+    return {
+        "model": name or getattr(config, "_name_or_path", "") or type(model).__name__,
+        "revision": revision or getattr(config, "_commit_hash", None) or "unknown",
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "fingerprint": fingerprint(model),
+    }
+
+
+def describe_answers(queries: Any, conditioning: Any, sampling: Any) -> dict[str, Any]:
+    """What a model's own answers came from."""
+    return {
+        "queries": dict(queries.provenance),
+        "conditioning": conditioning.describe(),
+        "sampling": dict(vars(sampling)),
+    }
+
+
+def plain(value: Any) -> Any:
+    """A sequence as a list, which is how JSON gives it back."""
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def versions() -> dict[str, str]:
+    """The versions that the numbers depend on."""
+    from emokernel import __version__
+
+    return {
+        "emokernel": __version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }

@@ -1,0 +1,183 @@
+"""Recording: one row per text and layer, taken while the model reads a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from emokernel.errors import EmokernelError, ModelStructureError
+from emokernel.lab.measure.encoding import Sample
+from emokernel.patch.blocks import RewrittenForward
+from emokernel.patch.decoder import (
+    Decoder,
+    device_of,
+    evaluating,
+    find_decoder,
+    stream_of,
+    uncompiled,
+)
+from emokernel.patch.observe import trace
+from emokernel.patch.source import rewrite
+from emokernel.patch.structure import BlockAdds, own_part, read_block
+from emokernel.replaced import has_replaced
+
+
+class Recorder:
+    """Reads batches of samples; within it, the chosen layers of the model are watched.
+
+    A row is the mean of a layer's activations over the text's own tokens, or with ``last`` that of
+    its last own token, in fp32. The activations are at site "block" the residual stream after the
+    block, at site "attention" the branch that is added to it. Beside each row goes the mean length
+    of the residual stream's rows at that site (after the add), over the same tokens.
+
+    Raises EmokernelError for a patched model, ModelStructureError for one that cannot be read.
+    """
+
+    def __init__(
+        self, model: nn.Module, site: str, *, layers: Sequence[int] | None = None, last: bool
+    ) -> None:
+        self.decoder = find_decoder(model)
+        if has_replaced(self.decoder.owner):
+            raise EmokernelError(
+                "extract from the model itself: call unpatch() on its Steering first"
+            )
+        self._model, self._last = model, last
+        self.layers = list(range(len(self.decoder.blocks)) if layers is None else layers)
+        self._adds: dict[int, tuple[nn.Module, BlockAdds]] | None = None
+        if site == "attention":
+            self._adds = _attention_adds(model, self.decoder, self.layers)
+        self._batch: _Batch | None = None
+        self._rows: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __enter__(self) -> Recorder:
+        with ExitStack() as undo:
+            undo.enter_context(evaluating(self._model))
+            for layer in self.layers:
+                block = self.decoder.blocks[layer]
+                if self._adds is not None:
+                    undo.callback(self._watch_branch(layer, *self._adds[layer]))
+                else:
+                    undo.callback(block.register_forward_hook(self._hook(layer)).remove)
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    def read(self, samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
+        """Rows ``[layers, batch, d]`` and mean lengths ``[layers, batch]`` of a batch, fp32.
+
+        Every sample needs a token of its own. EmokernelError naming the layer that is not finite.
+        """
+        self._batch = _Batch(samples, self._last)
+        embeddings = self._model.get_input_embeddings()
+        device = device_of(embeddings, embeddings.weight)
+        ids, mask = (each.to(device) for each in (self._batch.ids, self._batch.mask))
+        try:
+            with torch.no_grad(), uncompiled():
+                # Without the head: nobody reads the logits.
+                self.decoder.owner(input_ids=ids, attention_mask=mask, use_cache=False)
+            # Copied only now, so that no layer waits for the device.
+            found = [[each.cpu().numpy() for each in self._rows[layer]] for layer in self.layers]
+        finally:
+            self._batch = None
+            self._rows.clear()
+        rows, lengths = (np.stack(each) for each in zip(*found, strict=True))
+        for layer, *values in zip(self.layers, rows, lengths, strict=True):
+            if not all(np.isfinite(each).all() for each in values):
+                raise EmokernelError(
+                    f"the activations of layer {layer} hold inf or nan: load the model in a wider"
+                    " dtype, such as bfloat16 or float32"
+                )
+        return rows, lengths
+
+    def _record(self, layer: int, activations: Tensor, stream: Tensor) -> None:
+        batch = self._batch
+        if batch is not None:  # else the model is read by somebody else
+            self._rows[layer] = batch.row(activations), batch.length(stream)
+
+    def _hook(self, layer: int) -> Callable:
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            stream = stream_of(output)
+            self._record(layer, stream, stream)
+
+        return hook
+
+    def _watch_branch(self, layer: int, module: nn.Module, adds: BlockAdds) -> Callable[[], None]:
+        """Watch the branch that ``module`` adds, a block or its part; returns what ends it."""
+        _, key = adds.attention.place
+
+        def add(a: Tensor, b: Tensor) -> Tensor:
+            stream = a + b
+            self._record(layer, (a, b)[adds.branch], stream)
+            return stream
+
+        watched = RewrittenForward(module, rewrite(type(module).forward, {key: add}.get))
+        watched.install()
+        return watched.restore
+
+
+class _Batch:
+    """Samples padded on the right, and how a row is taken from their activations."""
+
+    def __init__(self, samples: Sequence[Sample], last: bool) -> None:
+        shape = len(samples), max(len(sample.ids) for sample in samples)
+        # Padded by hand: many tokenizers of decoders have no pad token.
+        ids, mask, self._own = (np.zeros(shape, kind) for kind in (np.int64, np.int64, np.float32))
+        for row, sample in enumerate(samples):
+            length = len(sample.ids)
+            ids[row, :length], mask[row, :length] = sample.ids, 1
+            self._own[row, :length] = sample.own
+            if last:
+                self._own[row, : np.flatnonzero(sample.own)[-1]] = 0
+        self.ids, self.mask = torch.from_numpy(ids), torch.from_numpy(mask)
+        self._last = torch.from_numpy(self._own.argmax(1)) if last else None
+        self._own /= self._own.sum(1, keepdims=True)
+        self._placed: dict[torch.device, Tensor] = {}
+
+    def row(self, activations: Tensor) -> Tensor:
+        """``[batch, d]`` fp32 of ``activations [batch, tokens, d]``, perhaps flattened."""
+        activations = activations.reshape(*self.mask.shape, -1)
+        if self._last is not None:
+            last = self._on(activations.device, self._last)
+            return activations[torch.arange(len(last), device=last.device), last].float()
+        return torch.bmm(self._shares(activations.device), activations.float()).squeeze(1)
+
+    def length(self, stream: Tensor) -> Tensor:
+        """Mean length ``[batch]`` of the rows of ``stream``."""
+        stream = stream.reshape(*self.mask.shape, -1)
+        if self._last is not None:
+            return torch.linalg.vector_norm(self.row(stream), dim=-1)
+        lengths = torch.linalg.vector_norm(stream, dim=-1, keepdim=True, dtype=torch.float32)
+        return torch.bmm(self._shares(stream.device), lengths).flatten()
+
+    def _shares(self, device: torch.device) -> Tensor:
+        return self._on(device, torch.from_numpy(self._own)[:, None])
+
+    def _on(self, device: torch.device, tensor: Tensor) -> Tensor:
+        if device not in self._placed:
+            self._placed[device] = tensor.to(device)
+        return self._placed[device]
+
+
+def _attention_adds(
+    model: nn.Module, decoder: Decoder, layers: Sequence[int]
+) -> dict[int, tuple[nn.Module, BlockAdds]]:
+    """For each layer the module that adds its attention branch, and the adds of its block."""
+    traced = trace(model, decoder)
+    adds: dict[int, tuple[nn.Module, BlockAdds]] = {}
+    for layer in layers:
+        block = decoder.blocks[layer]
+        found = read_block(traced, layer, block)
+        if found.attention is None or found.branch is None:
+            raise ModelStructureError(
+                f"{type(block).__name__} (layer {layer}) does not add its attention"
+                ' branch to the stream by itself: extract at site="block", or other layers'
+            )
+        adds[layer] = own_part(decoder, block, found.attention.place[0]), found
+    return adds

@@ -1,0 +1,90 @@
+"""What a classifier that reads emotion from text has to offer, and how its labels are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from emokernel.errors import EmokernelError, UnknownEmotionError
+from emokernel.vectors import EmotionVectors
+
+# Which of a classifier's labels count for an emotion, where their names differ.
+LabelsOf = Mapping[str, str | Sequence[str]]
+
+
+class TextClassifier(Protocol):
+    """What reads emotion from text.
+
+    ``labels`` are lower-case and distinct. With ``multi_label`` their probabilities are
+    independent of each other, otherwise those of a text sum to 1.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    multi_label: bool
+
+    def probabilities(self, texts: Sequence[str]) -> Tensor:
+        """Probability of each label for each text, fp32 [n, labels] on the CPU."""
+        ...
+
+    def digest(self) -> str:
+        """What only classifiers with the same weights have in common."""
+        ...
+
+
+def columns_of(
+    classifier: TextClassifier, emotion: str, labels_of: LabelsOf | None = None
+) -> tuple[int, ...]:
+    """The columns of ``classifier.probabilities`` that count for an emotion.
+
+    Those of the labels that ``labels_of`` gives it, or else the one of the same name. Raises
+    EmokernelError if the classifier has no such label.
+    """
+    wanted = (labels_of or {}).get(emotion, emotion)
+    columns = []
+    for label in (wanted,) if isinstance(wanted, str) else wanted:
+        if label.lower() not in classifier.labels:
+            raise EmokernelError(
+                f"{UnknownEmotionError(label, classifier.labels)} These are the labels of the"
+                f" classifier {classifier.name!r}: say which of them count for {emotion!r}, as in"
+                f" {{{emotion!r}: {classifier.labels[0]!r}}}, or use another classifier."
+            )
+        columns.append(classifier.labels.index(label.lower()))
+    if not columns or len(set(columns)) < len(columns):
+        raise EmokernelError(f"{emotion!r} needs one or more distinct labels, got {wanted!r}")
+    return tuple(columns)
+
+
+def emotion_probabilities(
+    classifier: TextClassifier,
+    probabilities: Tensor,
+    emotion: str,
+    labels_of: LabelsOf | None = None,
+) -> Tensor:
+    """Probability [n] that each text shows an emotion, from ``probabilities`` [n, labels].
+
+    Where several labels count for it: that one of them holds, their sum, or with ``multi_label``
+    one less the product of their complements.
+    """
+    chosen = probabilities[:, columns_of(classifier, emotion, labels_of)]
+    return 1 - (1 - chosen).prod(1) if classifier.multi_label else chosen.sum(1)
+
+
+def same_classifier(one: TextClassifier, other: TextClassifier) -> bool:
+    """Whether two classifiers are one: by name, in whatever revision, or by their weights.
+
+    What was calibrated with a classifier cannot be evaluated with the same one: it would find what
+    it was asked for.
+    """
+    return one is other or one.name == other.name or one.digest() == other.digest()
+
+
+def has_calibrated(classifier: TextClassifier, vectors: EmotionVectors) -> bool:
+    """Whether the strengths of the vectors were chosen with the classifier."""
+    if vectors.calibration is None:
+        return False
+    record = vectors.calibration.record
+    by_name = classifier.name == record.get("judge")
+    return by_name or classifier.digest() == record.get("judge_digest")

@@ -1,0 +1,103 @@
+"""Strengths of equal dose: those at which steering moves the next-token distribution equally far.
+
+Equal strength is no fair comparison between emotions, laws or layers; equal Kullback-Leibler
+divergence from the unsteered model is (the dose of github.com/wassname/steering-lite).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from emokernel.affect.mixes import Emotion
+from emokernel.errors import EmokernelError, SteeringError
+from emokernel.lab.measure.divergence import divergences
+from emokernel.lab.measure.encoding import Encoded
+from emokernel.requests import Request
+from emokernel.steering import Steering
+
+# The first ladder of strengths; it grows by its own length until it spans the wanted divergences.
+_STEP, _RUNGS = 2.0, 8
+_LARGEST, _SMALLEST = 2.0**24, 2.0**-24
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Something that is to be dosed: an emotion or a point, under a law and a dose."""
+
+    name: str
+    emotion: Emotion = field(hash=False)
+    law: str
+    dose: str
+
+    def at(self, strength: float) -> Request:
+        """The request for it."""
+        return Request(self.emotion, strength, self.law, self.dose)
+
+
+def equal_doses(
+    model: Any,
+    steering: Steering,
+    texts: Encoded,
+    asks: Sequence[Ask],
+    targets: Sequence[float],
+    progress: Callable[[int], None] = lambda rows: None,
+) -> dict[Ask, dict[float, float]]:
+    """For each of ``asks`` the strength of each divergence of ``targets`` (nats per token).
+
+    The divergence is measured on a ladder of strengths, log-log linear between its rungs. Those
+    that no strength reaches (preserve has a largest one) give way to the largest that is reached.
+    SteeringError for vectors that move next to nothing at any strength, EmokernelError for a target
+    that is no divergence above 0.
+    """
+    if not targets or not all(0 < target < math.inf for target in targets):
+        raise EmokernelError(f"doses are nats per token above 0, got {list(targets)}")
+    ladders = {ask: {} for ask in asks}
+    rungs = [_STEP**n for n in range(-_RUNGS + 3, 3)]
+    open_rungs = {ask: list(rungs) for ask in asks}
+    while any(open_rungs.values()):
+        wanted = [(ask, s) for ask, strengths in open_rungs.items() for s in strengths]
+        requests = [ask.at(strength) for ask, strength in wanted]
+        measured = divergences(model, steering, texts, requests, progress).tolist()
+        for (ask, strength), divergence in zip(wanted, measured, strict=True):
+            ladders[ask][strength] = divergence
+        span = min(targets), max(targets)
+        open_rungs = {ask: _more(ladder, *span) for ask, ladder in ladders.items()}
+    return {ask: _read(ask, ladder, targets) for ask, ladder in ladders.items()}
+
+
+def _more(ladder: Mapping[float, float], least: float, most: float) -> list[float]:
+    """The rungs that are missing for the ladder to span the divergences; none if it does."""
+    low, high = min(ladder), max(ladder)
+    if ladder[low] > least and low > _SMALLEST:
+        return [low / _STEP**n for n in range(1, 4)]
+    rising = ladder[high] > 1.02 * ladder[high / _STEP] or ladder[high] < least
+    if max(ladder.values()) < most and rising and high < _LARGEST:
+        return [high * _STEP**n for n in range(1, 4)]
+    return []
+
+
+def _read(ask: Ask, ladder: Mapping[float, float], targets: Sequence[float]) -> dict[float, float]:
+    # Rounding makes the smallest ones 0 or less, and texts that blow up none at all.
+    found = {s: d for s, d in sorted(ladder.items()) if 0 < d < math.inf}
+    largest = max(found.values(), default=0.0)
+    if largest < min(targets) / 10:
+        told = [value for value in ladder.values() if not math.isnan(value)]
+        raise SteeringError(
+            f"{ask.name!r} under law={ask.law!r}, dose={ask.dose!r} moves the model by"
+            f" {max(told, default=math.nan):g} nats a token at most: its vectors are zero in the"
+            " steered layers, far too short, or not finite"
+        )
+    rising: list[tuple[float, float]] = []
+    for strength, divergence in found.items():
+        if divergence > (rising[-1][0] if rising else 0.0):
+            rising.append((divergence, strength))
+    logs = np.log(rising).T
+    wanted = [target for target in targets if rising[0][0] <= target < largest]
+    if len(wanted) < len(targets):
+        wanted.append(largest)
+    return {target: math.exp(np.interp(math.log(target), *logs)) for target in wanted}

@@ -1,0 +1,125 @@
+"""Sampling answers to prompts: every emotion and condition in the same batches."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from emokernel.errors import EmokernelError
+from emokernel.lab.measure.sampling import Sampling, sample
+from emokernel.requests import Request
+from emokernel.steering import Steering
+
+_BATCH = 240
+_DRAWS = 10
+
+
+@dataclass(frozen=True)
+class Job:
+    """One text to write: behind what, and steered how.
+
+    ``prefix`` and ``opening`` are what the model reads; the opening is the beginning of the text,
+    such as a model without a chat template continues, the prefix is not part of it: a token that
+    conditions the model, or a whole chat. Jobs of the same ``query``, what the model reads unless
+    given, have the same random numbers under a seed.
+    """
+
+    name: str
+    condition: str
+    opening: str
+    request: Request | None = None
+    prefix: str = ""
+    query: str = ""
+
+    def seed(self, seed: int, draw: int) -> tuple[int, int, int]:
+        """Where the random numbers of a sample come from, whatever is asked for."""
+        return seed, zlib.crc32((self.query or self.prefix + self.opening).encode()), draw
+
+
+@dataclass(frozen=True)
+class Written:
+    """A job done under one seed; ``text`` is the opening and its continuation.
+
+    ``redrawn`` counts the samples before it that were not accepted.
+    """
+
+    job: Job
+    seed: int
+    text: str
+    redrawn: int = 0
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """(opening, what the model wrote)."""
+        return self.job.opening, self.text[len(self.job.opening) :]
+
+    @property
+    def read(self) -> tuple[str, str]:
+        """(all that the model read, what it wrote)."""
+        return self.job.prefix + self.job.opening, self.pair[1]
+
+
+def write(
+    model: Any,
+    tokenizer: Any,
+    steering: Steering,
+    jobs: Sequence[Job],
+    seed: int,
+    *,
+    sampling: Sampling,
+    special_tokens: bool = True,
+    accept: Callable[[str], bool] = lambda text: True,
+    batch_size: int = _BATCH,
+) -> Iterator[list[Written]]:
+    """Write all ``jobs``, a mixed batch at a time; samples that are not accepted are redrawn.
+
+    ``special_tokens``: whether the tokenizer adds its own; a chat template has put them into the
+    prefix already. EmokernelError if a job gives nothing acceptable in `_DRAWS` draws.
+    """
+    for start in range(0, len(jobs), batch_size):
+        batch = jobs[start : start + batch_size]
+        done: dict[int, Written] = {}
+        for draw in range(_DRAWS):
+            rows = [row for row in range(len(batch)) if row not in done]
+            if not rows:
+                break
+            chosen = [batch[row] for row in rows]
+            seeds = [job.seed(seed, draw) for job in chosen]
+            texts = _sample(model, tokenizer, steering, chosen, sampling, special_tokens, seeds)
+            for row, text in zip(rows, texts, strict=True):
+                if accept(text):
+                    done[row] = Written(batch[row], seed, text, draw)
+        if len(done) < len(batch):
+            raise EmokernelError(f"the model wrote nothing acceptable in {_DRAWS} draws")
+        yield [done[row] for row in range(len(batch))]
+
+
+def _sample(
+    model: Any,
+    tokenizer: Any,
+    steering: Steering,
+    batch: Sequence[Job],
+    sampling: Sampling,
+    special_tokens: bool,
+    seeds: Sequence[Sequence[int]],
+) -> list[str]:
+    """One sample for each job."""
+    read = [job.prefix + job.opening for job in batch]
+    contexts = tokenizer(read, add_special_tokens=special_tokens)["input_ids"]
+    with steering.requests([job.request for job in batch]):
+        answers = sample(model, tokenizer, contexts, sampling, seeds=seeds)
+    return [
+        job.opening + _continuation(tokenizer, context, answer).rstrip()
+        for job, context, answer in zip(batch, contexts, answers, strict=True)
+    ]
+
+
+def _continuation(tokenizer: Any, context: list[int], answer: list[int]) -> str:
+    """What ``answer`` adds to the text; decoded alone, it may lose the space it begins with."""
+    before = tokenizer.decode(context, skip_special_tokens=True)
+    whole = tokenizer.decode(context + answer, skip_special_tokens=True)
+    if whole.startswith(before):
+        return whole[len(before) :]
+    return tokenizer.decode(answer, skip_special_tokens=True)

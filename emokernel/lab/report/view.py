@@ -1,0 +1,196 @@
+"""Results as the report needs them: by judge, mode, emotion and law."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from emokernel.lab.evaluate.results import (
+    BOTH,
+    PROMPT,
+    UNSTEERED,
+    VECTOR,
+    Ceiling,
+    Consistency,
+    EmotionPoint,
+    Interval,
+    Results,
+)
+
+MODES = (PROMPT, VECTOR, BOTH)
+ADD, PRESERVE = "add", "preserve"
+NAMES = {
+    UNSTEERED: "unsteered",
+    PROMPT: "by prompt",
+    VECTOR: "by vector",
+    BOTH: "by prompt and vector",
+}
+
+
+class View:
+    """Look-ups in ``results``. What was not measured is None or empty."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+
+    @cached_property
+    def judge(self) -> str:
+        """The main judge: the one whose role says so, else the first."""
+        listed = [judge for judge in self._listed if "main" in str(judge.get("role", ""))]
+        return str(listed[0]["name"]) if listed else next(iter(self.judges), "")
+
+    @cached_property
+    def judges(self) -> tuple[str, ...]:
+        """The names of all judges, in the order in which they come."""
+        names = [str(judge["name"]) for judge in self._listed]
+        names += [row.judge for row in self.results.consistency]
+        names += [name for point in self.results.emotions for name in point.measures.intended]
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def _listed(self) -> list[Mapping[str, Any]]:
+        return [judge for judge in self.results.about.get("judges", ()) if "name" in judge]
+
+    def rows(self, judge: str, mode: str = "", template: str | None = None) -> list[Consistency]:
+        """The consistency as ``judge`` reads it, in order of mode, template and intensity."""
+        chosen = [
+            row
+            for row in self.results.consistency
+            if row.judge == judge and mode in ("", row.mode) and template in (None, row.template)
+        ]
+        templates = list(dict.fromkeys(row.template for row in chosen))
+        return sorted(
+            chosen,
+            key=lambda row: (_place(row.mode), templates.index(row.template), row.intensity),
+        )
+
+    @cached_property
+    def intensity(self) -> float:
+        """The highest intensity, at which conditions are compared."""
+        return max((row.intensity for row in self.results.consistency), default=math.nan)
+
+    def templates(self, mode: str) -> tuple[str, ...]:
+        """The templates of a mode, in their order."""
+        return tuple(dict.fromkeys(row.template for row in self.rows(self.judge, mode)))
+
+    def template(self, mode: str) -> str | None:
+        """The template with the highest mean cosine at full intensity, by the main judge."""
+        best = max(
+            (row for row in self.rows(self.judge, mode) if row.intensity == self.intensity),
+            key=lambda row: _or_least(row.cosine.mean),
+            default=None,
+        )
+        return best.template if best else None
+
+    def by_intensity(self, mode: str) -> list[Consistency]:
+        """A mode by intensity: of the templates with most intensities the best at the highest."""
+        curves = [self.rows(self.judge, mode, each) for each in self.templates(mode)]
+        return max(
+            curves,
+            key=lambda rows: (len(rows), _or_least(rows[-1].cosine.mean)),
+            default=[],
+        )
+
+    def full(self, judge: str = "") -> dict[str, Consistency]:
+        """{mode: its best template at full intensity}, the template chosen by the main judge."""
+        return {
+            mode: row
+            for mode in MODES
+            for row in self.rows(judge or self.judge, mode, self.template(mode))
+            if row.intensity == self.intensity
+        }
+
+    def ceiling(self, judge: str = "") -> Ceiling | None:
+        """The highest ceiling of a judge, of the main one unless given."""
+        return max(
+            (each for each in self.results.ceilings if each.judge == (judge or self.judge)),
+            key=lambda each: _or_least(each.cosine.mean),
+            default=None,
+        )
+
+    @cached_property
+    def emotions(self) -> tuple[str, ...]:
+        """The emotions that were asked for, in their order."""
+        asked = [p.emotion for p in self.results.emotions if p.mode != UNSTEERED and p.emotion]
+        return tuple(dict.fromkeys(asked))
+
+    @cached_property
+    def laws(self) -> tuple[str, ...]:
+        """The laws under which emotions were measured."""
+        return tuple(
+            dict.fromkeys(p.law for p in self.results.emotions if p.mode == VECTOR and p.law)
+        )
+
+    @cached_property
+    def law(self) -> str:
+        """The law that the vectors bring, else the first that was measured."""
+        vectors = self.results.about.get("vectors")
+        own = vectors.get("law") if isinstance(vectors, Mapping) else None
+        return own if own in self.laws else next(iter(self.laws), "")
+
+    @property
+    def topic(self) -> Mapping[str, float]:
+        """The adherence of unsteered answers to each other, see `emokernel.lab.evaluate.topic`."""
+        return self.results.about.get("topic") or {}
+
+    def curve(self, emotion: str, law: str) -> list[EmotionPoint]:
+        """An emotion by strength under a law, the unsteered texts at strength 0."""
+        points = [
+            point
+            for point in self.results.emotions
+            if (point.emotion, point.mode, point.law, point.by)
+            == (emotion, VECTOR, law, "strength")
+        ]
+        unsteered = self.at(emotion, UNSTEERED)
+        if unsteered and points and not any(point.strength == 0 for point in points):
+            points.append(unsteered)
+        return sorted(points, key=lambda point: point.strength)
+
+    @cached_property
+    def emotion_template(self) -> str:
+        """The template by which prompts ask for emotions: of those for most, the strongest."""
+        found: dict[str, list[float]] = {}
+        for point in self.results.emotions:
+            intended = self.intended(point)
+            if point.mode == PROMPT and intended:
+                found.setdefault(point.template, []).append(_or_least(intended.mean))
+        return max(found, key=lambda name: (len(found[name]), sum(found[name])), default="")
+
+    def at(self, emotion: str, mode: str) -> EmotionPoint | None:
+        """An emotion unsteered, by `emotion_template`, or by vector at strength 1.0."""
+        if mode == VECTOR:
+            curve = self.curve(emotion, self.law)
+            return next((point for point in curve if math.isclose(point.strength, 1.0)), None)
+        template = self.emotion_template if mode == PROMPT else ""
+        return next(
+            (
+                point
+                for point in self.results.emotions
+                if (point.emotion, point.mode, point.template) == (emotion, mode, template)
+            ),
+            None,
+        )
+
+    def intended(self, point: EmotionPoint | None, judge: str = "") -> Interval | None:
+        """The probability of the intended emotion, by the main judge unless given."""
+        return point.measures.intended.get(judge or self.judge) if point else None
+
+    def strengths(self, law: str) -> list[float]:
+        """All strengths under a law."""
+        return sorted({p.strength for name in self.emotions for p in self.curve(name, law)})
+
+
+def _or_least(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
+
+
+def _place(mode: str) -> tuple[int, str]:
+    return (MODES.index(mode) if mode in MODES else len(MODES)), mode
+
+
+def title(row: Consistency, among: Sequence[str] = ()) -> str:
+    """A condition in words; its template is named where there is more than one."""
+    name = NAMES.get(row.mode, row.mode)
+    return f"{name} ({row.template})" if row.template and len(among) > 1 else name

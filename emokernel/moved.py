@@ -1,0 +1,153 @@
+"""Old names of modules that moved, which work for one release and say where to look.
+
+``install`` puts a finder before the others; it costs a look-up of a prefix for each import, and
+nothing is imported until something is asked of an old name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+_ROOT = Path(__file__).parent
+
+# {old: new}, below the package. What is within a package goes with it, unless it has a row itself.
+MODULES = {
+    "bench.environment": "machine",
+    "bench.run": "bench.benchmark",
+    "calibrate": "lab.calibrate",
+    "calibrate.dose": "lab.measure.equal_doses",
+    "calibrate.measure": "lab.calibrate.points",
+    "calibrate.run": "lab.calibrate.calibrator",
+    "demo.conditions": "lab.evaluate.prompting.conditions",
+    "demo.features": "lab.judges.features",
+    "demo.judge": "lab.judges.judge",
+    "demo.linear_judge": "lab.judges.linear_judge",
+    "demo.packing": "lab.judges.packing",
+    "evaluate": "lab.evaluate",
+    "evaluate.affect": "lab.measure.places",
+    "evaluate.classifiers": "lab.measure.classifiers",
+    "evaluate.digest": "lab.measure.digest",
+    "evaluate.divergence": "lab.measure.divergence",
+    "evaluate.doses": "lab.evaluate.dosing",
+    "evaluate.encoding": "lab.measure.encoding",
+    "evaluate.fluency": "lab.measure.fluency",
+    "evaluate.generation": "lab.measure.generation",
+    "evaluate.intervals": "lab.measure.intervals",
+    "evaluate.report": "lab.report",
+    "evaluate.run": "lab.evaluate.evaluation",
+    "evaluate.transformers_classifier": "lab.judges.transformers_classifier",
+    "journal": "lab.measure.journal",
+    "learn": "lab.learn",
+    "learn.compare": "lab.learn.comparison",
+    "learn.dose": "lab.learn.at_dose",
+    "mixes": "affect.mixes",
+    "presets": "choices",
+    "sampling": "lab.measure.sampling",
+    "serving": "serve",
+    "vectors.extraction": "lab.extract",
+    "vectors.extraction.extract": "lab.extract.extraction",
+    "verify.run": "verify.verification",
+}
+# Names that left their module, or are called otherwise in it.
+NAMES = {
+    "evaluate.classifiers.EMBEDDED": "lab.judges.load.EMBEDDED",
+    "evaluate.classifiers.EVALUATING": "lab.judges.load.EVALUATING",
+    "evaluate.classifiers.load_classifier": "lab.judges.load.load_classifier",
+    "vectors.extraction.reading.Text": "lab.measure.encoding.Text",
+    "vectors.extraction.reading.encode": "lab.measure.encoding.encode",
+    "vectors.extraction.reading.special_ids": "lab.measure.encoding.special_ids",
+}
+
+
+def new_module(old: str) -> str | None:
+    """The new name of the module that was called ``old``; None if none of that name moved."""
+    parts = old.split(".")[1:]
+    for end in range(len(parts), 0, -1):
+        target = MODULES.get(".".join(parts[:end]))
+        if target is not None:
+            new = [*target.split("."), *parts[end:]]
+            path = _ROOT.joinpath(*new)
+            there = path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+            return ".".join(["emokernel", *new]) if there else None
+    return None
+
+
+def renamed(module: str) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a module that still stands, for those of its names in `NAMES`."""
+
+    def forward(name: str) -> Any:
+        return _forward(module, name)
+
+    return forward
+
+
+def _forward(module: str, name: str) -> Any:
+    """What was ``name`` in ``module``, with a warning at the line that asked whoever calls this."""
+    unknown = AttributeError(f"module {module!r} has no attribute {name!r}")
+    if name.startswith("__"):
+        raise unknown
+    new = NAMES.get(f"{module}.{name}".removeprefix("emokernel."))
+    target = new_module(module)
+    if new is not None:
+        place, _, attribute = f"emokernel.{new}".rpartition(".")
+        value = getattr(importlib.import_module(place), attribute)
+    elif target is not None and hasattr(importlib.import_module(target), name):
+        place, attribute = target, name
+        value = getattr(sys.modules[target], name)
+    elif (submodule := new_module(f"{module}.{name}")) is not None:
+        place, _, attribute = submodule.rpartition(".")
+        value = importlib.import_module(submodule)
+    else:
+        raise unknown
+    warnings.warn(f"{module}.{name} is {place}.{attribute} now", DeprecationWarning, stacklevel=3)
+    return value
+
+
+class _Old(ModuleType):
+    """A module by its old name: empty, it gives what the new one has."""
+
+    def __getattr__(self, name: str) -> Any:
+        return _forward(self.__name__, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # The import of a submodule would hide a function of the same name.
+        if not isinstance(value, _Old):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return dir(importlib.import_module(str(new_module(self.__name__))))
+
+
+class _Loader(Loader):
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Old(spec.name, f"Moved to `{new_module(spec.name)}`.")
+
+    def exec_module(self, module: ModuleType) -> None:
+        """There is nothing to run."""
+
+
+class _Finder(MetaPathFinder):
+    """Finds old names. It comes first: folders of old modules may lie about with their caches."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        new = new_module(name) if name.startswith("emokernel.") else None
+        if new is None:
+            return None
+        package = _ROOT.joinpath(*new.split(".")[1:]).is_dir()
+        return ModuleSpec(name, _Loader(), is_package=package)
+
+
+def install() -> None:
+    """Let old names be imported; once is enough."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())

@@ -1,0 +1,130 @@
+"""Takes the emotion out of the bodies of requests; plain ASGI, so that streams stay streams."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any
+
+from emokernel.errors import EmokernelError
+from emokernel.requests import Request
+from emokernel.serve.bodies import Message, Receive, TooLargeError, limited, parsed, read
+from emokernel.serve.fields import take_request
+from emokernel.steering import Steering
+
+PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
+
+# The most characters of a text from outside that a refusal repeats.
+_TOLD = 1000
+
+# What the HTTP request of this context asks for; None if it says nothing of emotion.
+asked_for: ContextVar[Request | None] = ContextVar("asked_for", default=None)
+
+Send = Callable[[Message], Awaitable[None]]
+
+
+class EmotionFields:
+    """Passes the emotion of a request on in `asked_for`; answers 400 for one that cannot be.
+
+    ``model``: (what clients may call the model, what the server calls it), where these differ.
+    """
+
+    def __init__(
+        self,
+        app: Callable[[Message, Receive, Send], Awaitable[None]],
+        steering: Callable[[], Steering],
+        model: tuple[str, str],
+    ) -> None:
+        self._app, self._steering, self._model = app, steering, model
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one connection; 413 for a body that is too large, whatever its path."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = refused = False
+        counted = limited(scope, receive)
+
+        async def received() -> Message:
+            nonlocal refused
+            try:
+                return await counted()
+            except TooLargeError:
+                refused = True
+                raise
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            if refused and not begun:  # FastAPI makes a 400 of whatever is wrong with a body
+                raise TooLargeError
+            begun = True
+            await send(message)
+
+        try:
+            await self._serve(scope, received, noted)
+        except TooLargeError as error:
+            if begun:
+                raise
+            await _response(str(error), 413)(scope, receive, send)
+
+    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST" or scope["path"] not in PATHS:
+            await self._app(scope, receive, send)
+            return
+        content = await read(receive)
+        if content is None:
+            return
+        try:
+            body = parsed(content)
+        except EmokernelError as error:
+            await refusal(error)(scope, receive, send)
+            return
+        if body is None:
+            await self._app(scope, _again(content, receive), send)
+            return
+        try:
+            request = take_request(body)
+            if request is not None:
+                self._steering().check(request)
+        except EmokernelError as error:
+            await refusal(error)(scope, receive, send)
+            return
+        if body.get("model") == self._model[0]:
+            body["model"] = self._model[1]
+        content = json.dumps(body).encode()
+        headers = [each for each in scope["headers"] if each[0] != b"content-length"]
+        headers.append((b"content-length", str(len(content)).encode()))
+        token = asked_for.set(request)
+        try:
+            await self._app({**scope, "headers": headers}, _again(content, receive), send)
+        finally:
+            asked_for.reset(token)
+
+
+def _again(content: bytes, receive: Receive) -> Receive:
+    """``receive`` as it was before the body was read."""
+    messages = iter([{"type": "http.request", "body": content, "more_body": False}])
+
+    async def again() -> Message:
+        return next(messages, None) or await receive()
+
+    return again
+
+
+def refusal(error: EmokernelError) -> Any:
+    """The response that says why a request cannot be served: 503 if it could be later, else 400."""
+    from emokernel.errors import NoFreeSlotError
+
+    told = str(error)
+    if len(told) > _TOLD:
+        told = f"{told[:_TOLD]}…"
+    return _response(told, 503 if isinstance(error, NoFreeSlotError) else 400)
+
+
+def _response(told: str, status: int) -> Any:
+    from starlette.responses import JSONResponse
+
+    # A lone surrogate, which JSON can hold, cannot be sent.
+    told = told.encode("utf-8", "backslashreplace").decode()
+    return JSONResponse({"detail": told}, status_code=status)

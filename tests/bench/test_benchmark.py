@@ -1,0 +1,291 @@
+"""The bench itself: all variants run, and what cannot run does not stop the others."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import VOCABULARY
+from transformers import StaticCache
+
+from emokernel.bench import benchmark as bench_run
+from emokernel.bench import memory
+from emokernel.bench.benchmark import Options, bench, failed
+from emokernel.bench.cases import DIFFERENT, Case, cases
+from emokernel.bench.compilations import counted_compilations
+from emokernel.bench.compiling import check_backend, obstacle
+from emokernel.bench.decode import Decoding, Steered, random_prompt
+from emokernel.bench.stand_ins import scaled_random_vectors, stream_norms
+from emokernel.bench.variants import CHOICES, VARIANTS, with_baselines
+from emokernel.errors import EmokernelError, ModelStructureError
+
+SHORT = {"new_tokens": 3, "rounds": 2, "compile_backend": "eager"}
+
+
+def options(*names: str, **others) -> Options:
+    return Options(tuple(with_baselines(names)), **(SHORT | others))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_compiled():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def test_every_variant_is_measured_or_says_why_not(tiny, vectors):
+    wanted = list(cases([2], [5], [0.5, 1], ["one", "different"]))
+    every, seen = options(*CHOICES), []
+    for measured in bench(tiny(), vectors(), wanted, every):
+        rows = {row["variant"]: row for row in measured.rows}
+        assert list(rows) == [variant.name for variant in every.variants]
+        for name, row in rows.items():
+            if VARIANTS[name].mode == "graph" and not torch.cuda.is_available():
+                assert row["not_run"] == "no GPU"
+                continue
+            assert row.get("not_run") is None, (name, row)
+            assert row["rounds"] == 2
+            assert 0 < row["token_ms"] <= row["token_ms_p90"] <= row["token_ms_p99"]
+        assert not failed(measured.rows)
+        seen.append(measured.case)
+    assert seen == wanted
+
+
+def test_nothing_is_compiled_again_within_a_batch_size(tiny, vectors):
+    steered = Steered(tiny(), vectors(), "emokernel", 4, slots=8)
+    decoding = Decoding(
+        steered, random_prompt(steered.model, 4, 5), 3, "compiled", compile_backend="eager",
+        static=StaticCache(config=steered.model.config, max_cache_len=8),
+    )  # fmt: skip
+    steered.ask(Case(4, 5))
+    with counted_compilations() as first:
+        decoding()
+    assert (first.graphs, first.breaks) == (1, [])
+    with counted_compilations() as count:
+        for case in cases([4], [5], [0, 0.5, 1], ["one", "different", "blends"]):
+            steered.ask(case)
+            decoding()
+    assert (count.graphs, count.recompiles) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("steering", "mode"),
+    [
+        ("hook", "eager"), ("hook_add", "eager"), ("emokernel", "eager"), ("emokernel", "compiled"),
+        ("emokernel", "graph"),
+    ],
+)  # fmt: skip
+def test_a_variant_steers_as_asked(steering, mode, tiny, vectors, monkeypatch):
+    """What is timed steers these sequences and no others; graphs are run as calls on a CPU."""
+    model, of = tiny(), vectors("block")
+    seen: list[torch.Tensor] = []
+    step = Decoding._step
+
+    def stepping(self, model, tokens, cache):
+        step(self, lambda **given: seen.append(model(**given)) or seen[-1], tokens, cache)
+
+    monkeypatch.setattr(Decoding, "_step", stepping)
+    static = None if mode == "eager" else StaticCache(config=model.config, max_cache_len=12)
+    last = {}
+    for kind in ("nothing", steering):
+        steered = Steered(model, of, kind, 4, slots=8)
+        decoding = Decoding(
+            steered, random_prompt(model, 4, 5), 3, mode, static=static, compile_backend="eager"
+        )
+        for share in (0.0, 0.5):
+            steered.ask(Case(4, 5, share, DIFFERENT))
+            decoding()
+            last[kind, share] = seen[-1].logits[:, -1]
+    plain = last["nothing", 0.0]
+    torch.testing.assert_close(last[steering, 0.0], plain, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(last[steering, 0.5][2:], plain[2:], rtol=1e-4, atol=1e-5)
+    assert ((last[steering, 0.5][:2] - plain[:2]).abs().amax(-1) > 1e-2).all()
+
+
+def broken(monkeypatch, name: str, error: BaseException, after: int = 0) -> None:
+    """Decodings of the steering and mode of a variant raise ``error`` from a call on."""
+    of, calls, run = VARIANTS[name], {}, Decoding.__call__
+
+    def call(self: Decoding):
+        if (self.steered.steering, self.mode) == (of.steering, of.mode):
+            calls["n"] = calls.get("n", 0) + 1
+            if calls["n"] > after:
+                raise error
+        return run(self)
+
+    monkeypatch.setattr(Decoding, "__call__", call)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (torch.cuda.OutOfMemoryError("CUDA out of memory"), "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you"), "out of memory"),
+        (MemoryError(), "out of memory"),
+        (RuntimeError("No working C++ compiler found"), "there is no C++ compiler: install g++"),
+        (TypeError("a\nb"), "failed: TypeError: a"),
+    ],
+)
+def test_a_variant_that_fails_leaves_the_others(error, told, tiny, vectors, monkeypatch):
+    broken(monkeypatch, "plain_hook", error)
+    (measured,) = bench(tiny(), vectors(), [Case(1, 5)], options("plain_hook", "emokernel"))
+    rows = {row["variant"]: row for row in measured.rows}
+    assert rows.pop("plain_hook")["not_run"].startswith(told)
+    assert all("token_ms" in row for row in rows.values())
+    assert failed(measured.rows) is told.startswith("failed")
+
+
+@pytest.mark.parametrize(
+    ("error", "first", "second"),
+    [
+        (MemoryError(), "out of memory after 1 of 2 rounds", "out of memory"),
+        (KeyError("a"), "failed after 1 of 2 rounds: KeyError: 'a'", "failed: KeyError: 'a'"),
+    ],
+)
+def test_a_variant_that_fails_in_a_round_leaves_the_others(
+    error, first, second, tiny, vectors, monkeypatch
+):
+    broken(monkeypatch, "plain_hook", error, after=1 + 2 + 1)  # prepared, warm, one round
+    names = options("plain_hook", "emokernel")
+    one, two = bench(tiny(), vectors(), [Case(1, 5), Case(1, 5, 0.0)], names)
+    for measured, key, told in ((one, "stopped", first), (two, "not_run", second)):
+        assert failed(measured.rows) is told.startswith("failed")
+        rows = {row["variant"]: row for row in measured.rows}
+        assert rows.pop("plain_hook")[key] == told
+        assert {row["rounds"] for row in rows.values()} == {2}
+
+
+def test_a_variant_asked_for_by_name_has_to_run(tiny, vectors, monkeypatch):
+    asked = options("emokernel_graph", required=frozenset(["emokernel_graph"]))
+    if not torch.cuda.is_available():
+        with pytest.raises(EmokernelError, match="emokernel_graph cannot run here: no GPU"):
+            list(bench(tiny(), vectors(), [Case(1, 5)], asked))
+    broken(monkeypatch, "emokernel_compiled", RuntimeError("Cannot find a working triton"))
+    asked = options("emokernel_compiled", required=frozenset(["emokernel_compiled"]))
+    with pytest.raises(EmokernelError, match="emokernel_compiled cannot run here: there is no Tri"):
+        list(bench(tiny(), vectors(), [Case(1, 5)], asked))
+
+
+def test_finished_rounds_are_given_when_interrupted(tiny, vectors, monkeypatch):
+    broken(monkeypatch, "emokernel", KeyboardInterrupt(), after=5)  # 1 + 2 + 2 of 10 rounds
+    found = []
+    running = bench(tiny(), vectors(), [Case(1, 5), Case(2, 5)], options("emokernel", rounds=10))
+    with pytest.raises(KeyboardInterrupt):
+        found.extend(running)
+    (measured,) = found
+    assert {row["rounds"] for row in measured.rows} == {2}
+
+
+def test_a_cache_that_does_not_fit_is_not_tried(tiny, vectors, monkeypatch):
+    model = tiny()
+    of_two = memory.cache_bytes(model.config, 2, 8, torch.float32)
+    assert of_two == 2 * 3 * 2 * 8 * 2 * 16 * 4  # kinds, layers, batch, columns, heads, width
+    monkeypatch.setattr(memory, "available_bytes", lambda _: of_two - 1)
+    made = []
+    monkeypatch.setattr(
+        bench_run, "random_prompt", lambda *of: made.append(of[1:]) or random_prompt(*of)
+    )
+    names = options("emokernel")
+    small, large = bench(model, vectors(), [Case(1, 5), Case(2, 5)], names)
+    assert all("token_ms" in row for row in small.rows)
+    for row in large.rows:
+        assert row["not_run"].startswith(
+            "out of memory: the cache, prompt and logits of batch 2, context 5, "
+        )
+    assert made == [(1, 5)]
+
+
+def test_prompts_and_logits_count(tiny):
+    model = tiny()
+    cache = memory.cache_bytes(model.config, 2, 8, torch.float32)
+    logits = 2 * VOCABULARY * 4  # of the last token alone
+    assert memory.batch_bytes(model, 2, 5, 8, caches=2) == 2 * cache + 2 * 5 * 8 + logits
+
+
+def test_logits_of_the_whole_prompt_count_where_they_are_made(tiny, monkeypatch):
+    model = tiny()
+    fewer = memory.batch_bytes(model, 2, 5, 8)
+    monkeypatch.setattr(memory, "last_logits", lambda _: {})
+    assert memory.batch_bytes(model, 2, 5, 8) - fewer == 2 * (5 - 1) * VOCABULARY * 4
+
+
+def test_sequences_beyond_all_memory_are_refused_at_once(tiny, vectors, monkeypatch):
+    monkeypatch.setattr(Case, "_mix", None)  # nothing is made for each of them
+    monkeypatch.setattr(memory, "available_bytes", lambda _: 2**30)
+    (measured,) = bench(tiny(), vectors(), [Case(10**9, 64)], options("emokernel"))
+    assert {row["not_run"].partition(":")[0] for row in measured.rows} == {"out of memory"}
+
+
+@pytest.mark.parametrize(
+    ("case", "others", "told"),
+    [
+        (Case(9, 5, 1.0, DIFFERENT), {"slots": 8}, "9 different mixes, but there are 8 slots"),
+        (Case(1, 5), {"new_tokens": 1}, "--new-tokens must be at least 2"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before(case, others, told, tiny, vectors, monkeypatch):
+    monkeypatch.setattr(bench_run, "_Variants", None)  # nothing is made
+    with pytest.raises(EmokernelError, match=told):
+        next(bench(tiny(), vectors(), [Case(1, 5), case], options("emokernel", **others)))
+
+
+def test_random_vectors_are_in_the_scale_of_the_stream(tiny):
+    model = tiny()
+    norms = stream_norms(model)
+    vectors = scaled_random_vectors(model)
+    assert vectors.site == "attention"
+    for name in vectors.names:
+        torch.testing.assert_close(vectors[name].norm(dim=-1), 0.2 * norms)
+    assert scaled_random_vectors(tiny("phi")).site == "block"  # both branches in one add
+    with pytest.raises(ModelStructureError, match="no transformers config"):
+        scaled_random_vectors(torch.nn.Linear(2, 2))
+
+
+def test_weights_are_estimated_from_the_config(tiny, tmp_path, monkeypatch):
+    model = tiny()
+    model.save_pretrained(tmp_path)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert memory.weights_bytes(str(tmp_path), "auto") == 4 * count
+    assert memory.weights_bytes(str(tmp_path), "bfloat16") == 2 * count
+    cpu = torch.device("cpu")
+    assert memory.available_bytes(cpu) > 2**20
+    memory.check_weights(str(tmp_path), "auto", None, cpu)
+    memory.check_weights(str(tmp_path / "none"), "auto", None, cpu)  # loading says what is wrong
+    monkeypatch.setattr(memory, "available_bytes", lambda _: 4 * count - 1)
+    with pytest.raises(EmokernelError, match="GiB are free: choose a smaller --dtype"):
+        memory.check_weights(str(tmp_path), "auto", None, cpu)
+
+
+def test_the_limit_of_a_control_group_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    cpu = torch.device("cpu")
+    machine = memory.available_bytes(cpu)
+    (tmp_path / "memory.max").write_text("2000\n")
+    (tmp_path / "memory.current").write_text("500\n")
+    assert memory.available_bytes(cpu) == 1500
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.available_bytes(cpu) == pytest.approx(machine, rel=0.5)
+
+
+def test_what_torch_compile_misses_is_told(monkeypatch):
+    check_backend("inductor")
+    with pytest.raises(EmokernelError, match="has no backend 'abacus': choose one of"):
+        check_backend("abacus")
+    assert obstacle(RuntimeError("something else")) is None
+
+
+def test_a_missing_compiler_is_recognised():
+    """By the very error that torch raises."""
+    import torch._inductor.config as config
+
+    with (
+        config.patch(force_disable_caches=True, **{"cpp.cxx": (None, "no-such-compiler")}),
+        pytest.raises(RuntimeError, match=r"C\+\+ compiler") as raised
+    ):
+        torch.compile(lambda x: (x + 1).sin())(torch.ones(8))
+    assert obstacle(raised.value).startswith("there is no C++ compiler: install g++ or clang")
+
+
+def test_missing_triton_is_recognised():
+    from torch._inductor.exc import TritonMissing
+
+    assert obstacle(TritonMissing(None)).startswith("there is no Triton for this GPU: pip install")

@@ -1,0 +1,258 @@
+"""The whole calibration of a small model, whose judge counts words."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from word_model import NAMES
+from word_model import word_vectors as make_vectors
+
+from emokernel import Affect, EmokernelError, EmotionVectors, Request
+from emokernel.lab.calibrate import Bounds, Prompts, calibrate, calibrator, plots
+from emokernel.lab.calibrate import points as measuring
+from emokernel.lab.calibrate.points import points, unsteered
+from emokernel.lab.calibrate.result import CANDIDATES, CIRCLE, FRONTIER
+from emokernel.lab.measure.divergence import divergences
+from emokernel.lab.measure.equal_doses import Ask
+from emokernel.lab.measure.fluency import distinct_n, perplexity
+from emokernel.lab.measure.journal import Journal
+from emokernel.lab.measure.sampling import Sampling
+from emokernel.vectors.fingerprint import fingerprint
+
+PROMPTS = Prompts(tuple(("", f"w{n} w{n + 1} w{n + 2}") for n in range(20, 26)), True)
+OTHER = {"model_type": "gpt2", "layers": 12}
+OTHER_PROVENANCE = {"fingerprint": OTHER, "model": "other/one"}
+OPTIONS = {
+    "prompts": PROMPTS,
+    "sampling": Sampling(8),
+    "bounds": Bounds(perplexity=20.0, distinct=0.3),
+    "laws": ["preserve", "add"],
+    "doses": ["absolute"],
+    "sites": ["block"],
+    "progress": False,
+}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Two doses of each instead of eight."""
+    monkeypatch.setattr(calibrator, "LEVELS", (0.2, 1.0))
+
+
+@pytest.fixture(scope="module")
+def word_vectors(model):
+    return make_vectors(model)
+
+
+@pytest.fixture(scope="module")
+def calibrated(model, tokenizer, judge, word_vectors):
+    return calibrate(model, tokenizer, word_vectors, judge=judge, **OPTIONS)
+
+
+def test_a_point_is_what_its_texts_say(setting, patched, word_vectors):
+    asks = [Ask("joy", "joy", "add", "absolute"), Ask("90", Affect(0, 1), "preserve", "absolute")]
+    steering = patched(word_vectors)
+    plain = unsteered(setting, steering)
+    doses = {ask: {0.5: 3.0} for ask in asks}
+    found = dict(points(setting, steering, plain, doses, Journal(None, {}), "test"))
+    jobs = [
+        measuring.Job("", "", opening, ask.at(3.0))
+        for ask in asks
+        for _, opening in setting.prompts
+    ]
+    texts = [one.text for one in measuring._written(setting, steering, jobs)]
+    size = len(setting.prompts)
+    joy = setting.judge.probabilities(texts[:size])[:, 1].mean().item()
+    assert found[asks[0]].effect == pytest.approx(joy)
+    pairs = [(o, text[len(o) :]) for (_, o), text in zip(setting.prompts, texts, strict=False)]
+    loss = perplexity(setting.model, setting.tokenizer, pairs)
+    all_pairs = [one.pair for one in plain.written]
+    expected = loss / perplexity(setting.model, setting.tokenizer, all_pairs)
+    assert found[asks[0]].perplexity == pytest.approx(expected, rel=1e-4)
+    distinct = distinct_n([text for _, text in pairs]) / distinct_n([t for _, t in all_pairs])
+    assert found[asks[0]].distinct == pytest.approx(distinct)
+    assert found[asks[0]].effect > plain.effect(setting, asks[0]) + 0.1
+    assert (found[asks[0]].strength, found[asks[0]].divergence) == (3.0, 0.5)
+
+
+def test_strength_one_strengthens_every_emotion_within_the_bounds(calibrated, model, judge):
+    calibration = calibrated.vectors.calibration
+    key = f"{calibration.law} {calibration.dose}"
+    assert set(calibration.strengths) == {"preserve absolute", "add absolute"}
+    for name in NAMES:
+        point = calibrated.chosen[key][name]
+        assert calibration.strengths[key][name] == point.strength > 0
+        assert point.effect > 0.4, "a quarter of the words would be chance"
+        assert point.perplexity <= 20.0 + 1e-6
+    stages = {row.stage for row in calibrated.rows}
+    assert stages == {CANDIDATES, FRONTIER, CIRCLE}
+    best = max(calibration.record["candidates"], key=calibration.record["candidates"].get)
+    assert calibration.record["chosen"] == best
+    assert calibration.record["judge"] == judge.name
+
+
+def test_equal_strength_is_equal_dose(calibrated, model, patched, tokenizer):
+    """At the divergences of the choice, patched with the calibration and strength 1.0."""
+    calibration = calibrated.vectors.calibration
+    texts = measuring.encoded(tokenizer, [(o, " w40 w41 w42") for _, o in PROMPTS.pairs])
+    steering = patched(calibrated.vectors)
+    found = divergences(model, steering, texts, [Request(name) for name in NAMES]).tolist()
+    of = calibrated.chosen[f"{calibration.law} {calibration.dose}"]
+    assert found == pytest.approx([of[name].divergence for name in NAMES], rel=0.6)
+
+
+def test_all_twelve_states_have_factors(calibrated):
+    calibration = calibrated.vectors.calibration
+    key = f"{calibration.law} {calibration.dose} {calibration.mapping}"
+    assert len(calibration.circle[key]) == 12
+    assert calibration.mapping in ("wheel", "axes")
+    assert [name.split()[0] for name in calibrated.chosen[key]] == [str(30 * n) for n in range(12)]
+
+
+def test_an_interrupted_run_goes_on_without_doing_anything_twice(
+    calibrated, model, tokenizer, judge, word_vectors, tmp_path, monkeypatch
+):
+    options = {**OPTIONS, "journal": tmp_path / "journal"}
+    measure, calls = measuring._measure, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return measure(*arguments)
+
+    monkeypatch.setattr(measuring, "_measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(model, tokenizer, word_vectors, judge=judge, **options)
+    again = calibrate(model, tokenizer, word_vectors, judge=judge, **options)
+    assert again.vectors.calibration == calibrated.vectors.calibration
+    assert again.rows == calibrated.rows
+    chunks = len(calls)
+    calibrate(model, tokenizer, word_vectors, judge=judge, **options)
+    assert len(calls) == chunks, "a finished journal has it all"
+    with pytest.raises(EmokernelError, match="begun with other settings: bounds"):
+        calibrate(model, tokenizer, word_vectors, judge=judge, **{**options, "bounds": Bounds(3.0)})
+
+
+def test_the_model_is_given_back_unpatched(quick, model, tokenizer, judge, word_vectors, prompts):
+    with torch.no_grad():
+        before = model(prompts).logits
+        calibrate(model, tokenizer, word_vectors, judge=judge, **OPTIONS)
+        assert torch.equal(model(prompts).logits, before)
+
+
+def test_a_patched_model_is_refused(model, patched, tokenizer, judge, word_vectors):
+    patched(word_vectors)
+    with pytest.raises(EmokernelError, match=r"call unpatch\(\)"):
+        calibrate(model, tokenizer, word_vectors, judge=judge, **OPTIONS)
+
+
+def test_a_site_that_the_model_does_not_have_is_left_out(quick, tiny, tokenizer, judge, capsys):
+    model = tiny("phi")  # parallel branches: no place behind the attention alone
+    vectors = EmotionVectors.from_tensors({"joy": torch.randn(3, 64)}, site="block")
+    options = {**OPTIONS, "laws": ["add"], "bounds": Bounds(1000.0, 0.01)}
+    found = calibrate(model, tokenizer, vectors, judge=judge, **{**options, "sites": None})
+    assert found.vectors.calibration.site == "block"
+    assert "site attention, all layers: left out" in capsys.readouterr().out
+    with pytest.raises(EmokernelError, match='use site="block"'):
+        calibrate(model, tokenizer, vectors, judge=judge, **{**options, "sites": ["attention"]})
+
+
+def test_emotions_without_coordinates_have_strengths_but_no_circle(
+    quick, model, tokenizer, judge, word_vectors
+):
+    unknown = word_vectors.renamed({name: f"{name}-like" for name in NAMES})
+    labels = {f"{name}-like": name for name in NAMES}
+    found = calibrate(model, tokenizer, unknown, judge=judge, labels=labels, **OPTIONS)
+    assert not found.vectors.calibration.circle
+    assert set(found.vectors.calibration.strengths["add absolute"]) == set(unknown.names)
+
+
+def test_states_are_judged_by_the_emotions_that_labels_are_mapped_to(
+    quick, model, tokenizer, judge, word_vectors
+):
+    class Renamed(type(judge)):
+        name, labels = "renamed", ("l0", "l1", "l2", "l3", "l4")
+
+    labels = {name: f"l{number}" for number, name in enumerate(NAMES)}
+    options = {**OPTIONS, "laws": ["add"]}
+    found = calibrate(model, tokenizer, word_vectors, judge=Renamed(), labels=labels, **options)
+    plain = calibrate(model, tokenizer, word_vectors, judge=judge, **options)
+    assert found.vectors.calibration.circle == plain.vectors.calibration.circle
+    assert any(found.vectors.calibration.circle["add absolute wheel"])
+
+
+def test_states_without_any_dose_are_told_and_do_not_spoil_the_others(
+    quick, model, tokenizer, judge, word_vectors
+):
+    """An emotion whose vector is that of another one is weakened by every dose."""
+    wrong = {name: word_vectors["joy"] for name in ("anger", "joy")}
+    vectors = EmotionVectors.from_tensors(wrong, site="block")
+    found = calibrate(model, tokenizer, vectors, judge=judge, **OPTIONS)
+    calibration = found.vectors.calibration
+    key = f"{calibration.law} {calibration.dose}"
+    assert calibration.strengths[key]["anger"] == 0
+    assert calibration.strengths[key]["joy"] > 0
+    assert "No dose within the bounds strengthens anger" in found.summary()
+    wheel = calibration.circle[f"{key} wheel"]
+    assert wheel[4] == 0, "at 120 degrees there is anger, which has no dose, and joy points away"
+    assert wheel[0] > 0, "0 degrees is nearest to joy"
+
+
+def test_a_model_that_writes_next_to_nothing_is_told(model, tokenizer, judge, word_vectors):
+    options = {**OPTIONS, "sampling": Sampling(1)}
+    with pytest.raises(EmokernelError, match="not three words in a row"):
+        calibrate(model, tokenizer, word_vectors, judge=judge, **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"vectors": lambda v: [v, v.select(["joy"])]}, "the files hold different emotions"),
+        ({"vectors": lambda v: []}, "no vectors given"),
+        ({"vectors": lambda v: v.renamed({"joy": "bliss"})}, "say which of them count for 'bliss'"),
+        (
+            {
+                "vectors": lambda v: replace(
+                    v, provenance={"fingerprint": OTHER, "model": "other/one"}
+                )
+            },
+            r"made from another model \(other/one\)",
+        ),
+        ({"coordinates": "nobody"}, "no built-in table of coordinates 'nobody'"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_refused(
+    change, message, model, tokenizer, judge, word_vectors
+):
+    options = {**OPTIONS, **change}
+    vectors = options.pop("vectors", lambda v: v)(word_vectors)
+    with pytest.raises(EmokernelError, match=message):
+        calibrate(model, tokenizer, vectors, judge=judge, **options)
+
+
+def test_vectors_of_this_model_are_known_and_others_can_be_allowed(
+    quick, model, tokenizer, judge, word_vectors
+):
+    options = {**OPTIONS, "laws": ["add"]}
+    own = replace(word_vectors, provenance={"fingerprint": fingerprint(model)})
+    assert calibrate(model, tokenizer, own, judge=judge, **options).vectors.calibration
+    other = replace(word_vectors, provenance=OTHER_PROVENANCE)
+    found = calibrate(model, tokenizer, other, judge=judge, other_model=True, **options)
+    assert found.vectors.calibration
+
+
+def test_rows_summary_and_picture(calibrated, tmp_path):
+    calibrated.save_rows(tmp_path / "rows.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert len(rows) == len(calibrated.rows)
+    assert {"stage", "name", "law", "dose", "strength", "divergence", "effect"} <= set(rows[0])
+    shown = calibrated.summary()
+    assert all(name in shown for name in (*NAMES, calibrated.vectors.calibration.law))
+    plots.frontier(tmp_path / "frontier.png", calibrated)
+    content = (tmp_path / "frontier.png").read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert len(content) > 20_000

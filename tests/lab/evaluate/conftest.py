@@ -1,0 +1,71 @@
+"""A small model that writes words, what it is asked, and two judges that count them."""
+
+from __future__ import annotations
+
+import pytest
+from word_model import NAMES, WordJudge, word_tokenizer, word_vectors
+
+from emokernel.affect import Coordinates
+from emokernel.lab.evaluate.evaluation import evaluate
+from emokernel.lab.evaluate.plan import Settings
+from emokernel.lab.evaluate.prompting import prompting
+from emokernel.lab.measure.sampling import Sampling
+
+OPENINGS = tuple(f"w{n} w{n + 1} w{n + 2}" for n in range(20, 25))
+
+
+class SecondJudge(WordJudge):
+    """Knows one emotion less, and sees no surprise in words."""
+
+    name = "second"
+    labels = (*NAMES[:-1], "bliss", "neutral")
+
+    def digest(self):
+        return "second"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return word_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def model(tiny):
+    """With distributions that are not flat."""
+    model = tiny()
+    model.lm_head.weight.data *= 30
+    return model
+
+
+@pytest.fixture(scope="module")
+def word_emotions(model):
+    """Vectors towards the words that the judges count for an emotion."""
+    return word_vectors(model)
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return Settings(
+        openings=5, seeds=2, intensities=(0.5, 1.0), strengths=(-1.0, 0.25, 0.5, 1.0, 2.0),
+        doses=(0.2, 0.6), templates=("word",), sampling=Sampling(8), batch_size=64,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def asked(tokenizer):
+    return prompting(
+        tokenizer, embedded=False, openings=OPENINGS, coordinates=Coordinates.named("russell")
+    )
+
+
+@pytest.fixture
+def run(model, tokenizer, word_emotions, asked, settings):
+    """``run(folder, **changes)``: an evaluation without progress."""
+
+    def run(folder, **changes):
+        given = {"vectors": word_emotions, "judge": WordJudge(), "second": SecondJudge()}
+        given |= {"prompting": asked, "settings": settings, "progress": False, **changes}
+        vectors, asks = given.pop("vectors"), given.pop("prompting")
+        return evaluate(model, tokenizer, vectors, asks, folder, **given)
+
+    return run

@@ -1,0 +1,177 @@
+"""Which goals hold, and against what."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from emokernel.lab.evaluate.analyse import Analysis
+from emokernel.lab.evaluate.goals import goals, told
+from emokernel.lab.evaluate.results import (
+    Ceiling,
+    Consistency,
+    EmotionPoint,
+    Interval,
+    Measures,
+    Monotone,
+)
+
+JUDGE = "main"
+
+
+def consistency(mode, cosine, intensity=1.0, template="", judge=JUDGE):
+    return Consistency(
+        mode, template, intensity, judge, Interval(cosine, cosine - 0.1, cosine + 0.1), 0.9,
+        Interval(0.0, -0.1, 0.1), 0.001, 0.1, 0.0, 0.0, 1.2, 0.97, 1800, [],
+    )  # fmt: skip
+
+
+def ceiling(cosine, least, judge=JUDGE):
+    return Ceiling(judge, "text", least, Interval(cosine, 0, 1), 0.9, [])
+
+
+def point(
+    emotion, mode, intended, *, strength=1.0, law="", by="", template="", ratio=1.2, divergence=0.5
+):
+    measures = Measures(
+        {JUDGE: Interval(intended, 0, 1)}, 20.0, ratio, {"3": 0.9}, 0.95, 0.0,
+        Interval(0.5, 0, 1), Interval(0, 0, 1), 0.0, 0.0, 150,
+    )  # fmt: skip
+    return EmotionPoint(emotion, mode, law, by, strength, divergence, measures, template)
+
+
+STATES = [
+    consistency("vector", 0.2, 0.5),
+    consistency("vector", 0.45),
+    consistency("prompt", 0.3, template="values"),
+    consistency("prompt", 0.4, template="word"),
+    consistency("both", 0.9, template="word"),
+    consistency("vector", 0.99, judge="second"),
+]
+EMOTIONS = [
+    *(point(name, "unsteered", 0.1, strength=0.0, ratio=1.0) for name in ("joy", "fear")),
+    point("joy", "prompt", 0.9, template="values"),
+    *(point(name, "prompt", 0.3, template="word") for name in ("joy", "fear")),
+    point("joy", "vector", 0.5, law="preserve", by="strength"),
+    point("fear", "vector", 0.3, law="preserve", by="strength", ratio=1.7),
+    *(point(name, "vector", 1.0, law="add", by="strength") for name in ("joy", "fear")),
+    *(point(n, "vector", 1.0, law="preserve", by="strength", strength=4) for n in ("joy", "fear")),
+    *(point(name, "vector", 1.0, law="preserve", by="dose") for name in ("joy", "fear")),
+]
+MONOTONE = [Monotone("joy", "preserve", 1.0), Monotone("fear", "preserve", 0.9)]
+
+
+def found(**changes):
+    given = {
+        "ceilings": [ceiling(0.4, 1), ceiling(0.5, 30), ceiling(0.99, 1, "second")],
+        "consistency": STATES, "emotions": EMOTIONS, "monotone": MONOTONE,
+        "advantages": {"values": Interval(0.15, 0.1, 0.2), "word": Interval(0.05, -0.01, 0.11)},
+        **changes,
+    }  # fmt: skip
+    return {goal.name.split(":")[0]: goal for goal in goals(JUDGE, "preserve", **given)}
+
+
+def test_the_cosine_is_held_against_the_highest_ceiling():
+    goal = found()["Mean cosine of twelve states by vector"]
+    assert goal.holds
+    assert "0.450" in goal.value
+    assert "85% of the ceiling 0.500, which is 0.425" in goal.bound
+    higher = found(ceilings=[ceiling(0.4, 1), ceiling(0.54, 30)])
+    assert not higher["Mean cosine of twelve states by vector"].holds
+
+
+def test_without_a_ceiling_it_is_held_against_the_best_model_of_the_paper():
+    goal = found(ceilings=[])["Mean cosine of twelve states by vector"]
+    assert goal.bound == "at least 0.75"
+    assert not goal.holds
+    good = [consistency("vector", 0.75)]
+    assert found(ceilings=[], consistency=good)["Mean cosine of twelve states by vector"].holds
+
+
+def test_prompts_are_the_best_that_there_are():
+    goal = found()["Mean cosine by vector above that by prompt"]
+    assert goal.holds
+    assert goal.bound == "above 0.400, the best prompt (word)"
+    assert goal.value == "0.450; text by text +0.050 (-0.010 to +0.110)"
+    without = found(consistency=STATES[:2])["Mean cosine by vector above that by prompt"]
+    assert without.holds is None
+
+
+def test_the_intended_emotion_is_held_against_prompts_for_every_emotion():
+    goal = found()["Probability of the intended emotion at strength 1"]
+    assert (goal.value, goal.bound, goal.holds) == ("0.400", "above 0.300, by prompt", True)
+    few = [p for p in EMOTIONS if p.template != "word"]
+    goal = found(emotions=few)["Probability of the intended emotion at strength 1"]
+    assert goal.value == "0.500 over 1 of 2 emotions"
+    assert (goal.bound, goal.holds) == ("above 0.900, by prompt", False)
+    none = [p for p in EMOTIONS if p.mode != "prompt"]
+    goal = found(emotions=none)["Probability of the intended emotion at strength 1"]
+    assert (goal.value, goal.holds) == ("0.400", None)
+
+
+def test_a_ceiling_within_the_floor_is_none():
+    goal = found(ceilings=[ceiling(0.05, 1)])["Mean cosine of twelve states by vector"]
+    assert goal.bound == "at least 0.75"
+    assert not goal.holds
+
+
+def test_what_no_dose_moves_is_not_fluent_for_it():
+    still = point("love", "vector", 0.1, law="preserve", by="strength", ratio=1.0, divergence=0.0)
+    goals_found = found(emotions=[*EMOTIONS, still])
+    assert goals_found["Perplexity at strength 1"].value.startswith("1.45")
+    assert goals_found["Probability of the intended emotion at strength 1"].value.startswith(
+        "0.400"
+    )
+    only = [p for p in EMOTIONS if p.by != "strength"] + [still]
+    assert found(emotions=only)["Perplexity at strength 1"].holds is None
+    assert found(emotions=only)["Distinct 3-grams at strength 1"].holds is None
+
+
+def test_fluency_is_a_mean_and_names_the_worst():
+    goal = found()["Perplexity at strength 1"]
+    assert goal.holds
+    assert goal.value == "1.45 times unsteered, most 1.70 (fear)"
+    assert found()["Distinct 3-grams at strength 1"].holds
+
+
+@pytest.mark.parametrize(("correlation", "holds"), [(0.9, True), (0.89, False)])
+def test_every_emotion_has_to_rise(correlation, holds):
+    monotone = [
+        Monotone("joy", "preserve", 1.0), Monotone("fear", "preserve", correlation),
+        Monotone("fear", "add", -1.0),
+    ]  # fmt: skip
+    goal = found(monotone=monotone)["Emotion rises with strength"]
+    assert goal.holds is holds
+    assert "(fear)" in goal.value
+    assert found(monotone=[])["Emotion rises with strength"].holds is None
+
+
+def test_lines_say_which_goals_hold():
+    lines = told(list(found(monotone=[Monotone("joy", "preserve", 0.0)]).values())).splitlines()
+    assert lines[0] == "Goals:"
+    assert sum(line.startswith("  yes ") for line in lines) == len(lines) - 2
+    assert sum(line.startswith("  NO ") for line in lines) == 1
+    open_goal = told(list(found(monotone=[]).values()))
+    assert "  -   Emotion rises with strength" in open_goal
+
+
+def test_rising_is_asked_of_strengths_up_to_one():
+    def curve(law, **intended):
+        return [
+            point(
+                "joy", "vector", value, strength=float(strength[1:]) / 100, law=law, by="strength"
+            )
+            for strength, value in intended.items()
+        ]
+
+    points = [
+        point("joy", "unsteered", 0.1, strength=0.0),
+        *curve("add", s25=0.2, s50=0.3, s100=0.4, s200=0.05, s400=0.01),
+        *curve("preserve", s25=0.3, s50=0.2, s100=0.4, s200=0.5),
+        point("joy", "vector", 0.0, strength=0.7, law="add", by="dose"),
+        *(p for p in EMOTIONS if p.emotion == "fear"),
+    ]
+    judged = SimpleNamespace(_judges=[SimpleNamespace(name=JUDGE)])
+    found = {(m.emotion, m.law): m.correlation for m in Analysis.monotone(judged, points)}
+    assert found == pytest.approx({("joy", "add"): 1.0, ("joy", "preserve"): 0.8})

@@ -1,0 +1,282 @@
+"""Sentences and choices of the report follow from the figures."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from emokernel.lab.evaluate.results import (
+    Agreement,
+    Ceiling,
+    Consistency,
+    EmotionPoint,
+    Goal,
+    Interval,
+    LawDose,
+    Measures,
+    Results,
+    Sample,
+)
+from emokernel.lab.report import about, figures, findings, samples, tables
+from emokernel.lab.report.markdown import escaped
+from emokernel.lab.report.view import View
+
+UNKNOWN = Interval(math.nan, math.nan, math.nan)
+
+
+def _results(**parts: object) -> Results:
+    return replace(Results({}, [], [], [], [], [], [], []), **parts)
+
+
+def _dose(intended: Interval, surprise: Interval = UNKNOWN) -> LawDose:
+    both = {"add": 0.2, "preserve": 0.2}
+    return LawDose(0.1, both, ["joy"], both, both, intended, surprise, UNKNOWN)
+
+
+WINS, LOSES = Interval(0.02, 0.01, 0.03), Interval(-0.02, -0.03, -0.01)
+AHEAD, BEHIND = Interval(0.01, -0.01, 0.03), Interval(-0.01, -0.03, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("differences", "said"),
+    [
+        ([AHEAD, BEHIND, BEHIND], "at 1 of 3 doses; the interval of the difference includes 0 at 3."
+         " Neither law is shown to be better."),
+        ([LOSES, AHEAD], "at 1 of 2 doses; the interval of the difference includes 0 at 1. Preserve"
+         " wins nowhere; add wins at 1 dose."),
+        ([WINS, WINS, LOSES], "at 2 of 3 doses; the interval of the difference includes 0 at 0."
+         " Preserve wins at 2 doses and loses at 1."),
+        ([WINS, AHEAD], "Preserve wins at 1 dose and loses nowhere."),
+        ([UNKNOWN], "cannot be said: no dose gave figures."),
+    ],
+)  # fmt: skip
+def test_laws_are_compared_by_their_intervals(differences: list[Interval], said: str) -> None:
+    sentence = findings.laws(View(_results(laws=[_dose(each) for each in differences])))[0]
+    assert sentence.startswith("At equal dose, ")
+    assert sentence.endswith(said)
+
+
+def test_less_surprise_is_a_win() -> None:
+    sentences = findings.laws(View(_results(laws=[_dose(UNKNOWN, LOSES)])))
+    assert sentences[1].startswith("Preserve has the less surprising text")
+    assert sentences[1].endswith("Preserve wins at 1 dose and loses nowhere.")
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ([], ""),
+        ([True], "The goal holds."),
+        ([True, True], "All 2 goals hold."),
+        ([False], "0 of 1 goal holds. Not reached: a."),
+        ([False, True, False], "1 of 3 goals holds. Not reached: a; c."),
+        ([False, True, True], "2 of 3 goals hold. Not reached: a."),
+        ([True, None, True], "2 of 2 measured goals hold. Not measured: b."),
+        ([True, None], "1 of 1 measured goal holds. Not measured: b."),
+        ([False, None, True, None], "1 of 2 measured goals holds. Not reached: a. Not measured:"
+         " b; d."),
+        ([None, None], "No goal was measured: a; b."),
+    ],
+)  # fmt: skip
+def test_verdict_counts_measured_goals_and_names_the_others(
+    held: list[bool | None], said: str
+) -> None:
+    goals = [Goal(name, "1", "2", holds) for name, holds in zip("abcd", held, strict=False)]
+    assert findings.verdict(View(_results(goals=goals))) == said
+
+
+def _consistency(mode: str, mean: float, template: str = "", intensity: float = 1.0) -> Consistency:
+    cosine = Interval(mean, mean - 0.02, mean + 0.02)
+    return Consistency(
+        mode, template, intensity, "one", cosine, mean, Interval(0, -0.1, 0.1), 0.01, 0.1, 0, 0,
+        1.1, 0.9, 24, [],
+    )  # fmt: skip
+
+
+def test_comparisons_take_the_best_template_and_the_highest_ceiling() -> None:
+    rows = [
+        _consistency("prompt", 0.1, "first", 0.5),
+        _consistency("prompt", 0.3, "first"),
+        _consistency("prompt", 0.4, "second"),
+        _consistency("prompt", math.nan, "third"),
+        _consistency("vector", 0.5),
+    ]
+    ceilings = [
+        Ceiling("one", "text", least, Interval(mean, mean, mean), mean, [])
+        for least, mean in ((1, 0.6), (30, 0.8), (50, math.nan))
+    ]
+    view = View(_results(consistency=rows, ceilings=ceilings))
+    assert view.full() == {"prompt": rows[2], "vector": rows[4]}
+    assert view.by_intensity("prompt") == rows[:2]
+    assert view.ceiling().least == 30
+    first, second, compared = findings.consistency(view)
+    assert first.startswith("By prompt (second): mean cosine 0.40 [0.38, 0.42], 50\xa0% of the")
+    assert second.startswith("By vector: mean cosine 0.50")
+    assert compared == (
+        "By vector the mean cosine is 0.10 higher than by prompt (0.50 against 0.40)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("vector", "prompt", "said"),
+    [
+        (0.502, 0.498, "By vector and by prompt the mean cosine is equal to two decimals (0.50)."),
+        (0.496, 0.504, "By vector and by prompt the mean cosine is equal to two decimals (0.50)."),
+        (0.49, 0.504, "By vector the mean cosine is 0.01 lower than by prompt (0.49 against"
+         " 0.50)."),
+        (math.nan, 0.5, "Vectors and prompts cannot be compared."),
+    ],
+)  # fmt: skip
+def test_comparisons_agree_with_the_figures_shown(vector: float, prompt: float, said: str) -> None:
+    rows = [_consistency("prompt", prompt), _consistency("vector", vector)]
+    assert findings.consistency(View(_results(consistency=rows)))[-1] == said
+
+
+def test_empty_answers_that_judges_are_not_compared_on_are_said() -> None:
+    agreed, row = Agreement(("one", "two"), 1200, 0.5, 0.4, 0.3, 0.2), _consistency("vector", 0.5)
+    for empty, said in (
+        (0.0, "one and two give the same label to 50\xa0% of 1,200 texts (Cohen's kappa 0.40)."),
+        (0.1, "one and two give the same label to 50\xa0% of 1,200 texts, empty answers left out"
+         " (Cohen's kappa 0.40)."),
+    ):  # fmt: skip
+        found = _results(agreement=[agreed], consistency=[replace(row, empty=empty)])
+        assert findings.judges(View(found))[0] == said
+
+
+def test_no_ceiling_is_said() -> None:
+    view = View(_results(consistency=[_consistency("vector", 0.5)]))
+    assert findings.consistency(view)[1].startswith("No ceiling is known for the judge one")
+
+
+def _point(
+    emotion: str, mode: str, mean: float, template: str = "", **more: object
+) -> EmotionPoint:
+    interval = Interval(mean, mean, mean)
+    measures = Measures({"one": interval}, 9, 1.25, {}, 1, 0, interval, interval, 0, 0, 9)
+    fields = {"law": "", "by": "", "strength": 0.0, "divergence": 0.0, **more}
+    return EmotionPoint(emotion, mode, measures=measures, template=template, **fields)
+
+
+def test_emotions_are_compared_with_a_template_that_asks_for_all() -> None:
+    vector = {"law": "add", "by": "strength", "strength": 1.0}
+    points = [
+        _point("joy", "prompt", 0.9, "joy alone"),
+        _point("joy", "prompt", 0.2, "weak"),
+        _point("fear", "prompt", 0.2, "weak"),
+        _point("joy", "prompt", 0.3, "strong"),
+        _point("fear", "prompt", 0.3, "strong"),
+        _point("joy", "vector", 0.4, **vector),
+        _point("fear", "vector", 0.25, **vector),
+        _point("fear", "vector", 0.9, **{**vector, "by": "dose"}),
+    ]
+    view = View(_results(emotions=points))
+    assert view.emotion_template == "strong"
+    assert findings.emotions(view) == [
+        "At strength 1.0 the intended emotion is more probable by vector than by prompt for 1 of 2"
+        " emotions, at a mean perplexity of 1.25× that of unsteered text.",
+        "Not for: fear.",
+    ]
+    table = tables.emotions(view)
+    assert "prompts strong;" in table.caption
+    assert [row[2][:4] for row in table.rows] == ["0.30"] * 3
+
+
+def test_emotions_have_columns_for_empty_answers_and_refusals_if_there_are_any() -> None:
+    point = _point("joy", "vector", 0.4, law="add", by="strength", strength=1.0)
+    prompted = _point("joy", "prompt", 0.4)
+    prompted = replace(prompted, measures=replace(prompted.measures, empty=0.5, refusals=0.5))
+    for shares, columns, cells in (
+        ({}, [], []),
+        ({"refusals": 0.015}, ["Refusals"], ["1.5\xa0%"]),
+        ({"empty": 0.2, "refusals": 0.01}, ["Empty", "Refusals"], ["20.0\xa0%", "1.0\xa0%"]),
+    ):
+        of = replace(point, measures=replace(point.measures, **shares))
+        table = tables.emotions(View(_results(emotions=[prompted, of])))
+        assert table.columns[8:] == ["To opening", *columns]
+        assert table.rows[0][9:] == cells
+
+
+def test_laws_are_shown_with_the_doses_reached() -> None:
+    row = replace(_dose(AHEAD, LOSES), realised={"preserve": 0.1032, "add": 0.0981})
+    view = View(_results(laws=[row]))
+    table = tables.laws(view)
+    assert table.columns[:3] == [
+        "Dose asked for (nats)", "Dose reached, add", "Dose reached, preserve",
+    ]  # fmt: skip
+    assert table.rows[0][:3] == ["0.100", "0.098", "0.103"]
+    assert tables.law_differences(view).rows == [
+        ["0.100", "+0.010 [−0.010, +0.030]", "−0.020 [−0.030, −0.010]", "–"],
+    ]
+
+
+def test_ways_to_ask_for_an_emotion_stand_together() -> None:
+    texts = {
+        "unsteered": " plain", "joy, by vector": " ", "a, b, by prompt": "p", "joy, by prompt": "q",
+        "a, b, by vector": "v", "fear, by vector": "w", "by magic, not": "x",
+    }  # fmt: skip
+    group = samples.group(Sample("He", 3, texts))
+    assert group.alone == [("unsteered", " plain"), ("by magic, not", "x")]
+    assert group.ways == ["by prompt", "by vector"]
+    assert group.rows == [
+        ("joy", ["q", "(empty)"]), ("a, b", ["p", "v"]), ("fear", [None, "w"]),
+    ]  # fmt: skip
+    table = samples.table(group)
+    assert (table.caption, table.columns) == ("He (seed 3)", ["Emotion", "By prompt", "By vector"])
+    assert table.rows[2] == ["fear", "–", "w"]
+
+
+def test_curves_begin_at_the_unsteered_texts() -> None:
+    points = [
+        _point("joy", "vector", 0.4, law="add", by="strength", strength=1.0),
+        _point("joy", "vector", 0.1, law="add", by="strength", strength=-1.0),
+        _point("joy", "vector", 0.3, law="preserve", by="strength", strength=1.0),
+        _point("joy", "vector", 0.9, law="add", by="dose", strength=0.5),
+        _point("joy", "unsteered", 0.2),
+    ]
+    view = View(_results(emotions=points, about={"vectors": {"law": "preserve"}}))
+    assert [p.measures.intended["one"].mean for p in view.curve("joy", "add")] == [0.1, 0.2, 0.4]
+    assert view.at("joy", "vector") is points[2]
+
+
+@pytest.mark.parametrize(
+    ("shown", "said"),
+    [
+        (figures.number(-0.004), "0.00"),
+        (figures.number(-0.5, signed=True), "−0.50"),
+        (figures.number(0.5, signed=True), "+0.50"),
+        (figures.number(-math.inf), "−∞"),
+        (figures.times(1.316), "1.32×"),
+        (figures.times(math.nan), "–"),
+        (figures.percent(0.123, 1), "12.3\xa0%"),
+        (figures.interval(Interval(0.5, math.nan, math.nan)), "0.50"),
+        (figures.interval(None), "–"),
+        (figures.probability(0.0005), "< 0.001"),
+        (figures.duration(3725), "1 h 2 min"),
+        (figures.plain({"a_b": [1, 2.5, True, None]}), "a b: 1, 2.5, yes, –"),
+        (figures.counted(1, "dose"), "1 dose"),
+    ],
+)
+def test_figures_as_people_read_them(shown: str, said: str) -> None:
+    assert shown == said
+
+
+def test_unknown_facts_are_shown_too() -> None:
+    sections = about.sections({"weather": {"wind_speed": 3}, "luck": "good", "model": "m"})
+    assert sections["Weather"] == [("wind speed", "3")]
+    assert ("luck", "good") in sections["Run"]
+
+
+@example("a](b) \\](c) \\\\|")
+@given(st.text(alphabet="ab|\\\n\r`*_[]()<>&~#$ \t\u2028é漢"))
+def test_escaped_text_stays_in_its_cell(text: str) -> None:
+    shown = escaped(text)
+    assert len(shown.splitlines()) <= 1
+    assert "<" not in shown
+    active = re.sub(r"\\.", "x", shown)
+    assert not set("|`*_") & set(active)
+    assert "](" not in active
