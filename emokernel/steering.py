@@ -122,11 +122,12 @@ class Steering:
         mixer, choices = resolve.mixer, resolve.choices
         # What is asked of the model: read by engines.
         self.requested = Requested(options.slots, resolve, POSITIONS[choices.positions])
-        self._engines = [make(self.requested) for make in (*options.engines, *ENGINES)]
+        # Who says which slot each row of a call has, in the order in which they are asked.
+        self.engines = tuple(make(self.requested) for make in (*options.engines, *ENGINES))
         self._patch = Patch(
             model, mixer.basis.tensor, choices.layers, site=choices.site,
             slots=self.requested.num_slots, fuse_norm=options.fuse_norm, backend=options.backend,
-            engines=self._engines, states=self.requested.states, profile=mixer.profile,
+            engines=self.engines, states=self.requested.states, profile=mixer.profile,
         )  # fmt: skip
         self._patch.handle = self
 
@@ -213,7 +214,7 @@ class Steering:
         SteeringError while continuous batching runs steered requests; nothing changes then.
         """
         if not self.requested.ended:
-            for engine in self._engines:
+            for engine in self.engines:
                 engine.leave()
             self._patch.remove()
             self.requested.end()

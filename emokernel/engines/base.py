@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
@@ -53,7 +53,12 @@ class Engine:
         raise SteeringError(f"{type(self).__name__} runs no forward that asks Python")
 
     def prepare_trace(self, states: Sequence[DeviceState]) -> None:
-        """Called before torch.compile traces a forward that the engine claims."""
+        """Called before torch.compile traces a forward that the engine claims.
+
+        SteeringError if it cannot be: what torch.compile cannot trace it would run as it is.
+        """
+        if type(self).traced_token_slot is Engine.traced_token_slot:
+            self._refuse_traces()
 
     def prepare_capture(self, states: Sequence[DeviceState]) -> None:
         """Called in forwards of any engine on a GPU, before one that a CUDA graph captures."""
@@ -63,6 +68,9 @@ class Engine:
 
         Called once for all calls to come, so that what may change is read from tensors.
         """
+        self._refuse_traces()
+
+    def _refuse_traces(self) -> NoReturn:
         raise SteeringError(
             f"forwards of {type(self).__name__} cannot be compiled or captured: run the model as"
             " it is"

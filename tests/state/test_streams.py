@@ -247,7 +247,7 @@ def test_the_slots_of_requests_and_changes_wait_for_their_readers(steered, devic
 def test_a_plan_buffer_that_is_read_is_rewritten_after_its_readers(steered, device):
     steering, forward = steered
     state = steering.requested.states.devices[0]
-    (compiled,) = (each for each in steering._engines if isinstance(each, CompiledForwards))
+    (compiled,) = (each for each in steering.engines if isinstance(each, CompiledForwards))
     compiled.make(state)
     forward("B")
     device.on("A")
