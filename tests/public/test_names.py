@@ -6,6 +6,7 @@ import importlib
 import json
 import warnings
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,27 +19,34 @@ FROZEN = json.loads((HERE / "names.json").read_text("utf-8"))
 OPTIONS = json.loads((HERE / "options.json").read_text("utf-8"))
 
 
+def imported(module: str) -> ModuleType:
+    """A module of this package, and not of another installation that the import fell back to."""
+    value = importlib.import_module(module)
+    assert Path(value.__file__).is_relative_to(Path(emokernel.__file__).parent), value.__file__
+    return value
+
+
 def resolved(module: str, name: str = "") -> Any:
     """What ``from module import name`` gives, or ``import module`` for no name."""
-    value = importlib.import_module(module)
+    value = imported(module)
     if not name:
         return value
     try:
         return getattr(value, name)
     except AttributeError:
-        return importlib.import_module(f"{module}.{name}")  # a module that nobody imported yet
+        return imported(f"{module}.{name}")  # a module that nobody imported yet
 
 
 def dotted(path: str) -> Any:
     """What a dotted path names: modules, then attributes of the last one."""
-    value: Any = importlib.import_module("emokernel")
+    value: Any = emokernel
     parts = path.split(".")
     for number, part in enumerate(parts[1:], start=2):
         try:
             value = getattr(value, part)
         except AttributeError:
-            value = importlib.import_module(".".join(parts[:number]))
-    return value
+            value = imported(".".join(parts[:number]))
+    return imported(path) if isinstance(value, ModuleType) else value
 
 
 @pytest.mark.parametrize("document", documents(), ids=lambda path: str(path.relative_to(ROOT)))
