@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from emokernel.errors import ModelStructureError, SteeringError
 from emokernel.patch.decoder import PROBE_TOKENS
-from emokernel.patch.replaced import ReplacedMethod
-from emokernel.patch.trace import Trace
+from emokernel.patch.observe import Trace
+from emokernel.replaced import ReplacedMethod
 
 # Of the norm of what is compared: devices of different kinds may sum in different orders.
 _ALIKE = 1e-2
@@ -127,15 +127,15 @@ def _extremes(values: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]
 
 
 class NoReplica(ReplacedMethod):
-    """Stands in the way of `nn.DataParallel`, and nobody wraps it: it knows the model's ``handle``.
+    """Stands in the way of `nn.DataParallel`, and nobody wraps it: it has the model's ``record``.
 
     Replicas keep the attributes of the module, so they would run the replaced forwards, and
     with these the weights, of the model that was patched.
     """
 
-    def __init__(self, owner: nn.Module, handle: Any) -> None:
+    def __init__(self, owner: nn.Module, record: Any) -> None:
         super().__init__(owner, "_replicate_for_data_parallel")
-        self.handle = handle
+        self.record = record
 
     def __call__(self) -> NoReturn:
         raise SteeringError(

@@ -9,9 +9,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from emokernel.engines import Engine
 from emokernel.errors import EmokernelError, ModelStructureError
 from emokernel.ops import Backend, select
+from emokernel.patch.adds import Add, NormForward
 from emokernel.patch.between import Between
+from emokernel.patch.blocks import RewrittenForward, SteeredOutput
 from emokernel.patch.decoder import (
     PROBE_TOKENS,
     evaluating,
@@ -21,18 +24,9 @@ from emokernel.patch.decoder import (
     stream_of,
     uncompiled,
 )
-from emokernel.patch.forward import (
-    STREAM_DTYPES,
-    Add,
-    DecoderForward,
-    Handle,
-    NormForward,
-    Placed,
-    RewrittenForward,
-    RowSource,
-    SteeredOutput,
-)
+from emokernel.patch.decoder_forward import DecoderForward, Handle
 from emokernel.patch.norms import NO_NORM, FusedNorm, probe_norm
+from emokernel.patch.observe import Addition, trace
 from emokernel.patch.parallel import (
     NoReplica,
     check_alike,
@@ -40,12 +34,12 @@ from emokernel.patch.parallel import (
     check_rows,
     check_wrappers,
 )
-from emokernel.patch.replaced import ReplacedMethod, is_replaced
+from emokernel.patch.placed import STREAM_DTYPES, Placed
 from emokernel.patch.source import Key, rewrite
 from emokernel.patch.standing import Standing
 from emokernel.patch.structure import own_part, read_block
-from emokernel.patch.trace import Addition, trace
-from emokernel.state import UNTOUCHED, DeviceState
+from emokernel.replaced import ReplacedMethod, is_replaced
+from emokernel.state import UNTOUCHED, DeviceState, ModelState
 
 # A fused norm differs from the module's by the order of one sum; a wrong one by far more.
 _PROOF_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
@@ -91,13 +85,14 @@ class Patch:
         slots: int,
         fuse_norm: bool,
         backend: str | None,
-        rows: RowSource,
-        handle: Handle,
+        engines: Sequence[Engine],
+        states: ModelState,
         profile: Tensor | None = None,
     ) -> None:
-        """vectors ``[L, E, d]`` fp32; ``layers`` are the ones to steer (DESIGN of `patch`).
+        """vectors ``[L, E, d]`` fp32; ``layers`` are the ones to steer.
 
-        ``profile`` ``[L]`` multiplies the weights of each layer.
+        ``engines`` are asked for the rows of each call, in this order; ``states`` gets the state of
+        each device. ``profile`` ``[L]`` multiplies the weights of each layer.
         """
         check_wrappers(model)
         self.model, self.decoder = model, find_decoder(model)
@@ -112,7 +107,8 @@ class Patch:
         check_alike(model, self._trace, torch.tensor(chosen))
         self._check_causal()
         self._names = {module: name for name, module in model.named_modules()}
-        self.placed: list[Placed] = []
+        self.handle: Handle | None = None  # given by who makes one
+        self.states, self.placed = states, list[Placed]()
         self._replaced: list[ReplacedMethod] = []
         self._norms: dict[nn.Module, NormForward | str] = {}
         self._standing = Standing(self.decoder, layers)
@@ -126,9 +122,13 @@ class Patch:
                 self._prove(layer)
             owner = self.decoder.owner
             standing = self._standing
-            self.replace(DecoderForward(owner, self.placed, rows, model, handle, standing))
+            self.replace(DecoderForward(owner, self.placed, engines, model, self, standing))
             self._prove_whole()
-            self.replace(NoReplica(owner, handle))
+            self.replace(NoReplica(owner, self))
+            generator = find_generator(model, self.decoder)
+            for engine in engines if generator is not None else ():
+                for method in engine.replacements(generator):
+                    self.replace(method)
         except BaseException:
             self.remove()
             raise
@@ -210,11 +210,6 @@ class Patch:
             )
 
     @property
-    def states(self) -> list[DeviceState]:
-        """The state on each device."""
-        return [placed.state for placed in self.placed]
-
-    @property
     def layers(self) -> list[PatchedLayer]:
         """What is done to each steered layer now."""
         return [made.as_it_runs(*adds) for made, *adds in self._layers]
@@ -228,9 +223,10 @@ class Patch:
         self, layer: int, vectors: Tensor, slots: int, backend: str | None, profile: Tensor | None
     ) -> None:
         stream = self._stream(layer)
-        if all(state.device != stream.device for state in self.states):
+        if all(state.device != stream.device for state in self.states.devices):
             select(stream.device, backend)  # refuses before anything is made there
             state = DeviceState(vectors, slots, stream.device, stream.dtype, profile)
+            self.states.devices.append(state)
             self.placed.append(Placed(state, backend, self.decoder.blocks[layer]))
 
     def _placed_of(self, layer: int) -> Placed:

@@ -13,7 +13,7 @@ from torch import nn
 
 from emokernel.errors import ModelStructureError
 from emokernel.patch.decoder import Decoder
-from emokernel.patch.trace import Addition, BlockRun, Trace
+from emokernel.patch.observe import Addition, BlockRun, Trace
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emokernel.choices import SITE
 from emokernel.errors import EmokernelError, UnknownEmotionError
 from emokernel.vectors.calibration import Calibration
-from emokernel.vectors.sites import check_site
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class NamedVectors:
     calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
-        check_site(self.site)
+        SITE.check(self.site)
         object.__setattr__(self, "names", tuple(self.names))
         object.__setattr__(self, "tensor", self.tensor.detach().to("cpu", torch.float32, copy=True))
         if self.tensor.dim() != 3 or self.tensor.shape[1] != len(self.names):

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from emokernel.affect import TABLES, Coordinates
-from emokernel.vectors import SITES, EmotionVectors
+from emokernel.choices import SITE
+from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import Calibration, key_of
 
 
@@ -53,7 +54,7 @@ def candidates(
     """
     distinct: dict[tuple, Candidate] = {}
     for number, each in enumerate(vectors):
-        for site in sites or (SITES if len(vectors) == 1 else [each.site]):
+        for site in sites or (SITE if len(vectors) == 1 else [each.site]):
             for name, profile in _profiles(each):
                 kept = tuple(w * (layer in each.layers) for layer, w in enumerate(profile))
                 if any(kept):

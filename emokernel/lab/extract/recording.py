@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from emokernel.errors import EmokernelError, ModelStructureError
 from emokernel.lab.measure.encoding import TokenizedText
+from emokernel.patch.blocks import RewrittenForward
 from emokernel.patch.decoder import (
     Decoder,
     device_of,
@@ -20,10 +21,10 @@ from emokernel.patch.decoder import (
     stream_of,
     uncompiled,
 )
-from emokernel.patch.forward import RewrittenForward, is_patched
+from emokernel.patch.observe import trace
 from emokernel.patch.source import rewrite
 from emokernel.patch.structure import BlockAdds, own_part, read_block
-from emokernel.patch.trace import trace
+from emokernel.replaced import has_replaced
 
 
 class Recorder:
@@ -41,7 +42,7 @@ class Recorder:
         self, model: nn.Module, site: str, *, layers: Sequence[int] | None = None, last: bool
     ) -> None:
         self.decoder = find_decoder(model)
-        if is_patched(self.decoder):
+        if has_replaced(self.decoder.owner):
             raise EmokernelError(
                 "extract from the model itself: call unpatch() on its Steering first"
             )
