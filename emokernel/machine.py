@@ -79,16 +79,16 @@ def _driver_facts() -> dict[str, str]:
 
 def versions() -> dict[str, str | None]:
     """Versions of this package, Python and what the figures depend on; None if not installed."""
-    by_package: dict[str, str | None] = {
+    found: dict[str, str | None] = {
         "emokernel": emokernel.__version__,
         "python": platform.python_version(),
     }
     for package in _PACKAGES:
         try:
-            by_package[package] = importlib.metadata.version(package)
+            found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            by_package[package] = None
-    return by_package
+            found[package] = None
+    return found
 
 
 def machine_slug() -> str:
@@ -100,8 +100,8 @@ def machine_slug() -> str:
 
 def _cpu_model() -> str:
     """The name that Linux gives, with AMD's and Intel's family and model numbers behind it."""
-    fields, facts = {}, Path("/proc/cpuinfo")
-    for line in facts.read_text().splitlines() if facts.exists() else ():
+    fields, told = {}, Path("/proc/cpuinfo")
+    for line in told.read_text().splitlines() if told.exists() else ():
         key, _, value = line.partition(":")
         fields.setdefault(key.strip(), value.strip())
     name = fields.get("model name", platform.machine())

@@ -32,5 +32,5 @@ def model_class(config: Any) -> Any:
 
 
 def _names(kind: Any, config: Any) -> set[str]:
-    kinds = kind._model_mapping[type(config)]
-    return {each.__name__ for each in (kinds if isinstance(kinds, tuple) else (kinds,))}
+    found = kind._model_mapping[type(config)]
+    return {each.__name__ for each in (found if isinstance(found, tuple) else (found,))}

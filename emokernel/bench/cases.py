@@ -37,8 +37,8 @@ class Case:
         return round(self.share * self.batch)
 
     def __str__(self) -> str:
-        text = f"batch {self.batch}, context {self.context}, {self.steered} steered"
-        return text if not self.steered else f"{text} ({self.mixes})"
+        told = f"batch {self.batch}, context {self.context}, {self.steered} steered"
+        return told if not self.steered else f"{told} ({self.mixes})"
 
     @property
     def distinct(self) -> int:

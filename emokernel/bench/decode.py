@@ -201,6 +201,6 @@ def compare(
 ) -> dict[str, list[float]]:
     """Milliseconds per token of every round of each of `decodings`, interleaved."""
     timed = decodings(model, vectors, **options)
-    timings = measure(timed, rounds, warmup=3, wrap=wrap, clock=lambda call: call())
-    return {name: [1e3 * timing.step for timing in each] for name, each in timings.items()}
+    found = measure(timed, rounds, warmup=3, wrap=wrap, clock=lambda call: call())
+    return {name: [1e3 * timing.step for timing in of] for name, of in found.items()}
 

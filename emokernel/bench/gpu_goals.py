@@ -46,7 +46,7 @@ class GpuGoal:
 def goals(rows: Sequence[Row]) -> list[GpuGoal]:
     """Every goal that the benchmarks in ``rows`` are about."""
     kinds = {row["benchmark"] for row in rows}
-    listed: list[GpuGoal] = []
+    found: list[GpuGoal] = []
     if KERNEL in kinds:
         kernel = [
             row
@@ -55,15 +55,15 @@ def goals(rows: Sequence[Row]) -> list[GpuGoal]:
             and row["operation"] == "add_steer_rms_norm"
             and (row["dtype"], row["law"]) == ("bf16", "preserve")
         ]
-        listed += _kernel_goals(kernel)
-        listed += _hook_goals(kernel, "in a CUDA graph")
+        found += _kernel_goals(kernel)
+        found += _hook_goals(kernel, "in a CUDA graph")
     if EAGER in kinds:
-        listed += _hook_goals([row for row in rows if row["benchmark"] == EAGER], "called eagerly")
+        found += _hook_goals([row for row in rows if row["benchmark"] == EAGER], "called eagerly")
     if HOST in kinds:
-        listed.append(_host_goal([row for row in rows if row["benchmark"] == HOST]))
+        found.append(_host_goal([row for row in rows if row["benchmark"] == HOST]))
     if DECODE in kinds:
-        listed += _decode_goals([row for row in rows if row["benchmark"] == DECODE])
-    return listed
+        found += _decode_goals([row for row in rows if row["benchmark"] == DECODE])
+    return found
 
 
 def report(rows: Sequence[Row]) -> str:
@@ -188,24 +188,24 @@ def _each(
     ``value``: (value) or (value, low, high) of a row.
     """
     rows = list(rows)
-    measured = [(number, row) for row in rows if (number := _value(value, row)) is not None]
+    measured = [(found, row) for row in rows if (found := _value(value, row)) is not None]
     if not measured:
         reasons = [str(row.get("not_run") or row.get("error") or "") for row in rows]
         why = next(filter(None, reasons), "").partition("\n")[0][:50]
         return GpuGoal(text, why, "not measured")
     (number, *interval), row = worst(measured, key=lambda pair: pair[0][0])
-    figure = f"{number:.3f}"
+    found = f"{number:.3f}"
     if interval:
-        figure += f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+        found += f" [{interval[0]:.3f}, {interval[1]:.3f}]"
     if len(rows) > 1:
         missed = sum(not meets(value[0]) for value, _ in measured)
-        figure += f", worst of {len(measured)} ({missed} missed)"
-    figure += f" at {place(row)}" if place(row) else ""
+        found += f", worst of {len(measured)} ({missed} missed)"
+    found += f" at {place(row)}" if place(row) else ""
     if not meets(number):
-        return GpuGoal(text, figure, "MISSED")
+        return GpuGoal(text, found, "MISSED")
     partly = len(measured) < len(rows)
     return GpuGoal(
-        text, figure, f"met where run ({len(measured)} of {len(rows)})" if partly else "met"
+        text, found, f"met where run ({len(measured)} of {len(rows)})" if partly else "met"
     )
 
 

@@ -62,11 +62,11 @@ def measure(
 
     ``options``: those of `interleaved`.
     """
-    values: dict[str, list] = {name: [] for name in variants}
+    found: dict[str, list] = {name: [] for name in variants}
     for read in interleaved(variants, rounds, warmup, **options):
         for name, value in read.items():
-            values[name].append(value)
-    return values
+            found[name].append(value)
+    return found
 
 
 def per_call(function: Callable[[], object], calls: int) -> Callable[[], None]:

@@ -89,13 +89,13 @@ def _against(
     if not all(pair):
         return None
     both = min(map(len, pair))
-    return compare_to(*([timing.step for timing in timings[:both]] for timings in pair))
+    return compare_to(*([timing.step for timing in of[:both]] for of in pair))
 
 
-def _ratio(key: str, comparison: Comparison | None, noise: Comparison | None) -> Row:
-    if comparison is None:
+def _ratio(key: str, found: Comparison | None, noise: Comparison | None) -> Row:
+    if found is None:
         return {}
     return {
-        key: [comparison.ratio, comparison.low, comparison.high],
-        f"{key}_told": comparison.told(noise),
+        key: [found.ratio, found.low, found.high],
+        f"{key}_told": found.told(noise),
     }

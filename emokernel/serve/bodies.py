@@ -77,8 +77,8 @@ def parsed(content: bytes) -> dict[str, Any] | None:
     except json.JSONDecodeError:
         return None
     except (ValueError, RecursionError) as error:
-        reason = f"more than {MOST_LEVELS} levels" if isinstance(error, RecursionError) else error
-        raise EmokernelError(f"the body is no JSON that can be served: {reason}") from error
+        told = f"more than {MOST_LEVELS} levels" if isinstance(error, RecursionError) else error
+        raise EmokernelError(f"the body is no JSON that can be served: {told}") from error
     return body if isinstance(body, dict) else None
 
 
@@ -94,12 +94,12 @@ def _finite(text: str) -> float:
 
 
 def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    pairs_read: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, value in pairs:
-        if key in pairs_read:
+        if key in found:
             raise ValueError(f"the key {key[:40]!r} is given twice")
-        pairs_read[key] = value
-    return pairs_read
+        found[key] = value
+    return found
 
 
 def _check_levels(body: Any) -> None:

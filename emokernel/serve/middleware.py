@@ -116,15 +116,15 @@ def refusal(error: EmokernelError) -> Any:
     """The response that says why a request cannot be served: 503 if it could be later, else 400."""
     from emokernel.errors import NoFreeSlotError
 
-    detail = str(error)
-    if len(detail) > _TOLD:
-        detail = f"{detail[:_TOLD]}…"
-    return _response(detail, 503 if isinstance(error, NoFreeSlotError) else 400)
+    told = str(error)
+    if len(told) > _TOLD:
+        told = f"{told[:_TOLD]}…"
+    return _response(told, 503 if isinstance(error, NoFreeSlotError) else 400)
 
 
-def _response(detail: str, status: int) -> Any:
+def _response(told: str, status: int) -> Any:
     from starlette.responses import JSONResponse
 
     # A lone surrogate, which JSON can hold, cannot be sent.
-    detail = detail.encode("utf-8", "backslashreplace").decode()
-    return JSONResponse({"detail": detail}, status_code=status)
+    told = told.encode("utf-8", "backslashreplace").decode()
+    return JSONResponse({"detail": told}, status_code=status)
