@@ -49,7 +49,7 @@ from emokernel.bench.gpu import (
     enqueue_seconds,
     timer_for,
 )
-from emokernel.bench.gpu_cases import DTYPES, LAWS, MIXES, GpuCase, Pool, Tables, Variants
+from emokernel.bench.gpu_cases import DTYPES, LAWS, MIXES, Case, Pool, Tables, Variants
 from emokernel.bench.gpu_goals import EAGER, HOST, HOST_OP, KERNEL, report
 from emokernel.bench.gpu_plots import plot_kernels
 from emokernel.ops import available, schemas
@@ -67,27 +67,25 @@ HOOK_KERNELS = 16  # or fewer, of the plain hook path
 RIVALS = ("hook", "compiled", "liger")
 
 
-def cases(smoke: bool) -> list[GpuCase]:
+def cases(smoke: bool) -> list[Case]:
     """What is measured, in this order."""
     if smoke:
-        tiny = [GpuCase(FUSED, rows, 64, rivals=rows == 4, rounds=2) for rows in (1, 4)]
-        tiny += [GpuCase(FUSED, 2, 64, law=law, rounds=2) for law in ("add", "relative")]
-        tiny.append(GpuCase(FUSED, 2, 64, "fp32", rounds=2))
-        return tiny + [
-            GpuCase(name, 2, 64, rounds=2) for name in schemas.OPERATIONS if name != FUSED
-        ]
+        tiny = [Case(FUSED, rows, 64, rivals=rows == 4, rounds=2) for rows in (1, 4)]
+        tiny += [Case(FUSED, 2, 64, law=law, rounds=2) for law in ("add", "relative")]
+        tiny.append(Case(FUSED, 2, 64, "fp32", rounds=2))
+        return tiny + [Case(name, 2, 64, rounds=2) for name in schemas.OPERATIONS if name != FUSED]
     main = [(8192, 4096), (8192, 8192)]
     main += [(rows, d) for rows in (1, 8, 64, 256, 2048) for d in MAIN_D]
     side = [(rows, d) for rows in SIDE_ROWS for d in D if d not in MAIN_D]
     rest = [(rows, d) for d in D for rows in ROWS if (rows, d) not in {*main, *side}]
     some = [(1, 4096), (256, 4096), (8192, 4096)]
-    found = [GpuCase(FUSED, *shape, rivals=True, rounds=MAIN_ROUNDS) for shape in main]
-    found += [GpuCase(FUSED, *shape, rivals=True, rounds=20) for shape in side]
-    found += [GpuCase(FUSED, *shape, rounds=12) for shape in rest]
-    found += [GpuCase(FUSED, *shape, dtype) for dtype in ("fp32", "fp16") for shape in some]
-    found += [GpuCase(FUSED, *shape, law=law) for law in ("add", "relative") for shape in some]
+    found = [Case(FUSED, *shape, rivals=True, rounds=MAIN_ROUNDS) for shape in main]
+    found += [Case(FUSED, *shape, rivals=True, rounds=20) for shape in side]
+    found += [Case(FUSED, *shape, rounds=12) for shape in rest]
+    found += [Case(FUSED, *shape, dtype) for dtype in ("fp32", "fp16") for shape in some]
+    found += [Case(FUSED, *shape, law=law) for law in ("add", "relative") for shape in some]
     for name in ("add_steer", "steer", "add_steer_layer_norm"):
-        found += [GpuCase(name, rows, d) for d in D for rows in ROWS]
+        found += [Case(name, rows, d) for d in D for rows in ROWS]
     return found
 
 
@@ -95,7 +93,7 @@ class Benchmark:
     """The memory and the timer of a run, and the rows of results that it collects."""
 
     def __init__(
-        self, device: torch.device, todo: Sequence[GpuCase], compiling: Budget, smoke: bool
+        self, device: torch.device, todo: Sequence[Case], compiling: Budget, smoke: bool
     ) -> None:
         self.device, self.timer, self.compiling = device, timer_for(device), compiling
         facts = bench.machine()["gpu_facts"] or {}
@@ -111,7 +109,7 @@ class Benchmark:
             elements = Pool.elements([c for c in todo if c.dtype == dtype], self.l2_bytes)
             self._pools[dtype] = Pool(elements, DTYPES[dtype], device)
 
-    def variants(self, case: GpuCase, sets: int | None = None) -> Variants:
+    def variants(self, case: Case, sets: int | None = None) -> Variants:
         key = case.d, case.dtype, case.law
         if key not in self._tables:
             self._tables[key] = Tables(case.d, DTYPES[case.dtype], LAWS[case.law], self.device)
@@ -126,13 +124,13 @@ class Benchmark:
             pool.target.copy_(pool.source)
             self.timer.synchronize()
 
-    def names(self, case: GpuCase) -> list[str]:
+    def names(self, case: Case) -> list[str]:
         """The variants of a case."""
         ours = [f"{backend}_k{k}" for backend in self.backends for k in (0, *MIXES)]
         rivals = [name for name in RIVALS if name != "liger" or _liger_installed()]
         return ["copy", *ours, *(rivals if case.rivals else [])]
 
-    def kernel(self, case: GpuCase) -> None:
+    def kernel(self, case: Case) -> None:
         """Measures every variant of a case."""
         variants = self.variants(case)
         ready: dict[str, Prepared] = {}
@@ -172,7 +170,7 @@ class Benchmark:
                 }
             )
 
-    def _prepare(self, case: GpuCase, variants: Variants, name: str) -> tuple[Prepared, int]:
+    def _prepare(self, case: Case, variants: Variants, name: str) -> tuple[Prepared, int]:
         sets, kernels = variants.sets, HOOK_KERNELS if name == "hook" else 1
         if name == "copy":
             turn = self._pools[case.dtype].copy(case, sets)
@@ -194,7 +192,7 @@ class Benchmark:
     def host(self) -> None:
         """The host's part of one call at 1 x 4096, in microseconds."""
         calls, rounds = (20, 2) if self.smoke else (2000, 15)
-        case = GpuCase(FUSED, 1, 64 if self.smoke else EAGER_D)
+        case = Case(FUSED, 1, 64 if self.smoke else EAGER_D)
         functions = {}
         arguments = self.variants(case, sets=2).arguments(1)[0]
         # A copy: the calls in place write over their first argument.
@@ -221,7 +219,7 @@ class Benchmark:
     def eager(self, rows: int) -> None:
         """Calls one by one, as in eager inference: the operation against the plain hook path."""
         calls, rounds = (4, 2) if self.smoke else (50, 15)
-        case = GpuCase(FUSED, rows, 64 if self.smoke else EAGER_D)
+        case = Case(FUSED, rows, 64 if self.smoke else EAGER_D)
         variants = self.variants(case, sets=2)
         functions: dict[str, Call] = {"hook": variants.hook()[0]}
         arguments = variants.arguments(1)[0]
@@ -251,7 +249,7 @@ class Benchmark:
             )
 
 
-def _about(case: GpuCase) -> dict[str, object]:
+def _about(case: Case) -> dict[str, object]:
     return {
         "benchmark": KERNEL,
         "operation": case.operation,
@@ -308,7 +306,7 @@ class Step:
     instead: list[dict[str, object]]
 
 
-def steps(work: Benchmark, todo: Sequence[GpuCase]) -> list[Step]:
+def steps(work: Benchmark, todo: Sequence[Case]) -> list[Step]:
     """Every case in its order; calls from the host as soon as the main shapes are through."""
     found = []
     main = sum(case.rounds == MAIN_ROUNDS for case in todo)
@@ -321,15 +319,15 @@ def steps(work: Benchmark, todo: Sequence[GpuCase]) -> list[Step]:
 
 
 def _steps_of_host(work: Benchmark) -> Iterator[Step]:
-    case = GpuCase(FUSED, 1, EAGER_D)
+    case = Case(FUSED, 1, EAGER_D)
     yield Step("host", work.host, [{**_about(case), "benchmark": HOST, "variant": HOST_OP}])
     for rows in EAGER_ROWS[:1] if work.smoke else EAGER_ROWS:
-        about = {**_about(GpuCase(FUSED, rows, EAGER_D)), "benchmark": EAGER}
+        about = {**_about(Case(FUSED, rows, EAGER_D)), "benchmark": EAGER}
         instead = [{**about, "variant": name} for name in ("hook", "cuda_k1")]
         yield Step(f"eager {rows} rows", partial(work.eager, rows), instead)
 
 
-def run(work: Benchmark, todo: Sequence[GpuCase], budget: Budget) -> None:
+def run(work: Benchmark, todo: Sequence[Case], budget: Budget) -> None:
     """Measures what the budget allows; the rest gets rows that say why there is nothing.
 
     Those rows are there too if an exception, or a signal that raises one, ends the run early.
@@ -369,8 +367,8 @@ def warm(device: torch.device, workers: int, worker: int | None, smoke: bool = F
         command = [sys.executable, *sys.argv, "--workers", str(workers), "--worker"]
         started = [subprocess.Popen([*command, str(number)]) for number in range(workers)]
         return max(process.wait() for process in started)
-    tasks = [GpuCase("", 1, d) for d in ((64,) if smoke else D)]
-    tasks += [] if smoke else [GpuCase("", 1, EAGER_D, dtype) for dtype in ("fp32", "fp16")]
+    tasks = [Case("", 1, d) for d in ((64,) if smoke else D)]
+    tasks += [] if smoke else [Case("", 1, EAGER_D, dtype) for dtype in ("fp32", "fp16")]
     tasks += [case for case in cases(smoke) if case.rivals]
     for task in tasks[worker::workers]:
         start = time.monotonic()
@@ -380,7 +378,7 @@ def warm(device: torch.device, workers: int, worker: int | None, smoke: bool = F
     return 0
 
 
-def _warm(device: torch.device, case: GpuCase) -> str | None:
+def _warm(device: torch.device, case: Case) -> str | None:
     """Runs torch.compile's form of a case once, or, without an operation, Triton's of all."""
     try:
         tables = Tables(case.d, DTYPES[case.dtype], LAWS[case.law], device)

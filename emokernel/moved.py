@@ -58,9 +58,6 @@ MODULES = {
 }
 # Names that left their module, or are called otherwise in it.
 NAMES = {
-    "bench.gpu_cases.Case": "bench.gpu_cases.GpuCase",
-    "bench.gpu_goals.Goal": "bench.gpu_goals.GpuGoal",
-    "bench.run.Options": "bench.benchmark.BenchOptions",
     "evaluate.classifiers.EMBEDDED": "lab.judges.load.EMBEDDED",
     "evaluate.classifiers.EVALUATING": "lab.judges.load.EVALUATING",
     "evaluate.classifiers.load_classifier": "lab.judges.load.load_classifier",

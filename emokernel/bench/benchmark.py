@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class BenchOptions:
+class Options:
     """How the cases are measured.
 
     ``required``: variants that were asked for by name; one that this machine has not got what it
@@ -59,14 +59,14 @@ class Measured:
 Wrap = Callable[[Iterable[int], str], Iterable[int]]
 
 
-def check(cases: Sequence[Case], vectors: EmotionVectors, options: BenchOptions) -> None:
+def check(cases: Sequence[Case], vectors: EmotionVectors, options: Options) -> None:
     """EmokernelError for what cannot be measured with these vectors, before anything is."""
     check_options(cases, options)
     for case in cases:
         case.check(vectors.names)
 
 
-def check_options(cases: Sequence[Case], options: BenchOptions) -> None:
+def check_options(cases: Sequence[Case], options: Options) -> None:
     """EmokernelError for what cannot be measured, whatever the model and its vectors are."""
     for case in cases:
         if case.distinct > options.slots:
@@ -86,7 +86,7 @@ def bench(
     model: PreTrainedModel,
     vectors: EmotionVectors,
     cases: Sequence[Case],
-    options: BenchOptions,
+    options: Options,
     wrap: Wrap = lambda rounds, _: rounds,
 ) -> Iterator[Measured]:
     """Every case as it is finished. ``wrap(rounds, what is done)`` shows the progress.
@@ -109,7 +109,7 @@ class _Variants:
     """The variants at one batch size and context; made when first used, all cases after that."""
 
     def __init__(
-        self, model: PreTrainedModel, vectors: EmotionVectors, case: Case, options: BenchOptions
+        self, model: PreTrainedModel, vectors: EmotionVectors, case: Case, options: Options
     ) -> None:
         self._model, self._vectors, self._options = model, vectors, options
         self._case = case

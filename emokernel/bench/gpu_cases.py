@@ -19,12 +19,9 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from emokernel import reference
 from emokernel.bench.gpu import Call
 from emokernel.bench.hooks import plain_steering
-from emokernel.moved import renamed
 from emokernel.ops import schemas
 from emokernel.reference import MAX_COMPONENTS, Cast, Law
 from emokernel.state import UNTOUCHED, DeviceState, Mix
-
-__getattr__ = renamed(__name__)
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}
 LAWS = {
@@ -46,7 +43,7 @@ _BYTES_PER_SECOND, _SHORTEST_CALL = 4e12, 1.5e-6  # guesses, to choose a number 
 
 
 @dataclass(frozen=True)
-class GpuCase:
+class Case:
     """One shape of one operation, and how it is to be measured."""
 
     operation: str
@@ -91,7 +88,7 @@ class Pool:
         self.target = torch.zeros_like(self.source)
 
     @staticmethod
-    def elements(cases: list[GpuCase], l2_bytes: int) -> int:
+    def elements(cases: list[Case], l2_bytes: int) -> int:
         """The elements that the largest of ``cases`` needs."""
         return max(
             case.sets(l2_bytes) * max(READS[case.operation], WRITES[case.operation])
@@ -99,12 +96,12 @@ class Pool:
             for case in cases
         )  # fmt: skip
 
-    def rows(self, memory: Tensor, case: GpuCase, number: int, tensors: int) -> Tensor:
+    def rows(self, memory: Tensor, case: Case, number: int, tensors: int) -> Tensor:
         """The ``tensors`` tensors ``[tensors, rows, d]`` of set ``number``, in ``memory``."""
         size = tensors * case.rows * case.d
         return memory[number * size : (number + 1) * size].view(tensors, case.rows, case.d)
 
-    def copy(self, case: GpuCase, sets: int) -> list[Call]:
+    def copy(self, case: Case, sets: int) -> list[Call]:
         """Copies of as many bytes as a call reads and writes, one for each set."""
         size = (READS[case.operation] + WRITES[case.operation]) * case.rows * case.d // 2
 
@@ -137,7 +134,7 @@ class Tables:
         self.weights = parameters[0].mul(0.1).add(1.0).to(device, dtype)
         self.biases = parameters[1].mul(0.1).to(device, dtype)
 
-    def arguments(self, case: GpuCase, number: int, token_slot: Tensor, width: int) -> tuple:
+    def arguments(self, case: Case, number: int, token_slot: Tensor, width: int) -> tuple:
         """All that follows the rows in a call; ``width`` columns of the slots' components."""
         layer = number % LAYERS
         basis, ids, weights, law = self._state.layer(layer)
@@ -161,7 +158,7 @@ class Tables:
 class Variants:
     """The calls of every variant at one shape, one for each set."""
 
-    def __init__(self, case: GpuCase, pool: Pool, tables: Tables, sets: int) -> None:
+    def __init__(self, case: Case, pool: Pool, tables: Tables, sets: int) -> None:
         self._case, self._tables = case, tables
         self.sets = sets
         reads, writes = READS[case.operation], WRITES[case.operation]

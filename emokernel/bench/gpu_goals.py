@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from emokernel.moved import renamed
-
-__getattr__ = renamed(__name__)
-
 Row = Mapping[str, object]
 
 KERNEL, EAGER, HOST, DECODE = "gpu_kernel", "gpu_eager", "gpu_host", "gpu_decode"
@@ -29,7 +25,7 @@ EAGER_STEP = 1.0
 
 
 @dataclass(frozen=True)
-class GpuGoal:
+class Goal:
     """One goal: what is asked, what was found, and "met", "MISSED" or "not measured".
 
     Where only some of the places were measured and all of those meet the goal, the verdict says so.
@@ -43,10 +39,10 @@ class GpuGoal:
         return f"{self.text:<62} {self.found:<52} {self.verdict}"
 
 
-def goals(rows: Sequence[Row]) -> list[GpuGoal]:
+def goals(rows: Sequence[Row]) -> list[Goal]:
     """Every goal that the benchmarks in ``rows`` are about."""
     kinds = {row["benchmark"] for row in rows}
-    found: list[GpuGoal] = []
+    found: list[Goal] = []
     if KERNEL in kinds:
         kernel = [
             row
@@ -79,7 +75,7 @@ def _shape(row: Row) -> str:
     return f"{row['rows']} x {row['d']}"
 
 
-def _kernel_goals(rows: list[Row]) -> Iterator[GpuGoal]:
+def _kernel_goals(rows: list[Row]) -> Iterator[Goal]:
     for backend, least in OF_COPY.items():
         for shape in BIG_SHAPES:
             yield _each(
@@ -116,7 +112,7 @@ def _kernel_goals(rows: list[Row]) -> Iterator[GpuGoal]:
     )
 
 
-def _hook_goals(rows: list[Row], how: str) -> Iterator[GpuGoal]:
+def _hook_goals(rows: list[Row], how: str) -> Iterator[Goal]:
     yield _each(
         f"cuda_k1 {how}, up to {MOST_HOOK_ROWS} rows: x faster than hook, {FASTER_THAN_HOOK:g}",
         [row for row in _against(rows, "hook") if row["rows"] <= MOST_HOOK_ROWS],
@@ -142,7 +138,7 @@ def _inverted(ratio: Sequence[float]) -> list[float]:
     return [1 / value, 1 / high, 1 / low]
 
 
-def _host_goal(rows: list[Row]) -> GpuGoal:
+def _host_goal(rows: list[Row]) -> Goal:
     return _each(
         f"{HOST_OP}: microseconds of the host, at most {HOST_US}",
         [row for row in rows if row["variant"] == HOST_OP],
@@ -152,7 +148,7 @@ def _host_goal(rows: list[Row]) -> GpuGoal:
     )
 
 
-def _decode_goals(rows: list[Row]) -> Iterator[GpuGoal]:
+def _decode_goals(rows: list[Row]) -> Iterator[Goal]:
     for mode, most, words in (
         ("eager", EAGER_STEP, "below"),
         ("graph", GRAPH_STEP, "at most"),
@@ -182,7 +178,7 @@ def _each(
     meets: Callable[[float], bool],
     worst: Callable,
     place: Callable[[Row], str] = lambda row: _shape(row) if "d" in row else "",
-) -> GpuGoal:
+) -> Goal:
     """The goal that every one of ``rows`` meets, with its worst value.
 
     ``value``: (value) or (value, low, high) of a row.
@@ -192,7 +188,7 @@ def _each(
     if not measured:
         reasons = [str(row.get("not_run") or row.get("error") or "") for row in rows]
         why = next(filter(None, reasons), "").partition("\n")[0][:50]
-        return GpuGoal(text, why, "not measured")
+        return Goal(text, why, "not measured")
     (number, *interval), row = worst(measured, key=lambda pair: pair[0][0])
     found = f"{number:.3f}"
     if interval:
@@ -202,11 +198,9 @@ def _each(
         found += f", worst of {len(measured)} ({missed} missed)"
     found += f" at {place(row)}" if place(row) else ""
     if not meets(number):
-        return GpuGoal(text, found, "MISSED")
+        return Goal(text, found, "MISSED")
     partly = len(measured) < len(rows)
-    return GpuGoal(
-        text, found, f"met where run ({len(measured)} of {len(rows)})" if partly else "met"
-    )
+    return Goal(text, found, f"met where run ({len(measured)} of {len(rows)})" if partly else "met")
 
 
 def _value(value: Callable[[Row], Sequence[float]], row: Row) -> Sequence[float] | None:

@@ -15,7 +15,7 @@ from emokernel.commands.outputs import check_folder
 from emokernel.errors import EmokernelError
 
 if TYPE_CHECKING:
-    from emokernel.bench.benchmark import BenchOptions, Measured
+    from emokernel.bench.benchmark import Measured, Options
     from emokernel.bench.variants import Variant
 
 QUESTION = "bench"
@@ -129,15 +129,15 @@ def run(chosen: argparse.Namespace) -> int:
     return int(any(failed(measured.rows) for measured in done))
 
 
-def _options(chosen: argparse.Namespace) -> BenchOptions:
-    from emokernel.bench.benchmark import BenchOptions
+def _options(chosen: argparse.Namespace) -> Options:
+    from emokernel.bench.benchmark import Options
     from emokernel.bench.variants import CHOICES, COMPILED, VARIANTS, with_baselines
 
     names = chosen.variants or [
         name for name in CHOICES if not (chosen.quick and VARIANTS[name].mode == COMPILED)
     ]
     variants: list[Variant] = with_baselines(names)
-    return BenchOptions(
+    return Options(
         tuple(variants), chosen.new_tokens, chosen.rounds, chosen.slots, chosen.compile_backend,
         frozenset(chosen.variants or ()),
     )  # fmt: skip

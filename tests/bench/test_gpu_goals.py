@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emokernel.bench.gpu_goals import DECODE, EAGER, HOST, HOST_OP, KERNEL, GpuGoal, goals, report
+from emokernel.bench.gpu_goals import DECODE, EAGER, HOST, HOST_OP, KERNEL, Goal, goals, report
 
 
 def kernel(variant: str, rows: int, d: int, **others: float) -> dict:
@@ -29,7 +29,7 @@ def decode(mode: str, ratio: float, batch: int = 1) -> dict:
     }
 
 
-def one(rows: list[dict], part: str) -> GpuGoal:
+def one(rows: list[dict], part: str) -> Goal:
     """The only goal whose text has ``part``."""
     (goal,) = [goal for goal in goals(rows) if part in goal.text]
     return goal
@@ -95,7 +95,7 @@ def test_decode_steps() -> None:
     assert graph.verdict == "MISSED"
     assert "batch 16" in graph.found
     failed = [decode("graph", 1.0) | {"error": "RuntimeError: capture\nmore"}]
-    assert one(failed, "graph step") == GpuGoal(
+    assert one(failed, "graph step") == Goal(
         "tiny, graph step with emokernel: x unpatched, at most 1.01",
         "RuntimeError: capture",
         "not measured",
