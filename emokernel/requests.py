@@ -110,7 +110,7 @@ class OpenRequests(ContextDecorator):
                 )
             plan, asked, mixes = self._planned(requests)
             try:
-                self._requested.put(self, "plan", plan)
+                self._requested.callers.put(self, "plan", plan)
             except BaseException:
                 self._requested.slots.release(mixes)
                 raise
