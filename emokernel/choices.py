@@ -23,11 +23,11 @@ decoding with a cache, which is `generate` as it comes. What differs from that c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from emokernel.errors import EmokernelError, SteeringError
+from emokernel.errors import SteeringError
 from emokernel.reference import Law
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Settled(Choices):
-    """Choices with nothing left open.
+    """Choices with nothing left open, and how the model is patched.
 
     ``calibration``: what says how much strength 1.0 is; None: the vectors as they are, and
     ``uncalibrated`` says why.
@@ -127,6 +127,9 @@ class Settled(Choices):
     mapping: str = "wheel"
     calibration: Calibration | None = None
     uncalibrated: str = ""
+    fuse_norm: bool = True
+    backend: str | None = None
+    slots: int = 256
 
     @property
     def strengths(self) -> str:
@@ -145,16 +148,21 @@ def settle(
     preset: str | None = None,
     calibrated: bool | None = None,
     mapping: str | None = None,
+    fuse_norm: bool = True,
+    backend: str | None = None,
+    slots: int = 256,
     **given: Any,
 ) -> Settled:
     """What `emokernel.patch` does with ``given``: fields of `Choices`, None where left open.
 
-    Raises SteeringError for an unknown choice, or one that contradicts the preset, or
-    ``calibrated=True`` where the calibration cannot be used.
+    Raises SteeringError for an unknown choice, or one that contradicts the preset, for
+    ``calibrated=True`` where the calibration cannot be used, and without slots.
     """
+    if slots < 1:
+        raise SteeringError(f"slots must be at least 1, got {slots}")
     choices = choose(preset, vectors, **given)
     if given.get("layers") is not None:
-        check_layers(vectors, given["layers"])
+        vectors.layers_to_steer(given["layers"])
     calibration = vectors.calibration
     obstacle = _obstacle(vectors, preset, given)
     if calibrated and obstacle:
@@ -173,9 +181,10 @@ def settle(
     law_bits(choices.law, choices.dose)
     return Settled(
         site=SITE.check(choices.site or vectors.site), law=choices.law, dose=choices.dose,
-        layers=check_layers(vectors, choices.layers), positions=POSITIONS.check(choices.positions),
-        mapping=MAPPING.check(mapping or "wheel"), calibration=calibration,
-        uncalibrated=obstacle or "calibrated=False",
+        layers=vectors.layers_to_steer(choices.layers),
+        positions=POSITIONS.check(choices.positions), mapping=MAPPING.check(mapping or "wheel"), calibration=calibration,
+        uncalibrated=obstacle or "calibrated=False", fuse_norm=fuse_norm, backend=backend,
+        slots=slots,
     )  # fmt: skip
 
 
@@ -193,34 +202,6 @@ def _obstacle(vectors: EmotionVectors, preset: str | None, given: Mapping[str, A
     if layers is not None and sorted(set(layers) & set(vectors.layers)) != steered:
         return f"they were calibrated for the layers {steered}"
     return None
-
-
-def check_layers(vectors: EmotionVectors, layers: Sequence[int] | None) -> list[int]:
-    """The layers to steer, sorted: ``layers``, or all that the vectors have.
-
-    EmokernelError for what is no list of layer numbers, or where there is nothing to steer.
-    """
-    if layers is None:
-        chosen = list(vectors.layers)
-    else:
-        if not isinstance(layers, Iterable) or not all(isinstance(n, int) for n in layers):
-            raise EmokernelError(f"layers needs a list of layer numbers, got {layers!r}")
-        chosen = sorted(set(layers))
-        unknown = [layer for layer in chosen if not 0 <= layer < vectors.num_layers]
-        if unknown:
-            raise EmokernelError(
-                f"no such layers: {unknown}; these vectors have 0 to {vectors.num_layers - 1}"
-            )
-    if not vectors.layers:
-        raise EmokernelError(
-            "there is no layer to steer: the vectors are zero in all of them; extract them again"
-        )
-    if set(chosen).isdisjoint(vectors.layers):
-        raise EmokernelError(
-            f"there is no layer to steer: the vectors are zero in layers {chosen}, other than in"
-            f" {list(vectors.layers)}"
-        )
-    return chosen
 
 
 def choose(preset: str | None, vectors: EmotionVectors, **given: Any) -> Choices:

@@ -12,8 +12,8 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, Protocol
 
-from emokernel.engines.blocks import OpenBlocks
 from emokernel.engines.closing import finish
+from emokernel.engines.open_blocks import OpenBlocks
 from emokernel.engines.plan import BatchPlan
 from emokernel.engines.texts import Generation
 from emokernel.errors import SteeringError

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from emokernel.engines.blocks import OpenBlocks
 from emokernel.engines.callers import Callers, Requests
 from emokernel.engines.closing import finish
+from emokernel.engines.open_blocks import OpenBlocks
 from emokernel.engines.plan import BatchPlan, RecordedPrompts
 from emokernel.engines.texts import Generation
 from emokernel.errors import SteeringError

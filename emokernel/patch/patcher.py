@@ -14,7 +14,7 @@ from emokernel.errors import EmokernelError, ModelStructureError
 from emokernel.ops import Backend, select
 from emokernel.patch.adds import Add, NormForward
 from emokernel.patch.between import Between
-from emokernel.patch.blocks import RewrittenForward, SteeredOutput
+from emokernel.patch.block_forwards import RewrittenForward, SteeredOutput
 from emokernel.patch.decoder import (
     PROBE_TOKENS,
     evaluating,

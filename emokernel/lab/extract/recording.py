@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from emokernel.errors import EmokernelError, ModelStructureError
 from emokernel.lab.measure.encoding import Sample
-from emokernel.patch.blocks import RewrittenForward
+from emokernel.patch.block_forwards import RewrittenForward
 from emokernel.patch.decoder import (
     Decoder,
     device_of,

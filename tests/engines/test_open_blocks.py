@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emokernel import patch
-from emokernel.engines.blocks import OpenBlocks
+from emokernel.engines.open_blocks import OpenBlocks
 from emokernel.errors import SteeringError
 
 
