@@ -182,9 +182,9 @@ def settle(
     return Settled(
         site=SITE.check(choices.site or vectors.site), law=choices.law, dose=choices.dose,
         layers=vectors.layers_to_steer(choices.layers),
-        positions=POSITIONS.check(choices.positions), mapping=MAPPING.check(mapping or "wheel"), calibration=calibration,
-        uncalibrated=obstacle or "calibrated=False", fuse_norm=fuse_norm, backend=backend,
-        slots=slots,
+        positions=POSITIONS.check(choices.positions), mapping=MAPPING.check(mapping or "wheel"),
+        calibration=calibration, uncalibrated=obstacle or "calibrated=False",
+        fuse_norm=fuse_norm, backend=backend, slots=slots,
     )  # fmt: skip
 
 
