@@ -3,7 +3,9 @@
 from emokernel.affect import Affect
 from emokernel.errors import EmokernelError
 from emokernel.moved import install
-from emokernel.steering import Report, Request, Steering, patch, steering_of
+from emokernel.report import Report
+from emokernel.requests import Request
+from emokernel.steering import Steering, patch, steering_of
 from emokernel.vectors import EmotionVectors
 
 __version__ = "0.1.0"

@@ -48,6 +48,8 @@ MODULES = {
     "learn": "lab.learn",
     "learn.compare": "lab.learn.comparison",
     "learn.dose": "lab.learn.at_dose",
+    "mixes": "affect.mixes",
+    "presets": "choices",
     "sampling": "lab.measure.sampling",
     "serving": "serve",
     "vectors.extraction": "lab.extract",

@@ -80,7 +80,7 @@ class Written:
 
     def __init__(self, steering, monkeypatch, look=lambda: None):
         self.broken, self._look = True, look
-        (self._state,) = steering._patch.states
+        (self._state,) = steering.requested.states.devices
         self._write = self._state.write
         monkeypatch.setattr(self._state, "write", self)
 
@@ -106,7 +106,7 @@ def test_a_set_whose_record_cannot_be_written_changes_nothing(
         with pytest.raises(RuntimeError, match="the device is lost"):
             steering.set("anger", positions="last")
         assert torch.equal(logits(model, prompts), wanted)
-        assert steering._active() == ([steering._resolve_entry(before)])
+        assert steering.requested.entries() == ([steering.requested.resolve(before)])
     written.broken = False
     steering.set("anger")
     assert not torch.equal(logits(model, prompts), wanted)
@@ -130,7 +130,7 @@ def test_a_mix_that_is_set_is_written_before_anything_points_to_it(
             assert torch.equal(each, before)
         before = logits(model, prompts)
     steering.off()
-    assert steering._slots_of_set.held == 0
+    assert steering.requested.slots_of_set.held == 0
 
 
 def test_set_takes_no_slot_of_requests(tiny, vectors, prompts):
@@ -153,7 +153,7 @@ def test_a_change_whose_record_cannot_be_written_changes_nothing(
             with pytest.raises(RuntimeError, match="the device is lost"):
                 opened.change(["anger"])
         assert torch.equal(logits(model, prompts), wanted)
-        assert steering._slots.held == 1
+        assert steering.requested.slots.held == 1
         opened.change(["anger"])
         assert not torch.equal(logits(model, prompts), wanted)
 
@@ -163,7 +163,7 @@ def test_a_change_gives_its_slot_back_when_nothing_points_to_it_any_more(
 ):
     steering = patch(tiny(), vectors(), slots=2)
     retired = []
-    (state,) = steering._patch.states
+    (state,) = steering.requested.states.devices
     with steering.requests(["joy"]) as opened:
         slots = opened.plan.slots.unique().tolist()
 
@@ -326,7 +326,7 @@ def test_generate_infers_the_padding_that_generate_infers(positions, cache, tiny
     config = GenerationConfig(max_new_tokens=4, do_sample=False, cache_implementation=cache)
     seen = []
     model.model.layers[0].register_forward_pre_hook(
-        lambda *_: seen.append(steering._patch.states[0].running.token_slot)
+        lambda *_: seen.append(steering.requested.states.devices[0].running.token_slot)
     )
     inferred = model.generate(ids, generation_config=config)
     assert torch.equal(inferred, model.generate(ids, attention_mask=mask, generation_config=config))

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emokernel.affect.mixes import Mixer
+from emokernel.choices import LAW, MAPPING
 from emokernel.commands.arguments import (
     add_labels,
     add_model,
@@ -27,8 +29,6 @@ from emokernel.commands.models import (
 )
 from emokernel.commands.outputs import check_folder, check_run
 from emokernel.errors import EmokernelError, NoDoseError
-from emokernel.mixes import MAPPINGS, Mixer
-from emokernel.steering import LAWS
 
 if TYPE_CHECKING:
     from emokernel.affect import Coordinates
@@ -51,8 +51,8 @@ def add(commands: Any) -> None:
         help="folder of texts and report; the same command goes on there (emokernel-evaluation)",
     )  # fmt: skip
     parser.add_argument("--emotions", nargs="+", metavar="NAME", help="of the vectors (all)")
-    parser.add_argument("--law", choices=sorted(LAWS), help="of the states (the calibrated one)")
-    parser.add_argument("--mapping", choices=MAPPINGS, help="of the states (the calibrated one)")
+    parser.add_argument("--law", choices=sorted(LAW), help="of the states (the calibrated one)")
+    parser.add_argument("--mapping", choices=MAPPING, help="of the states (the calibrated one)")
     judges = parser.add_argument_group("judges")
     judges.add_argument(
         "--judge", default=_JUDGE,
@@ -197,7 +197,7 @@ def _check_states(
     from emokernel.affect import TWELVE_STATES
 
     known = vectors.calibration
-    mapping = chosen.mapping or (known.mapping if known else MAPPINGS[0])
+    mapping = chosen.mapping or (known.mapping if known else "wheel")
     law = chosen.law or (known.law if known else "preserve")
     mixer = Mixer(vectors, known, mapping, coordinates)
     for state in TWELVE_STATES:

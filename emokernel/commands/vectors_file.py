@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from emokernel.choices import SITE
 from emokernel.commands.arguments import positive
-from emokernel.vectors import SITES, EmotionVectors
+from emokernel.vectors import EmotionVectors
 from emokernel.vectors.formats import FORMATS
 
 
@@ -14,7 +15,7 @@ def add_file(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(name, help="a file, or a folder with a file for each emotion")
     parser.add_argument("--from", dest="format", choices=tuple(FORMATS), help="its format (found)")
     parser.add_argument("--names", nargs="+", help="the emotions, where the file does not say them")
-    parser.add_argument("--site", choices=SITES, help="where they belong, if the file does not say")
+    parser.add_argument("--site", choices=SITE, help="where they belong, if the file does not say")
     parser.add_argument(
         "--layer", type=int, help="that of a file with one vector of one layer (from 0)"
     )

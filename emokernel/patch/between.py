@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
-from emokernel.patch.replaced import ReplacedMethod, is_replaced
+from emokernel.replaced import ReplacedMethod, is_replaced
 
 # Its hooks only record outputs; they stay on a model for good once it was asked for its hidden
 # states.

@@ -9,7 +9,7 @@ from torch import nn
 
 from emokernel.errors import SteeringError
 from emokernel.patch.decoder import Decoder
-from emokernel.patch.replaced import ReplacedMethod
+from emokernel.replaced import ReplacedMethod
 
 
 class Standing:

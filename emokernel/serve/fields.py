@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from emokernel.affect import Affect
+from emokernel.affect.mixes import is_number
 from emokernel.errors import SteeringError
-from emokernel.mixes import is_number
-from emokernel.steering import Request
+from emokernel.requests import Request
 
 _OPTIONS = ("strength", "law", "dose", "positions")
 _POINT = {"valence", "arousal"}

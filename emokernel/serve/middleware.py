@@ -8,9 +8,10 @@ from contextvars import ContextVar
 from typing import Any
 
 from emokernel.errors import EmokernelError
+from emokernel.requests import Request
 from emokernel.serve.bodies import Message, Receive, TooLargeError, limited, parsed, read
 from emokernel.serve.fields import take_request
-from emokernel.steering import Request, Steering
+from emokernel.steering import Steering
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 

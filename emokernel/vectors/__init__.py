@@ -1,6 +1,5 @@
 """Emotion vectors: what they are, their file, and how they are extracted from a model."""
 
 from emokernel.vectors.emotion_vectors import EmotionVectors
-from emokernel.vectors.sites import SITES
 
-__all__ = ["SITES", "EmotionVectors"]
+__all__ = ["EmotionVectors"]

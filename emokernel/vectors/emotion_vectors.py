@@ -18,12 +18,9 @@ from emokernel.vectors.calibration import Calibration
 from emokernel.vectors.formats import hub, json_files
 from emokernel.vectors.formats.hints import Hints
 from emokernel.vectors.named_vectors import NamedVectors
-from emokernel.vectors.sites import SITES, check_site
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-__all__ = ["SITES", "EmotionVectors", "check_site"]
 
 
 class EmotionVectors(NamedVectors):

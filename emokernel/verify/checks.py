@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from emokernel.patch.replaced import ReplacedMethod
+from emokernel.replaced import ReplacedMethod
 from emokernel.steering import Steering
 from emokernel.verify.finding import Failed, NotRun
 from emokernel.verify.law import Deviation, deviation, full_vector

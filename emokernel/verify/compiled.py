@@ -14,7 +14,8 @@ from emokernel.bench.compilations import Compilations, counted_compilations
 from emokernel.bench.compiling import obstacle
 from emokernel.bench.gpu import timer_for
 from emokernel.errors import EmokernelError
-from emokernel.steering import Request, Steering
+from emokernel.requests import Request
+from emokernel.steering import Steering
 from emokernel.verify.finding import Failed, NotRun
 from emokernel.verify.subject import Subject
 

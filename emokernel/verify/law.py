@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from emokernel.choices import law_bits
 from emokernel.reference import row_law
-from emokernel.steering import DOSES, LAWS, Steering
+from emokernel.steering import Steering
 from emokernel.vectors.calibration import key_of
 from emokernel.verify.recorder import SiteCall
 
@@ -53,7 +54,7 @@ def deviation(call: SiteCall, vector: Tensor, law: str, dose: str) -> Deviation:
     """Of the steered rows of a call from the law with ``vector`` ``[d]`` fp32."""
     rows = call.steered
     before, after = call.before[rows].cpu(), call.after[rows].cpu()
-    bits = torch.full((len(before),), int(LAWS[law] | DOSES[dose]))
+    bits = torch.full((len(before),), int(law_bits(law, dose)))
     exact, _ = row_law(before, vector.expand(len(before), -1), bits, torch.float64)
     h, y = before.double(), after.double()
     along = vector.double()

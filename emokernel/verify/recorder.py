@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from emokernel.ops import Backend
-from emokernel.patch.forward import Placed
+from emokernel.patch.placed import Placed
 from emokernel.steering import Steering
 
 

@@ -15,7 +15,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from emokernel import patch
-from emokernel.patch.forward import Add
+from emokernel.patch.adds import Add
 from emokernel.state import DeviceState
 
 ROUNDS, WARMUP = 60, 5

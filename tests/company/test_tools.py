@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from emokernel import Steering, patch
 from emokernel.errors import ModelStructureError
-from emokernel.patch.replaced import ReplacedMethod
+from emokernel.replaced import ReplacedMethod
 
 STRENGTH = 2.0
 MODES = {

@@ -8,9 +8,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import StaticCache
 
 from emokernel import patch
-from emokernel.engines.rows import Call, Plan, Prompts
-from emokernel.steering import Steering
-from emokernel.streams import Readers
+from emokernel.choices import POSITIONS
+from emokernel.engines.generate import PlainForwards
+from emokernel.engines.plan import BatchPlan, PaddedBatch, RecordedPrompts
+from emokernel.state.streams import Readers
 
 READS_BACK = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select")
 
@@ -31,15 +32,15 @@ class Log(TorchDispatchMode):
 @pytest.fixture
 def logged(monkeypatch):
     """One list of operations for each forward call: those that found its rows."""
-    calls, rows = [], Steering._rows
+    calls, rows = [], PlainForwards.token_slot
 
-    def wrapped(self, named, state):
+    def wrapped(self, call, state):
         with Log() as log:
-            result = rows(self, named, state)
+            result = rows(self, call, state)
         calls.append(log.ops)
         return result
 
-    monkeypatch.setattr(Steering, "_rows", wrapped)
+    monkeypatch.setattr(PlainForwards, "token_slot", wrapped)
     return calls
 
 
@@ -93,13 +94,13 @@ class OnAnotherDevice:
 @pytest.mark.parametrize("counted", [False, True])
 def test_tables_are_copied_to_the_device_once(counted):
     lengths = [3, 4] if counted else None
-    plan = Plan([0, 1], ["last", "generated"], lengths)
+    plan = BatchPlan([0, 1], [POSITIONS["last"], POSITIONS["generated"]], lengths)
     mask = torch.ones(2, 7, device="meta")
-    prompts = None if counted else Prompts(7, mask)
+    prompts = None if counted else RecordedPrompts(7, mask)
     copies = []
     for past in (0, 7, 8, 9):
         shown = torch.ones(2, past + 7, device="meta")
-        call = Call(2, 7 if past == 0 else 1, past, shown, prompts)
+        call = PaddedBatch(2, 7 if past == 0 else 1, past, shown, prompts)
         with Log() as log:
             plan.token_slot(call, OnAnotherDevice())
         copies.append(sum("_to_copy" in op for op in log.ops))

@@ -173,10 +173,10 @@ def test_a_change_keeps_the_slots_it_needs_and_gives_back_the_others(pair):
     with steering.requests([JOY, None, ANGER, None]) as opened:
         for _ in range(3):
             opened.change([JOY, Request("sadness"), None, None])
-            assert steering._slots.held == 2
+            assert steering.requested.slots.held == 2
             opened.change([None] * 4)
-            assert steering._slots.held == 0
-    assert steering._slots.held == 0
+            assert steering.requested.slots.held == 0
+    assert steering.requested.slots.held == 0
 
 
 class Letters:

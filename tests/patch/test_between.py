@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from emokernel import patch, steering_of
 from emokernel.errors import EmokernelError, SteeringError
 from emokernel.lab.extract.recording import Recorder
-from emokernel.patch import forward
+from emokernel.ops import Backend
 from emokernel.patch.between import Between
 
 EXTRA = torch.linspace(-1.0, 1.0, 64)
@@ -185,7 +185,7 @@ def counted(steering) -> list[str]:
         return lambda *args: calls.append(name) or getattr(own, name)(*args)
 
     names = ("add_steer", "add_steer_rms_norm")
-    placed.backend = forward.Backend(**(vars(own) | {name: counting(name) for name in names}))
+    placed.backend = Backend(**(vars(own) | {name: counting(name) for name in names}))
     try:
         yield calls
     finally:

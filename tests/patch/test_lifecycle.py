@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from emokernel import patch
 from emokernel.errors import ModelStructureError
-from emokernel.patch.replaced import ReplacedMethod
+from emokernel.replaced import ReplacedMethod
 
 accelerate = pytest.importorskip(
     "accelerate", reason="needs accelerate (device_map, offloading): pip install accelerate"

@@ -309,7 +309,7 @@ def test_nothing_is_kept_after_a_forward_that_failed(tiny, vectors, prompts):
     model.model.layers[1].self_attn.register_forward_pre_hook(fail)
     with pytest.raises(RuntimeError, match="stop"):
         logits(model, prompts)
-    running = steering._patch.states[0].running
+    running = steering.requested.states.devices[0].running
     assert (running.token_slot, running.untouched, running.handed) == (None, None, None)
 
 

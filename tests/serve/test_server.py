@@ -78,7 +78,7 @@ def test_requests_at_the_same_time_with_different_emotions(app, server, wanted):
     answers = together(app, [FIELDS | emotion for emotion in EMOTIONS])
     assert [status for status, _ in answers] == [200] * len(EMOTIONS)
     assert [answer["choices"][0]["text"] for _, answer in answers] == wanted
-    assert server.steering()._slots.held == 0
+    assert server.steering().requested.slots.held == 0
 
 
 def test_who_says_nothing_of_emotion_is_not_steered_by_the_blocks_of_others(app, server, wanted):
@@ -158,7 +158,7 @@ def test_a_model_that_was_unloaded_is_patched_again(app, server, wanted):
 
 def test_a_want_of_slots_is_told_as_such(app, server, monkeypatch):
     steering = server.steering()
-    monkeypatch.setattr(steering._slots._free, "_free", [])
+    monkeypatch.setattr(steering.requested.slots._free, "_free", [])
     ((status, answer),) = together(app, [FIELDS | {"emotion": "fear"}])
     assert status == 503
     assert "no more slots" in answer["detail"]

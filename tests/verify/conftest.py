@@ -12,7 +12,7 @@ import torch
 from word_model import word_tokenizer
 
 from emokernel.ops import Backend, select
-from emokernel.patch import forward
+from emokernel.patch import placed
 from emokernel.verify import Subject, verify
 
 Change = Callable[[Callable, tuple], Any]
@@ -55,7 +55,7 @@ def breaking(monkeypatch) -> Callable[..., None]:
         def changing(run: Callable) -> Callable:
             return lambda *given: change(run, given)
 
-        monkeypatch.setattr(forward, "select", broken)
+        monkeypatch.setattr(placed, "select", broken)
 
     return breaking_kernels
 

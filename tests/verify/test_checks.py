@@ -19,8 +19,8 @@ from emokernel.bench.compilations import Compilations
 from emokernel.bench.decode import Timing
 from emokernel.bench.summary import rows_of
 from emokernel.bench.variants import VARIANTS
-from emokernel.engines import rows
-from emokernel.engines.boards import Boards
+from emokernel.choices import POSITIONS
+from emokernel.engines.compiled import CompiledForwards
 from emokernel.steering import Steering
 from emokernel.verify import CHECKS, Failed, Subject, checks, compiled, speed, verify
 
@@ -146,7 +146,7 @@ def test_a_row_is_left_out(subject, breaking):
     ],
 )
 def test_positions_are_mistaken(kind, means, subject, monkeypatch):
-    monkeypatch.setitem(rows.POSITIONS, kind, means)
+    monkeypatch.setitem(POSITIONS._values, kind, means)
     found = failed(subject, *QUICK)
     assert "positions" in found
     if kind != "all":  # which the other checks ask for
@@ -217,7 +217,7 @@ def test_every_set_recompiles(subject, monkeypatch):
 
 def test_a_compiled_model_is_not_steered(subject, monkeypatch):
     """What was asked for when it was compiled stays for good."""
-    monkeypatch.setattr(Boards, "announce", lambda self: None)
+    monkeypatch.setattr(CompiledForwards, "announce", lambda self: None)
     others = set(CHECKS) - {"structure", "compile"}
     (finding,) = [f for f in verify(subject, others) if f.name == "compile"]
     assert finding.ok is False

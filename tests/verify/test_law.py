@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from emokernel import patch
+from emokernel.choices import LAW
 from emokernel.reference import row_law
-from emokernel.steering import LAWS
 from emokernel.verify.law import deviation, full_vector
 from emokernel.verify.recorder import SiteCall
 
@@ -23,13 +23,13 @@ def steered(dtype: torch.dtype, law: str, small: float) -> tuple[SiteCall, torch
     before = before.to(dtype)
     vector = torch.randn(64, generator=generator).to(dtype).float()
     vector[:SMALL] = 0
-    bits = torch.full((4,), int(LAWS[law]))
+    bits = torch.full((4,), int(LAW[law]))
     exact, _ = row_law(before, vector.expand(4, -1), bits, torch.float64)
     return SiteCall(before, exact.to(dtype)), vector
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("law", LAW)
 @pytest.mark.parametrize("small", [1.0, 3e-6, 1e-7])  # the last two are subnormal in fp16
 def test_rounding_keeps_the_law(small, law, dtype):
     call, vector = steered(dtype, law, small)

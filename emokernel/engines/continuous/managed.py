@@ -9,14 +9,11 @@ from typing import Any
 
 from emokernel.engines.continuous.prefixes import Prefixes
 from emokernel.engines.continuous.rows import TOKEN_SLOT, StepRows
-from emokernel.engines.continuous.tickets import (
-    Asked,
-    RunningRequests,
-    TicketedPrompt,
-    Tickets,
-)
+from emokernel.engines.continuous.running import RunningRequests, TicketedPrompt
 from emokernel.errors import SteeringError
-from emokernel.patch.replaced import ReplacedMethod
+from emokernel.replaced import ReplacedMethod
+from emokernel.state import Asked
+from emokernel.state.tickets import Tickets
 
 # What registers filled blocks is called by the second name up to transformers 5.17.
 _COMPLETE = ("mark_complete_blocks", "mark_shareable_blocks_as_complete")
@@ -97,7 +94,7 @@ class ManagedRequests:
             ticket = input_ids.ticket
         else:
             emotions = NOT_GIVEN if emotion is NOT_GIVEN else [emotion]
-            (ticket,) = self._tickets.take(self._asked_for(1, emotions), [input_ids])
+            (ticket,) = self._tickets.take(self._asked_for(1, emotions), [len(input_ids)])
         added = None
         try:
             with self._adding:
@@ -139,7 +136,7 @@ class ManagedRequests:
         if inputs and all(isinstance(prompt, TicketedPrompt) for prompt in inputs):
             return original(inputs, *args, **kwargs)
         manager = self._manager()
-        tickets = self._tickets.take(self._asked_for(len(inputs), emotions), inputs)
+        tickets = self._tickets.take(self._asked_for(len(inputs), emotions), map(len, inputs))
         try:
             with self._adding:
                 with manager._request_lock:  # the ids will be those in a row from here on
@@ -217,10 +214,10 @@ def ticketed(inputs: Sequence[Sequence[int]], tickets: Sequence[Any]) -> list[Ti
 
 def complete_method(cache: Any) -> str:
     """How the cache's method is called that registers filled blocks; SteeringError if unknown."""
-    found = next((name for name in _COMPLETE if hasattr(cache, name)), None)
-    if found is None:
+    name = next((name for name in _COMPLETE if hasattr(cache, name)), None)
+    if name is None:
         raise SteeringError(
             "this release of transformers shares cached blocks in a way that emokernel does not"
             " know: use an older one"
         )
-    return found
+    return name

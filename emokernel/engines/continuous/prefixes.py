@@ -14,8 +14,9 @@ from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
-from emokernel.engines.continuous.tickets import RunningRequests, Ticket
+from emokernel.engines.continuous.running import RunningRequests
 from emokernel.state import UNTOUCHED, Mix
+from emokernel.state.tickets import Ticket
 
 # Never the same number for two mixes, nor for those of two patches of a model.
 _NUMBERS = itertools.count(1)
@@ -30,14 +31,14 @@ class HashedTokens(list):
         self._ticket, self._number = ticket, number
 
     def __getitem__(self, index: Any) -> Any:
-        found = super().__getitem__(index)
+        tokens = super().__getitem__(index)
         if not isinstance(index, slice):
-            return found
+            return tokens
         start, stop, _ = index.indices(len(self))
         slots = self._ticket.slots_of(start, stop)
         if all(slot == UNTOUCHED for slot in slots):
-            return found
-        return found + [0 if slot == UNTOUCHED else self._number for slot in slots]
+            return tokens
+        return tokens + [0 if slot == UNTOUCHED else self._number for slot in slots]
 
     def __add__(self, other: list[int]) -> HashedTokens:
         return HashedTokens([*self, *other], self._ticket, self._number)
@@ -63,13 +64,13 @@ class Prefixes:
         if self._running.get(state.request_id) is None:
             return
         tokens = state.initial_tokens + state.generated_tokens
-        told = SimpleNamespace(
+        registered = SimpleNamespace(
             request_id=state.request_id,
             status=state.status,
             initial_tokens=self._hashed(state.request_id, tokens),
             generated_tokens=[],
         )
-        original(told, blocks)
+        original(registered, blocks)
 
     def _hashed(self, request_id: str, ids: list[int]) -> list[int]:
         ticket = self._running.get(request_id)

@@ -23,7 +23,7 @@ from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier, columns_
 from emokernel.lab.measure.journal import Journal
 from emokernel.lab.measure.sampling import Sampling
 from emokernel.patch.decoder import find_decoder
-from emokernel.patch.forward import is_patched
+from emokernel.replaced import has_replaced
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.fingerprint import check_made_from, fingerprint
 
@@ -66,7 +66,7 @@ def calibrate(
     """
     several = [vectors] if isinstance(vectors, EmotionVectors) else list(vectors)
     check_inputs(several, judge, labels or {}, sites)
-    if is_patched(find_decoder(model)):
+    if has_replaced(find_decoder(model).owner):
         raise EmokernelError("calibrate the model itself: call unpatch() on its Steering first")
     if isinstance(coordinates, str):
         coordinates = Coordinates.named(coordinates)

@@ -10,6 +10,8 @@ from statistics import mean
 from tqdm import tqdm
 
 from emokernel.affect import Affect
+from emokernel.affect.mixes import Mixer
+from emokernel.choices import MAPPING
 from emokernel.errors import EmokernelError, ModelStructureError, SteeringError
 from emokernel.lab.calibrate.candidates import Candidate, candidates
 from emokernel.lab.calibrate.choose import Bounds, Point, choose, first_of_equal
@@ -18,7 +20,6 @@ from emokernel.lab.calibrate.result import CANDIDATES, CIRCLE, FRONTIER, Calibra
 from emokernel.lab.measure.divergence import MOST_REQUESTS
 from emokernel.lab.measure.equal_doses import Ask, equal_doses
 from emokernel.lab.measure.journal import Journal
-from emokernel.mixes import MAPPINGS, Mixer
 from emokernel.steering import Steering, patch
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import STATES_OF_CIRCLE, Calibration, key_of
@@ -128,7 +129,7 @@ class Calibrator:
         """With the factors of the circle, if the table knows the emotions."""
         law, dose = calibration.law, calibration.dose
         best: dict[str, list[Point]] = {}
-        for mapping in MAPPINGS:
+        for mapping in MAPPING:
             key = key_of(law, dose, mapping)
             interim = replace(calibration, mapping=mapping, circle={key: (1.0,) * len(STATES)})
             asks = [Ask(f"{state.angle:.0f} {mapping}", state, law, dose) for state in STATES]

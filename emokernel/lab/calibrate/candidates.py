@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from emokernel.affect import TABLES, Coordinates
-from emokernel.vectors import SITES, EmotionVectors
+from emokernel.choices import SITE
+from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import Calibration, key_of
 
 
@@ -53,7 +54,7 @@ def candidates(
     """
     found: dict[tuple, Candidate] = {}
     for number, of in enumerate(vectors):
-        for site in sites or (SITES if len(vectors) == 1 else [of.site]):
+        for site in sites or (SITE if len(vectors) == 1 else [of.site]):
             for name, profile in _profiles(of):
                 kept = tuple(w * (layer in of.layers) for layer, w in enumerate(profile))
                 if any(kept):

@@ -15,9 +15,9 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from emokernel.atomic import save_figure
+from emokernel.choices import MAPPING
 from emokernel.lab.calibrate.choose import Point
 from emokernel.lab.calibrate.result import FRONTIER, Calibrated
-from emokernel.mixes import MAPPINGS
 from emokernel.vectors.calibration import key_of
 
 _COLOURS = {
@@ -109,7 +109,7 @@ def _candidates(panel: Any, result: Calibrated) -> None:
 def _circle(panel: Any, result: Calibrated) -> None:
     """Affect along the asked direction of the twelve states, for each mapping."""
     calibration = result.vectors.calibration
-    for number, mapping in enumerate(MAPPINGS):
+    for number, mapping in enumerate(MAPPING):
         of = result.chosen.get(key_of(calibration.law, calibration.dose, mapping))
         if of is None:
             continue

@@ -16,7 +16,7 @@ from emokernel.lab.measure.divergence import divergences
 from emokernel.lab.measure.encoding import encoded
 from emokernel.lab.measure.equal_doses import Ask, equal_doses
 from emokernel.lab.measure.journal import Journal
-from emokernel.steering import Request
+from emokernel.requests import Request
 
 # The longest texts, since most of the tokens are in them.
 _TEXTS = 24

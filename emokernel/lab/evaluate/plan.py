@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from emokernel.affect import TWELVE_STATES, Affect
+from emokernel.choices import LAW
 from emokernel.errors import EmokernelError, NoDoseError
 from emokernel.lab.evaluate.prompting import Prompting
 from emokernel.lab.evaluate.results import BOTH, PROMPT, UNSTEERED, VECTOR
 from emokernel.lab.measure.generation import Job
 from emokernel.lab.measure.sampling import Sampling
-from emokernel.steering import LAWS, Request, Steering
+from emokernel.requests import Request
+from emokernel.steering import Steering
 from emokernel.vectors.calibration import key_of
 
 STATES, EMOTIONS = "states", "emotions"
@@ -62,8 +64,8 @@ class Settings:
             raise EmokernelError(
                 f"strengths are finite and not 0, which is the unsteered model: {self.strengths}"
             )
-        if not all(law in LAWS for law in self.laws):
-            raise EmokernelError(f"unknown law in {self.laws}: choose of {', '.join(LAWS)}")
+        if not all(law in LAW for law in self.laws):
+            raise EmokernelError(f"unknown law in {self.laws}: choose of {', '.join(LAW)}")
         if not all(0 < each < math.inf for each in self.doses):
             raise EmokernelError(f"doses are nats per token above 0, got {self.doses}")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from emokernel.choices import SITE
 from emokernel.errors import EmokernelError
-from emokernel.vectors.sites import check_site
 
 TOKENS = ("mean", "last", "each")
 METHODS = ("mean", "pca", "probe")
@@ -47,7 +47,7 @@ class Options:
     max_length: int = 512
 
     def __post_init__(self) -> None:
-        check_site(self.site)
+        SITE.check(self.site)
         for name, known in (("tokens", TOKENS), ("method", METHODS)):
             if getattr(self, name) not in known:
                 raise EmokernelError(

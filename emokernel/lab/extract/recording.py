@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from emokernel.errors import EmokernelError, ModelStructureError
 from emokernel.lab.measure.encoding import Sample
+from emokernel.patch.block_forwards import RewrittenForward
 from emokernel.patch.decoder import (
     Decoder,
     device_of,
@@ -20,10 +21,10 @@ from emokernel.patch.decoder import (
     stream_of,
     uncompiled,
 )
-from emokernel.patch.forward import RewrittenForward, is_patched
+from emokernel.patch.observe import observe
 from emokernel.patch.source import rewrite
 from emokernel.patch.structure import BlockAdds, own_part, read_block
-from emokernel.patch.trace import trace
+from emokernel.replaced import has_replaced
 
 
 class Recorder:
@@ -41,7 +42,7 @@ class Recorder:
         self, model: nn.Module, site: str, *, layers: Sequence[int] | None = None, last: bool
     ) -> None:
         self.decoder = find_decoder(model)
-        if is_patched(self.decoder):
+        if has_replaced(self.decoder.owner):
             raise EmokernelError(
                 "extract from the model itself: call unpatch() on its Steering first"
             )
@@ -168,7 +169,7 @@ def _attention_adds(
     model: nn.Module, decoder: Decoder, layers: Sequence[int]
 ) -> dict[int, tuple[nn.Module, BlockAdds]]:
     """For each layer the module that adds its attention branch, and the adds of its block."""
-    traced = trace(model, decoder)
+    traced = observe(model, decoder)
     adds: dict[int, tuple[nn.Module, BlockAdds]] = {}
     for layer in layers:
         block = decoder.blocks[layer]

@@ -14,7 +14,8 @@ from emokernel.lab.measure.encoding import Encoded, encoded
 from emokernel.lab.measure.equal_doses import Ask, equal_doses
 from emokernel.lab.measure.generation import Job, write
 from emokernel.lab.measure.sampling import Sampling
-from emokernel.steering import Request, Steering
+from emokernel.requests import Request
+from emokernel.steering import Steering
 
 # Unsteered ones, behind as many openings, that a dose is measured on.
 _TEXTS = 24

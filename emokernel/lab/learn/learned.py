@@ -144,7 +144,7 @@ def learning(
         raise SteeringError(
             "vectors are being learned already: leave the first learning(...) block"
         )
-    if any(state.board is not None and state.board.used for state in states):
+    if any(state.plan_buffer is not None and state.plan_buffer.used for state in states):
         raise SteeringError(
             "the model was compiled or captured with the vectors as they were: patch it again, and"
             " learn before you compile it"

@@ -21,7 +21,8 @@ from emokernel.errors import EmokernelError
 from emokernel.lab.measure.classifiers import TextClassifier, columns_of, emotion_probabilities
 from emokernel.lab.measure.sampling import Sampling, sample
 from emokernel.patch.decoder import device_of
-from emokernel.steering import Request, Steering
+from emokernel.requests import Request
+from emokernel.steering import Steering
 
 # Added to the standard deviation of the probabilities, so that equal texts give no huge weights.
 _LEAST_DEVIATION = 0.03

@@ -12,7 +12,8 @@ from torch import Tensor
 from emokernel.errors import EmokernelError
 from emokernel.lab.measure.encoding import MOST_LOGITS, Encoded
 from emokernel.patch.decoder import device_of, evaluating
-from emokernel.steering import Request, Steering
+from emokernel.requests import Request
+from emokernel.steering import Steering
 
 # Rows of a batch, so many different requests at most.
 MOST_REQUESTS = 512

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from emokernel.affect.mixes import Emotion
 from emokernel.errors import EmokernelError, SteeringError
 from emokernel.lab.measure.divergence import divergences
 from emokernel.lab.measure.encoding import Encoded
-from emokernel.mixes import Emotion
-from emokernel.steering import Request, Steering
+from emokernel.requests import Request
+from emokernel.steering import Steering
 
 # The first ladder of strengths; it grows by its own length until it spans the wanted divergences.
 _STEP, _RUNGS = 2.0, 8

@@ -9,7 +9,8 @@ from typing import Any
 
 from emokernel.errors import EmokernelError
 from emokernel.lab.measure.sampling import Sampling, sample
-from emokernel.steering import Request, Steering
+from emokernel.requests import Request
+from emokernel.steering import Steering
 
 _BATCH = 240
 _DRAWS = 10

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from emokernel.choices import SITE
 from emokernel.errors import EmokernelError
 from emokernel.vectors.named_vectors import NamedVectors
-from emokernel.vectors.sites import check_site
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Hints:
 
     def __post_init__(self) -> None:
         if self.site is not None:
-            check_site(self.site)
+            SITE.check(self.site)
         if self.num_layers is not None and self.num_layers < 1:
             raise EmokernelError(f"num_layers must be at least 1, got {self.num_layers}")
         if self.layer is not None and self.layer < 0:

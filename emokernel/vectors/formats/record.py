@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emokernel.choices import SITE
 from emokernel.errors import EmokernelError
 from emokernel.vectors.calibration import Calibration
 from emokernel.vectors.formats.files import check_shape
 from emokernel.vectors.named_vectors import NamedVectors
-from emokernel.vectors.sites import check_site
 
 FORMAT = "emokernel.emotion_vectors"
 VERSION = "2"
@@ -94,7 +94,7 @@ def check_record(record: Mapping[str, str], layers: Mapping[int, Tensor], shape:
     names = _loaded(record, "names", list)
     if not all(isinstance(name, str) for name in names):
         raise EmokernelError("damaged: the names are no strings; restore it")
-    check_site(record["site"])
+    SITE.check(record["site"])
     sizes = {"names": len(names), "hidden_size": int(record["hidden_size"])}
     expected = [sizes[size] for size in shape]
     for layer, tensor in layers.items():

@@ -42,7 +42,7 @@ def test_a_bad_emotion_is_refused_by_add_request_and_the_manager_goes_on(
             manager.add_requests(texts[:2], emotions=["emotion 1", emotion])
         assert manager.input_queue.empty()
         assert not manager.batch_processor.has_pending_requests()
-        assert steering._slots.held == 0
+        assert steering.requested.slots.held == 0
         request_id = manager.add_request(texts[0], emotion="emotion 1")
         result = finished(manager, 1)[request_id]
     assert_as_alone(model, steering, result, texts[0], "emotion 1")
@@ -55,7 +55,7 @@ def test_more_mixes_than_slots_are_refused_and_none_is_added(steered, texts):
         with pytest.raises(NoFreeSlotError, match="3 different mixes asked for, 2 of 2"):
             manager.add_requests(texts[:3], emotions=names)
         assert manager.input_queue.empty()
-        assert steering._slots.held == 0
+        assert steering.requested.slots.held == 0
     with managing(model, start=False) as manager:
         ids = manager.add_requests(texts[:4], emotions=[*names[:2], names[0], None])
         with pytest.raises(NoFreeSlotError, match="0 of 2 slots free"):
@@ -88,7 +88,7 @@ def test_requests_that_do_not_fit_a_batch_are_refused_before_anything_runs(
             with pytest.raises(SteeringError, match=message):
                 manager.add_requests(texts[:3])
             assert manager.input_queue.empty()
-    assert steering._slots.held == 0
+    assert steering.requested.slots.held == 0
 
 
 @pytest.mark.parametrize("emotions", ["emotion 1", [], 5])
@@ -108,7 +108,7 @@ def test_an_id_that_runs_already_is_refused(steered, texts):
         manager.add_request(texts[0], request_id="a", emotion="emotion 1")
         with pytest.raises(SteeringError, match="'a' is running already"):
             manager.add_request(texts[1], request_id="a", emotion="emotion 2")
-        assert steering._slots.held == 1
+        assert steering.requested.slots.held == 1
         manager.start()
         results.append(finished(manager, 1)["a"])
         manager.add_request(texts[1], request_id="a", emotion="emotion 2")
@@ -129,7 +129,7 @@ def test_ids_that_a_manager_chooses_are_free_ones(steered, texts, taken, sequenc
         assert ids == ["req_2", "req_3", "req_4", "req_6"]
         manager.start()
         results = finished(manager, 6 * sequences)
-        assert steering._slots.held == 0
+        assert steering.requested.slots.held == 0
     for request_id, text, name in zip(ids, texts[1:5], names, strict=True):
         assert_as_alone(model, steering, results[request_id], text, name)
 
@@ -146,7 +146,7 @@ def test_a_prompt_without_tokens_is_refused_and_nothing_is_added(steered, texts)
         assert manager.input_queue.empty()
     with pytest.raises(SteeringError, match="prompt 1 of 2 has no tokens"):
         model.generate_batch([texts[0], []], greedy(), config())
-    assert steering._slots.held == 0
+    assert steering.requested.slots.held == 0
 
 
 def test_steered_requests_are_refused_under_tensor_parallelism(steered, texts, monkeypatch):
@@ -157,7 +157,7 @@ def test_steered_requests_are_refused_under_tensor_parallelism(steered, texts, m
             manager.add_request(texts[0], emotion="emotion 1")
         with pytest.raises(SteeringError, match="run the model in one process"):
             manager.add_requests(texts[:2], emotions=[None, "emotion 1"])
-        assert steering._slots.held == 0
+        assert steering.requested.slots.held == 0
         manager.add_request(texts[0])
         monkeypatch.setattr(model, "_device_mesh", SimpleNamespace(size=lambda: 1))
         manager.add_request(texts[0], emotion="emotion 1")
@@ -171,7 +171,7 @@ def test_a_request_that_is_cancelled_before_it_forks_gives_its_slot_back(steered
         manager.start()
         manager.add_request(texts[1])
         finished(manager, 4)
-        assert steering._slots.held == 0
+        assert steering.requested.slots.held == 0
 
 
 def wait_for(manager, request_id):
@@ -195,7 +195,7 @@ def test_a_cancelled_request_gives_its_slot_back_and_disturbs_nobody(steered, te
         manager.cancel_request(queued)
         result = wait_for(manager, kept)
         wait_for(manager, manager.add_request(texts[3]))
-        assert steering._slots.held == 0
+        assert steering.requested.slots.held == 0
     assert_as_alone(model, steering, result, texts[1], "emotion 2")
 
 
@@ -204,7 +204,7 @@ def test_a_manager_that_stops_takes_no_slot(steered, texts):
     with managing(model) as manager:
         manager.stop(block=False)
         assert manager.add_request(texts[0], emotion="emotion 1") is None
-        assert steering._slots.held == 0
+        assert steering.requested.slots.held == 0
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -223,7 +223,7 @@ def test_an_error_in_the_thread_fails_its_requests_and_gives_their_slots_back(
         results = [manager.get_result(timeout=20) for _ in ids]
         assert {result.request_id for result in results} == set(ids)
         assert all("no more memory" in result.error for result in results)
-        assert steering._slots.held == 0
+        assert steering.requested.slots.held == 0
 
 
 def test_requests_that_never_begin_hold_no_slot(steered, texts):
@@ -233,8 +233,8 @@ def test_requests_that_never_begin_hold_no_slot(steered, texts):
     with steering.requests(names):
         with pytest.raises(AttributeError, match="num_return_sequences"):
             model.generate_batch(texts[:3], generation_config=7)
-        assert steering._slots.held == 3  # the open block's own
-    assert steering._slots.held == 0
+        assert steering.requested.slots.held == 3  # the open block's own
+    assert steering.requested.slots.held == 0
     with managing(model, start=False) as manager:
         put, added = manager.input_queue.put, []
 
@@ -247,10 +247,10 @@ def test_requests_that_never_begin_hold_no_slot(steered, texts):
         vars(manager.input_queue)["put"] = full_after_one
         with pytest.raises(queue.Full):
             manager.add_requests(texts[:3], emotions=names)
-        assert steering._slots.held == 1
+        assert steering.requested.slots.held == 1
         manager.start()
         assert list(finished(manager, 1)) == added
-        assert steering._slots.held == 0
+        assert steering.requested.slots.held == 0
 
 
 def test_a_request_that_fails_before_it_forks_gives_its_slot_back(steered, texts):
@@ -258,7 +258,7 @@ def test_a_request_that_fails_before_it_forks_gives_its_slot_back(steered, texts
     with managing(model, sequences=4) as manager:
         manager.add_request(texts[3], emotion="emotion 1", no_such_option=1)
         assert "no_such_option" in manager.get_result(timeout=20).error
-        assert steering._slots.held == 0
+        assert steering.requested.slots.held == 0
         manager.add_request(texts[3], emotion="emotion 2")
         results = finished(manager, 4)
     for result in results.values():
@@ -280,17 +280,17 @@ def test_requests_that_cannot_be_told_of_their_end_give_their_slots_back(steered
         manager.start()
         manager._generation_thread.join(20)
         assert not manager.is_running()
-        assert steering._slots.held == 0
+        assert steering.requested.slots.held == 0
 
 
 def test_a_manager_that_is_dropped_with_its_requests_gives_their_slots_back(steered, texts):
     model, steering = steered()
     manager = model.init_continuous_batching(greedy(), config())
     manager.add_requests(texts[:2], emotions=["emotion 1", "emotion 2"])
-    assert steering._slots.held == 2
+    assert steering.requested.slots.held == 2
     del manager
     gc.collect()
-    assert steering._slots.held == 0
+    assert steering.requested.slots.held == 0
     steering.unpatch()
 
 
@@ -356,12 +356,13 @@ def test_unknown_emotions_say_what_is_near(steered, texts):
 def test_two_sets_of_inputs_take_turns(steered):
     """On a GPU a batch is prepared while the one before runs: each has a buffer of its own."""
     from emokernel.engines.continuous.rows import StepRows
-    from emokernel.engines.continuous.tickets import RunningRequests, Tickets
+    from emokernel.engines.continuous.running import RunningRequests
+    from emokernel.state.tickets import Tickets
 
     _, steering = steered()
-    tickets = Tickets(steering._slots)
+    tickets = Tickets(steering.requested.slots)
     running = RunningRequests(tickets)
-    (ticket,) = tickets.take([steering._resolve_entry("emotion 1")], [[1, 2, 3]])
+    (ticket,) = tickets.take([steering.requested.resolve("emotion 1")], [3])
     running.add("a", ticket, 0)
     rows = StepRows(running, 8, 2, "cpu")
     state = SimpleNamespace(request_id="a", position_offset=0)
@@ -372,4 +373,4 @@ def test_two_sets_of_inputs_take_turns(steered):
     assert rows.of_step(5, 0).tolist() == [slot] * 3 + [-1] * 2
     assert rows.of_step(5, 1).tolist() == [slot] + [-1] * 4
     running.end("a")
-    assert steering._slots.held == 0
+    assert steering.requested.slots.held == 0

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emokernel import Request
+from emokernel.choices import POSITIONS
 from emokernel.engines.continuous.prefixes import HashedTokens, Prefixes
-from emokernel.engines.continuous.tickets import Ticket
-from emokernel.engines.rows import POSITIONS
-from emokernel.state import Mix
+from emokernel.state import Asked, Mix
+from emokernel.state.tickets import Ticket
 
 PAGE = 8
 JOY = "emotion 1"
@@ -143,16 +143,17 @@ def test_without_the_salt_a_request_would_read_the_blocks_of_another(steered, te
         assert_as_alone(model, steering, results[1], prompt, PLAIN)
 
 
-_ASKED = st.tuples(
+_ASKED = st.builds(
+    Asked,
     st.sampled_from([None, Mix(((0, 1.0),)), Mix(((0, 2.0),)), Mix(((1, 1.0),))]),
-    st.sampled_from(list(POSITIONS)),
+    st.sampled_from(list(POSITIONS.values())),
 )
 
 
 @given(_ASKED, st.integers(1, 20), st.integers(0, 25), st.integers(0, 25))
 def test_slots_of_a_span_are_those_of_its_tokens_one_by_one(asked, prompt, start, tokens):
     ticket = Ticket(asked, 3, prompt)
-    of_prompt, of_last, of_generated = (3 if allowed else -1 for allowed in POSITIONS[asked[1]])
+    of_prompt, of_last, of_generated = (3 if allowed else -1 for allowed in asked.kinds)
     wanted = [
         of_prompt if at < prompt - 1 else of_last if at == prompt - 1 else of_generated
         for at in range(start, start + tokens)

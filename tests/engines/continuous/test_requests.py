@@ -33,7 +33,7 @@ def test_32_requests_with_32_emotions_that_join_and_leave(steered, texts, differ
             given = {"max_new_tokens": lengths[at], "emotion": different[at]}
             ids.append(manager.add_request(texts[at], **given))
         results = finished(manager, 32)
-        assert steering._slots.held == 0
+        assert steering.requested.slots.held == 0
     told = [results[request_id] for request_id in ids]
     assert [len(result.generated_tokens) for result in told] == lengths
     for result, text, request in zip(told, texts, different, strict=True):
@@ -50,7 +50,7 @@ def test_generate_batch_gives_each_prompt_its_own_request(steered, texts, differ
         results = model.generate_batch(texts, greedy(), config())
     for result, text, request in zip(results.values(), texts, different, strict=True):
         assert_as_alone(model, steering, result, text, request)
-    assert steering._slots.held == 0
+    assert steering.requested.slots.held == 0
 
 
 def test_the_thread_of_a_manager_is_asked_for_nothing(steered, texts, different, recwarn):
@@ -118,7 +118,7 @@ def test_what_was_generated_before_an_eviction_stays_generated(steered, texts, p
         ids = manager.add_requests(prompts, emotions=requests, max_new_tokens=10)
         manager.start()
         results = finished(manager, 6)
-        assert steering._slots.held == 0
+        assert steering.requested.slots.held == 0
     assert any(len(state.initial_tokens) > 8 for state in evicted)
     for request_id, prompt, request in zip(ids, prompts, requests, strict=True):
         tokens, _ = alone(model, steering, prompt, request, 10)
@@ -133,7 +133,7 @@ def test_forks_of_a_request_are_steered_like_it(steered, texts, different, block
         ids = manager.add_requests(texts[4:7], emotions=different[:3])
         manager.start()
         results = finished(manager, 12)
-        assert steering._slots.held == 0
+        assert steering.requested.slots.held == 0
     for request_id, result in results.items():
         at = ids.index(request_id.partition("__")[0])
         assert_as_alone(model, steering, result, texts[4 + at], different[at])

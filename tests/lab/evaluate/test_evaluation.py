@@ -21,7 +21,7 @@ from emokernel.lab.measure.fluency import surprises
 from emokernel.lab.measure.intervals import rank_correlation
 from emokernel.lab.measure.sampling import Sampling
 from emokernel.patch.decoder import find_decoder
-from emokernel.patch.forward import is_patched
+from emokernel.replaced import has_replaced
 from emokernel.vectors.calibration import Calibration
 
 RUSSELL = Coordinates.named("russell")
@@ -214,7 +214,7 @@ def test_an_interrupted_run_goes_on_to_the_same_results(finished, run, tmp_path,
     limit[0] = 4
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path)
-    assert not is_patched(find_decoder(model))
+    assert not has_replaced(find_decoder(model).owner)
     kept = len(texts_in(tmp_path))
     assert kept == sum(batches) > 0
     with (tmp_path / GENERATIONS).open("a") as file:
@@ -431,7 +431,7 @@ def test_bad_input_is_told(change, message, run, tmp_path, settings, word_emotio
 
     with pytest.raises(EmokernelError, match=message):
         run_changed()
-    assert not is_patched(find_decoder(model))
+    assert not has_replaced(find_decoder(model).owner)
 
 
 def test_labels_can_be_mapped_where_a_judge_has_none_of_the_name(
@@ -465,7 +465,7 @@ def test_a_model_that_answers_nothing_is_told(run, tmp_path, model):
             run(tmp_path)
     finally:
         model.generation_config.eos_token_id = ends
-    assert not is_patched(find_decoder(model))
+    assert not has_replaced(find_decoder(model).owner)
 
 
 def test_human_text_is_the_ceiling(run, tmp_path, settings):

@@ -1,0 +1,177 @@
+"""From what a request asks for to the components of a mix: names, points, strengths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Real
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from emokernel.affect.axes import Axes
+from emokernel.affect.circumplex import Affect
+from emokernel.affect.coordinates import Coordinates
+from emokernel.affect.wheel import Wheel
+from emokernel.choices import MAPPING
+from emokernel.errors import NoDoseError, SteeringError
+from emokernel.vectors import EmotionVectors
+from emokernel.vectors.calibration import Calibration, key_of
+
+Emotion = str | Mapping[str, float] | Affect | None
+
+# In the basis, beside emotions that a file may well call so.
+_AXES = {"valence": "(valence axis)", "arousal": "(arousal axis)"}
+
+
+class Circumplex(Protocol):
+    """A mapping from points of the circumplex to mixes."""
+
+    def mix(self, affect: Affect) -> Mapping[str, float]:
+        """{name: weight}; the weights are proportional to the point's intensity."""
+
+
+class Mixer:
+    """Resolves emotions into (vector number, weight) pairs of ``basis``.
+
+    basis: the vectors, and behind them the two axes of the circumplex where the mapping needs them.
+    With a calibration, strength 1.0 of an emotion is the weight that it says, and a point of full
+    intensity the mix that it says; without one they are the vectors as they are.
+    """
+
+    def __init__(
+        self,
+        vectors: EmotionVectors,
+        calibration: Calibration | None = None,
+        mapping: str = "wheel",
+        coordinates: Coordinates | str | None = None,
+    ) -> None:
+        """``coordinates``: those of the calibration, or "russell", unless given.
+
+        SteeringError for an unknown mapping; what the axes refuse, `Axes` says.
+        """
+        MAPPING.check(mapping)
+        if coordinates is None:
+            coordinates = _table_of(calibration) if calibration else "russell"
+        if isinstance(coordinates, str):
+            coordinates = Coordinates.named(coordinates)
+        self.vectors, self.mapping, self.coordinates = vectors, mapping, coordinates
+        self.calibration = calibration
+        self._circumplex: Circumplex | None = None
+        self.basis = vectors
+        if mapping == "axes":
+            axes = Axes(vectors, coordinates)
+            self._circumplex = axes
+            self.basis = vectors.merged(axes.vectors.renamed(_AXES))
+
+    @property
+    def profile(self) -> Tensor | None:
+        """``[L]``, what the calibration multiplies the weights of each layer with."""
+        return (
+            torch.tensor(self.calibration.profile, dtype=torch.float32)
+            if self.calibration
+            else None
+        )
+
+    def components(
+        self, emotion: Emotion, strength: float, law: str, dose: str
+    ) -> tuple[tuple[int, float], ...]:
+        """What ``emotion`` is at ``strength``; none for None and for the neutral point.
+
+        UnknownEmotionError, or SteeringError for what is no mix or has not been calibrated.
+        """
+        if not is_number(strength):
+            raise SteeringError(f"strength must be a finite number, got {strength!r}")
+        if emotion is None:
+            return ()
+        if isinstance(emotion, Affect):
+            return self._of_point(emotion, strength, law, dose)
+        if isinstance(emotion, str):
+            emotion = {emotion: 1.0}
+        elif not isinstance(emotion, Mapping):
+            raise SteeringError(
+                f"an emotion is a name, {{name: weight}}, an Affect or None, got {emotion!r}"
+            )
+        for name, weight in emotion.items():
+            if not is_number(weight):
+                raise SteeringError(f"the weight of {name!r} must be a finite number: {weight!r}")
+        full = {name: self._full(name, law, dose) for name in emotion}
+        if full and not any(full.values()):
+            raise self._nothing(", ".join(map(repr, full)), law, dose)
+        return tuple(
+            (self.vectors.index(name), float(weight) * strength * full[name])
+            for name, weight in emotion.items()
+        )
+
+    def _full(self, name: str, law: str, dose: str) -> float:
+        """The weight that strength 1.0 of an emotion is."""
+        if self.calibration is None:
+            return 1.0
+        of = self.calibration.strengths.get(key_of(law, dose))
+        if of is None or name not in of:
+            self.vectors.index(name)
+            raise SteeringError(
+                f"{name!r} has not been calibrated for law={law!r}, dose={dose!r}: calibrate it"
+                " (emokernel calibrate), or patch with calibrated=False, where strength 1.0 is the"
+                " vector as it is"
+            )
+        return of[name]
+
+    def _nothing(self, what: str, law: str, dose: str) -> NoDoseError:
+        return NoDoseError(
+            f"no dose within the bounds of the calibration moves the model towards {what} under"
+            f" law={law!r}, dose={dose!r}: calibrate with wider bounds, or patch with"
+            " calibrated=False"
+        )
+
+    def _of_point(
+        self, affect: Affect, strength: float, law: str, dose: str
+    ) -> tuple[tuple[int, float], ...]:
+        if self._circumplex is None:
+            self._circumplex = Wheel(self.vectors.names, self.coordinates)
+        weights = self._circumplex.mix(affect)
+        factor = self._factor(affect, law, dose)
+        if self.mapping == "axes":
+            full = {self.basis.index(_AXES[axis]): factor for axis in weights}
+        else:
+            full = {
+                self.vectors.index(name): factor * self._full(name, law, dose) for name in weights
+            }
+        if full and not any(full.values()):
+            raise self._nothing(str(affect), law, dose)
+        return tuple(
+            (number, weight * of * strength)
+            for (number, of), weight in zip(full.items(), weights.values(), strict=True)
+        )
+
+    def _factor(self, affect: Affect, law: str, dose: str) -> float:
+        if self.calibration is None or affect.radius == 0:
+            return 1.0
+        key = key_of(law, dose, self.mapping)
+        same_table = self.coordinates.points == _table_of(self.calibration).points
+        factor = self.calibration.factor(key, affect.angle) if same_table else None
+        if factor is not None:
+            return factor
+        if self.mapping == "wheel":
+            return 1.0  # the emotions' own strengths are in the mix
+        raise SteeringError(
+            f"the circumplex has not been calibrated for {key} with the coordinates"
+            f" {self.coordinates.name!r}: use mapping='wheel', or patch with calibrated=False"
+        )
+
+
+def _table_of(calibration: Calibration) -> Coordinates:
+    if calibration.table:
+        return Coordinates(calibration.table, calibration.coordinates)
+    return Coordinates.named(calibration.coordinates)
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a finite number that a float can hold; True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False

@@ -1,0 +1,164 @@
+"""Continuous batching of a patched model: its entries, and the rows of its batches."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from emokernel.engines.base import Engine, ForwardCall
+from emokernel.engines.continuous.managed import NOT_GIVEN, ManagedRequests, ticketed
+from emokernel.engines.continuous.rows import TOKEN_SLOT
+from emokernel.engines.requested import Requested
+from emokernel.errors import SteeringError
+from emokernel.replaced import ReplacedMethod
+from emokernel.state import UNTOUCHED, Asked, DeviceState
+from emokernel.state.tickets import Tickets
+
+
+class ContinuousBatching(Engine):
+    """Continuous batching of one patched model, in which each request has an emotion of its own.
+
+    ``model.generate_batch(inputs)`` within ``steering.requests([...])`` gives entry i to prompt i,
+    or one entry to all. On a manager that ``model.init_continuous_batching()`` or
+    ``model.continuous_batching_context_manager()`` gave, ``add_request(ids, ...,
+    emotion=...)`` and ``add_requests(inputs, ..., emotions=[...])`` take what an entry of
+    `Steering.requests` may be: a name, a mix, an `Affect`, a `Request`, or None for nothing.
+
+    A request without one takes what is asked for where it is added: by the open
+    ``steering.requests`` block (one entry, or one for each prompt), else by ``steering.set``. It
+    keeps that until it has ended, also when the block is closed or ``set`` says something else.
+    Mixes hold their slots until then.
+    """
+
+    def __init__(self, requested: Requested) -> None:
+        self._requested = requested
+        self._tickets = Tickets(requested.slots)
+        # Weak: each lives as long as its manager.
+        self._managed: weakref.WeakSet[ManagedRequests] = weakref.WeakSet()
+
+    def claims(self, call: ForwardCall) -> bool:
+        """Whether the call holds sequences side by side in one row."""
+        return "cu_seq_lens_q" in call.named or call.named.get(TOKEN_SLOT) is not None
+
+    def token_slot(self, call: ForwardCall, state: DeviceState) -> Tensor:
+        """What a managed batch has announced.
+
+        SteeringError if none has, and something is to be steered.
+        """
+        announced = call.named.get(TOKEN_SLOT)
+        if announced is not None:  # by a thread that is asked for nothing: each request has its own
+            return announced.to(state.device)
+        if self._requested.plan() is not None:
+            raise _not_managed()
+        rows = call.tokens.shape
+        return state.constant_rows(rows[0] * rows[1], UNTOUCHED)
+
+    def traced_token_slot(self, call: ForwardCall, state: DeviceState) -> Tensor:
+        """The same; what is asked for may change, so that there has to be a managed batch."""
+        announced = call.named.get(TOKEN_SLOT)
+        if announced is None:
+            raise _not_managed()
+        return announced.to(state.device)
+
+    def replacements(self, generator: nn.Module) -> list[ReplacedMethod]:
+        """What takes the place of the model's own entries; none if it has none."""
+        if not hasattr(generator, "init_continuous_batching"):
+            return []
+        return [_BegunBatching(generator, self), _GeneratedBatch(generator, self)]
+
+    def manage(self, manager: Any) -> None:
+        """Steer the requests of a manager from now on."""
+        if not any(each.manages(manager) for each in self._managed):
+            asked_for = partial(self._asked_for, manager.model)
+            self._managed.add(ManagedRequests(manager, self._tickets, asked_for))
+
+    def leave(self) -> None:
+        """Give all managers their methods back; SteeringError if steered requests run."""
+        managed = list(self._managed)
+        if running := sum(each.running.steered for each in managed):
+            raise SteeringError(
+                f"continuous batching runs {running} steered requests: let them finish, or cancel"
+                " them, before unpatch()"
+            )
+        for each in managed:
+            each.detach()
+        self._managed.clear()
+
+    def generate_batch(
+        self, model: nn.Module, original: Callable, inputs: Sequence[Sequence[int]], **kwargs: Any
+    ) -> Any:
+        """``original(inputs, **kwargs)``, each prompt under what is asked for now."""
+        if not inputs:
+            return original(inputs, **kwargs)
+        tickets = self._tickets.take(
+            self._asked_for(model, len(inputs), NOT_GIVEN), map(len, inputs)
+        )
+        try:
+            return original(ticketed(inputs, tickets), **kwargs)
+        finally:
+            self._tickets.give_up(ticket for ticket in tickets if not ticket.added)
+
+    def _asked_for(self, model: nn.Module, count: int, emotions: Any) -> list[Asked]:
+        """What ``count`` prompts ask for, by ``emotions`` or by the context."""
+        if emotions is NOT_GIVEN:
+            asked = self._requested.entries()
+        else:
+            if not isinstance(emotions, Sequence) or isinstance(emotions, str):
+                raise SteeringError("emotions needs a list with one entry per prompt")
+            asked = [self._requested.resolve(entry) for entry in emotions]
+        if len(asked) not in (1, count) or not asked:
+            raise SteeringError(
+                f"{len(asked)} requests do not fit {count} prompts: give one for each, one for all,"
+                " or add_request(..., emotion=...)"
+            )
+        if any(mix is not None for mix, _ in asked):
+            _check_alone(model)
+        return asked if len(asked) == count else asked * count
+
+
+class _BegunBatching(ReplacedMethod):
+    """A model's `init_continuous_batching`, whose managers take emotions."""
+
+    def __init__(self, model: nn.Module, batching: ContinuousBatching) -> None:
+        super().__init__(model, "init_continuous_batching")
+        self._batching = batching
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        manager = self.original(*args, **kwargs)
+        self._batching.manage(manager)
+        return manager
+
+
+class _GeneratedBatch(ReplacedMethod):
+    """A model's `generate_batch`, which gives each prompt what is asked for it."""
+
+    def __init__(self, model: nn.Module, batching: ContinuousBatching) -> None:
+        super().__init__(model, "generate_batch")
+        self._batching = batching
+
+    def __call__(self, inputs: Sequence[Sequence[int]], *args: Any, **kwargs: Any) -> Any:
+        def original(prompts: Sequence[Sequence[int]]) -> Any:
+            return self.original(prompts, *args, **kwargs)
+
+        return self._batching.generate_batch(self.module, original, inputs)
+
+
+def _not_managed() -> SteeringError:
+    return SteeringError(
+        "packed sequences can be steered only in continuous batching that this model has begun"
+        " after it was patched: use model.generate_batch or model.init_continuous_batching"
+    )
+
+
+def _check_alone(model: nn.Module) -> None:
+    """SteeringError for tensor parallelism: only one process hears what requests ask for."""
+    mesh = getattr(model, "_device_mesh", None)
+    if mesh is not None and mesh.size() > 1:
+        raise SteeringError(
+            "continuous batching over several processes (tensor parallelism) cannot be steered:"
+            " run the model in one process, or use generate"
+        )

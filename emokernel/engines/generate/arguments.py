@@ -1,0 +1,105 @@
+"""Where the new tokens of a call stand, read off the arguments of the decoder's forward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emokernel.engines.base import ForwardCall
+from emokernel.engines.plan import PaddedBatch
+from emokernel.engines.texts import Generation, Text
+from emokernel.errors import SteeringError
+
+
+def is_unpadded(call: ForwardCall) -> bool:
+    """Whether nothing tells the tokens of a call apart."""
+    return call.named.get("attention_mask") is None
+
+
+def follow_call(
+    generation: Generation | None, call: ForwardCall, device: torch.device
+) -> tuple[Text | None, int | Tensor | None]:
+    """(The text of the running `generate` that a call belongs to, if any; the columns before it).
+
+    The columns are None outside of `generate` where a cache does not count its tokens. To be called
+    for every call within `generate`, steered or not, once for each ``device`` of the model.
+    """
+    cache = _cache_of(call.named)
+    past = columns_in(cache)
+    if generation is None:
+        return None, past.to(device) if isinstance(past, Tensor) else past
+    tokens = call.tokens.shape[1]
+    text = generation.text_of(cache, past, tokens, _mask_of(call.named), device)
+    return text, text.advance(past, tokens, device)
+
+
+def read_call(
+    generation: Generation | None,
+    call: ForwardCall,
+    recorded_mask: Tensor | None,
+    device: torch.device,
+) -> PaddedBatch:
+    """What a decoder was called with, for each ``device`` of the model; `follow_call` included.
+
+    SteeringError if the arguments do not show which tokens are padding, and no ``recorded_mask``
+    does, or if `generate` was given what cannot be steered.
+    """
+    text, past = follow_call(generation, call, device)
+    if text is not None and generation.problem is not None:
+        raise SteeringError(generation.problem)
+    mask = _mask_of(call.named)
+    recorded = recorded_mask is not None or (text is not None and text.is_own)
+    if call.named.get("attention_mask") is not None and mask is None and not recorded:
+        raise SteeringError(
+            "only a 2-D attention_mask shows where padding is: pass one, or give attention_mask= to"
+            " requests"
+        )
+    batch, tokens = call.tokens.shape[:2]
+    if past is None and mask is not None and mask.shape[1] > tokens:
+        past = mask.shape[1] - tokens
+    return PaddedBatch(batch, tokens, past, mask, None if text is None else text.prompts)
+
+
+def read_traced_call(call: ForwardCall, generating: bool) -> PaddedBatch:
+    """What a forward is called with that is traced; its prompts are in the plan buffer.
+
+    SteeringError where `read_call` raises one, and where only `generate` could count the columns.
+    """
+    batch, tokens = call.tokens.shape[:2]
+    past, mask = columns_in(_cache_of(call.named)), _mask_of(call.named)
+    if call.named.get("attention_mask") is not None and mask is None and not generating:
+        raise SteeringError(
+            "only a 2-D attention_mask shows where padding is: pass one, or use `generate`"
+        )
+    if past is None and mask is not None:
+        past = mask.shape[1] - tokens
+    if past is None:
+        raise SteeringError(
+            "the model's cache does not count its tokens: pass an attention_mask of all columns,"
+            " or run the model without torch.compile and CUDA graphs"
+        )
+    return PaddedBatch(batch, tokens, past, mask, None)
+
+
+def _cache_of(named: Mapping[str, Any]) -> Any:
+    """What a call goes on from, by the name that the model has for it."""
+    caches = (named.get(name) for name in ("past_key_values", "cache_params", "state"))
+    return next((cache for cache in caches if cache is not None), None)
+
+
+def columns_in(cache: Any) -> int | Tensor | None:
+    """How many columns a cache holds, None where it does not count them (recurrent states)."""
+    if cache is None:
+        return 0
+    try:
+        return cache.get_seq_length()
+    except (AttributeError, ValueError):
+        return None
+
+
+def _mask_of(named: Mapping[str, Any]) -> Tensor | None:
+    mask = named.get("attention_mask")
+    return mask if isinstance(mask, Tensor) and mask.dim() == 2 else None

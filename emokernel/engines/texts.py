@@ -1,0 +1,131 @@
+"""The texts of one `generate` call: its own, and those that a logits processor runs beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emokernel.engines.plan import RecordedPrompts
+from emokernel.errors import SteeringError
+
+_TWO_TEXTS = (
+    "guidance_scale runs two texts, which only a cache that counts its tokens tells apart: use"
+    " use_cache=True, or a model that has such a cache"
+)
+
+
+@dataclass(eq=False)
+class Text:
+    """Sequences that grow in one cache; ``is_own``: those that `generate` itself makes."""
+
+    prompts: RecordedPrompts
+    cache: Any
+    is_own: bool
+    # Columns so far, on each device of the model: a static cache would have to ask the device.
+    columns: dict[torch.device, int] = field(default_factory=dict)
+
+    def advance(self, past: int | Tensor | None, tokens: int, device: torch.device) -> int:
+        """The columns before a call with ``tokens`` new ones, which are counted from then on."""
+        if not isinstance(past, int):
+            known = self.columns.get(device)
+            past = int(past or 0) if known is None else known
+        self.columns[device] = past + tokens
+        return past
+
+
+class Generation:
+    """Which text each forward call within one `generate` belongs to, told by its cache.
+
+    The first call is of `generate` itself. What is run beside it, by `guidance_scale` or by a
+    logits processor that calls the model, is a text of its own: the first that it is given is its
+    prompt.
+    """
+
+    def __init__(
+        self,
+        prompts: RecordedPrompts,
+        problem: str | None = None,
+        guided: bool = False,
+        spans: bool = False,
+        sided: bool = False,
+    ) -> None:
+        """``guided``: with a second text beside it; ``spans``: several new tokens in a step.
+
+        ``sided``: a logits processor holds the model.
+        """
+        # Why the texts cannot be steered, if so; nobody is told unless they are to be.
+        self.problem = problem
+        self.prompts, self.guided, self.sided, self._spans = prompts, guided, sided, spans
+        # Copies of its context may outlive it.
+        self.ended = False
+        # Whether requests that it began in were closed while it ran.
+        self.outlived = False
+        self._texts: list[Text] = []
+
+    def traced_prompts(self) -> RecordedPrompts:
+        """The prompts, for a compiled or captured model; SteeringError if that cannot tell them."""
+        if self.problem is not None:
+            raise SteeringError(self.problem)
+        if self.guided or self.sided:
+            raise SteeringError(
+                "guidance_scale, or a logits processor that holds the model, runs texts beside the"
+                " own one, which a compiled or captured model cannot tell apart: run the model as"
+                " it is"
+            )
+        return self.prompts
+
+    def text_of(
+        self,
+        cache: Any,
+        past: int | Tensor | None,
+        tokens: int,
+        mask: Tensor | None,
+        device: torch.device,
+    ) -> Text:
+        """The text that a call continues or begins."""
+        if isinstance(past, int) and past >= self.prompts.width and tokens > 1 and not self._spans:
+            self._repeated(cache)
+        if not self._texts:
+            self._texts.append(Text(self.prompts, cache, True))
+            return self._texts[0]
+        if cache is None:
+            return self._uncached(tokens, mask)
+        for text in self._texts:
+            if text.cache is cache:
+                return text
+        if past is None:
+            if self.guided:
+                self.problem = _TWO_TEXTS
+            self._texts[0].cache = cache
+            return self._texts[0]
+        known = int(past)
+        for text in self._texts:
+            # The model itself made a cache in a call that was given none.
+            if text.cache is None and known and known == text.columns.get(device):
+                text.cache = cache
+                return text
+        return self._begin(cache, known + tokens, mask)
+
+    def _repeated(self, cache: Any) -> None:
+        """Some models take their whole text in each step, and leave out themselves what is held."""
+        if not self._texts or self._texts[0].cache is cache:
+            self.problem = (
+                "the model is given several tokens in a step beside a cache, so that its rows"
+                " cannot be told: use use_cache=False"
+            )
+
+    def _uncached(self, tokens: int, mask: Tensor | None) -> Text:
+        own = self._texts[0]
+        if own.cache is None and self.guided:
+            self.problem = _TWO_TEXTS
+        if own.cache is None and tokens >= own.prompts.width:
+            return own
+        self._texts = [text for text in self._texts if text is own or text.cache is not None]
+        return self._begin(None, tokens, mask)
+
+    def _begin(self, cache: Any, width: int, mask: Tensor | None) -> Text:
+        self._texts.append(Text(RecordedPrompts(width, mask), cache, False))
+        return self._texts[-1]

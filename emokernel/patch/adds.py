@@ -1,0 +1,206 @@
+"""The residual adds of a patched model, and the norms that run with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from emokernel.compiling import constant_in_trace
+from emokernel.errors import SteeringError
+from emokernel.ops import differentiable
+from emokernel.patch.between import Between
+from emokernel.patch.compiled_adds import (
+    TracedAdd,
+    add_in_trace,
+    steer_in_trace,
+    tables_in_trace,
+    traced_norm,
+)
+from emokernel.patch.norms import FusedNorm, are_trained
+from emokernel.patch.placed import STREAM_DTYPES, Placed
+from emokernel.replaced import ReplacedMethod, forward_name
+from emokernel.state import DeviceState
+from emokernel.state.running import next_serial
+
+
+class NormForward(ReplacedMethod):
+    """The forward of a norm that an `Add` computes ahead, for the very rows that it returned.
+
+    For any other input, rows that a hook has replaced for one, it computes as ever.
+    """
+
+    def __init__(self, norm: FusedNorm, placed: Placed) -> None:
+        super().__init__(norm.module, forward_name(norm.module))
+        self.norm, self.placed, self._state = norm, placed, placed.state
+        self.serial = next_serial()
+
+    def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        tracing = torch.compiler.is_compiling()
+        if tracing and not self._may_be_handed(self._state.serial):
+            return self.original(hidden_states, *args, **kwargs)
+        if not tracing:
+            self.check_class()
+        running = self._state.running
+        handed = running.handed
+        if handed is not None and handed[2] == self.serial:
+            running.handed = None
+            rows, normed, _, version = handed
+            if version is None or rows._version == version:
+                if rows is hidden_states:
+                    return normed
+                if not tracing and _same_memory(rows, hidden_states):
+                    return normed.view(hidden_states.shape)
+        return self.original(hidden_states, *args, **kwargs)
+
+    @constant_in_trace
+    def _may_be_handed(self, serial: str) -> bool:
+        return self.placed.backend.fuses_compiled
+
+
+def _same_memory(a: Tensor, b: Tensor) -> bool:
+    return (
+        a.data_ptr() == b.data_ptr()
+        and a.numel() == b.numel()
+        and a.dtype is b.dtype
+        and b.is_contiguous()
+    )
+
+
+class Add:
+    """One residual add of a patched model: x + residual, then the law, then perhaps a norm.
+
+    Called in the place of ``a + b``. ``steered``: whether this add is the layer's site; where it is
+    not, its rows are untouched, and it is there for the norm that it computes ahead.
+    """
+
+    def __init__(self, placed: Placed, layer: int, steered: bool) -> None:
+        self.placed, self._state, self._layer, self.steered = placed, placed.state, layer, steered
+        self.norm: NormForward | None = None
+        self._attributes: Mapping[str, Any] = {}
+        self._between: Between | None = None
+
+    def compute_ahead(self, norm: NormForward, between: Between) -> None:
+        """Run ``norm`` with this add, unless something foreign stands ``between`` them."""
+        self.norm, self._attributes, self._between = norm, vars(norm.module), between
+
+    def obstacle(self) -> str | None:
+        """Why the norm is not computed ahead now, although it could be."""
+        return None if self._between is None else self._between.obstacle()
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            return self._in_trace(a, b)
+        state = self._state
+        running = state.running
+        if self.steered:
+            slots = running.token_slot
+            running.steered.add(self._layer)
+        else:
+            slots = running.untouched
+        if slots is None:
+            refuse_alone()
+        if a.dtype is not b.dtype or a.shape != b.shape:  # what torch promotes or broadcasts
+            y = a + b
+            return steered_rows(y, slots, self.placed, self._layer) if self.steered else y
+        basis, ids, weights, law = (running.tables or state.tables)[self._layer]
+        if a.dtype is not state.dtype:
+            _check_dtype(a, basis, state)
+        if not a.is_contiguous():
+            a = a.contiguous()
+        if not b.is_contiguous():
+            b = b.contiguous()
+        norm = self.norm
+        if torch.is_grad_enabled():
+            if any(t.requires_grad for t in (a, b, basis)):
+                if not self.steered:
+                    return a + b
+                return differentiable.add_steer(
+                    a, b, basis, slots, ids, weights, law, backend=self.placed.backend
+                )
+            if norm is not None and are_trained(norm.module._parameters):
+                norm = None
+        if (
+            norm is not None
+            and not running.checkpointed
+            and self._between.is_clear()
+            and not torch.is_autocast_enabled(a.device.type)
+        ):
+            fused = norm.norm.run(self.placed.backend, a, b, (basis, slots, ids, weights, law))
+            if fused is not None:
+                normed, y = fused
+                # Torch counts no writes to what is made in inference mode.
+                version = None if y.is_inference() else y._version
+                running.handed = y, normed, norm.serial, version
+                return y
+        return self.placed.backend.add_steer(a, b, basis, slots, ids, weights, law)
+
+    def _in_trace(self, a: Tensor, b: Tensor) -> Tensor:
+        it = self._traced(self._state.serial)
+        slots = self._state.running.token_slot
+        if slots is None:
+            refuse_alone()
+        kept = self._state.running.tables
+        if kept is None:
+            tables = tables_in_trace(it, slots)
+        else:
+            basis, *rest = kept[self._layer]
+            tables = basis, slots, *rest
+        mixed = a.dtype is not b.dtype or a.shape != b.shape
+        y = a + b if mixed else a
+        if y.dtype is not it.state.dtype:
+            _check_dtype(y, tables[0], it.state)
+        if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
+            y = y if mixed else a + b
+            return differentiable.steer(y, *tables, backend=self.placed.backend)
+        if mixed:
+            return steer_in_trace(it, y, tables)
+        return add_in_trace(it, a, b, tables, self._attributes, self._state.running)
+
+    @constant_in_trace
+    def _traced(self, serial: str) -> TracedAdd:
+        backend, norm = self.placed.backend, None
+        self._state.traced.add(self._layer)
+        fuses = backend.fuses_compiled and self.norm is not None
+        if fuses and self._between.is_clear():
+            norm = traced_norm(self.norm.norm, self.norm.serial, self._state.basis[self._layer])
+        return TracedAdd(self._state, self._layer, backend.namespace, norm)
+
+
+def steered_rows(rows: Tensor, slots: Tensor, placed: Placed, layer: int) -> Tensor:
+    """The law alone, for rows that are there already."""
+    state = placed.state
+    basis, ids, weights, law = (state.running.tables or state.tables)[layer]
+    if rows.dtype is not state.dtype:
+        _check_dtype(rows, basis, state)
+    tables = basis, slots, ids, weights, law
+    if torch.is_grad_enabled() and (rows.requires_grad or basis.requires_grad):
+        return differentiable.steer(rows, *tables, backend=placed.backend)
+    return placed.backend.steer(rows.contiguous(), *tables)
+
+
+def refuse_alone() -> NoReturn:
+    raise SteeringError(
+        "a patched block was called outside of its model's forward: call the model, or unpatch()"
+        " first"
+    )
+
+
+def _check_dtype(rows: Tensor, basis: Tensor, state: DeviceState) -> None:
+    """SteeringError for rows of another dtype than the model had, unless autocast made them.
+
+    Rows of any dtype can be steered with vectors in fp32, which those of a model in fp32 are.
+    """
+    if torch.is_autocast_enabled(rows.device.type):
+        if rows.dtype in STREAM_DTYPES and basis.dtype in (rows.dtype, torch.float32):
+            return
+        raise SteeringError(
+            f"autocast turns the residual stream from {state.dtype} into {rows.dtype}: patch the"
+            " model in float32 and leave the rest to autocast, or do without"
+        )
+    raise SteeringError(
+        f"the residual stream is {rows.dtype}, but was {state.dtype} when the model was patched:"
+        " unpatch() and patch again"
+    )

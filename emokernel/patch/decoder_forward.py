@@ -1,0 +1,226 @@
+"""The forward of a patched model's decoder: each row's slot is decided once, here."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from emokernel.compiling import constant_in_trace, keep_in_place
+from emokernel.engines.base import Engine, ForwardCall
+from emokernel.errors import SteeringError
+from emokernel.patch.checkpointing import Checkpoints
+from emokernel.patch.decoder import find_decoder
+from emokernel.patch.parallel import NoReplica
+from emokernel.patch.placed import Placed
+from emokernel.patch.standing import Standing
+from emokernel.replaced import ReplacedMethod, forward_name
+from emokernel.state import UNTOUCHED, DeviceState
+
+
+class Handle(Protocol):
+    """What a patched model is steered with."""
+
+    def copier(self) -> Callable[[nn.Module], Handle]:
+        """What patches a deep copy of the model as the model is now, and returns its handle."""
+        ...
+
+
+class Record(Protocol):
+    """What knows the handle of a patched model, once it has one."""
+
+    handle: Handle | None
+
+
+def can_be_captured(device: torch.device) -> bool:
+    """Whether there are CUDA graphs of what runs on ``device``."""
+    return device.type == "cuda"
+
+
+def is_captured(device: torch.device) -> bool:
+    """Whether what runs on ``device`` is being recorded into a CUDA graph."""
+    return can_be_captured(device) and torch.cuda.is_current_stream_capturing()
+
+
+class DecoderForward(ReplacedMethod):
+    """The forward of the decoder: asks once which slot each row has, then runs as before.
+
+    The first of the ``engines`` that claims the call answers. A deep copy of ``model`` is patched
+    like it, by the handle of ``record``, when it is used first.
+    """
+
+    def __init__(
+        self,
+        owner: nn.Module,
+        placed: list[Placed],
+        engines: Sequence[Engine],
+        model: nn.Module,
+        record: Record,
+        standing: Standing,
+    ) -> None:
+        super().__init__(owner, forward_name(owner))
+        self._placed, self._engines, self._standing = placed, tuple(engines), standing
+        self._model, self.record = model, record
+        self._states = [each.state for each in placed]
+        self._names = list(inspect.signature(self.original).parameters)
+        self._checkpoints = Checkpoints(owner, self._states)
+
+    def restore(self) -> None:
+        """Bring back the forward, and the model's own way of checkpointing."""
+        super().restore()
+        self._checkpoints.remove()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        named = dict(zip(self._names, args, strict=False)) | kwargs if args else kwargs
+        if named.get("input_ids") is None and named.get("inputs_embeds") is None:
+            return self.original(*args, **kwargs)  # which says what is missing
+        if torch.compiler.is_compiling():
+            engine = self._engines[self._prepare(*named)]
+            return self._run(engine.traced_token_slot, ForwardCall(named, True), args, kwargs)
+        device = self._states[0].device
+        captured = is_captured(device)
+        if not captured:
+            self.check_class()
+            self._standing.check()
+            for placed in self._placed:
+                placed.follow()
+            if torch.is_grad_enabled():
+                self._checkpoints.remember()
+            if can_be_captured(device):
+                for engine in self._engines:
+                    engine.prepare_capture(self._states)
+        call = ForwardCall(named, captured)
+        engine = self._engine(call)
+        if captured:
+            _refuse_learning(self._states)
+            return self._run(engine.traced_token_slot, call, args, kwargs)
+        return self._run(engine.token_slot, call, args, kwargs)
+
+    def _engine(self, call: ForwardCall) -> Engine:
+        for engine in self._engines:
+            if engine.claims(call):
+                return engine
+        raise SteeringError(
+            "no engine claims this call of the model: give patch(engines=...) one that does"
+        )
+
+    @constant_in_trace
+    def _prepare(self, *names: str) -> int:
+        """The number of the engine; runs while torch.compile traces, not in what it compiles."""
+        if torch.compiler.is_exporting():  # asked in the trace itself, torch 2.11 always says so
+            raise SteeringError(
+                "torch.export makes a program that cannot be steered: unpatch() before it"
+            )
+        self._standing.check()
+        for placed in self._placed:
+            placed.follow()
+        _refuse_learning(self._states)
+        engine = self._engine(ForwardCall(dict.fromkeys(names, ...), True))
+        engine.prepare_trace(self._states)
+        for state in self._states:
+            state.readers.read()
+            keep_in_place(*state.fixed)
+        return self._engines.index(engine)
+
+    def _run(
+        self,
+        token_slot: Callable[[ForwardCall, DeviceState], Tensor],
+        call: ForwardCall,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        states = self._states
+        outer = [
+            (running.token_slot, running.untouched, running.tables, running.steered)
+            for running in (state.running for state in states)
+        ]
+        try:
+            for state in states:
+                running = state.running
+                if torch.compiler.is_compiling():
+                    running.token_slot = token_slot(call, state)
+                    if torch.is_grad_enabled():  # the backward pass reads them after later writes
+                        running.tables = state.cloned_tables()
+                    continue
+                with state.lock:  # which slots, and what they hold: both of one moment
+                    if not call.traced:
+                        state.readers.read()
+                    running.token_slot = token_slot(call, state)
+                    if not call.traced:
+                        running.tables = state.tables_of_call()
+                running.untouched = state.constant_rows(running.token_slot.shape[0], UNTOUCHED)
+                running.steered = set()
+            output = self.original(*args, **kwargs)
+            if not (torch.compiler.is_compiling() or self.module.training):
+                self._standing.check_ran(*(s.running.steered | s.traced for s in states))
+            return output
+        finally:
+            for state, kept in zip(states, outer, strict=True):
+                running = state.running
+                running.token_slot, running.untouched, running.tables, running.steered = kept
+                running.handed = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return _copied(self, self._model, self.record.handle.copier(), memo)
+
+
+def _refuse_learning(states: Sequence[DeviceState]) -> None:
+    if any(state.learned is not None for state in states):
+        raise SteeringError(
+            "a model cannot be compiled or captured while vectors are learned: leave"
+            " steering.learning(...) first"
+        )
+
+
+def _copied(
+    method: ReplacedMethod,
+    model: nn.Module,
+    patch_copy: Callable[[nn.Module], Handle],
+    memo: dict[int, Any],
+) -> Any:
+    """What stands in the copy of a model where ``method`` stands in the model."""
+    owner = copy.deepcopy(method.module, memo)
+    if id(model) not in memo:  # a part of the model is copied, not the model
+        return getattr(owner, method.name)
+    return PatchedOnUse(owner, method.name, memo[id(model)], patch_copy)
+
+
+class PatchedOnUse(ReplacedMethod):
+    """The forward of the decoder of a copied model: patches the copy, which is complete by then."""
+
+    def __init__(
+        self,
+        owner: nn.Module,
+        name: str,
+        model: nn.Module,
+        patch_copy: Callable[[nn.Module], Handle],
+    ) -> None:
+        # The copy is still being made: nothing can be looked up in it yet.
+        self.module, self.name = owner, name
+        self._model, self._patch_copy = model, patch_copy
+
+    def patch(self) -> Handle:
+        """Patch the copy now; its handle."""
+        vars(self.module).pop(self.name)
+        return self._patch_copy(self._model)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.patch()
+        return getattr(self.module, self.name)(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return _copied(self, self._model, self._patch_copy, memo)
+
+
+def handle_of(model: nn.Module) -> Handle | None:
+    """The handle of a patched model; a copy of one is patched now. None if it is not patched."""
+    for method in list(vars(find_decoder(model).owner).values()):
+        if isinstance(method, PatchedOnUse):
+            return method.patch()
+        if isinstance(method, DecoderForward | NoReplica):  # another tool may have wrapped one
+            return method.record.handle
+    return None

@@ -1,0 +1,250 @@
+"""What the kernels read on one device: the basis of a model and the slots of its requests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from emokernel.errors import SteeringError
+from emokernel.reference import MAX_COMPONENTS, Law
+from emokernel.state.mix import Mix
+from emokernel.state.running import Running, Tables, next_serial
+from emokernel.state.streams import Mark, Readers, Stream, readers_of
+
+
+class Movable(Protocol):
+    """What follows the state when its model is moved; ``used``: whether anything reads it."""
+
+    used: bool
+
+    @property
+    def fixed(self) -> tuple[Tensor, ...]:
+        """The tensors that forwards read."""
+
+    def on(self, device: torch.device) -> Movable:
+        """The same, on ``device``."""
+
+
+class DeviceState:
+    """The basis ``[L, E, d]`` and the slots of one device, and the rows of the running forward.
+
+    A slot is one packed record of int32 words: ids ``[K]``, law, weights ``[L, K]`` (fp32 bits);
+    one copy updates it. ``layer(l)`` gives the views that the operations take.
+    """
+
+    def __init__(
+        self,
+        vectors: Tensor,
+        slots: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        profile: Tensor | None = None,
+        readers: Callable[[torch.device], Readers] = readers_of,
+    ) -> None:
+        """vectors ``[L, E, d]`` fp32 (zero where a layer is not steered), basis kept in dtype.
+
+        ``profile`` ``[L]`` multiplies the weights of each layer, whatever the dose. ``readers``:
+        what knows the streams of a device. SteeringError if a vector overflows or vanishes in
+        ``dtype``.
+        """
+        # Held while what forwards read is written, or built anew.
+        self.lock = threading.RLock()
+        self._readers_of = readers
+        self._profile = torch.ones(vectors.shape[0]) if profile is None else profile
+        self._vectors = vectors.detach().to("cpu", torch.float32)
+        self.num_layers, self.num_slots = vectors.shape[0], slots
+        self._mixes: dict[int, Mix] = {}
+        self.running = Running()
+        # The layers of which torch.compile has traced the steered add: what it made asks no Python.
+        self.traced: set[int] = set()
+        # What an engine keeps here for forwards that run without Python.
+        self.plan_buffer: Movable | None = None
+        # Gives the basis of each layer while vectors are learned.
+        self.learned: Callable[[DeviceState], Sequence[Tensor]] | None = None
+        self._build(device, dtype)
+
+    def _build(self, device: torch.device, dtype: torch.dtype) -> None:
+        vectors = self._vectors
+        self.readers = self._readers_of(device)
+        # What torch.compile tells these tensors from others by.
+        self.serial = next_serial()
+        with torch.inference_mode(False):
+            self.basis = vectors.to(device=device, dtype=dtype).clone().contiguous()
+            width = MAX_COMPONENTS + 1 + self.num_layers * MAX_COMPONENTS
+            self.records = torch.zeros(self.num_slots, width, dtype=torch.int32, device=device)
+        self.dtype = dtype
+        # Waits for all of the above: whatever stream reads it, it is there.
+        norms = self.basis.float().norm(dim=-1).cpu()
+        self._present = norms > 0
+        if not norms.isfinite().all() or (self._present != vectors.any(-1)).any():
+            raise SteeringError(
+                f"the vectors do not fit {dtype}: some entries overflow or vanish; scale them"
+            )
+        self._inverse_norms = torch.where(self._present, 1.0 / norms, 0.0)
+        # The records again: under torch.compile a view of another dtype would be a copy.
+        self.record_floats = self.records.view(torch.float32)
+        self.tables = [self.layer(number) for number in range(self.num_layers)]
+        self._writes = 0
+        # Where the forwards have run that may read what a free slot held.
+        self._left: dict[int, list[Mark]] = {}
+        self._kept: dict[Stream | None, tuple[int, list[Tables]]] = {}
+        self._constant: dict[int, Tensor] = {}
+        self._outgrown: list[Tensor] = []
+
+    def move(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Build everything anew for a model that was moved or cast; slots hold what they held.
+
+        SteeringError while vectors are learned.
+        """
+        if self.learned is not None:
+            raise SteeringError(
+                "the model was moved or cast while vectors are learned: move it before"
+                " steering.learning(...)"
+            )
+        with self.lock:
+            self.readers.keep(self._read())
+            self._build(device, dtype)
+            if self.plan_buffer is not None:
+                self.plan_buffer = self.plan_buffer.on(device)
+            for slot, mix in list(self._mixes.items()):
+                self.write(slot, mix)
+
+    def _read(self) -> Iterator[Tensor]:
+        """What forwards may be reading."""
+        yield from (self.basis, self.records, *self._constant.values(), *self._outgrown)
+        if self.plan_buffer is not None:
+            yield from self.plan_buffer.fixed
+
+    @property
+    def fixed(self) -> tuple[Tensor, ...]:
+        """The tensors whose addresses stay until `move`."""
+        return self.basis, self.records, self.record_floats
+
+    @property
+    def device(self) -> torch.device:
+        """Where basis and slots live."""
+        return self.records.device
+
+    def layer(self, layer: int) -> Tables:
+        """(basis ``[E, d]``, ids ``[S, K]``, weights ``[S, K]``, law ``[S]``): views of a layer."""
+        return views_of_layer(self.basis, self.records, self.record_floats, layer)
+
+    def tables_of_call(self) -> list[Tables]:
+        """What the adds of the forward that begins read in the place of ``tables``.
+
+        Slots that later writes leave alone: other threads may ask for something else while it runs,
+        and the backward pass reads them too. While vectors are learned, a basis that holds them.
+        """
+        tables = self._lasting()
+        if self.learned is not None:
+            bases = self.learned(self)
+            return [(basis, *slots) for basis, (_, *slots) in zip(bases, tables, strict=True)]
+        return tables
+
+    def _lasting(self) -> list[Tables]:
+        """Views of a copy of the slots as they are now; one copy a stream until the next write."""
+        stream, writes = self.readers.current(), self._writes
+        kept = self._kept.get(stream)
+        if kept is None or kept[0] != writes:
+            with torch.inference_mode(False), torch.no_grad():
+                kept = self._kept[stream] = writes, self._copied()
+        return kept[1]
+
+    def _copied(self) -> list[Tables]:
+        """As `cloned_tables`, by fewer operations: layers differ in their weights alone."""
+        records = self.records.clone()
+        ids, law = records[:, :MAX_COMPONENTS], records[:, MAX_COMPONENTS]
+        weights = records.view(torch.float32)[:, MAX_COMPONENTS + 1 :]
+        layers = zip(self.basis, weights.unflatten(1, (self.num_layers, -1)).unbind(1), strict=True)
+        return [(basis, ids, of, law) for basis, of in layers]
+
+    def cloned_tables(self) -> list[Tables]:
+        """The tables of all layers, with a copy of the slots."""
+        records = self.records.clone()
+        floats = records.view(torch.float32)
+        layers = range(self.num_layers)
+        return [views_of_layer(self.basis, records, floats, layer) for layer in layers]
+
+    def write(self, slot: int, mix: Mix) -> None:
+        """Put ``mix`` into ``slot`` with one host-to-device copy; nothing changes if that fails.
+
+        On a GPU after the forwards that may read what the slot held before (`retire`), and before
+        all that begin when this has returned, whatever their stream.
+        """
+        if not 0 <= slot < self.num_slots:
+            raise SteeringError(f"slot {slot} does not exist: there are {self.num_slots}")
+        with self.lock:
+            record = self._record(mix)
+            self.readers.wait(self._left.get(slot, ()))
+            # From memory that is not pinned: this returns when the copy has been made.
+            self.records[slot].copy_(record)
+            self._left.pop(slot, None)
+            self._mixes[slot] = mix
+            self._writes += 1
+
+    def _record(self, mix: Mix) -> Tensor:
+        """``mix`` as a slot holds it."""
+        record = torch.zeros(self.records.shape[1], dtype=torch.int32)
+        weights = record[MAX_COMPONENTS + 1 :].view(torch.float32).view(self.num_layers, -1)
+        scales = self._inverse_norms if mix.law & Law.RELATIVE else self._present.float()
+        for k, (number, weight) in enumerate(mix.components):
+            if not 0 <= number < self.basis.shape[1]:
+                raise SteeringError(f"vector {number} does not exist: {self.basis.shape[1]} do")
+            record[k] = number
+            weights[:, k] = weight * self._profile * scales[:, number]
+        record[MAX_COMPONENTS] = int(mix.law)
+        return record
+
+    def retire(self, slot: int) -> None:
+        """No forward that begins from now on reads ``slot``; those that have begun may."""
+        with self.lock:
+            self._left[slot] = self.readers.mark()
+
+    def constant_rows(self, rows: int, slot: int) -> Tensor:
+        """At least ``rows`` int32 entries that all say ``slot``; kept between calls."""
+        held = self._constant.get(slot)
+        return held if held is not None and held.numel() >= rows else self._grown(rows, slot)
+
+    def _grown(self, rows: int, slot: int) -> Tensor:
+        size = max(256, 1 << (rows - 1).bit_length())
+        if self.readers.capturing():  # filled when the graph is replayed: for no other forward
+            return torch.full((size,), slot, dtype=torch.int32, device=self.device)
+        with self.lock:
+            held = self._constant.get(slot)
+            if held is not None and held.numel() >= rows:  # made by another thread meanwhile
+                return held
+            with torch.inference_mode(False):
+                # Made on the host, so that it is there whatever stream reads it.
+                grown = torch.full((size,), slot, dtype=torch.int32).to(self.device)
+            if held is not None:  # a captured graph may still read it
+                self._outgrown.append(held)
+            self._constant[slot] = grown
+            return grown
+
+
+def views_of_layer(basis: Tensor, records: Tensor, floats: Tensor, layer: int) -> Tables:
+    """The basis and the slots of one layer; ``floats`` are the records as fp32."""
+    start = MAX_COMPONENTS + 1 + layer * MAX_COMPONENTS
+    weights = floats[:, start : start + MAX_COMPONENTS]
+    return basis[layer], records[:, :MAX_COMPONENTS], weights, records[:, MAX_COMPONENTS]
+
+
+class ModelState:
+    """The state of a model on each of its devices; empty until it is patched."""
+
+    def __init__(self) -> None:
+        self.devices: list[DeviceState] = []
+
+    def write(self, slot: int, mix: Mix) -> None:
+        """`DeviceState.write` on every device."""
+        for state in self.devices:
+            state.write(slot, mix)
+
+    def retire(self, slot: int) -> None:
+        """`DeviceState.retire` on every device."""
+        for state in self.devices:
+            state.retire(slot)

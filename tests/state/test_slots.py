@@ -1,0 +1,35 @@
+"""Slots by mix: shared by all who hold the same, free when nobody does."""
+
+from __future__ import annotations
+
+import pytest
+
+from emokernel.errors import NoFreeSlotError
+from emokernel.state import Mix
+from emokernel.state.slots import MixSlots
+
+JOY, ANGER = Mix(((0, 1.0),)), Mix(((1, 1.0),))
+
+
+def test_a_mix_that_cannot_be_written_holds_no_slot():
+    written, broken = [], [ANGER]
+
+    def write(slot, mix):
+        if mix in broken:
+            raise RuntimeError("the device is lost")
+        written.append((slot, mix))
+
+    slots = MixSlots([3, 5], write)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="the device is lost"):
+            slots.hold([JOY, ANGER])
+        assert slots.held == 0
+    broken.clear()
+    written.clear()
+    held = slots.hold([JOY, ANGER])
+    assert set(held.values()) == {3, 5}
+    assert sorted(written) == sorted((slot, mix) for mix, slot in held.items())
+    with pytest.raises(NoFreeSlotError, match="no more slots"):
+        slots.hold([Mix(((2, 1.0),))])
+    slots.release([JOY, ANGER])
+    assert slots.held == 0
