@@ -10,11 +10,12 @@ from threading import Lock
 from torch import Tensor
 
 from emokernel.affect.mixes import Emotion, Mixer
-from emokernel.choices import POSITIONS, Settled, law_bits
+from emokernel.choices import POSITIONS, law_bits
 from emokernel.engines.closing import finish
 from emokernel.engines.plan import BatchPlan
 from emokernel.engines.requested import Requested
 from emokernel.errors import SteeringError
+from emokernel.presets import Settled
 from emokernel.report import ranges
 from emokernel.state import UNTOUCHED, Asked, Mix
 

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from emokernel.affect import Coordinates
 from emokernel.affect.mixes import Emotion, Mixer
-from emokernel.choices import POSITIONS, settle
+from emokernel.choices import POSITIONS
 from emokernel.engines import ENGINES, MakeEngine, Requested
 from emokernel.errors import SteeringError
 from emokernel.patch import Patch, handle_of
 from emokernel.patch.placed import Placed
+from emokernel.presets import settle
 from emokernel.report import Report, under_compile
 from emokernel.requests import OpenRequests, Request, Resolver
 from emokernel.vectors import EmotionVectors
@@ -48,9 +49,9 @@ def patch(
     the row's norm; the default) or "add". ``dose``: "absolute" (the default), or "relative"
     (weights in units of the row's norm). ``layers``: the layers to steer, all that the vectors have
     unless given. ``positions``: "all" (the default), "prompt", "generated" or "last". ``preset``: a
-    published method, one of `emokernel.choices.PRESETS`, that makes these five choices; one beside
+    published method, one of `emokernel.presets.PRESETS`, that makes these five choices; one beside
     it that contradicts it is an error. "emotion-vectors" (arXiv 2502.04075) is site="attention",
-    law="add", dose="absolute", all layers, positions="last"; `emokernel.choices` says how it
+    law="add", dose="absolute", all layers, positions="last"; `emokernel.presets` says how it
     differs from the published code. ``fuse_norm``: fuse the norm after the attention branch with
     the residual add; without it, a row that is not steered has the bits of the unpatched model.
     ``backend``: one of `emokernel.ops.BACKENDS`. ``slots``: how many different mixes
