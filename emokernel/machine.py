@@ -100,8 +100,8 @@ def machine_slug() -> str:
 
 def _cpu_model() -> str:
     """The name that Linux gives, with AMD's and Intel's family and model numbers behind it."""
-    fields, told = {}, Path("/proc/cpuinfo")
-    for line in told.read_text().splitlines() if told.exists() else ():
+    fields, source = {}, Path("/proc/cpuinfo")
+    for line in source.read_text().splitlines() if source.exists() else ():
         key, _, value = line.partition(":")
         fields.setdefault(key.strip(), value.strip())
     name = fields.get("model name", platform.machine())

@@ -32,5 +32,5 @@ def model_class(config: Any) -> Any:
 
 
 def _names(kind: Any, config: Any) -> set[str]:
-    found = kind._model_mapping[type(config)]
-    return {each.__name__ for each in (found if isinstance(found, tuple) else (found,))}
+    models = kind._model_mapping[type(config)]
+    return {each.__name__ for each in (models if isinstance(models, tuple) else (models,))}

@@ -49,7 +49,6 @@ MODULES = {
     "learn.compare": "lab.learn.comparison",
     "learn.dose": "lab.learn.at_dose",
     "mixes": "affect.mixes",
-    "presets": "choices",
     "sampling": "lab.measure.sampling",
     "serving": "serve",
     "vectors.extraction": "lab.extract",

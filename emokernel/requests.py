@@ -10,11 +10,12 @@ from threading import Lock
 from torch import Tensor
 
 from emokernel.affect.mixes import Emotion, Mixer
-from emokernel.choices import POSITIONS, Settled, law_bits
+from emokernel.choices import POSITIONS, law_bits
 from emokernel.engines.closing import finish
 from emokernel.engines.plan import BatchPlan
 from emokernel.engines.requested import Requested
 from emokernel.errors import SteeringError
+from emokernel.presets import Settled
 from emokernel.report import ranges
 from emokernel.state import UNTOUCHED, Asked, Mix
 
@@ -110,7 +111,7 @@ class OpenRequests(ContextDecorator):
                 )
             plan, asked, mixes = self._planned(requests)
             try:
-                self._requested.put(self, "plan", plan)
+                self._requested.callers.put(self, "plan", plan)
             except BaseException:
                 self._requested.slots.release(mixes)
                 raise

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from emokernel.affect import Coordinates
 from emokernel.affect.mixes import Emotion, Mixer
-from emokernel.choices import POSITIONS, settle
-from emokernel.engines import ENGINES, Engine, Requested
+from emokernel.choices import POSITIONS
+from emokernel.engines import ENGINES, MakeEngine, Requested
 from emokernel.errors import SteeringError
-from emokernel.patch import Patch
-from emokernel.patch.decoder import find_decoder
-from emokernel.patch.decoder_forward import DecoderForward, PatchedOnUse
-from emokernel.patch.parallel import NoReplica
+from emokernel.patch import Patch, handle_of
 from emokernel.patch.placed import Placed
+from emokernel.presets import settle
 from emokernel.report import Report, under_compile
 from emokernel.requests import OpenRequests, Request, Resolver
 from emokernel.vectors import EmotionVectors
@@ -26,16 +23,6 @@ from emokernel.vectors.calibration import Calibration
 
 if TYPE_CHECKING:
     from emokernel.lab.learn.learned import Learned
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a model is patched, whatever it is then asked for."""
-
-    fuse_norm: bool
-    backend: str | None
-    slots: int
-    engines: tuple[Callable[[Requested], Engine], ...]
 
 
 def patch(
@@ -54,7 +41,7 @@ def patch(
     calibrated: bool | None = None,
     mapping: str | None = None,
     coordinates: Coordinates | str | None = None,
-    engines: Sequence[Callable[[Requested], Engine]] = (),
+    engines: Sequence[MakeEngine] = (),
 ) -> Steering:
     """Patch a Hugging Face causal language model in place; nothing is steered until it is asked.
 
@@ -62,9 +49,9 @@ def patch(
     the row's norm; the default) or "add". ``dose``: "absolute" (the default), or "relative"
     (weights in units of the row's norm). ``layers``: the layers to steer, all that the vectors have
     unless given. ``positions``: "all" (the default), "prompt", "generated" or "last". ``preset``: a
-    published method, one of `emokernel.choices.PRESETS`, that makes these five choices; one beside
+    published method, one of `emokernel.presets.PRESETS`, that makes these five choices; one beside
     it that contradicts it is an error. "emotion-vectors" (arXiv 2502.04075) is site="attention",
-    law="add", dose="absolute", all layers, positions="last"; `emokernel.choices` says how it
+    law="add", dose="absolute", all layers, positions="last"; `emokernel.presets` says how it
     differs from the published code. ``fuse_norm``: fuse the norm after the attention branch with
     the residual add; without it, a row that is not steered has the bits of the unpatched model.
     ``backend``: one of `emokernel.ops.BACKENDS`. ``slots``: how many different mixes
@@ -90,13 +77,11 @@ def patch(
         )
     choices = settle(
         vectors, preset=preset, calibrated=calibrated, mapping=mapping, site=site, law=law,
-        dose=dose, layers=layers, positions=positions,
+        dose=dose, layers=layers, positions=positions, fuse_norm=fuse_norm, backend=backend,
+        slots=slots,
     )  # fmt: skip
-    if slots < 1:
-        raise SteeringError(f"slots must be at least 1, got {slots}")
     mixer = Mixer(vectors, choices.calibration, choices.mapping, coordinates)
-    options = Options(fuse_norm, backend, slots, tuple(engines))
-    return Steering(model, Resolver(mixer, choices), options)
+    return Steering(model, Resolver(mixer, choices), tuple(engines))
 
 
 def steering_of(model: nn.Module) -> Steering:
@@ -104,29 +89,26 @@ def steering_of(model: nn.Module) -> Steering:
 
     SteeringError if the model is not patched.
     """
-    decoder = find_decoder(model).owner
-    for method in list(vars(decoder).values()):
-        if isinstance(method, PatchedOnUse):
-            return method.patch()
-        if isinstance(method, DecoderForward | NoReplica):  # another tool may have wrapped one
-            return method.record.handle
+    handle = handle_of(model)
+    if isinstance(handle, Steering):
+        return handle
     raise SteeringError(f"this {type(model).__name__} is not patched: call emokernel.patch")
 
 
 class Steering:
     """The handle of a patched model."""
 
-    def __init__(self, model: nn.Module, resolve: Resolver, options: Options) -> None:
+    def __init__(self, model: nn.Module, resolve: Resolver, further: Sequence[MakeEngine]) -> None:
         """Made by `patch`."""
-        self._model, self._resolve, self._options = model, resolve, options
+        self._model, self._resolve, self._further = model, resolve, further
         mixer, choices = resolve.mixer, resolve.choices
         # What is asked of the model: read by engines.
-        self.requested = Requested(options.slots, resolve, POSITIONS[choices.positions])
+        self.requested = Requested(choices.slots, resolve, POSITIONS[choices.positions])
         # Who says which slot each row of a call has, in the order in which they are asked.
-        self.engines = tuple(make(self.requested) for make in (*options.engines, *ENGINES))
+        self.engines = tuple(make(self.requested) for make in (*further, *ENGINES))
         self._patch = Patch(
             model, mixer.basis.tensor, choices.layers, site=choices.site,
-            slots=self.requested.num_slots, fuse_norm=options.fuse_norm, backend=options.backend,
+            slots=self.requested.num_slots, fuse_norm=choices.fuse_norm, backend=choices.backend,
             engines=self.engines, states=self.requested.states, profile=mixer.profile,
         )  # fmt: skip
         self._patch.handle = self
@@ -252,7 +234,7 @@ class Steering:
         patch, vectors, choices = self._patch, self.vectors, self._resolve.choices
         return Report(
             type(self._model).__name__, patch.backend.name, choices.site, vectors.site,
-            vectors.names, tuple(patch.layers), vectors.num_layers, self._options.slots,
+            vectors.names, tuple(patch.layers), vectors.num_layers, choices.slots,
             choices.strengths, under_compile(patch.backend),
         )  # fmt: skip
 
@@ -261,7 +243,7 @@ class Steering:
         chosen = self.requested.of_set
 
         def patch_copy(model: nn.Module) -> Steering:
-            steering = Steering(model, self._resolve, self._options)
+            steering = Steering(model, self._resolve, self._further)
             if chosen is not None:
                 steering.requested.set(chosen.entry)
             return steering

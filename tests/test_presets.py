@@ -11,8 +11,8 @@ from conftest import LAYERS, WIDTH
 from test_steering import left_padded, logits
 
 from emokernel import EmotionVectors, patch
-from emokernel.choices import PRESETS
 from emokernel.errors import EmokernelError, SteeringError
+from emokernel.presets import PRESETS
 
 PRESET = "emotion-vectors"
 EKMAN = ("anger", "disgust", "fear", "joy", "sadness")

@@ -14,11 +14,9 @@ from emokernel.engines.continuous import ContinuousBatching
 from emokernel.engines.generate import PlainForwards
 from emokernel.engines.requested import Requested
 
-# The first that claims a call answers it; the last claims all that are left.
-ENGINES: tuple[Callable[[Requested], Engine], ...] = (
-    ContinuousBatching,
-    CompiledForwards,
-    PlainForwards,
-)
+MakeEngine = Callable[[Requested], Engine]
 
-__all__ = ["ENGINES", "Engine", "Requested"]
+# The first that claims a call answers it; the last claims all that are left.
+ENGINES: tuple[MakeEngine, ...] = (ContinuousBatching, CompiledForwards, PlainForwards)
+
+__all__ = ["ENGINES", "Engine", "MakeEngine", "Requested"]

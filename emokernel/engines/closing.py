@@ -11,17 +11,17 @@ def finish(error: BaseException | None, *steps: Callable[[], object]) -> None:
     ``error``: what has ended the block, if anything has. Only if nothing has is the first problem
     of the steps raised; the others stand in the chain of contexts behind it, or behind ``error``.
     """
-    told = error
+    first = error
     for step in steps:
         try:
             step()
         except BaseException as problem:
-            if told is None:
-                told = problem
+            if first is None:
+                first = problem
             else:
-                _add_context(told, problem)
-    if told is not error:
-        raise told
+                _add_context(first, problem)
+    if first is not error:
+        raise first
 
 
 def _add_context(error: BaseException, later: BaseException) -> None:

@@ -1,21 +1,22 @@
 """What is asked of one patched model, resolved to slots: written by those who ask, read by engines.
 
 By `set`, which holds wherever nothing else does, or by the requests of a block, which hold in its
-context. What runs without Python has one caller at a time, whose wishes are announced to it.
+context.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-from emokernel.engines.blocks import OpenBlocks
+from emokernel.engines.callers import Callers, Requests
 from emokernel.engines.closing import finish
+from emokernel.engines.open_blocks import OpenBlocks
 from emokernel.engines.plan import BatchPlan, RecordedPrompts
 from emokernel.engines.texts import Generation
 from emokernel.errors import SteeringError
@@ -23,35 +24,6 @@ from emokernel.state import Asked, Kinds, MixSlots, ModelState
 
 # `set` writes into the one that nothing points to.
 _SLOTS_OF_SET = range(2)
-
-
-class Requests(Protocol):
-    """The requests of an open block."""
-
-    plan: BatchPlan | None
-    closed: bool
-
-    def for_batching(self) -> list[Asked]:
-        """What each entry asks for; SteeringError if it also says which tokens are prompt."""
-
-
-class Listener(Protocol):
-    """Who has to be told when something else is asked for."""
-
-    def announce(self) -> None:
-        """Something else is; SteeringError if that cannot be, and everything is as it was then."""
-
-    def clear(self) -> None:
-        """Rather nothing than what is over."""
-
-    def left(self, caller: Caller) -> None:
-        """A caller has ended; SteeringError if something it asked for was not done."""
-
-
-Caller = Requests | Generation
-
-# All requests and generations that are open in this context, innermost last.
-_here: ContextVar[tuple[Caller, ...]] = ContextVar("callers", default=())
 
 # (whose, what it was given) of the innermost `generate` that runs in this context.
 _running: ContextVar[tuple[Requested, Generation] | None] = ContextVar("generation", default=None)
@@ -84,12 +56,7 @@ class Requested:
         self.of_set: OfSet | None = None
         self._setting = threading.Lock()
         self.blocks: OpenBlocks[Requests] = OpenBlocks()
-        # What is open in any context, in order of entry; and what was open around it.
-        self._open: list[tuple[Caller, tuple[Caller, ...]]] = []
-        self._listeners: list[Listener] = []
-        # What is asked for is read, and announced, by one thread at a time: otherwise one could
-        # announce what was asked for before another changed it.
-        self._lock = threading.RLock()
+        self.callers = Callers(self.states, self.blocks)
         self.ended = False
 
     def end(self) -> None:
@@ -106,22 +73,6 @@ class Requested:
         """What an entry asks for: an error for what is none, or once the model is unpatched."""
         self.check_patched()
         return self._resolve(entry)
-
-    def listen(self, listener: Listener) -> None:
-        """Tell ``listener`` from now on when something else is asked for."""
-        self._listeners.append(listener)
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Alone with what is asked for and what forwards read of it.
-
-        The states come first, since a forward that asks holds its own.
-        """
-        with ExitStack() as held:
-            for state in list(self.states.devices):
-                held.enter_context(state.lock)
-            held.enter_context(self._lock)
-            yield
 
     def set(self, entry: Any) -> None:
         """Ask for ``entry`` wherever no block is open; nothing changes if that fails."""
@@ -145,42 +96,24 @@ class Requested:
 
     def _show(self, chosen: OfSet | None) -> None:
         before = self.of_set
-        self.put(self, "of_set", chosen)
+        self.callers.put(self, "of_set", chosen)
         if before is not None:
             self.slots_of_set.release([before.asked.mix])
 
-    def put(self, owner: Any, name: str, value: Any) -> None:
-        """Set an attribute that says what is asked for; everything as it was if that fails."""
-        with self.locked():
-            kept = getattr(owner, name)
-            setattr(owner, name, value)
-            try:
-                self.announce()
-            except BaseException as error:
-                setattr(owner, name, kept)
-                finish(error, self.announce)
-                raise
-
-    def announce(self) -> None:
-        """Tell those who listen that something else is asked for."""
-        with self.locked():
-            for listener in self._listeners:
-                listener.announce()
-
     def open(self, block: Requests) -> None:
         """The requests of ``block`` hold in this context; SteeringError if they cannot."""
-        self.enter(block)
+        self.callers.enter(block)
         try:
             self.blocks.enter(block)
         except BaseException as error:
-            finish(error, partial(self.leave, block, error))
+            finish(error, partial(self.callers.leave, block, error))
             raise
 
     def close(
         self, block: Requests, error: BaseException | None, release: Callable[[], None]
     ) -> None:
-        """They hold nowhere any more, and then ``release`` is called; as `leave` otherwise."""
-        leave = partial(self.leave, block, error)
+        """They hold nowhere any more, and then ``release`` is called; as `Callers.leave`."""
+        leave = partial(self.callers.leave, block, error)
         finish(error, partial(self.blocks.leave, block), leave, release)
 
     @contextmanager
@@ -189,13 +122,13 @@ class Requested:
         token = _running.set((self, generation))
         try:
             self.blocks.current()  # what cannot hold here is told before anything runs
-            self.enter(generation)
+            self.callers.enter(generation)
             try:
                 yield
             except BaseException as error:
-                self.leave(generation, error)
+                self.callers.leave(generation, error)
                 raise
-            self.leave(generation)
+            self.callers.leave(generation)
         finally:
             generation.ended = True
             _running.reset(token)
@@ -207,50 +140,6 @@ class Requested:
         """
         running = _running.get()
         return running[1] if running and running[0] is self and not running[1].ended else None
-
-    def enter(self, entering: Caller) -> None:
-        """Requests are open now, or a generation runs.
-
-        SteeringError if one that is told cannot hold that; nothing changes then.
-        """
-        around = _here.get()
-        if isinstance(entering, Generation):  # of the same caller, who generates in a thread
-            around = (*self.blocks.inherited(), *around)
-        with self.locked():
-            self._open.append((entering, around))
-            try:
-                self.announce()
-            except BaseException as error:
-                finish(error, partial(self._forget, entering))
-                raise
-        _here.set((*_here.get(), entering))
-
-    def leave(self, leaving: Caller, error: BaseException | None = None) -> None:
-        """They are not any more, in whatever order they are left.
-
-        What those who were told have to say is raised, behind ``error`` if that ended the block.
-        """
-        _here.set(tuple(each for each in _here.get() if each is not leaving))
-        lefts = [partial(listener.left, leaving) for listener in self._listeners]
-        finish(error, partial(self._forget, leaving), *lefts)
-
-    def _forget(self, leaving: Caller) -> None:
-        with self.locked():
-            self._open = [each for each in self._open if each[0] is not leaving]
-            for generation, around in self._generations():
-                if leaving in around:
-                    generation.outlived = True
-            try:
-                self.announce()
-            except SteeringError:
-                for listener in self._listeners:
-                    listener.clear()
-                raise
-
-    def _generations(self) -> list[tuple[Generation, tuple[Caller, ...]]]:
-        return [
-            (each, around) for each, around in self._open if isinstance(each, Generation)
-        ]
 
     def plan(self) -> BatchPlan | None:
         """What is asked for in this thread: by the requests that hold in it, else by `set`."""
@@ -274,27 +163,7 @@ class Requested:
 
         SteeringError if there are several, or if the prompts cannot be told without Python.
         """
-        with self._lock:
-            generations = [each for each, _ in self._generations()]
-            asking = [each for each, _ in self._open if not isinstance(each, Generation)]
-            plan = asking[-1].plan if asking else self._plan_of_set()
-            if asking or plan is not None:
-                for (outer, _), (_, around) in zip(self._open, self._open[1:], strict=False):
-                    if outer not in around:
-                        raise _several_callers()
-            if plan is None or plan.asks_nothing:
-                return None, None
-            return plan, generations[-1].traced_prompts() if generations else None
-
-    def check_one_caller(self) -> None:
-        """SteeringError if something is open that is not of this context."""
-        with self._lock:
-            if {each for each, _ in self._open} - {*self.blocks.inherited(), *_here.get()}:
-                raise _several_callers()
-
-
-def _several_callers() -> SteeringError:
-    return SteeringError(
-        "a compiled or captured model has one caller at a time, but another thread or task has"
-        " requests open or generates: run one after the other, or give each a patched copy"
-    )
+        plan, generation = self.callers.one(self._plan_of_set())
+        if plan is None or plan.asks_nothing:
+            return None, None
+        return plan, generation.traced_prompts() if generation is not None else None

@@ -60,17 +60,17 @@ def _the_blocks(model: nn.Module, count: int | None) -> nn.ModuleList:
     kind = type(model).__name__
     lists = [each for each in model.modules() if isinstance(each, nn.ModuleList) and len(each)]
     every = [each for each in lists if all(_is_block(block) for block in each)]
-    found = _outermost([each for each in every if len(each) == count])
-    if len(found) > 1:
-        found = _of_the_language_model(model, found)
-    if len(found) == 1:
-        return found[0]
-    if not found and any(_is_compiled(block) for each in lists for block in each):
+    fitting = _outermost([each for each in every if len(each) == count])
+    if len(fitting) > 1:
+        fitting = _of_the_language_model(model, fitting)
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting and any(_is_compiled(block) for each in lists for block in each):
         raise ModelStructureError(
             f"the blocks of {kind} are wrapped by torch.compile: patch first and wrap them then, or"
             " compile each in place with block.compile()"
         )
-    others = [] if found else _of_the_language_model(model, _outermost(every))
+    others = [] if fitting else _of_the_language_model(model, _outermost(every))
     if len(others) == 1:
         there = len(others[0])
         if count is not None and there < count:  # blocks were taken out, and the config left alone
@@ -81,7 +81,7 @@ def _the_blocks(model: nn.Module, count: int | None) -> nn.ModuleList:
         )
     lengths = ", ".join(str(len(each)) for each in others)
     raise ModelStructureError(
-        f"{kind}: found {len(found)} lists of {count} blocks (config.num_hidden_layers) where one"
+        f"{kind}: found {len(fitting)} lists of {count} blocks (config.num_hidden_layers) where one"
         f" decoder was expected{f', and lists of {lengths}' if others else ''}; pass the language"
         " model itself, if this one is a part of it"
     )

@@ -14,6 +14,8 @@ from emokernel.compiling import constant_in_trace, keep_in_place
 from emokernel.engines.base import Engine, ForwardCall
 from emokernel.errors import SteeringError
 from emokernel.patch.checkpointing import Checkpoints
+from emokernel.patch.decoder import find_decoder
+from emokernel.patch.parallel import NoReplica
 from emokernel.patch.placed import Placed
 from emokernel.patch.standing import Standing
 from emokernel.replaced import ReplacedMethod, forward_name
@@ -212,3 +214,13 @@ class PatchedOnUse(ReplacedMethod):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return _copied(self, self._model, self._patch_copy, memo)
+
+
+def handle_of(model: nn.Module) -> Handle | None:
+    """The handle of a patched model; a copy of one is patched now. None if it is not patched."""
+    for method in list(vars(find_decoder(model).owner).values()):
+        if isinstance(method, PatchedOnUse):
+            return method.patch()
+        if isinstance(method, DecoderForward | NoReplica):  # another tool may have wrapped one
+            return method.record.handle
+    return None

@@ -72,8 +72,8 @@ class FusedNorm:
 
     def _eps_now(self) -> float | None:
         """None where it is not known any more which attribute is the eps."""
-        found = {getattr(self.module, name) for name in self.eps_names} or {self.eps}
-        return found.pop() if len(found) == 1 else None
+        values = {getattr(self.module, name) for name in self.eps_names} or {self.eps}
+        return values.pop() if len(values) == 1 else None
 
     def made_for(self, x: Tensor) -> dict[str, Tensor] | None:
         """The parameters that the module never had; None where those it has do not fit the rows."""
@@ -132,10 +132,10 @@ def probe_norm(module: nn.Module, width: int, dtype: torch.dtype) -> FusedNorm |
             return f"its {name} is {parameter.dtype}, the residual stream {dtype}"
     probe = _Probe(module, parameters, width, dtype)
     with torch.no_grad():
-        found = list(probe.matches()) if probe.usable() else []
-    if not found:
+        matches = list(probe.matches()) if probe.usable() else []
+    if not matches:
         return "it computes none of the norms that the kernels know"
-    return min(found, key=lambda match: match[0])[1]
+    return min(matches, key=lambda match: match[0])[1]
 
 
 class _Unhooked(nn.Module):
@@ -203,8 +203,8 @@ class _Probe:
             made = rms_norm(self._rows.float(), weight, eps, cast)
             distance = ulp_distance(made, self._wanted)
             if distance.max() <= MAX_ULP[self._dtype]:
-                found = FusedNorm(self._module, eps, cast, eps_names=eps_names)
-                yield float((distance > 0).float().mean()), found
+                share = float((distance > 0).float().mean())
+                yield share, FusedNorm(self._module, eps, cast, eps_names=eps_names)
 
     def _layer_matches(
         self, eps: float, eps_names: tuple[str, ...]

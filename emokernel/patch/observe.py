@@ -94,7 +94,7 @@ class BlockRun:
 
 
 @dataclass
-class Trace:
+class Observation:
     """A run of all blocks, everything that was read, and every call that began or ended."""
 
     blocks: dict[int, BlockRun] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class Trace:
         return self.steps[addition.at : read.at]
 
 
-def trace(model: nn.Module, decoder: Decoder) -> Trace:
+def observe(model: nn.Module, decoder: Decoder) -> Observation:
     """Run the model once; ModelStructureError if a block cannot be followed."""
     recorder = _Recorder(decoder)
     with torch.inference_mode(False), recorder.installed(model):
@@ -120,23 +120,23 @@ def trace(model: nn.Module, decoder: Decoder) -> Trace:
             f"{type(recorder.residual).__name__} adds what its block returns to the residual"
             " stream, so that a block is a branch of it: such a model cannot be patched"
         )
-    missing = [i for i in range(len(decoder.blocks)) if i not in recorder.trace.blocks]
+    missing = [i for i in range(len(decoder.blocks)) if i not in recorder.observed.blocks]
     if missing:
         raise ModelStructureError(
             f"{type(model).__name__} gives its blocks {missing} no rows of width"
             f" {decoder.hidden_size} (more than one residual stream?), or does not run them; such a"
             " model cannot be patched"
         )
-    for index, run in recorder.trace.blocks.items():
+    for index, run in recorder.observed.blocks.items():
         if run.result is None:
             kind = type(decoder.blocks[index]).__name__
             raise ModelStructureError(f"{kind} returns no hidden states as its first result")
-    return recorder.trace
+    return recorder.observed
 
 
 class _Recorder:
     def __init__(self, decoder: Decoder) -> None:
-        self._decoder, self.trace = decoder, Trace()
+        self._decoder, self.observed = decoder, Observation()
         self._block: int | None = None
         self._last: BlockRun | None = None  # that has ended
         self.residual: nn.Module | None = None  # a wrapper that adds what its block returns
@@ -182,10 +182,10 @@ class _Recorder:
             if hidden is None:
                 return
             self._block = index
-            self.trace.blocks[index] = BlockRun(*called, Seen.of(hidden))
+            self.observed.blocks[index] = BlockRun(*called, Seen.of(hidden))
 
         def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            run, stream = self.trace.blocks.get(index), stream_of(output)
+            run, stream = self.observed.blocks.get(index), stream_of(output)
             self._block = None
             if run is not None and stream is not None:
                 run.output, run.result, run.rows = output, Seen.of(stream), stream.clone()
@@ -214,22 +214,22 @@ class _Recorder:
 
     def _add(self, place: Place, a: Any, b: Any) -> Any:
         result = a + b
-        run = self.trace.blocks.get(self._block) if self._block is not None else None
+        run = self.observed.blocks.get(self._block) if self._block is not None else None
         if run is not None and all(isinstance(t, Tensor) for t in (a, b)):
             stream = run.hidden.tensor
             if all(t.numel() == stream.numel() and t.dim() > 0 for t in (a, b, result)) and all(
                 t.shape[-1] == self._decoder.hidden_size for t in (a, b)
             ):
-                operands, at = (Seen.of(a), Seen.of(b)), len(self.trace.steps)
+                operands, at = (Seen.of(a), Seen.of(b)), len(self.observed.steps)
                 run.additions.append(Addition(place, operands, Seen.of(result), at))
         return result
 
     def _read(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        steps = self.trace.steps
+        steps = self.observed.steps
         steps.append(Step(module, left=False))
         for value in (*args, *kwargs.values()):
             if _is_rows(value, self._decoder.hidden_size):
-                self.trace.reads.append(Read(module, Seen.of(value), self._block, len(steps)))
+                self.observed.reads.append(Read(module, Seen.of(value), self._block, len(steps)))
 
     def _leave_wrapper(self, wrapper: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
         run, stream = self._last, stream_of(output)
@@ -240,7 +240,7 @@ class _Recorder:
             self.residual = wrapper
 
     def _leave(self, module: nn.Module, _args: tuple[Any, ...], _output: Any) -> None:
-        self.trace.steps.append(Step(module, left=True))
+        self.observed.steps.append(Step(module, left=True))
 
 
 def _is_rows(value: Any, width: int) -> bool:

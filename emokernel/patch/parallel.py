@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from emokernel.errors import ModelStructureError, SteeringError
 from emokernel.patch.decoder import PROBE_TOKENS
-from emokernel.patch.observe import Trace
+from emokernel.patch.observe import Observation
 from emokernel.replaced import ReplacedMethod
 
 # Of the norm of what is compared: devices of different kinds may sum in different orders.
@@ -68,22 +68,22 @@ def check_rows(model: nn.Module, stream: Tensor) -> None:
         )
 
 
-def check_alike(model: nn.Module, trace: Trace, chosen: Tensor) -> None:
+def check_alike(model: nn.Module, observed: Observation, chosen: Tensor) -> None:
     """ModelStructureError unless the processes that share ``model`` hold the same rows.
 
-    At every add of ``trace``: a row that is a partial sum would be steered once in each process.
+    At every add of ``observed``: a row that is a partial sum would be steered once in each process.
     ``chosen`` (any numbers that describe the patch) must be the same as well, else SteeringError.
     Collective: it communicates with every process that holds a part of the weights.
     """
     for group in _groups(model):
-        stream = trace.blocks[0].result.tensor
+        stream = observed.blocks[0].result.tensor
         low, high = _extremes(chosen.to(stream.device), group)
         if not torch.allclose(low, high, rtol=1e-4):
             raise SteeringError(
                 "the processes that share this model patch it in different ways: give every one the"
                 " same vectors and options"
             )
-        for index, run in trace.blocks.items():
+        for index, run in observed.blocks.items():
             seen = (*(addition.result for addition in run.additions), run.result)
             ranges = [_extremes(each.tensor, group) for each in seen]
             if any((high - low).norm() > _ALIKE * high.norm() for low, high in ranges):

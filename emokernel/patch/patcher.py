@@ -14,7 +14,7 @@ from emokernel.errors import EmokernelError, ModelStructureError
 from emokernel.ops import Backend, select
 from emokernel.patch.adds import Add, NormForward
 from emokernel.patch.between import Between
-from emokernel.patch.blocks import RewrittenForward, SteeredOutput
+from emokernel.patch.block_forwards import RewrittenForward, SteeredOutput
 from emokernel.patch.decoder import (
     PROBE_TOKENS,
     evaluating,
@@ -26,7 +26,7 @@ from emokernel.patch.decoder import (
 )
 from emokernel.patch.decoder_forward import DecoderForward, Handle
 from emokernel.patch.norms import NO_NORM, FusedNorm, probe_norm
-from emokernel.patch.observe import Addition, trace
+from emokernel.patch.observe import Addition, observe
 from emokernel.patch.parallel import (
     NoReplica,
     check_alike,
@@ -64,12 +64,12 @@ class PatchedLayer:
 
     def as_it_runs(self, site: Add | None, other: Add | None) -> PatchedLayer:
         """The same, less the norms that something foreign keeps the two adds from computing."""
-        found = self
+        made = self
         if site is not None and (obstacle := site.obstacle()) is not None:
-            found = replace(found, operation="add_steer", norm=None, not_fused=obstacle)
+            made = replace(made, operation="add_steer", norm=None, not_fused=obstacle)
         if other is not None and (obstacle := other.obstacle()) is not None:
-            found = replace(found, also_fused=None, also_not=f"{found.also_fused}: {obstacle}")
-        return found
+            made = replace(made, also_fused=None, also_not=f"{made.also_fused}: {obstacle}")
+        return made
 
 
 class Patch:
@@ -100,11 +100,11 @@ class Patch:
         check_norms(model, self.decoder.hidden_size)
         self._check_vectors(vectors)
         self._check_untouched()
-        self._trace = trace(model, self.decoder)
+        self._observed = observe(model, self.decoder)
         self._check_streams()
         chosen = [vectors.sum(), vectors.abs().sum(), site == "block", fuse_norm]
         chosen += [layer in layers for layer in range(len(vectors))]
-        check_alike(model, self._trace, torch.tensor(chosen))
+        check_alike(model, self._observed, torch.tensor(chosen))
         self._check_causal()
         self._names = {module: name for name, module in model.named_modules()}
         self.handle: Handle | None = None  # given by who makes one
@@ -132,10 +132,10 @@ class Patch:
         except BaseException:
             self.remove()
             raise
-        del self._trace
+        del self._observed
 
     def _stream(self, layer: int) -> Tensor:
-        return self._trace.blocks[layer].result.tensor
+        return self._observed.blocks[layer].result.tensor
 
     def _check_vectors(self, vectors: Tensor) -> None:
         blocks, hidden_size = len(self.decoder.blocks), self.decoder.hidden_size
@@ -172,7 +172,7 @@ class Patch:
                 )
 
     def _check_streams(self) -> None:
-        for index, run in self._trace.blocks.items():
+        for index, run in self._observed.blocks.items():
             kind, stream = type(self.decoder.blocks[index]).__name__, run.result.tensor
             if stream.dtype not in STREAM_DTYPES:
                 raise ModelStructureError(
@@ -203,7 +203,7 @@ class Patch:
                 run_on_a_few_tokens(self.model, last=PROBE_TOKENS)
         finally:
             handle.remove()
-        if not _close(kept[0][:, :-1], self._trace.blocks[last].rows[:, :-1], allowance=4.0):
+        if not _close(kept[0][:, :-1], self._observed.blocks[last].rows[:, :-1], allowance=4.0):
             raise ModelStructureError(
                 f"{type(self.model).__name__} is not causal (what it computes for a token depends"
                 " on those that follow): pass a causal language model"
@@ -237,7 +237,7 @@ class Patch:
         """(What is done to a layer; its steered add; its other add, if that computes a norm)."""
         block = self.decoder.blocks[layer]
         kind = type(block).__name__
-        adds = read_block(self._trace, layer, block)
+        adds = read_block(self._observed, layer, block)
         if self._site == "attention" and adds.attention is None:
             raise ModelStructureError(
                 f"{kind} has no place behind its attention branch alone (it adds its branches to"
@@ -270,21 +270,21 @@ class Patch:
         if not self._fuse_norm:
             return None, "fuse_norm=False"
         reasons = []
-        for read in self._trace.readers(addition.result):
+        for read in self._observed.readers(addition.result):
             if any(True for _ in read.module.children()):
                 continue
-            found = self._norm_of(read.module, add.placed)
-            if isinstance(found, NormForward):
-                steps = self._trace.steps_between(addition, read)
+            norm = self._norm_of(read.module, add.placed)
+            if isinstance(norm, NormForward):
+                steps = self._observed.steps_between(addition, read)
                 around = {step.module for step in steps} & self.decoder.wrappers
                 if around:  # its forward is not the model's, and may write to the rows one day
                     kind = type(around.pop()).__name__
                     reasons.append(f"{self._names[read.module]}: a {kind} stands before it")
                     continue
-                add.compute_ahead(found, Between(steps, self.model, self._names))
+                add.compute_ahead(norm, Between(steps, self.model, self._names))
                 return self._names[read.module], None
-            if found != NO_NORM:
-                reasons.append(f"{self._names[read.module]}: {found}")
+            if norm != NO_NORM:
+                reasons.append(f"{self._names[read.module]}: {norm}")
         return None, reasons[0] if reasons else "no norm reads the row directly"
 
     def _norm_of(self, module: nn.Module, placed: Placed) -> NormForward | str:
@@ -296,10 +296,10 @@ class Patch:
                 probed = NormForward(probed, placed)
                 self.replace(probed)
             self._norms[module] = probed
-        found = self._norms[module]
-        if isinstance(found, NormForward) and found.placed is not placed:
+        norm = self._norms[module]
+        if isinstance(norm, NormForward) and norm.placed is not placed:
             return "it is on another device"
-        return found
+        return norm
 
     def _steer_by(self, layer: int, method: ReplacedMethod) -> None:
         self._standing.note(layer, method)
@@ -320,8 +320,8 @@ class Patch:
             self._steer_by(layer, method) if steered else self.replace(method)
 
     def _prove(self, layer: int) -> None:
-        """Compare the block before and after, on what the trace gave it, with nothing set."""
-        block, run = self.decoder.blocks[layer], self._trace.blocks[layer]
+        """Compare the block before and after, on what was observed of it, with nothing set."""
+        block, run = self.decoder.blocks[layer], self._observed.blocks[layer]
         state = self._placed_of(layer).state
         running, tokens = state.running, run.result.tensor.shape[1]
         running.untouched = running.token_slot = state.constant_rows(tokens, UNTOUCHED)
@@ -371,7 +371,7 @@ class Patch:
         finally:
             for handle in handles:
                 handle.remove()
-        for index, run in self._trace.blocks.items():
+        for index, run in self._observed.blocks.items():
             if not _close(streams[index], run.rows, allowance=4.0):
                 kind = type(self.decoder.blocks[index]).__name__
                 raise ModelStructureError(

@@ -110,12 +110,12 @@ class _Points(ast.NodeTransformer):
     def _function_of_the_module(self, called: ast.AST) -> FunctionType | None:
         if not isinstance(called, ast.Name):
             return None
-        found = self._function.__globals__.get(called.id)
-        if not isinstance(found, FunctionType) or hasattr(found, "__wrapped__"):
+        function = self._function.__globals__.get(called.id)
+        if not isinstance(function, FunctionType) or hasattr(function, "__wrapped__"):
             return None
         # A decorator may give a function the name of another: the file of its code is its own.
-        same = found.__code__.co_filename == self._function.__code__.co_filename
-        return found if same else None
+        same = function.__code__.co_filename == self._function.__code__.co_filename
+        return function if same else None
 
 
 def _build(function: FunctionType, tree: ast.FunctionDef, given: dict[str, object]) -> FunctionType:

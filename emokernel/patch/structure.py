@@ -13,7 +13,7 @@ from torch import nn
 
 from emokernel.errors import ModelStructureError
 from emokernel.patch.decoder import Decoder
-from emokernel.patch.observe import Addition, BlockRun, Trace
+from emokernel.patch.observe import Addition, BlockRun, Observation
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class BlockAdds:
     branch: int | None
 
 
-def read_block(trace: Trace, index: int, block: nn.Module) -> BlockAdds:
+def read_block(observed: Observation, index: int, block: nn.Module) -> BlockAdds:
     """The adds of block ``index`` in a run of the model."""
-    run = trace.blocks[index]
+    run = observed.blocks[index]
     end = _end(run)
     # What the block itself adds counts before what its parts do, and of that only what they add to
     # the block's input: they have adds of their own.
@@ -45,7 +45,7 @@ def read_block(trace: Trace, index: int, block: nn.Module) -> BlockAdds:
         (
             addition
             for addition in own + theirs
-            if addition is not end and _is_read_within(trace, index, block, addition)
+            if addition is not end and _is_read_within(observed, index, block, addition)
         ),
         None,
     )
@@ -76,8 +76,10 @@ def _end(run: BlockRun) -> Addition | None:
     return fits[-1] if fits else None
 
 
-def _is_read_within(trace: Trace, index: int, block: nn.Module, addition: Addition) -> bool:
+def _is_read_within(
+    observed: Observation, index: int, block: nn.Module, addition: Addition
+) -> bool:
     return any(
         read.block == index and read.module is not block
-        for read in trace.readers(addition.result)
+        for read in observed.readers(addition.result)
     )

@@ -5,7 +5,7 @@ Formats read and write it and the algebra changes it; `EmotionVectors` adds the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,3 +82,31 @@ class NamedVectors:
     def __getitem__(self, name: str) -> Tensor:
         """The vectors ``[L, d]`` of one emotion."""
         return self.tensor[:, self.index(name)]
+
+    def layers_to_steer(self, layers: Sequence[int] | None) -> list[int]:
+        """The layers to steer, sorted: ``layers``, or all that the vectors have.
+
+        EmokernelError for what is no list of layer numbers, or where there is nothing to steer.
+        """
+        if layers is None:
+            chosen = list(self.layers)
+        else:
+            if not isinstance(layers, Iterable) or not all(isinstance(n, int) for n in layers):
+                raise EmokernelError(f"layers needs a list of layer numbers, got {layers!r}")
+            chosen = sorted(set(layers))
+            unknown = [layer for layer in chosen if not 0 <= layer < self.num_layers]
+            if unknown:
+                raise EmokernelError(
+                    f"no such layers: {unknown}; these vectors have 0 to {self.num_layers - 1}"
+                )
+        if not self.layers:
+            raise EmokernelError(
+                "there is no layer to steer: the vectors are zero in all of them; extract them"
+                " again"
+            )
+        if set(chosen).isdisjoint(self.layers):
+            raise EmokernelError(
+                f"there is no layer to steer: the vectors are zero in layers {chosen}, other than"
+                f" in {list(self.layers)}"
+            )
+        return chosen

@@ -13,9 +13,9 @@ from torch import nn
 
 from emokernel import reference
 from emokernel.affect.mixes import Mixer
-from emokernel.choices import settle
 from emokernel.errors import NoFreeSlotError
 from emokernel.ops import select
+from emokernel.presets import settle
 from emokernel.requests import Request, Resolver
 from emokernel.state import UNTOUCHED, DeviceState, MixSlots
 from emokernel.state.tickets import Tickets, rows_of

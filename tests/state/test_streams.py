@@ -252,9 +252,9 @@ def test_a_plan_buffer_that_is_read_is_rewritten_after_its_readers(steered, devi
     forward("B")
     device.on("A")
     device.taken()
-    steering.requested.announce()
+    steering.requested.callers.announce()
     assert device.taken() == []  # only forwards without Python read it
     compiled.use(state)
     with Copies(device.log):
-        steering.requested.announce()
+        steering.requested.callers.announce()
     assert device.taken() == ["B records", "A waits for B", "copy"]

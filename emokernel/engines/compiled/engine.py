@@ -9,10 +9,11 @@ from torch import Tensor
 
 from emokernel.compiling import constant_in_trace, keep_in_place
 from emokernel.engines.base import Engine, ForwardCall
+from emokernel.engines.callers import Caller
 from emokernel.engines.compiled.plan_buffer import PlanBuffer, compile_whole, token_slot
 from emokernel.engines.generate.arguments import read_traced_call
 from emokernel.engines.plan import BatchPlan, RecordedPrompts
-from emokernel.engines.requested import Caller, Requested
+from emokernel.engines.requested import Requested
 from emokernel.engines.texts import Generation
 from emokernel.errors import SteeringError
 from emokernel.state import DeviceState
@@ -23,7 +24,7 @@ class CompiledForwards(Engine):
 
     def __init__(self, requested: Requested) -> None:
         self._requested = requested
-        requested.listen(self)
+        requested.callers.listen(self)
 
     def claims(self, call: ForwardCall) -> bool:
         """Whatever is traced."""
@@ -59,15 +60,15 @@ class CompiledForwards(Engine):
 
     def make(self, state: DeviceState) -> None:
         """The buffer of a device, if there is none yet."""
-        with self._requested.locked():
+        with self._requested.callers.locked():
             if state.plan_buffer is None:
                 state.plan_buffer = PlanBuffer(self._requested.sequences, state.device)
                 self.announce()
 
     def use(self, state: DeviceState) -> None:
         """What is traced now reads the buffer; SteeringError if it cannot."""
-        with self._requested.locked():
-            self._requested.check_one_caller()
+        with self._requested.callers.locked():
+            self._requested.callers.check_alone()
             state.plan_buffer.use()
 
     def announce(self) -> None:

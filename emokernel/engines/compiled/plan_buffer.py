@@ -136,10 +136,10 @@ class PlanBuffer:
 
     def take_misfit(self) -> bool:
         """Whether a call did not fit since this was last asked; waits for the device."""
-        found = bool(self.misfit)
-        if found:
+        misfit = bool(self.misfit)
+        if misfit:
             self.misfit.zero_()
-        return found
+        return misfit
 
 
 def token_slot(buffer: PlanBuffer, call: PaddedBatch) -> Tensor:

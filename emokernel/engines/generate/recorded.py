@@ -118,5 +118,5 @@ class RecordedGenerate(ReplacedMethod):
         if name in given:
             return given[name]
         places = (given.get("generation_config"), self.module.generation_config)
-        found = [getattr(place, name, None) for place in places]
-        return next((value for value in found if value is not None), None)
+        values = (getattr(place, name, None) for place in places)
+        return next((value for value in values if value is not None), None)

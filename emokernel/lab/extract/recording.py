@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from emokernel.errors import EmokernelError, ModelStructureError
 from emokernel.lab.measure.encoding import TokenizedText
-from emokernel.patch.blocks import RewrittenForward
+from emokernel.patch.block_forwards import RewrittenForward
 from emokernel.patch.decoder import (
     Decoder,
     device_of,
@@ -21,7 +21,7 @@ from emokernel.patch.decoder import (
     stream_of,
     uncompiled,
 )
-from emokernel.patch.observe import trace
+from emokernel.patch.observe import observe
 from emokernel.patch.source import rewrite
 from emokernel.patch.structure import BlockAdds, own_part, read_block
 from emokernel.replaced import has_replaced
@@ -169,7 +169,7 @@ def _attention_adds(
     model: nn.Module, decoder: Decoder, layers: Sequence[int]
 ) -> dict[int, tuple[nn.Module, BlockAdds]]:
     """For each layer the module that adds its attention branch, and the adds of its block."""
-    traced = trace(model, decoder)
+    traced = observe(model, decoder)
     adds: dict[int, tuple[nn.Module, BlockAdds]] = {}
     for layer in layers:
         block = decoder.blocks[layer]

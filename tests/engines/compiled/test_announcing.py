@@ -51,19 +51,19 @@ def a_model(count=1):
 def put(requested, slot, mask=None):
     """As `Requested.set`, whatever the mix."""
     plan = BatchPlan([slot], [ALL], attention_mask=mask)
-    requested.put(requested, "of_set", OfSet(None, Asked(None, ALL), plan))
+    requested.callers.put(requested, "of_set", OfSet(None, Asked(None, ALL), plan))
 
 
 @contextmanager
 def calling(requested, caller):
     """While its requests are open, or it generates."""
-    requested.enter(caller)
+    requested.callers.enter(caller)
     try:
         yield
     except BaseException as error:
-        requested.leave(caller, error)
+        requested.callers.leave(caller, error)
         raise
-    requested.leave(caller)
+    requested.callers.leave(caller)
 
 
 def test_two_callers_leave_what_was_asked_for_last(monkeypatch):
@@ -117,11 +117,12 @@ def test_two_threads_make_one_buffer(monkeypatch):
 @contextmanager
 def failing(requested, problem):
     """Whatever is announced fails."""
-    announce, requested.announce = requested.announce, lambda: (_ for _ in ()).throw(problem)
+    callers = requested.callers
+    announce, callers.announce = callers.announce, lambda: (_ for _ in ()).throw(problem)
     try:
         yield
     finally:
-        requested.announce = announce
+        callers.announce = announce
 
 
 def behind(error):
@@ -154,7 +155,7 @@ def failing_once(requested, problem, caller):
         try:
             yield
         finally:
-            requested.announce = lambda: (_ for _ in ()).throw(problem)
+            requested.callers.announce = lambda: (_ for _ in ()).throw(problem)
 
 
 def test_what_goes_wrong_at_the_end_is_told_if_nothing_else_did():
@@ -203,11 +204,11 @@ def test_what_a_buffer_cannot_hold_leaves_everything_as_it_was():
 def test_callers_may_be_left_in_any_order_and_elsewhere():
     (state,), requested, compiled = a_model()
     first, second = Requests(1), Requests(2)
-    requested.enter(first)
-    requested.enter(second)
-    requested.leave(first)
+    requested.callers.enter(first)
+    requested.callers.enter(second)
+    requested.callers.leave(first)
     assert state.shown() == [2]
-    other = threading.Thread(target=requested.leave, args=(second,))
+    other = threading.Thread(target=requested.callers.leave, args=(second,))
     other.start()
     other.join()
     assert state.shown() == [-1]
@@ -242,7 +243,7 @@ def test_who_wants_nothing_still_is_a_caller_of_its_own():
 
         def ask():
             try:
-                requested.enter(Requests(-1))
+                requested.callers.enter(Requests(-1))
             except SteeringError as error:
                 errors.append(str(error))
 

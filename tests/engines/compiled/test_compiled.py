@@ -383,7 +383,7 @@ def test_a_call_that_the_requests_do_not_fit_is_untouched_and_an_error_follows(p
             compiled(input_ids=ids)
 
 
-def test_what_a_board_cannot_hold_is_refused_where_it_is_asked_for(pair, ids):
+def test_what_a_buffer_cannot_hold_is_refused_where_it_is_asked_for(pair, ids):
     _, model, steering = pair()
     counter = compiled_forward(model)
     generated(model, ids)
@@ -567,7 +567,7 @@ def test_set_from_another_thread_does_not_override_open_requests(pair, ids):
 
 
 def test_two_texts_are_not_generated_at_a_time(pair, ids):
-    """Their prompts end at different places, and there is one board."""
+    """Their prompts end at different places, and there is one buffer."""
     _, model, steering = pair()
     compiled_forward(model)
     steering.set("joy", positions="generated")
@@ -624,7 +624,7 @@ def test_a_change_that_is_refused_changes_nothing(pair, ids):
 
 
 def test_requests_of_two_threads_do_not_mix(pair, ids):
-    """A board has one caller; in eager mode every thread has requests of its own."""
+    """What is compiled has one caller; in eager mode every thread has requests of its own."""
     _, model, steering = pair()
     compiled = torch.compile(model, fullgraph=True, backend="eager")
 

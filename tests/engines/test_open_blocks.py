@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emokernel import patch
-from emokernel.engines.blocks import OpenBlocks
+from emokernel.engines.open_blocks import OpenBlocks
 from emokernel.errors import SteeringError
 
 
@@ -346,7 +346,7 @@ def test_a_change_that_meets_the_end_of_its_block_frees_nothing_of_others(steere
     """The change has begun when the block ends: what it holds is given back all the same."""
     steering, *_ = steered
     changing, closing = threading.Event(), threading.Event()
-    put = steering.requested.put
+    put = steering.requested.callers.put
 
     def slow(*args):
         changing.set()
@@ -355,14 +355,14 @@ def test_a_change_that_meets_the_end_of_its_block_frees_nothing_of_others(steere
 
     block = steering.requests(["joy"])
     block.__enter__()
-    monkeypatch.setattr(steering.requested, "put", slow)
-    leave = steering.requested.leave
+    monkeypatch.setattr(steering.requested.callers, "put", slow)
+    leave = steering.requested.callers.leave
 
     def leaving(*args):
         leave(*args)
         closing.set()
 
-    monkeypatch.setattr(steering.requested, "leave", leaving)
+    monkeypatch.setattr(steering.requested.callers, "leave", leaving)
     with ThreadPoolExecutor(1) as pool:
         change = pool.submit(block.change, ["anger"])
         assert changing.wait(10)

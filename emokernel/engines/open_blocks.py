@@ -53,7 +53,7 @@ class OpenBlocks(Generic[Kind]):
         self._open: tuple[tuple[Kind, WeakSet[threading.Thread]], ...] = ()
         # Threads that were started within a block that is closed; None: no block was closed so.
         self._outlived: WeakSet[threading.Thread] | None = None
-        self._told = False
+        self._warned = False
 
     def enter(self, block: Kind) -> None:
         """``block`` holds in this context, until `leave`."""
@@ -98,8 +98,8 @@ class OpenBlocks(Generic[Kind]):
         if _handed.get():
             return None
         within = self._of_thread()  # asked in any case, so that Python knows the thread
-        if within is not None and not self._told:
-            self._tell()
+        if within is not None and not self._warned:
+            self._warn()
         return within
 
     def inherited(self) -> tuple[Kind, ...]:
@@ -124,10 +124,10 @@ class OpenBlocks(Generic[Kind]):
             _refuse_several(len(within))
         return within[0] if within else None
 
-    def _tell(self) -> None:
+    def _warn(self) -> None:
         with self._lock:
-            told, self._told = self._told, True
-        if not told:
+            warned, self._warned = self._warned, True
+        if not warned:
             warnings.warn(
                 f"the thread {threading.current_thread().name!r} was started within a requests"
                 " block and has none of its own, so that block steers it. To choose otherwise,"

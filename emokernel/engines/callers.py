@@ -1,0 +1,169 @@
+"""Who asks something of a model, in any context, and who is told when that changes.
+
+What runs without Python has one caller at a time, whose wishes are announced to it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, Protocol
+
+from emokernel.engines.closing import finish
+from emokernel.engines.open_blocks import OpenBlocks
+from emokernel.engines.plan import BatchPlan
+from emokernel.engines.texts import Generation
+from emokernel.errors import SteeringError
+from emokernel.state import Asked, ModelState
+
+
+class Requests(Protocol):
+    """The requests of an open block."""
+
+    plan: BatchPlan | None
+    closed: bool
+
+    def for_batching(self) -> list[Asked]:
+        """What each entry asks for; SteeringError if it also says which tokens are prompt."""
+
+
+class Listener(Protocol):
+    """Who has to be told when something else is asked for."""
+
+    def announce(self) -> None:
+        """Something else is; SteeringError if that cannot be, and everything is as it was then."""
+
+    def clear(self) -> None:
+        """Rather nothing than what is over."""
+
+    def left(self, caller: Caller) -> None:
+        """A caller has ended; SteeringError if something it asked for was not done."""
+
+
+Caller = Requests | Generation
+
+# All requests and generations that are open in this context, innermost last.
+_here: ContextVar[tuple[Caller, ...]] = ContextVar("callers", default=())
+
+
+class Callers:
+    """The requests and the generations of one model that are open, in whatever thread."""
+
+    def __init__(self, states: ModelState, blocks: OpenBlocks[Requests]) -> None:
+        """``blocks``: which requests hold in a thread that did not open them."""
+        self._states, self._blocks = states, blocks
+        # What is open in any context, in order of entry; and what was open around it.
+        self._open: list[tuple[Caller, tuple[Caller, ...]]] = []
+        self._listeners: list[Listener] = []
+        # What is asked for is read, and announced, by one thread at a time: otherwise one could
+        # announce what was asked for before another changed it.
+        self._lock = threading.RLock()
+
+    def listen(self, listener: Listener) -> None:
+        """Tell ``listener`` from now on when something else is asked for."""
+        self._listeners.append(listener)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Alone with what is asked for and what forwards read of it.
+
+        The states come first, since a forward that asks holds its own.
+        """
+        with ExitStack() as held:
+            for state in list(self._states.devices):
+                held.enter_context(state.lock)
+            held.enter_context(self._lock)
+            yield
+
+    def put(self, owner: Any, name: str, value: Any) -> None:
+        """Set an attribute that says what is asked for; everything as it was if that fails."""
+        with self.locked():
+            kept = getattr(owner, name)
+            setattr(owner, name, value)
+            try:
+                self.announce()
+            except BaseException as error:
+                setattr(owner, name, kept)
+                finish(error, self.announce)
+                raise
+
+    def announce(self) -> None:
+        """Tell those who listen that something else is asked for."""
+        with self.locked():
+            for listener in self._listeners:
+                listener.announce()
+
+    def enter(self, entering: Caller) -> None:
+        """Requests are open now, or a generation runs.
+
+        SteeringError if one that is told cannot hold that; nothing changes then.
+        """
+        around = _here.get()
+        if isinstance(entering, Generation):  # of the same caller, who generates in a thread
+            around = (*self._blocks.inherited(), *around)
+        with self.locked():
+            self._open.append((entering, around))
+            try:
+                self.announce()
+            except BaseException as error:
+                finish(error, partial(self._forget, entering))
+                raise
+        _here.set((*_here.get(), entering))
+
+    def leave(self, leaving: Caller, error: BaseException | None = None) -> None:
+        """They are not any more, in whatever order they are left.
+
+        What those who were told have to say is raised, behind ``error`` if that ended the block.
+        """
+        _here.set(tuple(each for each in _here.get() if each is not leaving))
+        lefts = [partial(listener.left, leaving) for listener in self._listeners]
+        finish(error, partial(self._forget, leaving), *lefts)
+
+    def _forget(self, leaving: Caller) -> None:
+        with self.locked():
+            self._open = [each for each in self._open if each[0] is not leaving]
+            for generation, around in self._generations():
+                if leaving in around:
+                    generation.outlived = True
+            try:
+                self.announce()
+            except SteeringError:
+                for listener in self._listeners:
+                    listener.clear()
+                raise
+
+    def _generations(self) -> list[tuple[Generation, tuple[Caller, ...]]]:
+        return [
+            (each, around) for each, around in self._open if isinstance(each, Generation)
+        ]
+
+    def one(self, of_set: BatchPlan | None) -> tuple[BatchPlan | None, Generation | None]:
+        """(What the one caller asks for, where no requests are open ``of_set``; what it generates).
+
+        SteeringError if there are several.
+        """
+        with self._lock:
+            generations = [each for each, _ in self._generations()]
+            asking = [each for each, _ in self._open if not isinstance(each, Generation)]
+            plan = asking[-1].plan if asking else of_set
+            if asking or plan is not None:
+                for (outer, _), (_, around) in zip(self._open, self._open[1:], strict=False):
+                    if outer not in around:
+                        raise _several_callers()
+            return plan, generations[-1] if generations else None
+
+    def check_alone(self) -> None:
+        """SteeringError if something is open that is not of this context."""
+        with self._lock:
+            if {each for each, _ in self._open} - {*self._blocks.inherited(), *_here.get()}:
+                raise _several_callers()
+
+
+def _several_callers() -> SteeringError:
+    return SteeringError(
+        "a compiled or captured model has one caller at a time, but another thread or task has"
+        " requests open or generates: run one after the other, or give each a patched copy"
+    )
