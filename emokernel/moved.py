@@ -151,8 +151,11 @@ class _Finder(MetaPathFinder):
         new = new_module(name) if name.startswith("emokernel.") else None
         if new is None:
             return None
-        package = _ROOT.joinpath(*new.split(".")[1:]).is_dir()
-        return ModuleSpec(name, _Loader(), is_package=package)
+        place = _ROOT.joinpath(*new.split(".")[1:])
+        file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        spec = ModuleSpec(name, _Loader(), origin=str(file), is_package=place.is_dir())
+        spec.has_location = True  # so that the old module has the __file__ of the new one
+        return spec
 
 
 def install() -> None:
