@@ -22,7 +22,7 @@ from emokernel.vectors import EmotionVectors
 
 
 @dataclass(frozen=True)
-class MeasuredSet:
+class Measured:
     """The texts of one set of vectors at the dose that was asked for.
 
     ``divergence``: the dose that they really had, nats per token. ``probabilities``: the judge's,
@@ -43,7 +43,7 @@ class MeasuredSet:
 
 
 @dataclass(frozen=True)
-class ComparedSets:
+class Comparison:
     """What the same openings and random numbers gave under each set of vectors.
 
     ``gain``: (mean, low, high) of the second's probability less the first's, with its 95 % interval
@@ -52,7 +52,7 @@ class ComparedSets:
 
     emotion: str
     dose: float
-    measured: Mapping[str, MeasuredSet]
+    measured: Mapping[str, Measured]
     gain: tuple[float, float, float]
 
     def __str__(self) -> str:
@@ -78,7 +78,7 @@ def compare(
     seeds: int = 2,
     law: str = "add",
     sampling: Sampling | None = None,
-) -> ComparedSets:
+) -> Comparison:
     """Two sets of ``vectors`` by name, each at the strength that diverges by ``dose``.
 
     The dose is the mean Kullback-Leibler divergence from the unsteered model, nats per token, over
@@ -108,7 +108,7 @@ def compare(
             divergence = divergences(model, steering, texts, [request]).item()
         finally:
             steering.unpatch()
-        measured[name] = MeasuredSet(
+        measured[name] = Measured(
             request.strength,
             divergence,
             _probabilities(judge, emotion, written),
@@ -118,7 +118,7 @@ def compare(
         groups = [each.job.opening for each in written]
     first, second = measured.values()
     gains = np.subtract(second.probabilities, first.probabilities)
-    return ComparedSets(emotion, dose, measured, mean_interval(gains, groups))
+    return Comparison(emotion, dose, measured, mean_interval(gains, groups))
 
 
 def _probabilities(

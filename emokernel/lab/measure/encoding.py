@@ -50,7 +50,7 @@ class Encoded:
 def encode(
     tokenizer: Any, texts: Iterable[Text], max_length: int, *, add_special_tokens: bool = True
 ) -> list[TokenizedText]:
-    """Texts of ``max_length`` tokens at most; context and special tokens are not own.
+    """Samples of texts of ``max_length`` tokens at most; context and special tokens are not own.
 
     ``add_special_tokens``: whether the tokenizer adds its own; the text of a chat template holds
     them already.
