@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from decode import cases
+from decode import models
 from torch import nn
 from tqdm import tqdm
 
@@ -24,7 +24,7 @@ from emokernel.bench import append, compare_to, measure, median
 from emokernel.lab.extract.reading import batches
 from emokernel.lab.extract.recording import Recorder
 from emokernel.lab.extract.store import Store
-from emokernel.lab.measure.encoding import Sample
+from emokernel.lab.measure.encoding import TokenizedText
 from emokernel.patch.decoder import find_decoder
 
 RESULTS = Path(__file__).parent / "results"
@@ -32,18 +32,19 @@ PLAIN = "decoder alone"
 SITES = ("attention", "block")
 
 
-def texts(vocabulary: int, count: int) -> list[Sample]:
+def texts(vocabulary: int, count: int) -> list[TokenizedText]:
     """Random texts of 16 to 96 tokens, the first quarter of each a context."""
     generator = np.random.default_rng(0)
-    found = []
+    samples = []
     for length in generator.integers(16, 97, count):
         own = np.arange(length) >= length // 4
-        found.append(Sample(generator.integers(3, vocabulary, length).astype(np.int32), own))
-    return found
+        ids = generator.integers(3, vocabulary, length).astype(np.int32)
+        samples.append(TokenizedText(ids, own))
+    return samples
 
 
 def passes(
-    model: nn.Module, samples: list[Sample], batch_tokens: int, folder: Path
+    model: nn.Module, samples: list[TokenizedText], batch_tokens: int, folder: Path
 ) -> dict[str, Callable[[], None]]:
     """One pass over all samples, by variant."""
     decoder = find_decoder(model)
@@ -86,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few rounds")
     quick = parser.parse_args().quick
-    for name, dtype, model, _ in cases():
+    for name, dtype, model, _ in models():
         samples = texts(model.config.vocab_size, 48 if name.startswith("embedded") else 8)
         tokens = sum(len(sample.ids) for sample in samples)
         with tempfile.TemporaryDirectory() as folder:

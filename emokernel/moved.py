@@ -60,9 +60,15 @@ NAMES = {
     "evaluate.classifiers.EMBEDDED": "lab.judges.load.EMBEDDED",
     "evaluate.classifiers.EVALUATING": "lab.judges.load.EVALUATING",
     "evaluate.classifiers.load_classifier": "lab.judges.load.load_classifier",
+    "evaluate.report.samples.Group": "lab.report.samples.SampleGroup",
+    "evaluate.results.Agreement": "lab.evaluate.results.JudgeAgreement",
+    "vectors.extraction.datasets.NEUTRAL": "lab.extract.labelled_texts.NEUTRAL",
+    "vectors.extraction.datasets.normalised": "lab.extract.labelled_texts.normalised",
+    "vectors.extraction.datasets.parse_rows": "lab.extract.text_files.parse_rows",
     "vectors.extraction.reading.Text": "lab.measure.encoding.Text",
     "vectors.extraction.reading.encode": "lab.measure.encoding.encode",
     "vectors.extraction.reading.special_ids": "lab.measure.encoding.special_ids",
+    "vectors.extraction.recording.Sample": "lab.measure.encoding.TokenizedText",
 }
 
 
@@ -142,8 +148,11 @@ class _Finder(MetaPathFinder):
         new = new_module(name) if name.startswith("emokernel.") else None
         if new is None:
             return None
-        package = _ROOT.joinpath(*new.split(".")[1:]).is_dir()
-        return ModuleSpec(name, _Loader(), is_package=package)
+        place = _ROOT.joinpath(*new.split(".")[1:])
+        file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        spec = ModuleSpec(name, _Loader(), origin=str(file), is_package=place.is_dir())
+        spec.has_location = True  # so that the old module has the __file__ of the new one
+        return spec
 
 
 def install() -> None:

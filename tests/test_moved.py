@@ -88,6 +88,7 @@ def test_every_module_of_the_table_resolves(old):
     names = [name for name in vars(new) if not name.startswith("_")]
     module = importlib.import_module(f"emokernel.{old}")
     assert f"emokernel.{moved.MODULES[old]}" in module.__doc__
+    assert module.__file__ == new.__file__
     for name in names:
         with pytest.warns(DeprecationWarning, match="now"):
             assert getattr(module, name) is vars(new)[name]

@@ -10,7 +10,7 @@ from emokernel.errors import EmokernelError
 from emokernel.lab.extract.datasets import HUB
 
 if TYPE_CHECKING:
-    from emokernel.lab.extract.datasets import LabelledTexts
+    from emokernel.lab.extract.labelled_texts import LabelledTexts
     from emokernel.lab.extract.prompts import Conditioning
     from emokernel.lab.extract.queries import Queries
 
@@ -34,7 +34,8 @@ def queries_of(chosen: argparse.Namespace) -> Queries:
 
 def labelled_of(chosen: argparse.Namespace, name: str) -> LabelledTexts:
     """Labelled texts of a file or a data set of the Hub."""
-    from emokernel.lab.extract.datasets import labelled_dataset, parse_rows, read_labelled
+    from emokernel.lab.extract.datasets import labelled_dataset, read_labelled
+    from emokernel.lab.extract.text_files import parse_rows
 
     columns = {
         "text": chosen.text_column,
@@ -112,7 +113,7 @@ def texts_of(
     chosen: argparse.Namespace, source: LabelledTexts, tokenizer: Any
 ) -> tuple[dict[str, list[Any]], Any]:
     """(emotional, neutral) for `extract`: against neutral texts, or one text in two contexts."""
-    from emokernel.lab.extract.datasets import contrasted
+    from emokernel.lab.extract.labelled_texts import contrasted
 
     if chosen.conditioning or chosen.emotional_template or chosen.neutral_template:
         return _in_two_contexts(chosen, source, tokenizer)

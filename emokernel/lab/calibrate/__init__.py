@@ -70,8 +70,8 @@ def calibrate(
         raise EmokernelError("calibrate the model itself: call unpatch() on its Steering first")
     if isinstance(coordinates, str):
         coordinates = Coordinates.named(coordinates)
-    for of in several:
-        check_made_from(of, model, other_model)
+    for each in several:
+        check_made_from(each, model, other_model)
     prompts = prompts or Prompts.of(tokenizer)
     # Openings are sentences begun; an answer in a chat needs room to come to the point.
     sampling = sampling or Sampling(28 if prompts.special_tokens else 64)
@@ -83,11 +83,11 @@ def calibrate(
     pairs = [(law, dose) for law in laws for dose in doses]
     settings = {
         "model": fingerprint(model),
-        "vectors": [of.digest() for of in several],
+        "vectors": [each.digest() for each in several],
         "judge": [judge.name, judge.digest()],
         "dtype": str(model.dtype),
         "special_tokens": prompts.special_tokens,
-        "suggested_profiles": [of.diagnostics.get("suggested_profile") for of in several],
+        "suggested_profiles": [each.diagnostics.get("suggested_profile") for each in several],
         "divergences": [FEW_LEVELS, LEVELS],
         "prompts": prompts.pairs,
         "bounds": asdict(bounds),
@@ -112,7 +112,7 @@ def check_inputs(
     """What `calibrate` refuses of its arguments, whatever the model is: EmokernelError."""
     if not vectors:
         raise EmokernelError("no vectors given to calibrate")
-    if len({frozenset(of.names) for of in vectors}) > 1:
+    if len({frozenset(each.names) for each in vectors}) > 1:
         raise EmokernelError(
             "the files hold different emotions, so their scores cannot be compared: select the same"
             " ones of each"

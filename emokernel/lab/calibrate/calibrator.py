@@ -63,8 +63,8 @@ class Calibrator:
 
     def run(self, vectors: Sequence[EmotionVectors], sites: Sequence[str] | None) -> Calibrated:
         """Calibrate."""
-        found = candidates(vectors, sites)
-        scores = self._scores(found)
+        tried = candidates(vectors, sites)
+        scores = self._scores(tried)
         chosen = max(scores, key=scores.get)
         calibration = self._frontier(chosen)
         calibration = self._circle(chosen, calibration)
@@ -77,8 +77,8 @@ class Calibrator:
             "prompts": len(self._setting.prompts),
             "sampling": asdict(self._setting.sampling),
             "at_strength_1": {
-                key: {name: asdict(point) for name, point in of.items()}
-                for key, of in self._chosen.items()
+                key: {name: asdict(point) for name, point in points_by_name.items()}
+                for key, points_by_name in self._chosen.items()
             },
         }
         calibration = replace(calibration, record=record)
@@ -86,17 +86,17 @@ class Calibrator:
             chosen.vectors.with_calibration(calibration), tuple(self._rows), self._chosen
         )
 
-    def _scores(self, found: Sequence[Candidate]) -> dict[Candidate, float]:
+    def _scores(self, tried: Sequence[Candidate]) -> dict[Candidate, float]:
         """Mean effect over the emotions of each candidate, each at its best dose in the bounds.
 
         A candidate that the model or its vectors do not allow is left out; if none is left, that is
         an error.
         """
         scores: dict[Candidate, float] = {}
-        for number, candidate in enumerate(found):
+        for number, candidate in enumerate(tried):
             raw = candidate.raw(self._doses[:1], self._setting.coordinates)
             asks = self._asks(candidate.vectors, self._doses[:1])
-            title = f"{CANDIDATES}, {number + 1} of {len(found)}"
+            title = f"{CANDIDATES}, {number + 1} of {len(tried)}"
             try:
                 best = self._best(raw, asks, title, candidate, self._few)
             except (ModelStructureError, SteeringError) as error:
@@ -120,8 +120,8 @@ class Calibrator:
         }
         law, dose = first_of_equal(effects)
         strengths = {
-            key: {name: point.strength for name, point in of.items()}
-            for key, of in self._chosen.items()
+            key: {name: point.strength for name, point in points_by_name.items()}
+            for key, points_by_name in self._chosen.items()
         }
         return replace(raw.calibration, law=law, dose=dose, strengths=strengths)
 
@@ -149,8 +149,8 @@ class Calibrator:
         if not best:
             return calibration
         circle = {
-            key_of(law, dose, mapping): tuple(point.strength for point in of)
-            for mapping, of in best.items()
+            key_of(law, dose, mapping): tuple(point.strength for point in chosen)
+            for mapping, chosen in best.items()
         }
         chosen = first_of_equal({m: mean(point.effect for point in best[m]) for m in best})
         return replace(calibration, mapping=chosen, circle=circle)
@@ -178,16 +178,16 @@ class Calibrator:
                 doses = equal_doses(
                     setting.model, steering, plain.texts(setting, texts), asks, levels, bar.update
                 )
-            found = points(setting, steering, plain, doses, self._journal, step)
+            measuring = points(setting, steering, plain, doses, self._journal, step)
             total = sum(map(len, doses.values()))
             for ask, point in tqdm(
-                found, total=total, desc=title, unit=" doses", disable=not self._progress
+                measuring, total=total, desc=title, unit=" doses", disable=not self._progress
             ):
                 measured[ask].append(point)
                 self._rows.append(Row(stage, candidate.name, ask.name, ask.law, ask.dose, point))
         return {
-            ask: choose(of, plain.effect(setting, ask), self._bounds)
-            for ask, of in measured.items()
+            ask: choose(ladder, plain.effect(setting, ask), self._bounds)
+            for ask, ladder in measured.items()
         }
 
     def _unsteered(self, setting: Setting, steering: Steering) -> Unsteered:
@@ -209,14 +209,14 @@ def _possible(vectors: EmotionVectors, asks: Sequence[Ask]) -> list[Ask]:
     """Those with an emotion in their mix that any dose strengthens; EmokernelError if none has."""
     calibration = vectors.calibration
     mixer = Mixer(vectors, calibration, calibration.mapping)
-    found, refused = [], None
+    possible, refused = [], None
     for ask in asks:
         try:
             mixer.components(ask.emotion, 1.0, ask.law, ask.dose)
         except SteeringError as error:
             refused = error
         else:
-            found.append(ask)
-    if refused and not found:
+            possible.append(ask)
+    if refused and not possible:
         raise refused
-    return found
+    return possible

@@ -52,16 +52,16 @@ def candidates(
     two thirds of the depth; and what the diagnostics of the extraction suggest. Their size does not
     matter, since doses are equal afterwards.
     """
-    found: dict[tuple, Candidate] = {}
-    for number, of in enumerate(vectors):
-        for site in sites or (SITE if len(vectors) == 1 else [of.site]):
-            for name, profile in _profiles(of):
-                kept = tuple(w * (layer in of.layers) for layer, w in enumerate(profile))
+    distinct: dict[tuple, Candidate] = {}
+    for number, each in enumerate(vectors):
+        for site in sites or (SITE if len(vectors) == 1 else [each.site]):
+            for name, profile in _profiles(each):
+                kept = tuple(w * (layer in each.layers) for layer, w in enumerate(profile))
                 if any(kept):
                     prefix = f"file {number + 1}, " if len(vectors) > 1 else ""
-                    told = f"{prefix}site {site}, {name}"
-                    found.setdefault((number, site, kept), Candidate(told, of, site, kept))
-    return list(found.values())
+                    title = f"{prefix}site {site}, {name}"
+                    distinct.setdefault((number, site, kept), Candidate(title, each, site, kept))
+    return list(distinct.values())
 
 
 def _profiles(vectors: EmotionVectors) -> Iterator[tuple[str, list[float]]]:

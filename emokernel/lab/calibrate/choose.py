@@ -86,26 +86,26 @@ def choose(points: Sequence[Point], unsteered: float, bounds: Bounds) -> Point:
     log_perplexity[:fluent] = _smoothed(log_perplexity[:fluent], rising=True)
     log_perplexity = np.maximum.accumulate(log_perplexity)
     tried = np.unique([*divergence, *np.linspace(0, math.sqrt(divergence[-1]), _STEPS) ** 2])
-    found = {
+    curve = {
         "distinct": np.interp(tried, divergence, distinct),
         "perplexity": np.interp(tried, divergence, log_perplexity),
         # The divergence of a small dose goes with the square of its strength.
         "strength": np.interp(np.sqrt(tried), np.sqrt(divergence), np.maximum.accumulate(strength)),
     }
-    allowed = (found["perplexity"] <= math.log(bounds.perplexity) + _EPSILON) & (
-        found["distinct"] >= bounds.distinct - _EPSILON
+    allowed = (curve["perplexity"] <= math.log(bounds.perplexity) + _EPSILON) & (
+        curve["distinct"] >= bounds.distinct - _EPSILON
     )
     within = int((divergence <= tried[allowed][-1]).sum())
     effect[:within] = _smoothed(effect[:within], rising=True)
     effect[within:] = np.maximum(effect[within:], effect[within - 1])
-    found["effect"] = np.interp(tried, divergence, effect)
-    best = int(np.argmax(np.where(allowed, found["effect"], -np.inf)))
+    curve["effect"] = np.interp(tried, divergence, effect)
+    best = int(np.argmax(np.where(allowed, curve["effect"], -np.inf)))
     return Point(
-        float(found["strength"][best]),
+        float(curve["strength"][best]),
         float(tried[best]),
-        float(found["effect"][best]),
-        math.exp(found["perplexity"][best]),
-        float(found["distinct"][best]),
+        float(curve["effect"][best]),
+        math.exp(curve["perplexity"][best]),
+        float(curve["distinct"][best]),
     )
 
 

@@ -64,8 +64,8 @@ def _frontiers(panels: Sequence[Any], curves: Curves, result: Calibrated) -> Non
     titled = {"all emotions, mean": _means(curves), **dict(sorted(curves.items()))}
     for panel in panels[len(titled) :]:
         panel.set_axis_off()
-    for panel, (name, of) in zip(panels, titled.items(), strict=False):
-        for key, points in of.items():
+    for panel, (name, curve) in zip(panels, titled.items(), strict=False):
+        for key, points in curve.items():
             points = sorted(points, key=lambda point: point.divergence)
             xs, ys = ([getattr(p, axis) for p in points] for axis in ("perplexity", "effect"))
             panel.plot(xs, ys, ".-", color=_COLOURS[key], lw=1, label=key)
@@ -84,13 +84,13 @@ def _means(curves: Curves) -> dict[str, list[Point]]:
     means: dict[str, list[Point]] = {}
     for key in next(iter(curves.values())):
         by_level: dict[float, list[Point]] = defaultdict(list)
-        for of in curves.values():
-            for point in of[key]:
+        for curve in curves.values():
+            for point in curve[key]:
                 by_level[point.divergence].append(point)
         means[key] = [
-            Point(*(float(np.mean([getattr(p, field) for p in of])) for field in vars(of[0])))
-            for of in by_level.values()
-            if len(of) == len(curves)
+            Point(*(float(np.mean([getattr(p, field) for p in level])) for field in vars(level[0])))
+            for level in by_level.values()
+            if len(level) == len(curves)
         ]
     return means
 
@@ -110,13 +110,13 @@ def _circle(panel: Any, result: Calibrated) -> None:
     """Affect along the asked direction of the twelve states, for each mapping."""
     calibration = result.vectors.calibration
     for number, mapping in enumerate(MAPPING):
-        of = result.chosen.get(key_of(calibration.law, calibration.dose, mapping))
-        if of is None:
+        circle = result.chosen.get(key_of(calibration.law, calibration.dose, mapping))
+        if circle is None:
             continue
-        width = 2 * math.pi / len(of)
-        angles = [math.radians(float(name.split()[0])) for name in of]
+        width = 2 * math.pi / len(circle)
+        angles = [math.radians(float(name.split()[0])) for name in circle]
         centres = [angle + width * (number - 0.5) / 2 for angle in angles]
-        values = [max(0.0, point.effect) for point in of.values()]
+        values = [max(0.0, point.effect) for point in circle.values()]
         panel.bar(centres, values, width=width / 2, alpha=0.85, label=mapping)
     panel.set_title("Twelve states at strength 1.0: affect along their direction", fontsize=10)
     panel.tick_params(labelsize=8)

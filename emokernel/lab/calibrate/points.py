@@ -99,7 +99,11 @@ def points(
     step: str,
 ) -> Iterator[tuple[Ask, Point]]:
     """Measure {ask: {divergence: strength}}, but what the journal knows of ``step`` already."""
-    wanted = [(ask, kl, strength) for ask, of in doses.items() for kl, strength in of.items()]
+    wanted = [
+        (ask, kl, strength)
+        for ask, strengths in doses.items()
+        for kl, strength in strengths.items()
+    ]
     for start in range(0, len(wanted), _POINTS_AT_ONCE):
         chunk = wanted[start : start + _POINTS_AT_ONCE]
         keys = [f"{step} | {ask.name} | {ask.law} {ask.dose} | {kl:g}" for ask, kl, _ in chunk]
@@ -153,8 +157,8 @@ def _effect(setting: Setting, ask: Ask, probabilities: Tensor) -> float:
         affect = affect_of(probabilities, setting.places(), setting.coordinates).mean(0)
         direction = torch.tensor([ask.emotion.valence, ask.emotion.arousal]) / ask.emotion.radius
         return float(affect @ direction)
-    of = emotion_probabilities(setting.judge, probabilities, ask.name, setting.labels)
-    return float(of.mean())
+    shown = emotion_probabilities(setting.judge, probabilities, ask.name, setting.labels)
+    return float(shown.mean())
 
 
 def _surprise(setting: Setting, texts: Iterable[Written]) -> float:

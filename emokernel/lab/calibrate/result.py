@@ -70,12 +70,17 @@ class Calibrated:
                     f"{point.perplexity:>12.2f}{point.distinct:>12.2f}"
                 )
         shown = (key_of(law, dose), key_of(law, dose, calibration.mapping))
-        weak = [n for key in shown for n, of in self.chosen.get(key, {}).items() if not of.strength]
+        weak = [
+            n
+            for key in shown
+            for n, point in self.chosen.get(key, {}).items()
+            if not point.strength
+        ]
         if weak:
             lines.append(f"No dose within the bounds strengthens {', '.join(weak)}.")
         lines += ["", "Mean effect at strength 1.0 by law, dose and mapping:"]
         lines += [
-            f"  {key:<26}{mean(point.effect for point in of.values()):>8.3f}"
-            for key, of in self.chosen.items()
+            f"  {key:<26}{mean(point.effect for point in points.values()):>8.3f}"
+            for key, points in self.chosen.items()
         ]
         return "\n".join(lines)

@@ -21,8 +21,8 @@ def about(plan: Plan, judges: Sequence[Judged]) -> dict[str, Any]:
         "coordinates": plan.prompting.coordinates.name,
         "settings": _settings(plan),
         "notes": _notes(plan, judges),
-        "machine": {name: of for name, of in machine().items() if of is not None},
-        "versions": {name: of for name, of in versions().items() if of is not None},
+        "machine": {name: value for name, value in machine().items() if value is not None},
+        "versions": {name: value for name, value in versions().items() if value is not None},
     }
 
 

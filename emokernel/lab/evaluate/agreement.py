@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from emokernel.lab.evaluate.consistency import Points, rows_of, unit
-from emokernel.lab.evaluate.results import Agreement
+from emokernel.lab.evaluate.results import JudgeAgreement
 
 Tops = Sequence[str | None]
 
@@ -18,7 +18,7 @@ def agreement(
     tops: tuple[Tops, Tops],
     cosines: tuple[Sequence[float], Sequence[float]],
     points: tuple[Points, Points],
-) -> Agreement:
+) -> JudgeAgreement:
     """What two judges make of the same texts: their top labels, cosines and points of labels.
 
     ``equal`` is of all texts; a judge that has not got the other's label can never agree on it.
@@ -33,11 +33,11 @@ def agreement(
         raise ValueError("two judges can be compared on the same texts only")
     written = [(a, b) for a, b in zip(first, second, strict=True) if None not in (a, b)]
     shared = points[0].keys() & points[1].keys()
-    rows = [unit(rows_of(found, of)) for found, of in zip(tops, points, strict=True)]
+    rows = [unit(rows_of(top, table)) for top, table in zip(tops, points, strict=True)]
     placed = rows[0].any(1) & rows[1].any(1)
     # Cosine of an angle of less than 45 degrees.
     near = (rows[0] * rows[1]).sum(1)[placed] > math.cos(math.pi / 4)
-    return Agreement(
+    return JudgeAgreement(
         judges=judges,
         texts=len(first),
         equal=sum(a == b for a, b in written) / len(written) if written else math.nan,

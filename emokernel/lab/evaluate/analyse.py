@@ -19,10 +19,10 @@ from emokernel.lab.evaluate.results import (
     PROMPT,
     UNSTEERED,
     VECTOR,
-    Agreement,
     Consistency,
     EmotionPoint,
     Interval,
+    JudgeAgreement,
     LawDose,
     Measures,
     Monotone,
@@ -112,19 +112,19 @@ class Analysis:
         """
         judged = self._judges[0]
         states = {f"{state.angle:.0f}": state for state in TWELVE_STATES}
-        found: dict[str, list[float]] = {}
+        by_template: dict[str, list[float]] = {}
         queries: list[str] = []
         for cell, records in self._cells.items():
             if cell.experiment == STATES and cell.intensity == 1 and cell.mode != BOTH:
                 tops = [record["top"][judged.name] for record in records]
-                of = cosines(tops, states[cell.name], judged.points).tolist()
-                found.setdefault(cell.template, []).extend(of)
+                values = cosines(tops, states[cell.name], judged.points).tolist()
+                by_template.setdefault(cell.template, []).extend(values)
                 if cell.mode == VECTOR:
                     queries += [record["query"] for record in records]
-        steered = np.array(found.pop(""))
+        steered = np.array(by_template.pop(""))
         return {
-            template: Interval(*mean_interval(steered - np.array(of), queries))
-            for template, of in found.items()
+            template: Interval(*mean_interval(steered - np.array(values), queries))
+            for template, values in by_template.items()
         }
 
     def emotions(self) -> list[EmotionPoint]:
@@ -187,22 +187,29 @@ class Analysis:
 
     def laws(self) -> list[LawDose]:
         """Both laws at equal doses, over the emotions that reach the dose under both."""
-        found: dict[float, dict[str, dict[str, Cell]]] = {}
+        by_dose: dict[float, dict[str, dict[str, Cell]]] = {}
         for cell in self._cells:
             if cell.by == DOSE:
-                found.setdefault(cell.divergence, {}).setdefault(cell.name, {})[cell.law] = cell
+                by_dose.setdefault(cell.divergence, {}).setdefault(cell.name, {})[cell.law] = cell
         results = []
-        for divergence in sorted(found):
-            pairs = {e: of for e, of in found[divergence].items() if {"preserve", "add"} <= {*of}}
-            pairs = {e: of for e, of in pairs.items() if e in self._judges[0].reader.emotions}
+        for divergence in sorted(by_dose):
+            pairs = {
+                e: cells
+                for e, cells in by_dose[divergence].items()
+                if {"preserve", "add"} <= {*cells}
+            }
+            pairs = {e: cells for e, cells in pairs.items() if e in self._judges[0].reader.emotions}
             if pairs:
                 results.append(self._law_dose(divergence, pairs))
         return results
 
     def _law_dose(self, divergence: float, pairs: Mapping[str, Mapping[str, Cell]]) -> LawDose:
         judged, plain = self._judges[0], self._plain[EMOTIONS]
-        laws = {law: [self._cells[of[law]] for of in pairs.values()] for law in ("preserve", "add")}
-        rows = {law: [r for records in of for r in records] for law, of in laws.items()}
+        laws = {
+            law: [self._cells[cells[law]] for cells in pairs.values()]
+            for law in ("preserve", "add")
+        }
+        rows = {law: [r for records in texts for r in records] for law, texts in laws.items()}
         queries = [record["query"] for record in rows["add"]]
         intended = {
             law: [_intended(r, judged, r["name"]) for r in records] for law, records in rows.items()
@@ -226,7 +233,7 @@ class Analysis:
             intended_difference=difference(intended),
             surprise_difference=_surprise_difference(rows["preserve"], rows["add"]),
             adherence_difference=difference(
-                {law: [record["to_unsteered"] for record in of] for law, of in rows.items()}
+                {law: [record["to_unsteered"] for record in texts] for law, texts in rows.items()}
             ),
         )
 
@@ -251,25 +258,25 @@ class Analysis:
             if len(curve) >= _LEAST_STRENGTHS
         ]
 
-    def agreement(self) -> list[Agreement]:
+    def agreement(self) -> list[JudgeAgreement]:
         """The first two judges on all texts of the twelve states; none with one judge."""
         if len(self._judges) < 2:
             return []
         states = {f"{state.angle:.0f}": state for state in TWELVE_STATES}
         tops: list[list[str | None]] = [[], []]
-        found: list[list[np.ndarray]] = [[], []]
+        measured: list[list[np.ndarray]] = [[], []]
         for cell, records in self._cells.items():
             if cell.experiment == STATES:
                 for number, judged in enumerate(self._judges[:2]):
-                    of = [record["top"][judged.name] for record in records]
-                    tops[number] += of
-                    found[number].append(cosines(of, states[cell.name], judged.points))
+                    labels = [record["top"][judged.name] for record in records]
+                    tops[number] += labels
+                    measured[number].append(cosines(labels, states[cell.name], judged.points))
         one, other = self._judges[:2]
         return [
             agreement(
                 (one.name, other.name),
                 tops,
-                [np.concatenate(of) for of in found],
+                [np.concatenate(parts) for parts in measured],
                 (one.points, other.points),
             )
         ]
@@ -296,7 +303,7 @@ class Analysis:
             for record in self._cells[cell]:
                 if record["query"] in texts and record["seed"] == 0:
                     texts[record["query"]][f"{cell.name}, by {cell.mode}"] = _text(record)
-        return [Sample(query, 0, of) for query, of in texts.items()]
+        return [Sample(query, 0, answers) for query, answers in texts.items()]
 
 
 class _Plain:
@@ -317,8 +324,8 @@ def _is_full(cell: Cell, law: str) -> bool:
 
 
 def _intended(record: Record, judged: Judged, emotion: str) -> float:
-    of = record["intended"][judged.name]
-    return of[emotion] if isinstance(of, dict) else of
+    values = record["intended"][judged.name]
+    return values[emotion] if isinstance(values, dict) else values
 
 
 def _perplexity(records: Sequence[Record]) -> float:

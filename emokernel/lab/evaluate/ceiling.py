@@ -59,8 +59,8 @@ def most_texts(
     names = names_in(coordinates, list(counts), labels_of)
     return max(
         (
-            sum(of.values())
-            for name, of in zip(names, counts.values(), strict=True)
+            sum(row.values())
+            for name, row in zip(names, counts.values(), strict=True)
             if name in coordinates and coordinates[name].radius
         ),
         default=0,
@@ -87,10 +87,10 @@ def ceiling(
 
     EmokernelError if no label counts.
     """
-    labels = {*counts, *(top for of in counts.values() for top in of)}
+    labels = {*counts, *(top for row in counts.values() for top in row)}
     names = names_in(coordinates, sorted(labels), labels_of)
     points = {label: coordinates.get(n) for label, n in zip(sorted(labels), names, strict=True)}
-    texts = {label: sum(of.values()) for label, of in counts.items()}
+    texts = {label: sum(row.values()) for label, row in counts.items()}
     placed = [label for label in counts if points[label] and points[label].radius]
     if not placed:
         raise EmokernelError(
@@ -108,10 +108,10 @@ def ceiling(
     random = np.random.default_rng(0)
     means, cosines = {}, {}
     for label in taken:
-        rows, found = rows_of(list(counts[label]), points), np.array(list(counts[label].values()))
+        rows, own = rows_of(list(counts[label]), points), np.array(list(counts[label].values()))
         # The texts as they are in the first row, the draws in the others.
-        drawn = random.multinomial(found.sum(), found / found.sum(), _DRAWS)
-        shares = np.vstack([found, drawn]) / found.sum()
+        drawn = random.multinomial(own.sum(), own / own.sum(), _DRAWS)
+        shares = np.vstack([own, drawn]) / own.sum()
         means[label], cosines[label] = shares[0] @ rows, shares @ unit(rows) @ wheel.T
 
     def key(label: str, number: int) -> tuple[float, float]:

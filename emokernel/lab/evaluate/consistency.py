@@ -112,8 +112,8 @@ def consistency(
 
 def rows_of(tops: Sequence[str | None], points: Points) -> np.ndarray:
     """(valence, arousal) ``[n, 2]`` of top labels; (0, 0) where there is no label or no point."""
-    found = (None if top is None else points[top] for top in tops)
-    rows = [(point.valence, point.arousal) if point else (0.0, 0.0) for point in found]
+    places = (None if top is None else points[top] for top in tops)
+    rows = [(point.valence, point.arousal) if point else (0.0, 0.0) for point in places]
     return np.array(rows).reshape(-1, 2)
 
 

@@ -67,9 +67,9 @@ class Doses:
                 Request(emotion, strength, law, self._plan.dose)
                 for emotion, law, strength in map(wanted.get, missing)
             ]
-            found = self._measured(requests, "doses of strengths")
-            self._journal.put(dict(zip(missing, found, strict=True)))
-        return {of: self._journal.get(key) for key, of in wanted.items()}
+            measured = self._measured(requests, "doses of strengths")
+            self._journal.put(dict(zip(missing, measured, strict=True)))
+        return {asked: self._journal.get(key) for key, asked in wanted.items()}
 
     def equal(self) -> dict[tuple[str, str], dict[float, Dose]]:
         """{(emotion, law): {dose: the strength for it}} of the doses that are reached."""
@@ -83,15 +83,18 @@ class Doses:
         }
         missing = {key: ask for key, ask in asks.items() if self._journal.get(key) is None}
         if missing:
-            found = self._corrected(self._equal(list(missing.values())))
+            corrected = self._corrected(self._equal(list(missing.values())))
             self._journal.put(
                 {
-                    key: [[dose, of.strength, of.divergence] for dose, of in found[ask].items()]
+                    key: [
+                        [dose, reached.strength, reached.divergence]
+                        for dose, reached in corrected[ask].items()
+                    ]
                     for key, ask in missing.items()
                 }
             )
         return {
-            (ask.name, ask.law): {dose: Dose(*of) for dose, *of in self._journal.get(key)}
+            (ask.name, ask.law): {dose: Dose(*values) for dose, *values in self._journal.get(key)}
             for key, ask in asks.items()
         }
 
@@ -99,24 +102,28 @@ class Doses:
         """Strengths by interpolation, of the doses that are reached."""
         wanted = self._plan.settings.doses
         with tqdm(desc="equal doses", unit=" rows", disable=not self._progress) as bar:
-            found = equal_doses(
+            strengths = equal_doses(
                 self._model, self._plan.steering, self._texts, asks, wanted, bar.update
             )
-        return {ask: {dose: s for dose, s in of.items() if dose in wanted}
-                for ask, of in found.items()}  # fmt: skip
+        return {ask: {dose: s for dose, s in by_dose.items() if dose in wanted}
+                for ask, by_dose in strengths.items()}  # fmt: skip
 
     def _corrected(
-        self, found: Mapping[Ask, Mapping[float, float]]
+        self, strengths: Mapping[Ask, Mapping[float, float]]
     ) -> dict[Ask, dict[float, Dose]]:
         """Strengths corrected once by what they make; small doses go with their square."""
-        rows = [(ask, dose, strength) for ask, of in found.items() for dose, strength in of.items()]
+        rows = [
+            (ask, dose, strength)
+            for ask, by_dose in strengths.items()
+            for dose, strength in by_dose.items()
+        ]
         made = self._measured([ask.at(s) for ask, _, s in rows], "equal doses, checked")
         rows = [
             (ask, dose, strength * math.sqrt(dose / _near(divergence, dose, ask)))
             for (ask, dose, strength), divergence in zip(rows, made, strict=True)
         ]
         made = self._measured([ask.at(s) for ask, _, s in rows], "equal doses, corrected")
-        corrected: dict[Ask, dict[float, Dose]] = {ask: {} for ask in found}
+        corrected: dict[Ask, dict[float, Dose]] = {ask: {} for ask in strengths}
         for (ask, dose, strength), divergence in zip(rows, made, strict=True):
             corrected[ask][dose] = Dose(strength, divergence)
         return corrected

@@ -103,7 +103,7 @@ def evaluate(
     analysis = Analysis(texts, judges, plan)
     points = analysis.emotions()
     consistency, monotone = analysis.consistency(), analysis.monotone(points)
-    every = [record for of in (texts.plain, *texts.cells.values()) for record in of]
+    every = [record for records in (texts.plain, *texts.cells.values()) for record in records]
     earlier = [
         f"{writer.known} texts were there from an earlier run; the time taken is that of the last."
     ]
@@ -163,7 +163,9 @@ def _write(
     pairs = [writer.pair(record) for record in plain if record["answer"].strip()]
     doses = Doses(model, tokenizer, plan, pairs, journal, progress=progress)
     moved, equal = doses.of_strengths(), doses.equal()
-    strengths = {of: {dose: d.strength for dose, d in each.items()} for of, each in equal.items()}
+    strengths = {
+        asked: {dose: d.strength for dose, d in each.items()} for asked, each in equal.items()
+    }
     cells = [
         *plan.states(),
         *plan.emotions_by_prompt(),
@@ -178,7 +180,9 @@ def _write(
         cells={cell: _with_adherence(writer.records(cell), adherence.get(cell)) for cell in cells},
         moved=moved,
         realised={
-            (*of, dose): d.divergence for of, each in equal.items() for dose, d in each.items()
+            (*asked, dose): d.divergence
+            for asked, each in equal.items()
+            for dose, d in each.items()
         },
     )
 
@@ -208,7 +212,7 @@ def _ceilings(
     human: tuple[str, Sequence[str], Sequence[str]] | None,
 ) -> list[Ceiling]:
     """Of every judge that there is human text for."""
-    found = []
+    ceilings = []
     for judged in judges:
         judge, source = judged.reader.judge, _SHIPPED
         counts = shipped(judge)
@@ -217,7 +221,7 @@ def _ceilings(
             counts = confusion(judge, texts, labels)
         if counts is not None:
             most = most_texts(counts, prompting.coordinates, labels_of)
-            found += [
+            ceilings += [
                 ceiling(
                     counts,
                     prompting.coordinates,
@@ -229,4 +233,4 @@ def _ceilings(
                 for least in _LEAST_TEXTS
                 if least == 1 or least <= most
             ]
-    return found
+    return ceilings

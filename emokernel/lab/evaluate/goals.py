@@ -50,19 +50,19 @@ def goals(
     ]
 
 
-def told(found: Sequence[Goal]) -> str:
+def told(goals: Sequence[Goal]) -> str:
     """A line for each goal."""
     marks = {True: "yes", False: "NO", None: "-"}
     lines = [
         f"  {marks[goal.holds]:<4}{goal.name}: {goal.value}; asked for {goal.bound}"
-        for goal in found
+        for goal in goals
     ]
     return "\n".join(["Goals:", *lines])
 
 
 def _cosine(judge: str, ceilings: Sequence[Ceiling], states: Sequence[Consistency]) -> Goal:
     row = _vector(states)
-    found, bound, asked = row.cosine, COSINE, f"at least {COSINE}"
+    cosine, bound, asked = row.cosine, COSINE, f"at least {COSINE}"
     # Of several ceilings the highest, lest the goal be too easy; one within the floor is none.
     highest = max((c.cosine.mean for c in ceilings if c.judge == judge), default=-1.0)
     if highest > row.floor.high:
@@ -73,9 +73,9 @@ def _cosine(judge: str, ceilings: Sequence[Ceiling], states: Sequence[Consistenc
         )
     return Goal(
         "Mean cosine of twelve states by vector",
-        f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f})",
+        f"{cosine.mean:.3f} ({cosine.low:.3f} to {cosine.high:.3f})",
         asked,
-        found.mean >= bound,
+        cosine.mean >= bound,
     )
 
 
@@ -86,12 +86,12 @@ def _above_prompts(states: Sequence[Consistency], advantages: Mapping[str, Inter
     if not prompts:
         return _not_measured(name, "above the best prompt")
     best = max(prompts, key=lambda each: each.cosine.mean)
-    found, more = _vector(states).cosine.mean, advantages[best.template]
+    cosine, more = _vector(states).cosine.mean, advantages[best.template]
     return Goal(
         name,
-        f"{found:.3f}; text by text {more.mean:+.3f} ({more.low:+.3f} to {more.high:+.3f})",
+        f"{cosine:.3f}; text by text {more.mean:+.3f} ({more.low:+.3f} to {more.high:+.3f})",
         f"above {best.cosine.mean:.3f}, the best prompt ({best.template})",
-        found > best.cosine.mean,
+        cosine > best.cosine.mean,
     )
 
 
@@ -104,12 +104,12 @@ def _intended(
     prompted: dict[str, dict[str, float]] = {}
     for point in emotions:
         if point.mode == PROMPT and point.emotion in values:
-            of = prompted.setdefault(point.template, {})
-            of[point.emotion] = point.measures.intended[judge].mean
+            values_of = prompted.setdefault(point.template, {})
+            values_of[point.emotion] = point.measures.intended[judge].mean
     if not prompted:
         return _not_measured(name, "above prompts", f"{mean(values.values()):.3f}")
     # Most emotions first, then the highest mean.
-    best = max(prompted.values(), key=lambda of: (len(of), mean(of.values())))
+    best = max(prompted.values(), key=lambda means: (len(means), mean(means.values())))
     value, bound = mean(values[emotion] for emotion in best), mean(best.values())
     over = "" if len(best) == len(values) else f" over {len(best)} of {len(values)} emotions"
     return Goal(name, f"{value:.3f}{over}", f"above {bound:.3f}, by prompt", value > bound)
@@ -121,8 +121,8 @@ def _perplexity(steered: Sequence[EmotionPoint]) -> Goal:
         return _not_measured(name, asked)
     ratios = {point.emotion: point.measures.perplexity_ratio for point in steered}
     ratio, worst = mean(ratios.values()), max(ratios, key=ratios.get)
-    told = f"{ratio:.2f} times unsteered, most {ratios[worst]:.2f} ({worst})"
-    return Goal(name, told, asked, ratio <= PERPLEXITY)
+    value = f"{ratio:.2f} times unsteered, most {ratios[worst]:.2f} ({worst})"
+    return Goal(name, value, asked, ratio <= PERPLEXITY)
 
 
 def _monotone(law: str, monotone: Sequence[Monotone]) -> Goal:

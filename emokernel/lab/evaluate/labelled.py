@@ -19,13 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from emokernel.errors import EmokernelError
-from emokernel.lab.extract.datasets import (
-    HUB,
-    LABEL_COLUMNS,
-    NEUTRAL,
-    TEXT_COLUMNS,
-    labelled_dataset,
-)
+from emokernel.lab.extract.datasets import HUB, labelled_dataset
+from emokernel.lab.extract.labelled_texts import NEUTRAL
+from emokernel.lab.extract.text_files import LABEL_COLUMNS, TEXT_COLUMNS
 
 # The place in the source, for messages; the text; its labels.
 _Row = tuple[str, Any, Sequence[Any]]
@@ -53,12 +49,12 @@ def read_labelled(source: str) -> tuple[list[str], list[str]]:
     names = path.parent / "labels.txt"
     names = _read(names).splitlines() if names.is_file() else None
     texts, labels = [], []
-    for place, text, found in readers[path.suffix.lower()](path, lines):
+    for place, text, labels_of_row in readers[path.suffix.lower()](path, lines):
         if not isinstance(text, str) or not text.strip():
             raise EmokernelError(f"{place}: {str(text)[:40]!r} is no text: fill it in or remove it")
-        if len(found) == 1:
+        if len(labels_of_row) == 1:
             texts.append(text)
-            labels.append(_name(place, found[0], names))
+            labels.append(_name(place, labels_of_row[0], names))
     if not texts:
         raise EmokernelError(f"{path}: no row has exactly one label: give texts that have")
     return texts, labels

@@ -92,12 +92,12 @@ class Cell:
     @property
     def key(self) -> str:
         """What tells it from all others."""
-        told = {
+        number = {
             STATES: f"intensity {self.intensity:.9g}",
             STRENGTH: f"strength {self.strength:.9g}",
             DOSE: f"dose {self.divergence:.9g}, strength {self.strength:.9g}",
         }.get(self.by or self.experiment, "")
-        parts = (self.experiment, self.mode, self.template, self.law, self.name, told)
+        parts = (self.experiment, self.mode, self.template, self.law, self.name, number)
         return " | ".join(part for part in parts if part)
 
     def about(self) -> dict[str, object]:
@@ -208,8 +208,8 @@ class Plan:
         self, strengths: Mapping[tuple[str, str], Mapping[float, float]]
     ) -> Iterator[Cell]:
         """Every emotion under every law at every dose; {(emotion, law): {dose: strength}}."""
-        for (emotion, law), of in strengths.items():
-            for divergence, strength in of.items():
+        for (emotion, law), by_dose in strengths.items():
+            for divergence, strength in by_dose.items():
                 yield replace(self._emotion(emotion, law, DOSE, strength), divergence=divergence)
 
     def moved(self) -> list[tuple[str, str]]:
@@ -234,8 +234,8 @@ class Plan:
                 return request
         except NoDoseError as error:
             asked = request.emotion
-            told = f"{asked.angle:.0f} degrees" if isinstance(asked, Affect) else asked
-            self.refused[told] = str(error)
+            name = f"{asked.angle:.0f} degrees" if isinstance(asked, Affect) else asked
+            self.refused[name] = str(error)
             return None
 
 

@@ -124,7 +124,7 @@ class Writer:
         (Similarity with the unsteered answer, with the query) of each. It depends on all unsteered
         texts, so the journal keeps it under their digest.
         """
-        found = {}
+        pairs = {}
         title = "topic adherence"
         for cell in tqdm(cells, desc=title, unit=" cells", disable=not self._progress):
             records = self.records(cell)
@@ -136,8 +136,8 @@ class Writer:
                 )
                 rows = [[round(s, 4) for s in pair] for pair in zip(*map(list, both), strict=True)]
                 self._journal.put({key: rows})
-            found[cell] = [tuple(pair) for pair in self._journal.get(key)]
-        return found
+            pairs[cell] = [tuple(pair) for pair in self._journal.get(key)]
+        return pairs
 
     def anchors(self) -> dict[str, float]:
         """Topic adherence of unsteered answers to each other; none with a single seed."""
@@ -208,12 +208,12 @@ class Writer:
         probabilities = judge.probabilities([r["opening"] + r["answer"] for r in records])
         tops = top_labels(judge.labels, probabilities, [record["answer"] for record in records])
         intended = reader.intended(probabilities)
-        for cell, record, top, of in zip(cells, records, tops, intended, strict=True):
+        for cell, record, top, shown in zip(cells, records, tops, intended, strict=True):
             record["top"][judge.name] = top
             if cell.mode == UNSTEERED:
-                record.setdefault("intended", {})[judge.name] = of
-            elif _of_emotion(cell) and cell.name in of:
-                record.setdefault("intended", {})[judge.name] = of[cell.name]
+                record.setdefault("intended", {})[judge.name] = shown
+            elif _of_emotion(cell) and cell.name in shown:
+                record.setdefault("intended", {})[judge.name] = shown[cell.name]
 
     def pair(self, record: Record) -> tuple[str, str]:
         """(the query as it is asked when nothing else is, the answer)."""

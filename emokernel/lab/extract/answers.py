@@ -15,7 +15,7 @@ from emokernel.errors import EmokernelError
 from emokernel.lab.extract.reading import batches
 from emokernel.lab.extract.samples import Group
 from emokernel.lab.extract.store import Store
-from emokernel.lab.measure.encoding import Sample, special_ids
+from emokernel.lab.measure.encoding import TokenizedText, special_ids
 from emokernel.lab.measure.sampling import Sampling, sample
 
 
@@ -54,11 +54,11 @@ def prompts_of(
     groups = [
         Group(
             emotion,
-            [number_of(query, emotion) for query in of],
-            [number_of(query, None) for query in of],
+            [number_of(query, emotion) for query in asked],
+            [number_of(query, None) for query in asked],
             paired=True,
         )
-        for emotion, of in queries.items()
+        for emotion, asked in queries.items()
     ]
     for group in groups:
         for own, other in zip(group.rows, group.neutral, strict=True):
@@ -82,7 +82,7 @@ def answer(
     batch_tokens: int,
     batch_size: int | None,
     progress: bool,
-) -> list[Sample]:
+) -> list[TokenizedText]:
     """The prompts with their answers; those that the store lacks are sampled into it.
 
     An answer ends before the first end-of-text token; special tokens within are not its own.
@@ -106,12 +106,12 @@ def answer(
             lines = {
                 prompt: {
                     "prompt": prompt,
-                    "emotion": of.emotion,
-                    "query": of.query,
+                    "emotion": prompt_of.emotion,
+                    "query": prompt_of.query,
                     "answer": tokenizer.decode(tokens),
                     "tokens": tokens,
                 }
-                for prompt, of, tokens in zip(batch, chosen, ids, strict=True)
+                for prompt, prompt_of, tokens in zip(batch, chosen, ids, strict=True)
             }
             store.append(lines.values())
             bar.update(len(lines.keys() - known.keys()))
@@ -122,13 +122,13 @@ def answer(
     ]
 
 
-def _sample(prompt: Prompt, tokens: Iterable[int], special: np.ndarray) -> Sample:
+def _sample(prompt: Prompt, tokens: Iterable[int], special: np.ndarray) -> TokenizedText:
     tokens = np.array(list(tokens), dtype=np.int32)
     own = np.concatenate([np.zeros(len(prompt.ids), dtype=bool), ~np.isin(tokens, special)])
-    return Sample(np.concatenate([np.array(prompt.ids, dtype=np.int32), tokens]), own)
+    return TokenizedText(np.concatenate([np.array(prompt.ids, dtype=np.int32), tokens]), own)
 
 
-def check_answers(groups: Sequence[Group], samples: Sequence[Sample]) -> dict[str, int]:
+def check_answers(groups: Sequence[Group], samples: Sequence[TokenizedText]) -> dict[str, int]:
     """For each emotion, the pairs in which an answer is empty; EmokernelError if all are."""
     empty = {
         group.emotion: sum(

@@ -79,8 +79,8 @@ def _lost(messages: Sequence[Message], text: str) -> str | None:
     for role, said in sorted(messages, key=lambda message: -len(message[1])):
         if not said.strip():
             continue
-        before, found, after = rest.partition(" ".join(said.split()))
-        if not found:
+        before, middle, after = rest.partition(" ".join(said.split()))
+        if not middle:
             return role
         rest = f"{before}\0{after}"
     return None

@@ -1,55 +1,31 @@
 """Labelled texts from files and from Hugging Face datasets, for queries and for given texts alike.
 
-The file types, all UTF-8:
-
-- ``.json``: ``{emotion: [text, ...]}``, the form of EmotionQuery; the same under the key
-  ``emotions``, beside ``neutral``, ``name`` and ``licence``, the form of the shipped
-  ``queries.json``; or a flat list of texts, which ``rows`` labels.
-- ``.jsonl``: an object with a text and an emotion on each line; ``null`` is neutral.
-- ``.tsv``: two or more columns, named by the first row; fields are taken as they stand, quotation
-  marks included.
-
-Emotions are stripped and lower-cased; "neutral" is the one that fits every emotion. A text that
-stands in one class twice, but for case and spacing, is dropped and counted in the provenance.
+`text_files` reads the files; what a text and its emotion have to be is in `labelled_texts`.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from emokernel.errors import EmokernelError
+from emokernel.lab.extract.labelled_texts import LabelledTexts, clean, contrasted
+from emokernel.lab.extract.text_files import (
+    FILE_TYPES,
+    LABEL_COLUMNS,
+    TEXT_COLUMNS,
+    column,
+    json_rows,
+    jsonl_rows,
+    tsv_rows,
+)
 
 # What the name of a data set of the Hub begins with, where a file may stand as well.
 HUB = "hub:"
-NEUTRAL = "neutral"
-TEXT_COLUMNS = ("text", "query", "sentence", "content")
-LABEL_COLUMNS = ("emotion", "label", "labels", "class")
-# Half a character of UTF-16, which no tokenizer takes.
-_HALF = re.compile("[\ud800-\udfff]")
-
-# The place in the source, for messages; the label as the source has it; the text.
-_Row = tuple[str, Any, Any]
-
-
-@dataclass(frozen=True)
-class LabelledTexts:
-    """``rows`` of (emotion, text), without duplicates, in the order of the source.
-
-    The emotion None is neutral. ``provenance``: name, licence, sha256, number of texts and of
-    duplicates that were dropped.
-    """
-
-    rows: tuple[tuple[str | None, str], ...]
-    provenance: Mapping[str, Any] = field(compare=False)
 
 
 def read_labelled(
@@ -61,7 +37,7 @@ def read_labelled(
     rows: Mapping[str, tuple[int, int]] | None = None,
     licence: str | None = None,
 ) -> LabelledTexts:
-    """Read a file of one of the types above.
+    """Read a file of one of the types of `text_files`.
 
     ``text`` and ``label`` name the columns where they are not called as usual, ``label_names``
     gives the emotions of labels that are numbers, and ``rows`` those of a flat JSON list:
@@ -73,22 +49,22 @@ def read_labelled(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file of texts: {path}")
-    readers = {".json": _json, ".jsonl": _jsonl, ".tsv": _tsv}
-    if path.suffix.lower() not in readers:
-        raise EmokernelError(f"{path}: texts are read from {', '.join(readers)} files")
+    ending = path.suffix.lower()
+    if ending not in FILE_TYPES:
+        raise EmokernelError(f"{path}: texts are read from {', '.join(FILE_TYPES)} files")
     data = path.read_bytes()
     try:
         content = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise EmokernelError(f"{path} is not UTF-8 ({error}): save it as UTF-8") from error
     facts: dict[str, Any] = {"name": path.name, "licence": "not stated"}
-    if path.suffix.lower() == ".json":
-        found = _json(path, content, rows, facts)
+    if ending == ".json":
+        labelled = json_rows(path, content, rows, facts)
     elif rows is not None:
         raise EmokernelError(f"{path}: row ranges label a flat JSON list; this file has labels")
     else:
-        found = readers[path.suffix.lower()](path, content, text, label)
-    cleaned = _clean(str(path), found, label_names)
+        labelled = (jsonl_rows if ending == ".jsonl" else tsv_rows)(path, content, text, label)
+    cleaned = clean(str(path), labelled, label_names)
     if licence is not None:
         facts["licence"] = licence
     facts["sha256"] = hashlib.sha256(data).hexdigest()
@@ -116,8 +92,8 @@ def labelled_dataset(
     be read, for an unknown split or column, and for numbers without names.
     """
     table, name = _open_dataset(source, split, config, revision)
-    text = _column(name, text, TEXT_COLUMNS, table.column_names, "text")
-    label = _column(name, label, LABEL_COLUMNS, table.column_names, "label")
+    text = column(name, text, TEXT_COLUMNS, table.column_names, "text")
+    label = column(name, label, LABEL_COLUMNS, table.column_names, "label")
     feature = table.features[label] if table.features else None
     inner = getattr(feature, "feature", feature)
     if label_names is None:
@@ -129,7 +105,7 @@ def labelled_dataset(
             single.append((f"row {number}", labels[0], content))
         else:
             several += 1
-    cleaned = _clean(name, single, label_names)
+    cleaned = clean(name, single, label_names)
     digest = hashlib.sha256(json.dumps(cleaned.rows).encode())
     facts = {
         "name": name,
@@ -155,227 +131,6 @@ def read_texts(path: str | PathLike[str], **columns: Any) -> dict[str, list[str]
 def texts_from_dataset(source: Any, **columns: Any) -> dict[str, list[str]]:
     """What `read_texts` gives, from a Hugging Face dataset; arguments of `labelled_dataset`."""
     return contrasted(labelled_dataset(source, **columns))
-
-
-def contrasted(texts: LabelledTexts) -> dict[str, list[str]]:
-    """``{emotion: texts}`` with "neutral"; EmokernelError unless it and an emotion are there."""
-    classes: dict[str, list[str]] = {}
-    for emotion, content in texts.rows:
-        classes.setdefault(NEUTRAL if emotion is None else emotion, []).append(content)
-    name = texts.provenance["name"]
-    if NEUTRAL not in classes:
-        near = difflib.get_close_matches(NEUTRAL, classes, n=1)
-        hint = f"; is {near[0]!r} meant to be it?" if near else ""
-        raise EmokernelError(
-            f"{name}: no class {NEUTRAL!r}, which the emotions are contrasted with, among"
-            f" {', '.join(classes)}: add neutral texts{hint}"
-        )
-    if len(classes) == 1:
-        raise EmokernelError(
-            f"{name}: all texts are neutral: an emotion needs texts of its own to be contrasted"
-        )
-    return classes
-
-
-def parse_rows(text: str) -> dict[str, tuple[int, int]]:
-    """``rows`` of `read_labelled` as one writes them on a command line: "joy=0:50,neutral=50:90".
-
-    Raises EmokernelError where that is not what the text is.
-    """
-    ranges: dict[str, tuple[int, int]] = {}
-    for part in text.split(","):
-        found = re.fullmatch(r"\s*([^=]*[^=\s])\s*=\s*([0-9]{1,9}):([0-9]{1,9})\s*", part)
-        if not found:
-            raise EmokernelError(f"{part!r} labels no rows: write emotion=first:end, as joy=0:50")
-        if found[1] in ranges:
-            raise EmokernelError(f"{text!r} gives rows of {found[1]!r} twice: give one range")
-        ranges[found[1]] = int(found[2]), int(found[3])
-    return ranges
-
-
-def _clean(source: str, rows: Iterable[_Row], label_names: Sequence[str] | None) -> LabelledTexts:
-    """Emotions by name, texts stripped and without duplicates; the provenance counts them."""
-    kept: dict[tuple[str | None, str], tuple[str | None, str]] = {}
-    dropped: Counter[str] = Counter()
-    for place, label, text in rows:
-        if not isinstance(text, str):
-            raise EmokernelError(f"{source}, {place}: {str(text)[:40]!r} is no text")
-        if not text.strip():
-            raise EmokernelError(f"{source}, {place}: an empty text: fill it in or remove it")
-        if _HALF.search(text):
-            raise EmokernelError(
-                f"{source}, {place}: {text[:40]!a} holds half a character (a surrogate), as a"
-                " text cut within an emoji does: repair or remove it"
-            )
-        emotion = _emotion(f"{source}, {place}", label, label_names)
-        same = emotion, normalised(text)
-        if same in kept:
-            dropped[NEUTRAL if emotion is None else emotion] += 1
-        else:
-            kept[same] = emotion, text.strip()
-    if not kept:
-        raise EmokernelError(f"{source} holds no texts: give it some")
-    return LabelledTexts(
-        tuple(kept.values()), {"texts": len(kept), "duplicates dropped": dict(dropped)}
-    )
-
-
-def normalised(text: str) -> str:
-    """What two texts have in common that differ in case and spacing alone."""
-    return " ".join(text.casefold().split())
-
-
-def _emotion(place: str, label: Any, names: Sequence[str] | None) -> str | None:
-    """The emotion of a label, by name; None for neutral."""
-    if label is None:
-        return None
-    if isinstance(label, bool) or not isinstance(label, (int, str)):
-        raise EmokernelError(f"{place}: {str(label)[:40]!r} is no name of an emotion")
-    if isinstance(label, int) or re.fullmatch(r"-?[0-9]+([ ,;]+[0-9]+)*", label.strip()):
-        if names is None:
-            raise EmokernelError(
-                f"{place}: the label {label!r} is a number without a name: pass label_names, the"
-                " emotions in their order"
-            )
-        try:
-            number = int(label)
-        except ValueError:
-            raise EmokernelError(f"{place}: {label!r} is more than one label: keep one") from None
-        if not 0 <= number < len(names):
-            raise EmokernelError(f"{place}: label {number} has no name among {len(names)} names")
-        label = names[number]
-    emotion = label.strip().lower()
-    if not emotion:
-        raise EmokernelError(f"{place}: an empty name of an emotion: name it")
-    return None if emotion == NEUTRAL else emotion
-
-
-def _json(
-    path: Path, content: str, rows: Mapping[str, tuple[int, int]] | None, facts: dict[str, Any]
-) -> list[_Row]:
-    try:
-        value = json.loads(content, object_pairs_hook=_once)
-    except EmokernelError as error:
-        raise EmokernelError(f"{path}: {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise EmokernelError(f"{path} is no JSON file ({error})") from error
-    if isinstance(value, list):
-        return _flat(path, value, rows, facts)
-    if rows is not None:
-        raise EmokernelError(f"{path}: row ranges label a flat JSON list; this file has labels")
-    if isinstance(value, dict) and isinstance(value.get("emotions"), dict):
-        facts |= {key: value[key] for key in ("name", "licence", "version") if key in value}
-        classes = value["emotions"] | ({NEUTRAL: value[NEUTRAL]} if NEUTRAL in value else {})
-    else:
-        classes = value
-    if not isinstance(classes, dict) or not classes:
-        raise EmokernelError(
-            f'{path} needs emotions with their texts, {{"joy": [text, ...]}}, or a list of texts'
-        )
-    found: list[_Row] = []
-    for emotion, texts in classes.items():
-        if not isinstance(texts, list):
-            raise EmokernelError(f"{path}: {emotion!r} needs a list of texts")
-        if not texts:
-            raise EmokernelError(f"{path}: {emotion!r} has no texts: give it some or remove it")
-        found += [(f"text {n} of {emotion!r}", emotion, text) for n, text in enumerate(texts)]
-    return found
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; EmokernelError for a key that stands there twice, which a dict forgets."""
-    counts = Counter(key for key, _ in pairs)
-    for key, count in counts.items():
-        if count > 1:
-            raise EmokernelError(f"the key {key!r} stands there {count} times: merge them")
-    return dict(pairs)
-
-
-def _flat(
-    path: Path,
-    texts: list[Any],
-    rows: Mapping[str, tuple[int, int]] | None,
-    facts: dict[str, Any],
-) -> list[_Row]:
-    if rows is None:
-        return [(f"row {number}", None, text) for number, text in enumerate(texts)]
-    labels: dict[int, str] = {}
-    for emotion, (first, end) in rows.items():
-        if not 0 <= first < end <= len(texts):
-            raise EmokernelError(
-                f"{path}: rows {first} to {end} of {emotion!r} are no part of its {len(texts)}"
-                " rows: give the first row and the one behind the last, counted from 0"
-            )
-        for row in range(first, end):
-            if row in labels:
-                raise EmokernelError(
-                    f"{path}: row {row} is in the ranges of {labels[row]!r} and {emotion!r}: give"
-                    " it to one"
-                )
-            labels[row] = emotion
-    if not labels:
-        raise EmokernelError(f"{path}: no row ranges given: name some, or leave rows away")
-    if len(labels) < len(texts):
-        facts["rows without a label, left out"] = len(texts) - len(labels)
-    return [(f"row {row}", labels[row], texts[row]) for row in sorted(labels)]
-
-
-def _jsonl(path: Path, content: str, text: str | None, label: str | None) -> Iterator[_Row]:
-    for number, line in enumerate(content.split("\n"), 1):
-        if not line.strip():
-            continue
-        place = f"line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise EmokernelError(f"{path}, {place} is no JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise EmokernelError(f'{path}, {place} needs an object, {{"text": .., "emotion": ..}}')
-        source = f"{path}, {place}"
-        yield (
-            place,
-            row[_column(source, label, LABEL_COLUMNS, row, "label")],
-            row[_column(source, text, TEXT_COLUMNS, row, "text")],
-        )
-
-
-def _tsv(path: Path, content: str, text: str | None, label: str | None) -> Iterator[_Row]:
-    lines = [line.removesuffix("\r").split("\t") for line in content.split("\n")]
-    header = [name.strip() for name in lines[0]]
-    of_text = header.index(_column(str(path), text, TEXT_COLUMNS, header, "text"))
-    of_label = header.index(_column(str(path), label, LABEL_COLUMNS, header, "label"))
-    for number, fields in enumerate(lines[1:], 2):
-        if fields == [""]:
-            continue
-        if len(fields) != len(header):
-            raise EmokernelError(
-                f"{path}, line {number} has {len(fields)} columns, the first row names"
-                f" {len(header)}: separate columns by one tab"
-            )
-        yield f"line {number}", fields[of_label], fields[of_text]
-
-
-def _column(
-    source: str, wanted: str | None, usual: Sequence[str], columns: Iterable[str], kind: str
-) -> str:
-    """The column called ``wanted``, or the one with a usual name."""
-    columns = list(columns)
-    if wanted is not None:
-        if wanted in columns:
-            return wanted
-        near = difflib.get_close_matches(wanted, columns, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise EmokernelError(
-            f"{source}: no column {wanted!r}.{hint} Known: {', '.join(columns) or 'none'}."
-        )
-    found = [column for column in columns if column.lower() in usual]
-    if len(found) == 1:
-        return found[0]
-    problem = f"{' and '.join(found)} could both be" if found else "none is"
-    raise EmokernelError(
-        f"{source}: of the columns {', '.join(columns) or '(none)'} {problem} the {kind}; name it"
-        f" by {kind}=, or call it {usual[0]!r}"
-    )
 
 
 def _open_dataset(

@@ -110,17 +110,17 @@ def _separation(
     place = {row: number for number, row in enumerate(texts)}
     emotional = [[place[row] for row in group.rows] for group in heldout]
     neutral = [[place[row] for row in dict.fromkeys(group.neutral)] for group in heldout]
-    found: tuple[Table, Table] = ([], [])
+    tables: tuple[Table, Table] = ([], [])
     for layer, directions in enumerate(vectors):
         scores = np.concatenate([c @ directions.T for c, _ in rows.chunks(layer, texts)])
-        for table, against in zip(found, (neutral, _others(emotional)), strict=True):
+        for table, against in zip(tables, (neutral, _others(emotional)), strict=True):
             table.append(
                 [
                     _auc(scores[own, emotion], scores[other, emotion])
                     for emotion, (own, other) in enumerate(zip(emotional, against, strict=True))
                 ]
             )
-    return found
+    return tables
 
 
 def _others(emotional: list[list[int]]) -> list[list[int]]:

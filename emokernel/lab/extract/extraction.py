@@ -38,7 +38,7 @@ from emokernel.lab.extract.reading import digest, read
 from emokernel.lab.extract.recording import Recorder
 from emokernel.lab.extract.samples import Group, Rows, split, usable
 from emokernel.lab.extract.store import Store
-from emokernel.lab.measure.encoding import Sample, Text, encode
+from emokernel.lab.measure.encoding import Text, TokenizedText, encode
 from emokernel.lab.measure.sampling import Sampling
 from emokernel.patch.decoder import find_decoder
 from emokernel.vectors.emotion_vectors import EmotionVectors
@@ -82,7 +82,7 @@ def extract(
     if by_emotion and set(neutral) != set(emotional):
         raise EmokernelError("neutral texts by emotion need the same emotions as emotional ones")
     recorder = _recorder(model, chosen, emotional)
-    samples: list[Sample] = []
+    samples: list[TokenizedText] = []
 
     def take(texts: Iterable[Text]) -> range:
         start = len(samples)
@@ -148,7 +148,9 @@ def extract_answers(
         "model": describe_model(model, model_id, revision),
         "data": describe_answers(queries, conditioning, sampling),
     }
-    as_read = [Sample(np.array(p.ids, np.int32), np.zeros(len(p.ids), bool)) for p in prompts]
+    as_read = [
+        TokenizedText(np.array(p.ids, np.int32), np.zeros(len(p.ids), bool)) for p in prompts
+    ]
     settings = {
         "kind": "answers",
         **settings_of(chosen, about),
@@ -176,7 +178,7 @@ def _recorder(model: nn.Module, options: Options, emotions: Collection[str]) -> 
     return Recorder(model, options.site, layers=layers, last=options.tokens == "last")
 
 
-def _check_differ(group: Group, samples: Sequence[Sample]) -> None:
+def _check_differ(group: Group, samples: Sequence[TokenizedText]) -> None:
     """EmokernelError for an emotion whose texts are the neutral ones: its vector would be noise."""
 
     def told(rows: Iterable[int]) -> Counter[tuple[bytes, bytes]]:
@@ -201,7 +203,7 @@ def _keys_of_texts(groups: Sequence[Group], texts: int) -> list[object]:
 
 def _vectors(
     recorder: Recorder,
-    samples: Sequence[Sample],
+    samples: Sequence[TokenizedText],
     keys: Sequence[object],
     groups: Sequence[Group],
     store: Store,
@@ -217,15 +219,15 @@ def _vectors(
         batch_size=options.batch_size, progress=progress,
     )  # fmt: skip
     rows = Rows(store.rows, counts if options.tokens == "each" else (counts > 0).astype(int))
-    found = vectors_of(rows, groups, options, progress=progress)
-    check(found, groups, store.lengths @ rows.weights / rows.weights.sum(), options)
+    directions = vectors_of(rows, groups, options, progress=progress)
+    check(directions, groups, store.lengths @ rows.weights / rows.weights.sum(), options)
     training, heldout = split(groups, keys, options.heldout, options.seed)
     measurable = all(group.rows and group.neutral for group in [*training, *heldout])
     num_layers = len(recorder.decoder.blocks)
     tensor = torch.zeros(num_layers, len(groups), rows.width)
-    tensor[recorder.layers] = torch.from_numpy(found).float()
+    tensor[recorder.layers] = torch.from_numpy(directions).float()
     diagnostics = diagnose(
-        found,
+        directions,
         vectors_of(rows, training, options) if measurable else None,
         rows,
         store.lengths,

@@ -51,29 +51,31 @@ def vectors(
     """Vectors ``[layers, E, d]`` fp64 by ``options.method``, with its removals."""
     direction = _METHODS[options.method]
     layers = range(len(rows.values))
-    found = np.zeros((len(layers), len(groups), rows.width))
-    whole = np.zeros(found.shape[:2])
+    vectors = np.zeros((len(layers), len(groups), rows.width))
+    whole = np.zeros(vectors.shape[:2])
     for layer in tqdm(layers, desc="computing vectors", unit="layer", disable=not progress):
         for number, group in enumerate(groups):
             shift = _mean_difference(rows, layer, group)
-            found[layer, number] = direction(rows, layer, group, shift, options.seed)
-        whole[layer] = np.linalg.norm(found[layer], axis=-1)
+            vectors[layer, number] = direction(rows, layer, group, shift, options.seed)
+        whole[layer] = np.linalg.norm(vectors[layer], axis=-1)
         if options.remove_neutral:
             neutral = sorted({row for group in groups for row in group.neutral})
             basis = neutral_components(rows, layer, neutral, options.remove_neutral)
-            found[layer] -= found[layer] @ basis.T @ basis
-    found -= options.remove_base * found.mean(1, keepdims=True)
-    found[np.linalg.norm(found, axis=-1) <= _NOISE * whole] = 0
-    return found
+            vectors[layer] -= vectors[layer] @ basis.T @ basis
+    vectors -= options.remove_base * vectors.mean(1, keepdims=True)
+    vectors[np.linalg.norm(vectors, axis=-1) <= _NOISE * whole] = 0
+    return vectors
 
 
-def check(found: np.ndarray, groups: Sequence[Group], stream: np.ndarray, options: Options) -> None:
+def check(
+    vectors: np.ndarray, groups: Sequence[Group], stream: np.ndarray, options: Options
+) -> None:
     """EmokernelError naming the emotions whose vectors ``[layers, E, d]`` say nothing anywhere.
 
     ``stream [layers]``: mean length of the stream's rows; what is next to nothing beside it is
     rounding, such as that of one text in two batches.
     """
-    nothing = (np.linalg.norm(found, axis=-1) <= _LEAST * stream[:, None]).all(0)
+    nothing = (np.linalg.norm(vectors, axis=-1) <= _LEAST * stream[:, None]).all(0)
     if not nothing.any():
         return
     names = ", ".join(repr(group.emotion) for group, no in zip(groups, nothing, strict=True) if no)

@@ -258,7 +258,7 @@ def check_tokens(special: Sequence[str], tokenizer: Any) -> None:
 
 def _fill(template: str, **values: str) -> str:
     """``template`` with the fields named in ``values`` filled in; others stay."""
-    return _FIELD.sub(lambda found: values.get(found[1], found[0]), template)
+    return _FIELD.sub(lambda field: values.get(field[1], field[0]), template)
 
 
 def _named(emotion: str) -> str:
@@ -270,16 +270,16 @@ def _named(emotion: str) -> str:
 def _check_fields(variant: Variant, *, query: bool) -> None:
     """EmokernelError unless the emotion is in the first alone, and the query in both or neither."""
     for template, emotion in zip(variant, (True, False), strict=True):
-        found = _FIELD.findall(template)
-        if emotion and "emotion" not in found:
+        fields = _FIELD.findall(template)
+        if emotion and "emotion" not in fields:
             raise EmokernelError(f"the template {template!r} needs {{emotion}} in it")
-        if not emotion and "emotion" in found:
+        if not emotion and "emotion" in fields:
             raise EmokernelError(
                 f"the neutral template {template!r} may not hold {{emotion}}: it is the contrast"
             )
-        if query and found.count("query") != 1:
+        if query and fields.count("query") != 1:
             raise EmokernelError(f"the template {template!r} needs {{query}} in it, once")
-        if not query and "query" in found:
+        if not query and "query" in fields:
             raise EmokernelError(
                 f"the instruction {template!r} may not hold {{query}}: in a chat the query is a"
                 " message of its own"

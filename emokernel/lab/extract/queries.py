@@ -13,12 +13,8 @@ from types import MappingProxyType
 from typing import Any
 
 from emokernel.errors import EmokernelError, UnknownEmotionError
-from emokernel.lab.extract.datasets import (
-    LabelledTexts,
-    labelled_dataset,
-    normalised,
-    read_labelled,
-)
+from emokernel.lab.extract.datasets import labelled_dataset, read_labelled
+from emokernel.lab.extract.labelled_texts import LabelledTexts, normalised
 
 
 @dataclass(frozen=True)
@@ -92,10 +88,10 @@ class Queries:
 
     def of(self, emotion: str) -> tuple[Query, ...]:
         """The queries of one emotion; UnknownEmotionError if it has none."""
-        found = tuple(query for query in self.queries if query.emotion == emotion)
-        if emotion is None or not found:
+        own = tuple(query for query in self.queries if query.emotion == emotion)
+        if emotion is None or not own:
             raise UnknownEmotionError(emotion, self.emotions)
-        return found
+        return own
 
     def __iter__(self) -> Iterator[Query]:
         return iter(self.queries)

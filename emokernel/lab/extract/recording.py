@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from emokernel.errors import EmokernelError, ModelStructureError
-from emokernel.lab.measure.encoding import Sample
+from emokernel.lab.measure.encoding import TokenizedText
 from emokernel.patch.block_forwards import RewrittenForward
 from emokernel.patch.decoder import (
     Decoder,
@@ -69,7 +69,7 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         self._undo.close()
 
-    def read(self, samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, samples: Sequence[TokenizedText]) -> tuple[np.ndarray, np.ndarray]:
         """Rows ``[layers, batch, d]`` and mean lengths ``[layers, batch]`` of a batch, fp32.
 
         Every sample needs a token of its own. EmokernelError naming the layer that is not finite.
@@ -83,11 +83,11 @@ class Recorder:
                 # Without the head: nobody reads the logits.
                 self.decoder.owner(input_ids=ids, attention_mask=mask, use_cache=False)
             # Copied only now, so that no layer waits for the device.
-            found = [[each.cpu().numpy() for each in self._rows[layer]] for layer in self.layers]
+            read = [[each.cpu().numpy() for each in self._rows[layer]] for layer in self.layers]
         finally:
             self._batch = None
             self._rows.clear()
-        rows, lengths = (np.stack(each) for each in zip(*found, strict=True))
+        rows, lengths = (np.stack(each) for each in zip(*read, strict=True))
         for layer, *values in zip(self.layers, rows, lengths, strict=True):
             if not all(np.isfinite(each).all() for each in values):
                 raise EmokernelError(
@@ -125,7 +125,7 @@ class Recorder:
 class _Batch:
     """Samples padded on the right, and how a row is taken from their activations."""
 
-    def __init__(self, samples: Sequence[Sample], last: bool) -> None:
+    def __init__(self, samples: Sequence[TokenizedText], last: bool) -> None:
         shape = len(samples), max(len(sample.ids) for sample in samples)
         # Padded by hand: many tokenizers of decoders have no pad token.
         ids, mask, self._own = (np.zeros(shape, kind) for kind in (np.int64, np.int64, np.float32))
@@ -173,11 +173,11 @@ def _attention_adds(
     adds: dict[int, tuple[nn.Module, BlockAdds]] = {}
     for layer in layers:
         block = decoder.blocks[layer]
-        found = read_block(traced, layer, block)
-        if found.attention is None or found.branch is None:
+        block_adds = read_block(traced, layer, block)
+        if block_adds.attention is None or block_adds.branch is None:
             raise ModelStructureError(
                 f"{type(block).__name__} (layer {layer}) does not add its attention"
                 ' branch to the stream by itself: extract at site="block", or other layers'
             )
-        adds[layer] = own_part(decoder, block, found.attention.place[0]), found
+        adds[layer] = own_part(decoder, block, block_adds.attention.place[0]), block_adds
     return adds

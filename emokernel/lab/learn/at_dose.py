@@ -61,20 +61,20 @@ def at_dose(
     """
     chosen = steering.defaults
     asks = [Ask(name, name, chosen.law, chosen.dose) for name in emotions]
-    found = equal_doses(model, steering, texts, asks, [dose])
+    doses = equal_doses(model, steering, texts, asks, [dose])
     for ask in asks:
-        if dose not in found[ask]:
+        if dose not in doses[ask]:
             raise SteeringError(
                 f"no strength of {ask.name!r} under law={ask.law!r} diverges by {dose} nats per"
-                f" token, {max(found[ask]):.2f} at most: ask for a smaller dose"
+                f" token, {max(doses[ask]):.2f} at most: ask for a smaller dose"
             )
-    rungs = [found[ask][dose] * factor for ask in asks for factor in _AROUND]
+    rungs = [doses[ask][dose] * factor for ask in asks for factor in _AROUND]
     each = [ask for ask in asks for _ in _AROUND]
     requests = [ask.at(rung) for ask, rung in zip(each, rungs, strict=True)]
     made = divergences(model, steering, texts, requests).reshape(len(asks), -1)
     strengths = [
-        _strength(ask, dose, divergence, of)
-        for ask, divergence, of in zip(
+        _strength(ask, dose, divergence, ladder)
+        for ask, divergence, ladder in zip(
             asks, made.numpy(), np.reshape(rungs, made.shape), strict=True
         )
     ]

@@ -57,10 +57,10 @@ class Comparison:
 
     def __str__(self) -> str:
         lines = [
-            f"{name:>12}: probability of {self.emotion} {of.probability:.3f}, divergence"
-            f" {of.divergence:.3f}, perplexity {of.perplexity:.1f}, distinct 3-grams"
-            f" {of.distinct:.2f}"
-            for name, of in self.measured.items()
+            f"{name:>12}: probability of {self.emotion} {texts.probability:.3f}, divergence"
+            f" {texts.divergence:.3f}, perplexity {texts.perplexity:.1f}, distinct 3-grams"
+            f" {texts.distinct:.2f}"
+            for name, texts in self.measured.items()
         ]
         gain, low, high = self.gain
         return "\n".join([*lines, f"{'gain':>12}: {gain:+.3f} ({low:+.3f} to {high:+.3f})"])
@@ -92,8 +92,8 @@ def compare(
     sampling = sampling or Sampling(24)
     texts: Encoded | None = None
     measured, groups = {}, []
-    for name, of in vectors.items():
-        steering = patch(model, of, law=law, dose="absolute")
+    for name, each in vectors.items():
+        steering = patch(model, each, law=law, dose="absolute")
         try:
             if texts is None:
                 texts = unsteered(model, tokenizer, steering, openings, sampling)

@@ -98,8 +98,8 @@ class PolicyGradient:
         read = self._judge.probabilities(texts).view(len(self._names), self._texts, -1)
         own = torch.stack(
             [
-                emotion_probabilities(self._judge, of, name)
-                for name, of in zip(self._names, read, strict=True)
+                emotion_probabilities(self._judge, probabilities, name)
+                for name, probabilities in zip(self._names, read, strict=True)
             ]
         )
         self.probability = own.mean().item()

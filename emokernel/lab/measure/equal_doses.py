@@ -83,17 +83,17 @@ def _more(ladder: Mapping[float, float], least: float, most: float) -> list[floa
 
 def _read(ask: Ask, ladder: Mapping[float, float], targets: Sequence[float]) -> dict[float, float]:
     # Rounding makes the smallest ones 0 or less, and texts that blow up none at all.
-    found = {s: d for s, d in sorted(ladder.items()) if 0 < d < math.inf}
-    largest = max(found.values(), default=0.0)
+    usable = {s: d for s, d in sorted(ladder.items()) if 0 < d < math.inf}
+    largest = max(usable.values(), default=0.0)
     if largest < min(targets) / 10:
-        told = [value for value in ladder.values() if not math.isnan(value)]
+        numbers = [value for value in ladder.values() if not math.isnan(value)]
         raise SteeringError(
             f"{ask.name!r} under law={ask.law!r}, dose={ask.dose!r} moves the model by"
-            f" {max(told, default=math.nan):g} nats a token at most: its vectors are zero in the"
+            f" {max(numbers, default=math.nan):g} nats a token at most: its vectors are zero in the"
             " steered layers, far too short, or not finite"
         )
     rising: list[tuple[float, float]] = []
-    for strength, divergence in found.items():
+    for strength, divergence in usable.items():
         if divergence > (rising[-1][0] if rising else 0.0):
             rising.append((divergence, strength))
     logs = np.log(rising).T

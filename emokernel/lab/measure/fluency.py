@@ -40,7 +40,7 @@ def repetition(texts: Sequence[str], n: int = 4) -> float:
     if not texts:
         raise ValueError("there is no text to measure the repetition of")
     grams = [_grams(text, n) for text in texts]
-    return sum(1 - len(set(of)) / len(of) for of in grams if of) / len(texts)
+    return sum(1 - len(set(own)) / len(own) for own in grams if own) / len(texts)
 
 
 def perplexity(

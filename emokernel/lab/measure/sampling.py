@@ -174,5 +174,5 @@ def _ends(model: nn.Module, tokenizer: Any) -> list[int]:
     """The tokens that end an answer: the model's and the tokenizer's, as either may lack one."""
     config = getattr(model, "generation_config", None)
     named = getattr(config, "eos_token_id", None), tokenizer.eos_token_id
-    found = [end for ids in named if ids is not None for end in np.ravel(ids).tolist()]
-    return list(dict.fromkeys(found))
+    ends = [end for ids in named if ids is not None for end in np.ravel(ids).tolist()]
+    return list(dict.fromkeys(ends))

@@ -22,7 +22,7 @@ def sections(about: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
             continue
         if isinstance(value, Mapping):
             title = _TITLES.get(key, worded(key).capitalize())
-            lists[title] = [(worded(k), plain(of)) for k, of in value.items()]
+            lists[title] = [(worded(k), plain(fact)) for k, fact in value.items()]
         elif key == "seconds" and isinstance(value, (int, float)):
             single.append(("time taken", duration(value)))
         elif key == "coordinates":
@@ -42,5 +42,5 @@ def notes(about: Mapping[str, Any]) -> list[str]:
 def name(about: Mapping[str, Any]) -> str:
     """What the model is called."""
     model = about.get("model")
-    found = model.get("name") if isinstance(model, Mapping) else model
-    return plain(found or "a language model")
+    name = model.get("name") if isinstance(model, Mapping) else model
+    return plain(name or "a language model")

@@ -77,7 +77,7 @@ def plain(value: Any) -> str:
     if isinstance(value, Real):
         return f"{value:.4g}".replace("-", "−") if math.isfinite(value) else number(value)
     if isinstance(value, Mapping):
-        return "; ".join(f"{worded(key)}: {plain(of)}" for key, of in value.items()) or MISSING
+        return "; ".join(f"{worded(key)}: {plain(fact)}" for key, fact in value.items()) or MISSING
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(map(plain, value)) or MISSING
     return str(value)

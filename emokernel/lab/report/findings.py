@@ -130,14 +130,16 @@ def _has_empty(view: View) -> bool:
     return any(row.empty > 0 for row in view.results.consistency)
 
 
-def _law(rows: Sequence[LawDose], what: str, of: Callable[[LawDose], Interval], better: int) -> str:
+def _law(
+    rows: Sequence[LawDose], what: str, measure: Callable[[LawDose], Interval], better: int
+) -> str:
     """``better``: the sign of a difference that speaks for preserve."""
-    known = [found for row in rows if math.isfinite((found := of(row)).mean)]
+    known = [value for row in rows if math.isfinite((value := measure(row)).mean)]
     if not known:
         return f"which law has {what} cannot be said: no dose gave figures."
-    ahead = sum(found.mean * better > 0 for found in known)
-    clear = [found for found in known if found.low > 0 or found.high < 0]
-    wins = sum(found.mean * better > 0 for found in clear)
+    ahead = sum(value.mean * better > 0 for value in known)
+    clear = [value for value in known if value.low > 0 or value.high < 0]
+    wins = sum(value.mean * better > 0 for value in clear)
     text = (
         f"{PRESERVE} has {what} at {ahead} of {counted(len(known), 'dose')}; the"
         f" interval of the difference includes 0 at {len(known) - len(clear)}."

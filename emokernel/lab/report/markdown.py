@@ -16,9 +16,9 @@ _SHOWN_SAMPLES = 3
 
 def markdown(view: View, charts: Mapping[str, Chart]) -> str:
     """GitHub-flavoured; refers to the pictures that `Chart.write` puts beside it."""
-    found = view.results
+    results = view.results
     parts = [
-        f"# Emotion steering of {escaped(about.name(found.about))}: evaluation",
+        f"# Emotion steering of {escaped(about.name(results.about))}: evaluation",
         escaped(findings.verdict(view)),
         _table(tables.goals(view)),
         "## Consistency",
@@ -45,18 +45,18 @@ def markdown(view: View, charts: Mapping[str, Chart]) -> str:
         _table(tables.agreement(view)),
         _table(tables.by_judge(view)),
         "## Samples",
-        *map(_sample, found.samples[:_SHOWN_SAMPLES]),
+        *map(_sample, results.samples[:_SHOWN_SAMPLES]),
         "## What was evaluated",
-        "\n".join(f"- {escaped(note)}" for note in about.notes(found.about)),
+        "\n".join(f"- {escaped(note)}" for note in about.notes(results.about)),
         "\n".join(
             f"- **{escaped(title)}**: "
             + "; ".join(f"{escaped(key)} {escaped(value)}" for key, value in facts)
-            for title, facts in about.sections(found.about).items()
+            for title, facts in about.sections(results.about).items()
         ),
         "## Definitions",
         "Every measure is defined in [report.html](report.html), section “Definitions”. The"
         " papers: "
-        + ", ".join(f"[{of.text}]({of.link})" for of, _ in definitions.SOURCES[:2])
+        + ", ".join(f"[{source.text}]({source.link})" for source, _ in definitions.SOURCES[:2])
         + ". "
         + definitions.OWN_CHOICES[0],
     ]
@@ -83,9 +83,9 @@ def _cells(data: Table) -> str:
 
 
 def _sample(sample: Sample) -> str:
-    found = samples.group(sample)
-    data = samples.table(found)
-    alone = [f"- {escaped(condition)}: {escaped(text)}" for condition, text in found.alone]
+    group = samples.group(sample)
+    data = samples.table(group)
+    alone = [f"- {escaped(condition)}: {escaped(text)}" for condition, text in group.alone]
     parts = [f"**{escaped(data.caption)}**", "\n".join(alone), _cells(data) if data.rows else ""]
     return "\n\n".join(part for part in parts if part)
 

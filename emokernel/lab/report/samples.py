@@ -15,7 +15,7 @@ _WAYS = tuple(NAMES[mode] for mode in MODES)
 
 
 @dataclass(frozen=True)
-class Group:
+class SampleGroup:
     """The answers to ``title``, an opening. ``alone``: (condition, text) of those that were not
     asked for in one of ``ways``; rows: an emotion with its text by each way, None for none."""
 
@@ -26,27 +26,27 @@ class Group:
     rows: Sequence[tuple[str, Sequence[str | None]]]
 
 
-def group(sample: Sample) -> Group:
+def group(sample: Sample) -> SampleGroup:
     """A sample by emotion: "joy, by vector" is the way "by vector" of joy."""
-    alone, found = [], {}
+    alone, texts = [], {}
     for condition, text in sample.texts.items():
         emotion, comma, way = condition.rpartition(", ")
         if comma and way in _WAYS:
-            found.setdefault(emotion, {})[way] = _shown(text)
+            texts.setdefault(emotion, {})[way] = _shown(text)
         else:
             alone.append((condition, _shown(text)))
-    ways = [way for way in _WAYS if any(way in of for of in found.values())]
-    rows = [(emotion, [of.get(way) for way in ways]) for emotion, of in found.items()]
-    return Group(cut(sample.opening), sample.seed, alone, ways, rows)
+    ways = [way for way in _WAYS if any(way in own for own in texts.values())]
+    rows = [(emotion, [own.get(way) for way in ways]) for emotion, own in texts.items()]
+    return SampleGroup(cut(sample.opening), sample.seed, alone, ways, rows)
 
 
-def table(found: Group) -> Table:
+def table(group: SampleGroup) -> Table:
     """The emotions of a group, without what stands alone."""
     return Table(
-        f"{found.title} (seed {found.seed})",
-        ["Emotion", *(way.capitalize() for way in found.ways)],
-        [[emotion, *(text or MISSING for text in of)] for emotion, of in found.rows],
-        tuple(range(1, len(found.ways) + 1)),
+        f"{group.title} (seed {group.seed})",
+        ["Emotion", *(way.capitalize() for way in group.ways)],
+        [[emotion, *(text or MISSING for text in texts)] for emotion, texts in group.rows],
+        tuple(range(1, len(group.ways) + 1)),
     )
 
 

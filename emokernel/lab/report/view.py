@@ -151,12 +151,12 @@ class View:
     @cached_property
     def emotion_template(self) -> str:
         """The template by which prompts ask for emotions: of those for most, the strongest."""
-        found: dict[str, list[float]] = {}
+        values: dict[str, list[float]] = {}
         for point in self.results.emotions:
             intended = self.intended(point)
             if point.mode == PROMPT and intended:
-                found.setdefault(point.template, []).append(_or_least(intended.mean))
-        return max(found, key=lambda name: (len(found[name]), sum(found[name])), default="")
+                values.setdefault(point.template, []).append(_or_least(intended.mean))
+        return max(values, key=lambda name: (len(values[name]), sum(values[name])), default="")
 
     def at(self, emotion: str, mode: str) -> EmotionPoint | None:
         """An emotion unsteered, by `emotion_template`, or by vector at strength 1.0."""

@@ -40,9 +40,9 @@ def write_report(folder: Path, results: Results) -> list[Path]:
 def _finite(value: Any) -> Any:
     """``value`` in what JSON knows: None for a number that is not finite."""
     if isinstance(value, Mapping):
-        return {str(key): _finite(of) for key, of in value.items()}
+        return {str(key): _finite(each) for key, each in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_finite(of) for of in value]
+        return [_finite(each) for each in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     return value if value is None or isinstance(value, (str, int)) else str(value)

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from emokernel import EmokernelError
 from emokernel.lab.extract.datasets import (
     labelled_dataset,
-    parse_rows,
     read_labelled,
     read_texts,
     texts_from_dataset,
 )
 from emokernel.lab.extract.queries import Queries, Query
+from emokernel.lab.extract.text_files import parse_rows
 
 ROWS = (("joy", "The sun is out."), ("fear", "Who is there?"), (None, "It is noon."))
 BY_EMOTION = {"joy": ["The sun is out."], "fear": ["Who is there?"], "neutral": ["It is noon."]}

@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 
 from emokernel.errors import EmokernelError
-from emokernel.lab.extract.datasets import normalised
+from emokernel.lab.extract.labelled_texts import normalised
 
 
 @cache

@@ -26,7 +26,9 @@ def adjectives() -> tuple[str, ...]:
     """
     facts = Coordinates.named("russell").facts
     return tuple(
-        label for label, of in facts.items() if "term" not in of and of["attested"] != "anchor"
+        label
+        for label, fact in facts.items()
+        if "term" not in fact and fact["attested"] != "anchor"
     )
 
 

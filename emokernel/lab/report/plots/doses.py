@@ -60,15 +60,15 @@ def doses(view: View) -> Chart | None:
         Panel("Emotion against perplexity", "both laws on one frontier of probability and"
               " perplexity ratio.", frontier),
     ]  # fmt: skip
-    for title, (label, of) in _DIFFERENCES.items():
+    for title, (label, measure) in _DIFFERENCES.items():
         message = "; ".join(
-            f"{interval(of(row), 3, signed=True)} at {number(row.divergence)}" for row in rows
+            f"{interval(measure(row), 3, signed=True)} at {number(row.divergence)}" for row in rows
         )
         panels.append(
             Panel(
                 title,
                 f"{message}.",
-                lambda axes, label=label, of=of: _difference(axes, rows, label, of),
+                lambda axes, label=label, measure=measure: _difference(axes, rows, label, measure),
             )
         )
     return Chart(
@@ -82,12 +82,12 @@ def doses(view: View) -> Chart | None:
     )
 
 
-def _difference(axes: Axes, rows: list[LawDose], label: str, of: _Difference) -> None:
+def _difference(axes: Axes, rows: list[LawDose], label: str, measure: _Difference) -> None:
     axes.axhline(0, color="#6b7280", linewidth=0.9)
     for row in rows:
-        found = of(row)
-        if math.isfinite(found.mean):
-            axes.errorbar(row.divergence, found.mean, yerr=errors(found), capsize=3,
+        value = measure(row)
+        if math.isfinite(value.mean):
+            axes.errorbar(row.divergence, value.mean, yerr=errors(value), capsize=3,
                           color=_DIFFERENCE.colour, marker=_DIFFERENCE.marker)  # fmt: skip
     axes.set(ylabel=label)
     _dose_axis(axes, [row.divergence for row in rows])
@@ -102,9 +102,9 @@ def _dose_axis(axes: Axes, at: list[float]) -> None:
         axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _ends(found: dict[str, list[float]]) -> str:
+def _ends(doses: dict[str, list[float]]) -> str:
     ends = (
         f"{law} from {number(each[0])} at the smallest dose to {number(each[-1])} at the largest"
-        for law, each in found.items()
+        for law, each in doses.items()
     )
     return f"{'; '.join(ends)}."

@@ -24,7 +24,7 @@ def emotions(view: View) -> Chart | None:
     """Bars of each emotion unsteered, by prompt and by vector at strength 1.0, strongest first."""
     names = sorted(view.emotions, key=lambda name: -_mean(view, name, VECTOR))
     bars = [view.intended(view.at(name, mode)) for name in names for mode in _CONDITIONS]
-    if not drawable(found.mean for found in bars if found):
+    if not drawable(bar.mean for bar in bars if bar):
         return None
     count = math.ceil(len(names) / _BARS_OF_A_PANEL)
     size = math.ceil(len(names) / count)
@@ -50,15 +50,15 @@ def emotions(view: View) -> Chart | None:
 
 def strengths(view: View) -> Chart | None:
     """Small multiples: each emotion against strength under both laws, the prompt as a line."""
-    found = [
+    bars = [
         view.intended(point)
         for name in view.emotions
         for law in view.laws
         for point in view.curve(name, law)
     ]
-    if not drawable(each.mean for each in found if each):
+    if not drawable(each.mean for each in bars if each):
         return None
-    reach = _reach(found)
+    reach = _reach(bars)
 
     prompted = any(view.at(name, PROMPT) for name in view.emotions)
 
@@ -86,23 +86,23 @@ def strengths(view: View) -> Chart | None:
 
 
 def _mean(view: View, name: str, mode: str) -> float:
-    found = view.intended(view.at(name, mode))
-    return found.mean if found and math.isfinite(found.mean) else 0.0
+    value = view.intended(view.at(name, mode))
+    return value.mean if value and math.isfinite(value.mean) else 0.0
 
 
-def _reach(found: Iterable[Interval | None]) -> float:
-    highs = [each.high for each in found if each and math.isfinite(each.high)]
+def _reach(bars: Iterable[Interval | None]) -> float:
+    highs = [each.high for each in bars if each and math.isfinite(each.high)]
     return min(1.0, math.ceil(10.5 * max(highs, default=1.0)) / 10)
 
 
 def _bars(axes: Axes, view: View, names: Sequence[str], reach: float) -> None:
     for offset, mode in zip((-0.27, 0, 0.27), _CONDITIONS, strict=True):
         for place, name in enumerate(names):
-            found = view.intended(view.at(name, mode))
-            if found and math.isfinite(found.mean):
+            value = view.intended(view.at(name, mode))
+            if value and math.isfinite(value.mean):
                 axes.barh(
-                    place + offset, found.mean, 0.25, color=MODES[mode].colour,
-                    xerr=errors(found), error_kw={"elinewidth": 0.9, "ecolor": "#1f2937"},
+                    place + offset, value.mean, 0.25, color=MODES[mode].colour,
+                    xerr=errors(value), error_kw={"elinewidth": 0.9, "ecolor": "#1f2937"},
                 )  # fmt: skip
     axes.set_yticks(range(len(names)), [shortened(name, 18) for name in names])
     axes.set(xlim=(0, reach), ylim=(len(names) - 0.5, -0.5), xlabel="probability")
@@ -111,9 +111,9 @@ def _bars(axes: Axes, view: View, names: Sequence[str], reach: float) -> None:
 
 def _bars_message(view: View, names: Sequence[str]) -> str:
     def text(name: str) -> str:
-        found = ((mode, view.intended(view.at(name, mode))) for mode in _CONDITIONS)
+        values = ((mode, view.intended(view.at(name, mode))) for mode in _CONDITIONS)
         return f"{name} " + ", ".join(
-            f"{NAMES[mode]} {number(each.mean)}" for mode, each in found if each
+            f"{NAMES[mode]} {number(each.mean)}" for mode, each in values if each
         )
 
     return f"{'; '.join(map(text, names))}."
@@ -123,9 +123,9 @@ def _curve_message(view: View, name: str) -> str:
     parts = []
     for law in view.laws:
         known = [
-            (found.mean, point.strength)
+            (value.mean, point.strength)
             for point in view.curve(name, law)
-            if (found := view.intended(point)) and math.isfinite(found.mean)
+            if (value := view.intended(point)) and math.isfinite(value.mean)
         ]
         if known:
             best, strength = max(known)

@@ -17,7 +17,7 @@ from emokernel.lab.report.view import MODES, NAMES, View, title
 def intensity(view: View) -> Chart | None:
     """Mean and pooled cosine against intensity; None if there is one intensity only."""
     rows = {mode: view.by_intensity(mode) for mode in MODES if view.by_intensity(mode)}
-    means = [row.cosine.mean for of in rows.values() if len(of) > 1 for row in of]
+    means = [row.cosine.mean for row_list in rows.values() if len(row_list) > 1 for row in row_list]
     if not drawable(means):
         return None
     ceiling = view.ceiling()
@@ -27,20 +27,22 @@ def intensity(view: View) -> Chart | None:
     def mean(axes: Axes) -> None:
         level(axes, floor, FLOOR)
         level(axes, ceiling.cosine if ceiling else None, CEILING)
-        for mode, of in rows.items():
-            curve_with_intervals(axes, _xs(of), [row.cosine for row in of], mode_look(mode))
+        for mode, curve_rows in rows.items():
+            curve_with_intervals(
+                axes, _xs(curve_rows), [row.cosine for row in curve_rows], mode_look(mode)
+            )
         _finish(axes, "mean cosine")
 
     def pooled(axes: Axes) -> None:
         level(axes, ceiling.pooled if ceiling else None, CEILING)
-        for mode, of in rows.items():
-            curve(axes, _xs(of), [row.pooled for row in of], mode_look(mode))
+        for mode, curve_rows in rows.items():
+            curve(axes, _xs(curve_rows), [row.pooled for row in curve_rows], mode_look(mode))
         _finish(axes, "pooled cosine")
 
     def perplexity(axes: Axes) -> None:
         axes.axhline(1, color=FLOOR.colour, linewidth=0.8)
-        for mode, of in rows.items():
-            curve(axes, _xs(of), [row.perplexity for row in of], mode_look(mode))
+        for mode, curve_rows in rows.items():
+            curve(axes, _xs(curve_rows), [row.perplexity for row in curve_rows], mode_look(mode))
         axes.set(xlabel="intensity", ylabel="times unsteered")
 
     return Chart(
@@ -58,7 +60,9 @@ def intensity(view: View) -> Chart | None:
 
 
 def _templates(rows: Mapping[str, list[Consistency]]) -> str:
-    named = [title(of[0], ("", of[0].template)) for of in rows.values() if of[0].template]
+    named = [
+        title(group[0], ("", group[0].template)) for group in rows.values() if group[0].template
+    ]
     return f" Drawn are: {', '.join(named)}." if named else ""
 
 
@@ -71,13 +75,15 @@ def _finish(axes: Axes, label: str) -> None:
     axes.set_ylim(min(-0.1, axes.get_ylim()[0]), max(1.0, axes.get_ylim()[1]))
 
 
-def _ends(rows: dict[str, list[Consistency]], of: Callable[[Consistency], float]) -> str:
-    return f"{'; '.join(_end(NAMES.get(mode, mode), each, of) for mode, each in rows.items())}."
+def _ends(rows: dict[str, list[Consistency]], measure: Callable[[Consistency], float]) -> str:
+    return (
+        f"{'; '.join(_end(NAMES.get(mode, mode), each, measure) for mode, each in rows.items())}."
+    )
 
 
-def _end(name: str, rows: list[Consistency], of: Callable[[Consistency], float]) -> str:
+def _end(name: str, rows: list[Consistency], measure: Callable[[Consistency], float]) -> str:
     first, last = rows[0], rows[-1]
-    start = f"{number(of(first))} at intensity {number(first.intensity)}"
+    start = f"{number(measure(first))} at intensity {number(first.intensity)}"
     if len(rows) == 1:
         return f"{name} {start}"
-    return f"{name} from {start} to {number(of(last))} at {number(last.intensity)}"
+    return f"{name} from {start} to {number(measure(last))} at {number(last.intensity)}"

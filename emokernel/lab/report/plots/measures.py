@@ -19,16 +19,18 @@ from emokernel.lab.report.view import View
 _Measure = Callable[[Measures], float]
 _PERPLEXITY, _ADHERENCE = "Perplexity", "Topic adherence"
 _MEASURES: dict[str, tuple[str, _Measure]] = {
-    _PERPLEXITY: ("times unsteered", lambda of: of.perplexity_ratio),
-    "Distinct 3-grams": ("times unsteered", lambda of: of.distinct_3_ratio),
-    "Repetition": ("share of 4-grams", lambda of: of.repetition),
-    _ADHERENCE: ("similarity", lambda of: of.to_unsteered.mean),
+    _PERPLEXITY: ("times unsteered", lambda values: values.perplexity_ratio),
+    "Distinct 3-grams": ("times unsteered", lambda values: values.distinct_3_ratio),
+    "Repetition": ("share of 4-grams", lambda values: values.repetition),
+    _ADHERENCE: ("similarity", lambda values: values.to_unsteered.mean),
 }
 
 
 def measures(view: View) -> Chart | None:
     """The median over emotions at each strength, by law, and of the prompts as a line."""
-    curves = (_by_strength(view, law, of) for law in view.laws for _, of in _MEASURES.values())
+    curves = (
+        _by_strength(view, law, measure) for law in view.laws for _, measure in _MEASURES.values()
+    )
     if not drawable(value for curve in curves for value in curve.values()):
         return None
     topic = [TOPIC[key] for key in TOPIC if key in view.topic]
@@ -40,10 +42,10 @@ def measures(view: View) -> Chart | None:
         [
             Panel(
                 name,
-                _message(view, of),
+                _message(view, measure),
                 lambda axes, name=name: _draw(axes, view, name, prompted),
             )
-            for name, (_, of) in _MEASURES.items()
+            for name, (_, measure) in _MEASURES.items()
         ],
         [*map(law_look, view.laws), *([PROMPTED] if prompted else []), *topic],
         size=(2.75, 2.2),
@@ -52,11 +54,11 @@ def measures(view: View) -> Chart | None:
 
 
 def _draw(axes: Axes, view: View, name: str, prompted: list[EmotionPoint]) -> None:
-    label, of = _MEASURES[name]
+    label, measure = _MEASURES[name]
     for law in view.laws:
-        found = _by_strength(view, law, of)
-        curve(axes, list(found), list(found.values()), law_look(law))
-    level(axes, _middle(prompted, of), PROMPTED)
+        middles = _by_strength(view, law, measure)
+        curve(axes, list(middles), list(middles.values()), law_look(law))
+    level(axes, _middle(prompted, measure), PROMPTED)
     axes.set(xlabel="strength", ylabel=label)
     if name == _PERPLEXITY:
         axes.set_yscale("log", base=2)
@@ -67,26 +69,26 @@ def _draw(axes: Axes, view: View, name: str, prompted: list[EmotionPoint]) -> No
             level(axes, view.topic.get(key), look)
 
 
-def _by_strength(view: View, law: str, of: _Measure) -> dict[float, float]:
+def _by_strength(view: View, law: str, measure: _Measure) -> dict[float, float]:
     curves = [view.curve(name, law) for name in view.emotions]
     return {
         strength: _middle(
-            [point for points in curves for point in points if point.strength == strength], of
+            [point for points in curves for point in points if point.strength == strength], measure
         )
         for strength in view.strengths(law)
     }
 
 
-def _middle(points: list[EmotionPoint], of: _Measure) -> float:
-    values = [value for point in points if not math.isnan(value := of(point.measures))]
+def _middle(points: list[EmotionPoint], measure: _Measure) -> float:
+    values = [value for point in points if not math.isnan(value := measure(point.measures))]
     return median(values) if values else math.nan
 
 
-def _message(view: View, of: _Measure) -> str:
+def _message(view: View, measure: _Measure) -> str:
     parts = []
     for law in view.laws:
-        found = _by_strength(view, law, of)
-        ends = ", ".join(f"{number(found[at])} at {number(at)}" for at in sorted(found)[-1:])
-        usual = f"{number(found[1.0])} at strength 1.00, " if 1.0 in found else ""
+        middles = _by_strength(view, law, measure)
+        ends = ", ".join(f"{number(middles[at])} at {number(at)}" for at in sorted(middles)[-1:])
+        usual = f"{number(middles[1.0])} at strength 1.00, " if 1.0 in middles else ""
         parts.append(f"{law} {usual}{ends}")
     return f"{'; '.join(parts)}."

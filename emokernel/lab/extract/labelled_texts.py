@@ -1,0 +1,112 @@
+"""Texts with their emotions, in the form that everything is read into.
+
+Emotions are stripped and lower-cased; "neutral" is the one that fits every emotion. A text that
+stands in one class twice, but for case and spacing, is dropped and counted in the provenance.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from emokernel.errors import EmokernelError
+
+NEUTRAL = "neutral"
+# Half a character of UTF-16, which no tokenizer takes.
+_HALF = re.compile("[\ud800-\udfff]")
+
+# The place in the source, for messages; the label as the source has it; the text.
+Row = tuple[str, Any, Any]
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """``rows`` of (emotion, text), without duplicates, in the order of the source.
+
+    The emotion None is neutral. ``provenance``: name, licence, sha256, number of texts and of
+    duplicates that were dropped.
+    """
+
+    rows: tuple[tuple[str | None, str], ...]
+    provenance: Mapping[str, Any] = field(compare=False)
+
+
+def clean(source: str, rows: Iterable[Row], label_names: Sequence[str] | None) -> LabelledTexts:
+    """Emotions by name, texts stripped and without duplicates; the provenance counts them."""
+    kept: dict[tuple[str | None, str], tuple[str | None, str]] = {}
+    dropped: Counter[str] = Counter()
+    for place, label, text in rows:
+        if not isinstance(text, str):
+            raise EmokernelError(f"{source}, {place}: {str(text)[:40]!r} is no text")
+        if not text.strip():
+            raise EmokernelError(f"{source}, {place}: an empty text: fill it in or remove it")
+        if _HALF.search(text):
+            raise EmokernelError(
+                f"{source}, {place}: {text[:40]!a} holds half a character (a surrogate), as a"
+                " text cut within an emoji does: repair or remove it"
+            )
+        emotion = _emotion(f"{source}, {place}", label, label_names)
+        same = emotion, normalised(text)
+        if same in kept:
+            dropped[NEUTRAL if emotion is None else emotion] += 1
+        else:
+            kept[same] = emotion, text.strip()
+    if not kept:
+        raise EmokernelError(f"{source} holds no texts: give it some")
+    return LabelledTexts(
+        tuple(kept.values()), {"texts": len(kept), "duplicates dropped": dict(dropped)}
+    )
+
+
+def contrasted(texts: LabelledTexts) -> dict[str, list[str]]:
+    """``{emotion: texts}`` with "neutral"; EmokernelError unless it and an emotion are there."""
+    classes: dict[str, list[str]] = {}
+    for emotion, content in texts.rows:
+        classes.setdefault(NEUTRAL if emotion is None else emotion, []).append(content)
+    name = texts.provenance["name"]
+    if NEUTRAL not in classes:
+        near = difflib.get_close_matches(NEUTRAL, classes, n=1)
+        hint = f"; is {near[0]!r} meant to be it?" if near else ""
+        raise EmokernelError(
+            f"{name}: no class {NEUTRAL!r}, which the emotions are contrasted with, among"
+            f" {', '.join(classes)}: add neutral texts{hint}"
+        )
+    if len(classes) == 1:
+        raise EmokernelError(
+            f"{name}: all texts are neutral: an emotion needs texts of its own to be contrasted"
+        )
+    return classes
+
+
+def normalised(text: str) -> str:
+    """What two texts have in common that differ in case and spacing alone."""
+    return " ".join(text.casefold().split())
+
+
+def _emotion(place: str, label: Any, names: Sequence[str] | None) -> str | None:
+    """The emotion of a label, by name; None for neutral."""
+    if label is None:
+        return None
+    if isinstance(label, bool) or not isinstance(label, (int, str)):
+        raise EmokernelError(f"{place}: {str(label)[:40]!r} is no name of an emotion")
+    if isinstance(label, int) or re.fullmatch(r"-?[0-9]+([ ,;]+[0-9]+)*", label.strip()):
+        if names is None:
+            raise EmokernelError(
+                f"{place}: the label {label!r} is a number without a name: pass label_names, the"
+                " emotions in their order"
+            )
+        try:
+            number = int(label)
+        except ValueError:
+            raise EmokernelError(f"{place}: {label!r} is more than one label: keep one") from None
+        if not 0 <= number < len(names):
+            raise EmokernelError(f"{place}: label {number} has no name among {len(names)} names")
+        label = names[number]
+    emotion = label.strip().lower()
+    if not emotion:
+        raise EmokernelError(f"{place}: an empty name of an emotion: name it")
+    return None if emotion == NEUTRAL else emotion
