@@ -114,7 +114,7 @@ def run(chosen: argparse.Namespace) -> None:
     print(_summary(vectors))
     print(f"wrote {chosen.output}")
     if chosen.plot:
-        from emokernel.vectors.plots import plot_vectors
+        from emokernel.lab.report.vectors_plot import plot_vectors
 
         chosen.plot.parent.mkdir(parents=True, exist_ok=True)
         plot_vectors(vectors, chosen.plot)

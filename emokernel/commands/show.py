@@ -14,7 +14,6 @@ from emokernel.commands.outputs import check_picture
 from emokernel.commands.vectors_file import add_file, load_file
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import Calibration
-from emokernel.vectors.measured import columns_of
 
 _WIDTH = 100
 _LONGEST = 14  # of a name above a column
@@ -34,7 +33,7 @@ def run(chosen: argparse.Namespace) -> None:
     for line in describe(vectors):
         print(line)
     if chosen.plot is not None:
-        from emokernel.vectors.plots import plot_vectors
+        from emokernel.lab.report.vectors_plot import plot_vectors
 
         chosen.plot.parent.mkdir(parents=True, exist_ok=True)
         plot_vectors(vectors, chosen.plot)
@@ -81,6 +80,8 @@ def _calibration(calibration: Calibration) -> Iterator[str]:
 
 
 def _diagnostics(vectors: EmotionVectors) -> Iterator[str]:
+    from emokernel.lab.report.diagnostic_arrays import columns_of
+
     columns = columns_of(vectors)
     if columns:
         rows = {

@@ -12,8 +12,8 @@ import numpy as np
 
 from emokernel.atomic import save_figure
 from emokernel.extras import need
-from emokernel.vectors.emotion_vectors import EmotionVectors
-from emokernel.vectors.measured import grid, per_layer
+from emokernel.lab.report.diagnostic_arrays import grid, per_layer
+from emokernel.vectors import EmotionVectors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
