@@ -37,6 +37,7 @@ from emokernel.bench.variants import (
 )
 from emokernel.demo.model import load_model
 from emokernel.demo.vectors import load_vectors
+from emokernel.extras import need
 from emokernel.vectors import EmotionVectors
 
 RESULTS = Path(__file__).parent / "results"
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="of each case (100; 10 with --quick)")
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="sequences (1 16)")
     chosen = parser.parse_args()
+    need("matplotlib")  # before anything is measured
     quick = chosen.quick
     rounds = chosen.rounds or (10 if quick else 100)
     modes = {EAGER} if quick else {variant.mode for variant in VARIANTS.values()} - {GRAPH}

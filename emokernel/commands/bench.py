@@ -13,6 +13,7 @@ from emokernel.commands.bench_model import add_vectors, given_vectors, load_chec
 from emokernel.commands.models import EMBEDDED, check_can_steer, check_fits, load_config
 from emokernel.commands.outputs import check_folder
 from emokernel.errors import EmokernelError
+from emokernel.extras import need
 
 if TYPE_CHECKING:
     from emokernel.bench.benchmark import Measured, Options
@@ -82,6 +83,7 @@ def run(chosen: argparse.Namespace) -> int:
     from emokernel.bench.compiling import check_backend
     from emokernel.bench.table import table
 
+    need("matplotlib")
     for name, value in (_QUICK if chosen.quick else _FULL).items():
         if getattr(chosen, name) is None:
             setattr(chosen, name, value)

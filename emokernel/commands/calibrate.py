@@ -26,6 +26,7 @@ from emokernel.commands.models import (
 )
 from emokernel.commands.outputs import check_file, check_run
 from emokernel.errors import EmokernelError
+from emokernel.extras import need
 
 
 def add(commands: Any) -> None:
@@ -89,6 +90,8 @@ def run(chosen: argparse.Namespace) -> None:
     from emokernel.lab.measure.sampling import Sampling
     from emokernel.vectors import EmotionVectors
 
+    need("matplotlib")
+    need("sklearn")
     output = chosen.output or chosen.vectors[0]
     if len(chosen.vectors) > 1 and chosen.output is None:
         raise EmokernelError("several files of vectors: say where the best one goes with --output")

@@ -136,6 +136,7 @@ def _prepared(chosen: argparse.Namespace, partial: Path) -> Callable[[], Emotion
         Options(**given),
         Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p),
     )
+    options.check_packages()
     source = labelled_of(chosen, chosen.texts) if chosen.texts else queries_of(chosen)
     asked, conditioning = {}, None
     if not chosen.texts:

@@ -15,6 +15,7 @@ from emokernel.demo.evaluation import short_evaluation
 from emokernel.demo.model import load_model, openings
 from emokernel.demo.tables import samples, tables
 from emokernel.demo.vectors import load_vectors
+from emokernel.extras import need
 from emokernel.lab.evaluate.goals import told
 from emokernel.lab.report import write_report
 from emokernel.machine import machine
@@ -29,6 +30,8 @@ def demo(
 
     ``chosen`` openings, all sixty unless given; ``rounds`` of timing.
     """
+    need("matplotlib")
+    need("sklearn")
     output.mkdir(parents=True, exist_ok=True)
     vectors = load_vectors()
     model, _ = load_model()

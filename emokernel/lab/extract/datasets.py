@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from emokernel.errors import EmokernelError
+from emokernel.extras import need
 
 # What the name of a data set of the Hub begins with, where a file may stand as well.
 HUB = "hub:"
@@ -382,13 +383,7 @@ def _open_dataset(
     source: Any, split: str, config: str | None, revision: str | None
 ) -> tuple[Any, str]:
     """The table of one split, and a name for it."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise EmokernelError(
-            "Hugging Face datasets need a package that is not installed: pip install"
-            " 'emokernel[datasets]'"
-        ) from error
+    datasets = need("datasets")
     name = str(source) if isinstance(source, (str, PathLike)) else "a dataset"
     if isinstance(source, (str, PathLike)):
         folder = Path(source)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from affect.planted import planted
-from matplotlib import pyplot as plt
 
 from emokernel.affect import Coordinates, agreement
+from emokernel.atomic import save_figure
 from emokernel.lab.evaluate.positions import positions_of
-from emokernel.lab.report.positions_plot import plot_positions
+from emokernel.lab.report import positions_plot
 
 
 def test_the_plot_shows_every_emotion_and_the_agreement(tmp_path, monkeypatch):
     table = Coordinates.named("glasgow")
     names = (*table.names, "relief")
     figures = []
-    monkeypatch.setattr(plt, "close", figures.append)
+
+    def saved(figure, path):
+        figures.append(figure)
+        save_figure(figure, path)
+
+    monkeypatch.setattr(positions_plot, "save_figure", saved)
     vectors, _ = planted(table, names, noise=0.1)
-    plot_positions(tmp_path / "positions.png", vectors, table)
+    positions_plot.plot_positions(tmp_path / "positions.png", vectors, table)
     assert (tmp_path / "positions.png").stat().st_size > 10_000
     (axes,) = figures[0].axes
     found = agreement(positions_of(vectors, table), table)
