@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from decode import cases
+from decode import models
 from torch import nn
 from tqdm import tqdm
 
@@ -86,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few rounds")
     quick = parser.parse_args().quick
-    for name, dtype, model, _ in cases():
+    for name, dtype, model, _ in models():
         samples = texts(model.config.vocab_size, 48 if name.startswith("embedded") else 8)
         tokens = sum(len(sample.ids) for sample in samples)
         with tempfile.TemporaryDirectory() as folder:

@@ -4,10 +4,10 @@
     python benchmarks/gpu_ops.py --warm        only fills the caches of Triton and torch.compile
     python benchmarks/gpu_ops.py --device cpu --smoke       the same path without a GPU, tiny
 
-The time of a kernel is that of a CUDA graph of many calls over rotating buffers (see
-`emokernel.bench.gpu_cases`), variants interleaved. The calls follow each other without a gap: where
-a kernel is launched as a dependent one (programmatic dependent launch), the start of each overlaps
-the end of the one before, as it would only behind such a kernel in a model. Variants of a shape:
+The time of a kernel is that of a CUDA graph of many calls over rotating buffers (`gpu_cases`),
+variants interleaved. The calls follow each other without a gap: where a kernel is launched as a
+dependent one (programmatic dependent launch), the start of each overlaps the end of the one before,
+as it would only behind such a kernel in a model. Variants of a shape:
 
     copy                    Tensor.copy_ of as many bytes
     cuda_k0 k1 k3 k8        emokernel's CUDA kernel: no row steered, or every row by a slot of its
@@ -38,6 +38,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from gpu_cases import DTYPES, LAWS, MIXES, Case, Pool, Tables, Variants
+from gpu_goals import EAGER, HOST, HOST_OP, KERNEL, report
+from gpu_plots import plot_kernels
 from tqdm import tqdm
 
 from emokernel import bench
@@ -49,9 +52,6 @@ from emokernel.bench.gpu import (
     enqueue_seconds,
     timer_for,
 )
-from emokernel.bench.gpu_cases import DTYPES, LAWS, MIXES, Case, Pool, Tables, Variants
-from emokernel.bench.gpu_goals import EAGER, HOST, HOST_OP, KERNEL, report
-from emokernel.bench.gpu_plots import plot_kernels
 from emokernel.ops import available, schemas
 from emokernel.ops.backends import load
 

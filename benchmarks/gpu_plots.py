@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from gpu_goals import DECODE, KERNEL
+
 from emokernel.atomic import save_figure
-from emokernel.bench.gpu_goals import DECODE, KERNEL
 from emokernel.bench.results import read
 from emokernel.extras import need
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emokernel.bench.gpu_goals import DECODE, EAGER, HOST, HOST_OP, KERNEL, Goal, goals, report
+from gpu_goals import DECODE, EAGER, HOST, HOST_OP, KERNEL, Goal, goals, report
 
 
 def kernel(variant: str, rows: int, d: int, **others: float) -> dict:
