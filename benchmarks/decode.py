@@ -19,7 +19,7 @@ from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from emokernel.bench import append, machine, now
-from emokernel.bench.benchmark import Options, bench
+from emokernel.bench.benchmark import BenchOptions, bench
 from emokernel.bench.cases import cases
 from emokernel.bench.decode import Decoding, decodings
 from emokernel.bench.decode_plot import latency
@@ -80,7 +80,7 @@ def main() -> None:
     rounds = chosen.rounds or (10 if quick else 100)
     modes = {EAGER} if quick else {variant.mode for variant in VARIANTS.values()} - {GRAPH}
     names = [name for name in CHOICES if VARIANTS[name].mode in modes]
-    options = Options(tuple(with_baselines(names)), new_tokens=TOKENS, rounds=rounds)
+    options = BenchOptions(tuple(with_baselines(names)), new_tokens=TOKENS, rounds=rounds)
     began = now()
     for name, dtype, model, vectors in models():
         wanted = list(cases(chosen.batches, [CONTEXT], [1.0], ["one"]))

@@ -24,7 +24,7 @@ from emokernel.bench import append, compare_to, measure, median
 from emokernel.lab.extract.reading import batches
 from emokernel.lab.extract.recording import Recorder
 from emokernel.lab.extract.store import Store
-from emokernel.lab.measure.encoding import Sample
+from emokernel.lab.measure.encoding import TokenizedText
 from emokernel.patch.decoder import find_decoder
 
 RESULTS = Path(__file__).parent / "results"
@@ -32,18 +32,18 @@ PLAIN = "decoder alone"
 SITES = ("attention", "block")
 
 
-def texts(vocabulary: int, count: int) -> list[Sample]:
+def texts(vocabulary: int, count: int) -> list[TokenizedText]:
     """Random texts of 16 to 96 tokens, the first quarter of each a context."""
     generator = np.random.default_rng(0)
     found = []
     for length in generator.integers(16, 97, count):
         own = np.arange(length) >= length // 4
-        found.append(Sample(generator.integers(3, vocabulary, length).astype(np.int32), own))
+        found.append(TokenizedText(generator.integers(3, vocabulary, length).astype(np.int32), own))
     return found
 
 
 def passes(
-    model: nn.Module, samples: list[Sample], batch_tokens: int, folder: Path
+    model: nn.Module, samples: list[TokenizedText], batch_tokens: int, folder: Path
 ) -> dict[str, Callable[[], None]]:
     """One pass over all samples, by variant."""
     decoder = find_decoder(model)

@@ -15,13 +15,13 @@ from emokernel.lab.evaluate.results import (
     PROMPT,
     UNSTEERED,
     VECTOR,
-    Agreement,
     Ceiling,
     CeilingState,
     Consistency,
     EmotionPoint,
     Goal,
     Interval,
+    JudgeAgreement,
     LawDose,
     Measures,
     Monotone,
@@ -72,7 +72,7 @@ def results(
             for emotion in emotions
             for law in laws
         ],
-        agreement=[Agreement((MAIN, SECOND), 21600, 0.61, 0.55, 0.72, 0.78)]
+        agreement=[JudgeAgreement((MAIN, SECOND), 21600, 0.61, 0.55, 0.72, 0.78)]
         if len(judges) > 1
         else [],
         goals=[

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from emokernel.atomic import save_figure
-from emokernel.bench.harness import Comparison, compare_to
+from emokernel.bench.harness import PairedRatio, compare_to
 from emokernel.bench.summary import Row
 from emokernel.bench.variants import VARIANTS
 from emokernel.extras import need
@@ -52,7 +52,7 @@ def _label(name: str, milliseconds: Mapping[str, Sequence[float]]) -> str:
     if base is None or name == variant.baseline:
         return label
     again = milliseconds.get(variant.noise)
-    noise: Comparison | None = None if again is None else compare_to(base, again)
+    noise: PairedRatio | None = None if again is None else compare_to(base, again)
     against = compare_to(base, times)
     return f"{label}, {against.ratio:.2f}x" if against.is_seen(noise) else f"{label}, no difference"
 

@@ -8,7 +8,7 @@ from statistics import median, quantiles
 
 from emokernel.bench.cases import Case
 from emokernel.bench.decode import Timing
-from emokernel.bench.harness import Comparison, compare_to
+from emokernel.bench.harness import PairedRatio, compare_to
 from emokernel.bench.variants import OURS, PLAIN_HOOK, Variant
 
 Row = dict[str, object]
@@ -83,7 +83,7 @@ def _hook_like(variant: Variant) -> str:
 
 def _against(
     timings: Mapping[str, Sequence[Timing]], baseline: str, name: str
-) -> Comparison | None:
+) -> PairedRatio | None:
     """The ratio of the times per token of every round that both have."""
     pair = timings.get(baseline), timings.get(name)
     if not all(pair):
@@ -92,7 +92,7 @@ def _against(
     return compare_to(*([timing.step for timing in of[:both]] for of in pair))
 
 
-def _ratio(key: str, found: Comparison | None, noise: Comparison | None) -> Row:
+def _ratio(key: str, found: PairedRatio | None, noise: PairedRatio | None) -> Row:
     if found is None:
         return {}
     return {

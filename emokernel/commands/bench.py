@@ -16,7 +16,7 @@ from emokernel.errors import EmokernelError
 from emokernel.extras import need
 
 if TYPE_CHECKING:
-    from emokernel.bench.benchmark import Measured, Options
+    from emokernel.bench.benchmark import BenchOptions, MeasuredCase
     from emokernel.bench.variants import Variant
 
 QUESTION = "bench"
@@ -131,15 +131,15 @@ def run(chosen: argparse.Namespace) -> int:
     return int(any(failed(measured.rows) for measured in done))
 
 
-def _options(chosen: argparse.Namespace) -> Options:
-    from emokernel.bench.benchmark import Options
+def _options(chosen: argparse.Namespace) -> BenchOptions:
+    from emokernel.bench.benchmark import BenchOptions
     from emokernel.bench.variants import CHOICES, COMPILED, VARIANTS, with_baselines
 
     names = chosen.variants or [
         name for name in CHOICES if not (chosen.quick and VARIANTS[name].mode == COMPILED)
     ]
     variants: list[Variant] = with_baselines(names)
-    return Options(
+    return BenchOptions(
         tuple(variants), chosen.new_tokens, chosen.rounds, chosen.slots, chosen.compile_backend,
         frozenset(chosen.variants or ()),
     )  # fmt: skip
@@ -171,7 +171,7 @@ def _left_out(chosen: argparse.Namespace) -> str:
     return "\n".join([*lines, ""])
 
 
-def _draw(folder: Path, about: dict, done: list[Measured]) -> list[Path]:
+def _draw(folder: Path, about: dict, done: list[MeasuredCase]) -> list[Path]:
     """A picture for each case with figures, and one by batch size for each kind of case."""
     from emokernel.bench import decode_plot, machine_slug
 

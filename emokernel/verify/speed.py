@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emokernel.bench.benchmark import Options, bench
+from emokernel.bench.benchmark import BenchOptions, bench
 from emokernel.bench.cases import Case
 from emokernel.bench.harness import compare_to
 from emokernel.bench.variants import (
@@ -22,7 +22,7 @@ def speed(subject: Subject) -> str:
     """Time per token, paired by round, against the unpatched model and the plain hooks."""
     subject.require_cache()
     variants = with_baselines([PLAIN_HOOK_ADD, PLAIN_HOOK, EMOKERNEL])
-    options = Options(tuple(variants), new_tokens=_TOKENS, rounds=_ROUNDS, slots=1)
+    options = BenchOptions(tuple(variants), new_tokens=_TOKENS, rounds=_ROUNDS, slots=1)
     (measured,) = bench(subject.model, subject.vectors, [Case(1, _CONTEXT)], options)
     for row in measured.rows:
         if "not_run" in row:

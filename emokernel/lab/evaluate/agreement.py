@@ -9,7 +9,7 @@ import numpy as np
 
 from emokernel.extras import need
 from emokernel.lab.evaluate.consistency import Points, rows_of, unit
-from emokernel.lab.evaluate.results import Agreement
+from emokernel.lab.evaluate.results import JudgeAgreement
 
 Tops = Sequence[str | None]
 
@@ -19,7 +19,7 @@ def agreement(
     tops: tuple[Tops, Tops],
     cosines: tuple[Sequence[float], Sequence[float]],
     points: tuple[Points, Points],
-) -> Agreement:
+) -> JudgeAgreement:
     """What two judges make of the same texts: their top labels, cosines and points of labels.
 
     ``equal`` is of all texts; a judge that has not got the other's label can never agree on it.
@@ -38,7 +38,7 @@ def agreement(
     placed = rows[0].any(1) & rows[1].any(1)
     # Cosine of an angle of less than 45 degrees.
     near = (rows[0] * rows[1]).sum(1)[placed] > math.cos(math.pi / 4)
-    return Agreement(
+    return JudgeAgreement(
         judges=judges,
         texts=len(first),
         equal=sum(a == b for a, b in written) / len(written) if written else math.nan,

@@ -19,10 +19,10 @@ from emokernel.lab.evaluate.results import (
     PROMPT,
     UNSTEERED,
     VECTOR,
-    Agreement,
     Consistency,
     EmotionPoint,
     Interval,
+    JudgeAgreement,
     LawDose,
     Measures,
     Monotone,
@@ -251,7 +251,7 @@ class Analysis:
             if len(curve) >= _LEAST_STRENGTHS
         ]
 
-    def agreement(self) -> list[Agreement]:
+    def agreement(self) -> list[JudgeAgreement]:
         """The first two judges on all texts of the twelve states; none with one judge."""
         if len(self._judges) < 2:
             return []

@@ -158,7 +158,7 @@ class Monotone:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class JudgeAgreement:
     """Two judges on the same texts: share of equal top labels, Cohen's kappa of the top labels,
     Pearson's correlation of the cosines of texts, and the share of texts whose top labels are less
     than 45 degrees apart, of those where both have a place."""
@@ -200,7 +200,7 @@ class Results:
     emotions: Sequence[EmotionPoint]
     laws: Sequence[LawDose]
     monotone: Sequence[Monotone]
-    agreement: Sequence[Agreement]
+    agreement: Sequence[JudgeAgreement]
     goals: Sequence[Goal]
     samples: Sequence[Sample] = field(default_factory=tuple)
 

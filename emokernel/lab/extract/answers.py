@@ -15,7 +15,7 @@ from emokernel.errors import EmokernelError
 from emokernel.lab.extract.reading import batches
 from emokernel.lab.extract.samples import Group
 from emokernel.lab.extract.store import Store
-from emokernel.lab.measure.encoding import Sample, special_ids
+from emokernel.lab.measure.encoding import TokenizedText, special_ids
 from emokernel.lab.measure.sampling import Sampling, sample
 
 
@@ -82,7 +82,7 @@ def answer(
     batch_tokens: int,
     batch_size: int | None,
     progress: bool,
-) -> list[Sample]:
+) -> list[TokenizedText]:
     """The prompts with their answers; those that the store lacks are sampled into it.
 
     An answer ends before the first end-of-text token; special tokens within are not its own.
@@ -122,13 +122,13 @@ def answer(
     ]
 
 
-def _sample(prompt: Prompt, tokens: Iterable[int], special: np.ndarray) -> Sample:
+def _sample(prompt: Prompt, tokens: Iterable[int], special: np.ndarray) -> TokenizedText:
     tokens = np.array(list(tokens), dtype=np.int32)
     own = np.concatenate([np.zeros(len(prompt.ids), dtype=bool), ~np.isin(tokens, special)])
-    return Sample(np.concatenate([np.array(prompt.ids, dtype=np.int32), tokens]), own)
+    return TokenizedText(np.concatenate([np.array(prompt.ids, dtype=np.int32), tokens]), own)
 
 
-def check_answers(groups: Sequence[Group], samples: Sequence[Sample]) -> dict[str, int]:
+def check_answers(groups: Sequence[Group], samples: Sequence[TokenizedText]) -> dict[str, int]:
     """For each emotion, the pairs in which an answer is empty; EmokernelError if all are."""
     empty = {
         group.emotion: sum(

@@ -38,7 +38,7 @@ from emokernel.lab.extract.reading import digest, read
 from emokernel.lab.extract.recording import Recorder
 from emokernel.lab.extract.samples import Group, Rows, split, usable
 from emokernel.lab.extract.store import Store
-from emokernel.lab.measure.encoding import Sample, Text, encode
+from emokernel.lab.measure.encoding import Text, TokenizedText, encode
 from emokernel.lab.measure.sampling import Sampling
 from emokernel.patch.decoder import find_decoder
 from emokernel.vectors.emotion_vectors import EmotionVectors
@@ -82,7 +82,7 @@ def extract(
     if by_emotion and set(neutral) != set(emotional):
         raise EmokernelError("neutral texts by emotion need the same emotions as emotional ones")
     recorder = _recorder(model, chosen, emotional)
-    samples: list[Sample] = []
+    samples: list[TokenizedText] = []
 
     def take(texts: Iterable[Text]) -> range:
         start = len(samples)
@@ -148,7 +148,9 @@ def extract_answers(
         "model": describe_model(model, model_id, revision),
         "data": describe_answers(queries, conditioning, sampling),
     }
-    as_read = [Sample(np.array(p.ids, np.int32), np.zeros(len(p.ids), bool)) for p in prompts]
+    as_read = [
+        TokenizedText(np.array(p.ids, np.int32), np.zeros(len(p.ids), bool)) for p in prompts
+    ]
     settings = {
         "kind": "answers",
         **settings_of(chosen, about),
@@ -177,7 +179,7 @@ def _recorder(model: nn.Module, options: Options, emotions: Collection[str]) -> 
     return Recorder(model, options.site, layers=layers, last=options.tokens == "last")
 
 
-def _check_differ(group: Group, samples: Sequence[Sample]) -> None:
+def _check_differ(group: Group, samples: Sequence[TokenizedText]) -> None:
     """EmokernelError for an emotion whose texts are the neutral ones: its vector would be noise."""
 
     def told(rows: Iterable[int]) -> Counter[tuple[bytes, bytes]]:
@@ -202,7 +204,7 @@ def _keys_of_texts(groups: Sequence[Group], texts: int) -> list[object]:
 
 def _vectors(
     recorder: Recorder,
-    samples: Sequence[Sample],
+    samples: Sequence[TokenizedText],
     keys: Sequence[object],
     groups: Sequence[Group],
     store: Store,

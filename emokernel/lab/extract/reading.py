@@ -9,10 +9,10 @@ from tqdm import tqdm
 
 from emokernel.lab.extract.recording import Recorder
 from emokernel.lab.extract.store import Store
-from emokernel.lab.measure.encoding import Sample
+from emokernel.lab.measure.encoding import TokenizedText
 
 
-def digest(samples: Iterable[Sample]) -> str:
+def digest(samples: Iterable[TokenizedText]) -> str:
     """A sha256 over samples: the same texts, contexts and tokenizer give the same."""
     hashed = hashlib.sha256()
     for sample in samples:
@@ -41,7 +41,7 @@ def batches(
 
 def read(
     recorder: Recorder,
-    samples: Sequence[Sample],
+    samples: Sequence[TokenizedText],
     store: Store,
     *,
     batch_tokens: int,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from emokernel.errors import EmokernelError, ModelStructureError
-from emokernel.lab.measure.encoding import Sample
+from emokernel.lab.measure.encoding import TokenizedText
 from emokernel.patch.blocks import RewrittenForward
 from emokernel.patch.decoder import (
     Decoder,
@@ -69,7 +69,7 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         self._undo.close()
 
-    def read(self, samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, samples: Sequence[TokenizedText]) -> tuple[np.ndarray, np.ndarray]:
         """Rows ``[layers, batch, d]`` and mean lengths ``[layers, batch]`` of a batch, fp32.
 
         Every sample needs a token of its own. EmokernelError naming the layer that is not finite.
@@ -125,7 +125,7 @@ class Recorder:
 class _Batch:
     """Samples padded on the right, and how a row is taken from their activations."""
 
-    def __init__(self, samples: Sequence[Sample], last: bool) -> None:
+    def __init__(self, samples: Sequence[TokenizedText], last: bool) -> None:
         shape = len(samples), max(len(sample.ids) for sample in samples)
         # Padded by hand: many tokenizers of decoders have no pad token.
         ids, mask, self._own = (np.zeros(shape, kind) for kind in (np.int64, np.int64, np.float32))

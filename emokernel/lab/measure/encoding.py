@@ -23,7 +23,7 @@ _ENCODED_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
-class Sample:
+class TokenizedText:
     """A text as the model reads it: token ids ``[T]``, and which of them are the text's own."""
 
     ids: np.ndarray
@@ -49,7 +49,7 @@ class Encoded:
 
 def encode(
     tokenizer: Any, texts: Iterable[Text], max_length: int, *, add_special_tokens: bool = True
-) -> list[Sample]:
+) -> list[TokenizedText]:
     """Samples of texts of ``max_length`` tokens at most; context and special tokens are not own.
 
     ``add_special_tokens``: whether the tokenizer adds its own; the text of a chat template holds
@@ -75,7 +75,7 @@ def encode(
             ends = np.array([end for _, end in encoded["offset_mapping"][row]], dtype=np.int64)
             ids = np.array(encoded["input_ids"][row], dtype=np.int32)
             # A token that begins with the space before the text belongs to the text.
-            samples.append(Sample(ids, (ends > len(context)) & ~np.isin(ids, special)))
+            samples.append(TokenizedText(ids, (ends > len(context)) & ~np.isin(ids, special)))
     return samples
 
 

@@ -15,7 +15,7 @@ _WAYS = tuple(NAMES[mode] for mode in MODES)
 
 
 @dataclass(frozen=True)
-class Group:
+class SampleGroup:
     """The answers to ``title``, an opening. ``alone``: (condition, text) of those that were not
     asked for in one of ``ways``; rows: an emotion with its text by each way, None for none."""
 
@@ -26,7 +26,7 @@ class Group:
     rows: Sequence[tuple[str, Sequence[str | None]]]
 
 
-def group(sample: Sample) -> Group:
+def group(sample: Sample) -> SampleGroup:
     """A sample by emotion: "joy, by vector" is the way "by vector" of joy."""
     alone, found = [], {}
     for condition, text in sample.texts.items():
@@ -37,10 +37,10 @@ def group(sample: Sample) -> Group:
             alone.append((condition, _shown(text)))
     ways = [way for way in _WAYS if any(way in of for of in found.values())]
     rows = [(emotion, [of.get(way) for way in ways]) for emotion, of in found.items()]
-    return Group(cut(sample.opening), sample.seed, alone, ways, rows)
+    return SampleGroup(cut(sample.opening), sample.seed, alone, ways, rows)
 
 
-def table(found: Group) -> Table:
+def table(found: SampleGroup) -> Table:
     """The emotions of a group, without what stands alone."""
     return Table(
         f"{found.title} (seed {found.seed})",

@@ -9,7 +9,7 @@ import torch
 from emokernel import EmokernelError
 from emokernel.errors import ModelStructureError
 from emokernel.lab.extract.recording import Recorder
-from emokernel.lab.measure.encoding import Sample
+from emokernel.lab.measure.encoding import TokenizedText
 
 SITES = ("attention", "block")
 
@@ -21,7 +21,7 @@ def samples(count=6):
     for length in generator.integers(3, 9, count):
         own = np.arange(length) > 0
         own[length // 2] = False
-        found.append(Sample(generator.integers(3, 96, length).astype(np.int32), own))
+        found.append(TokenizedText(generator.integers(3, 96, length).astype(np.int32), own))
     return found
 
 
@@ -58,7 +58,7 @@ def test_chosen_layers_are_those_of_all(site, tiny):
 @pytest.mark.parametrize("site", SITES)
 def test_sums_of_a_bfloat16_model_are_fp32(site, tiny, activations):
     model, texts = tiny(dtype=torch.bfloat16), samples(1)
-    texts = [Sample(np.resize(texts[0].ids, 100), np.ones(100, bool))]
+    texts = [TokenizedText(np.resize(texts[0].ids, 100), np.ones(100, bool))]
     rows, _ = recorded(model, texts, site)
     ids = torch.from_numpy(texts[0].ids)[None].long()
     expected = activations(model, ids, site).double().mean(1)

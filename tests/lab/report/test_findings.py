@@ -11,12 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from emokernel.lab.evaluate.results import (
-    Agreement,
     Ceiling,
     Consistency,
     EmotionPoint,
     Goal,
     Interval,
+    JudgeAgreement,
     LawDose,
     Measures,
     Results,
@@ -138,7 +138,8 @@ def test_comparisons_agree_with_the_figures_shown(vector: float, prompt: float, 
 
 
 def test_empty_answers_that_judges_are_not_compared_on_are_said() -> None:
-    agreed, row = Agreement(("one", "two"), 1200, 0.5, 0.4, 0.3, 0.2), _consistency("vector", 0.5)
+    agreed = JudgeAgreement(("one", "two"), 1200, 0.5, 0.4, 0.3, 0.2)
+    row = _consistency("vector", 0.5)
     for empty, said in (
         (0.0, "one and two give the same label to 50\xa0% of 1,200 texts (Cohen's kappa 0.40)."),
         (0.1, "one and two give the same label to 50\xa0% of 1,200 texts, empty answers left out"
