@@ -10,7 +10,7 @@ to benchmarks/results. Under pytest-benchmark (`make bench`) the embedded model 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -68,6 +68,11 @@ def models() -> Iterator[tuple[str, str, PreTrainedModel, EmotionVectors]]:
         yield "random 1024x8", name, model, random_vectors(model)
 
 
+def progress(rounds: Iterable[int], what: str) -> Iterable[int]:
+    """A bar over the rounds of a case."""
+    return tqdm(rounds, desc=what)
+
+
 def main() -> None:
     """Measure every model, record and draw it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -85,10 +90,13 @@ def main() -> None:
     for name, dtype, model, vectors in models():
         wanted = list(cases(chosen.batches, [CONTEXT], [1.0], ["one"]))
         about = {"model": name, "dtype": dtype}
-        for done in bench(model, vectors, wanted, options, lambda of, what: tqdm(of, desc=what)):
+        for done in bench(model, vectors, wanted, options, progress):
             append(RESULTS, "decode", [about | row for row in done.rows], began)
             print(f"{name}, {dtype}, {table(done.case, done.rows)}\n")
-            times = {of: [1e3 * t.step for t in timings] for of, timings in done.timings.items()}
+            times = {
+                variant: [1e3 * timing.step for timing in timings]
+                for variant, timings in done.timings.items()
+            }
             batch = done.case.batch
             suffix = "" if batch == 1 else f"-batch-{batch}"
             picture = RESULTS / f"decode-{name.replace(' ', '-')}-{dtype}{suffix}.png"

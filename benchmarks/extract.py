@@ -35,11 +35,12 @@ SITES = ("attention", "block")
 def texts(vocabulary: int, count: int) -> list[TokenizedText]:
     """Random texts of 16 to 96 tokens, the first quarter of each a context."""
     generator = np.random.default_rng(0)
-    found = []
+    samples = []
     for length in generator.integers(16, 97, count):
         own = np.arange(length) >= length // 4
-        found.append(TokenizedText(generator.integers(3, vocabulary, length).astype(np.int32), own))
-    return found
+        ids = generator.integers(3, vocabulary, length).astype(np.int32)
+        samples.append(TokenizedText(ids, own))
+    return samples
 
 
 def passes(

@@ -67,15 +67,15 @@ def plot_decode(path: Path) -> list[Path]:
     for axes, mode in zip(panels[0], modes, strict=True):
         for number, variant in enumerate(variants):
             colour, label = _STYLES[variant]
-            found = [
+            placed = [
                 (cells.index((row["model"], row["batch"])), row)
                 for row in rows
                 if (row["mode"], row["variant"]) == (mode, variant)
             ]
-            places = [cell + (number - (len(variants) - 1) / 2) * width for cell, _ in found]
-            heights = [row["ms_per_step"] for _, row in found]
+            places = [cell + (number - (len(variants) - 1) / 2) * width for cell, _ in placed]
+            heights = [row["ms_per_step"] for _, row in placed]
             bars = axes.bar(places, heights, 0.92 * width, color=colour, label=label)
-            axes.bar_label(bars, [f"{row['ratio'][0]:.3f}" for _, row in found], fontsize=7)
+            axes.bar_label(bars, [f"{row['ratio'][0]:.3f}" for _, row in placed], fontsize=7)
         axes.set_xticks(range(len(cells)), [f"{model}\nbatch {batch}" for model, batch in cells])
         axes.set_ylabel("ms per decode step (above the bars: times unpatched)")
         axes.set_title("eager" if mode == "eager" else "CUDA graph")
@@ -203,12 +203,12 @@ def _tidy(axes) -> None:
 
 def _legend_below(figure, panels) -> None:
     """One legend for all panels: every label once."""
-    found = {}
+    handles = {}
     for axes in panels.flat:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
+            handles.setdefault(label, handle)
     figure.legend(
-        list(found.values()), list(found), loc="outside lower center", ncols=6, frameon=False,
+        list(handles.values()), list(handles), loc="outside lower center", ncols=6, frameon=False,
         fontsize=9,
     )  # fmt: skip
 

@@ -227,8 +227,8 @@ class _Variants:
 
 def failed(rows: Iterable[Row]) -> bool:
     """Whether a variant failed for a reason that nobody foresaw."""
-    told = (str(row.get(key, "")) for row in rows for key in ("not_run", "stopped"))
-    return any(reason.startswith(_FAILED) for reason in told)
+    reasons = (str(row.get(key, "")) for row in rows for key in ("not_run", "stopped"))
+    return any(reason.startswith(_FAILED) for reason in reasons)
 
 
 def _unless_stopped(name: str, call: Callable[[], T], stopped: dict[str, str]) -> T | None:

@@ -66,11 +66,11 @@ def by_batch(path: Path, rows: Sequence[Row], title: str) -> None:
     panels = figure.subplots(1, 2)
     shown = [row for row in rows if "token_ms" in row and not VARIANTS[row["variant"]].again]
     for name in dict.fromkeys(row["variant"] for row in shown):
-        of = sorted((row for row in shown if row["variant"] == name), key=lambda r: r["batch"])
-        variant, batches = VARIANTS[name], [row["batch"] for row in of]
+        own = sorted((row for row in shown if row["variant"] == name), key=lambda r: r["batch"])
+        variant, batches = VARIANTS[name], [row["batch"] for row in own]
         for axes, key in zip(panels, ("token_ms", "tokens_per_second"), strict=True):
             axes.plot(
-                batches, [row[key] for row in of], marker="o", label=variant.label,
+                batches, [row[key] for row in own], marker="o", label=variant.label,
                 color=_COLOURS[variant.steering], linestyle=_LINES[variant.mode],
             )  # fmt: skip
     batches = sorted({row["batch"] for row in shown})

@@ -62,11 +62,11 @@ def measure(
 
     ``options``: those of `interleaved`.
     """
-    found: dict[str, list] = {name: [] for name in variants}
+    readings: dict[str, list] = {name: [] for name in variants}
     for read in interleaved(variants, rounds, warmup, **options):
         for name, value in read.items():
-            found[name].append(value)
-    return found
+            readings[name].append(value)
+    return readings
 
 
 def per_call(function: Callable[[], object], calls: int) -> Callable[[], None]:

@@ -36,13 +36,13 @@ def plot_ops(path: Path) -> Path:
     rows = [row for row in read(path) if row["benchmark"] == "throughput"]
     sizes = list(dict.fromkeys((row["rows"], row["d"], row["dtype"]) for row in rows))
     variants = [name for name in _COLOURS if any(row["variant"] == name for row in rows)]
-    found = {(row["rows"], row["d"], row["dtype"], row["variant"]): row for row in rows}
+    measured = {(row["rows"], row["d"], row["dtype"], row["variant"]): row for row in rows}
     figure = need("matplotlib.figure").Figure(figsize=(13, 4.6), layout="constrained")
     share, time = figure.subplots(1, 2)
     width = 0.84 / len(variants)
     for number, name in enumerate(variants):
         places = [i + (number - (len(variants) - 1) / 2) * width for i in range(len(sizes))]
-        cells = [found[(*size, name)] for size in sizes]
+        cells = [measured[(*size, name)] for size in sizes]
         style = {"width": 0.92 * width, "color": _COLOURS[name], "label": _LABELS[name]}
         if name != "copy":
             heights = [100 * cell["others_over_this"]["copy"][0] for cell in cells]

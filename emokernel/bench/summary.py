@@ -89,13 +89,13 @@ def _against(
     if not all(pair):
         return None
     both = min(map(len, pair))
-    return compare_to(*([timing.step for timing in of[:both]] for of in pair))
+    return compare_to(*([timing.step for timing in times[:both]] for times in pair))
 
 
-def _ratio(key: str, found: PairedRatio | None, noise: PairedRatio | None) -> Row:
-    if found is None:
+def _ratio(key: str, ratio: PairedRatio | None, noise: PairedRatio | None) -> Row:
+    if ratio is None:
         return {}
     return {
-        key: [found.ratio, found.low, found.high],
-        f"{key}_told": found.told(noise),
+        key: [ratio.ratio, ratio.low, ratio.high],
+        f"{key}_told": ratio.told(noise),
     }

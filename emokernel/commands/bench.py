@@ -103,12 +103,12 @@ def run(chosen: argparse.Namespace) -> int:
         check_fits(given, load_config(chosen), chosen.vectors)
     check_can_steer(chosen.device_map)
     model, _ = load_checked(chosen)
-    vectors, told = vectors_of(chosen, given, model)
+    vectors, origin = vectors_of(chosen, given, model)
     check(wanted, vectors, options)
     chosen.output.mkdir(parents=True, exist_ok=True)
     dtype = str(model.dtype).removeprefix("torch.")
     about = {"model": chosen.model, "dtype": dtype, "device": str(model.device)}
-    print(_heading(about, told, machine(), versions()), _left_out(chosen), sep="\n")
+    print(_heading(about, origin, machine(), versions()), _left_out(chosen), sep="\n")
     began, done, path = now(), [], None
 
     def progress(rounds: Any, what: str) -> Any:
@@ -117,7 +117,7 @@ def run(chosen: argparse.Namespace) -> int:
     try:
         for measured in bench(model, vectors, wanted, options, progress):
             done.append(measured)
-            rows = [about | {"vectors": told} | row for row in measured.rows]
+            rows = [about | {"vectors": origin} | row for row in measured.rows]
             path = append(chosen.output, QUESTION, rows, began)
             print(table(measured.case, measured.rows), end="\n\n", flush=True)
     except KeyboardInterrupt:
@@ -193,8 +193,8 @@ def _draw(folder: Path, about: dict, done: list[MeasuredCase]) -> list[Path]:
     for measured in done:
         case = measured.case
         kinds.setdefault((case.context, case.share, case.mixes), []).append(measured)
-    for (context, share, mixes), of in kinds.items():
-        rows = [row for measured in of for row in measured.rows]
+    for (context, share, mixes), alike in kinds.items():
+        rows = [row for measured in alike for row in measured.rows]
         if len({row["batch"] for row in rows if "token_ms" in row}) > 1:
             path = folder / f"{slug}-c{context}-{share:g}-{mixes}-by-batch.png"
             decode_plot.by_batch(

@@ -115,12 +115,12 @@ def run(chosen: argparse.Namespace) -> None:
     check_inputs(vectors, judge, labels, sites)
     check_can_steer("cpu" if chosen.model == EMBEDDED else chosen.device_map)
     config = load_config(chosen)
-    for path, of in zip(chosen.vectors, vectors, strict=True):
-        check_fits(of, config, path)
+    for path, each in zip(chosen.vectors, vectors, strict=True):
+        check_fits(each, config, path)
     tokenizer = load_tokenizer(chosen)
     prompts = Prompts.of(tokenizer, texts, chosen.prompts)
     wanted = {
-        "vectors": [of.digest() for of in vectors],
+        "vectors": [each.digest() for each in vectors],
         "judge": [judge.name, judge.digest()],
         "bounds": vars(bounds),
         "labels": labels,

@@ -27,18 +27,18 @@ def speed(subject: Subject) -> str:
     for row in measured.rows:
         if "not_run" in row:
             raise Failed(f"{row['variant']}: {row['not_run']}")
-    steps = {name: [t.step for t in of] for name, of in measured.timings.items()}
+    steps = {name: [t.step for t in timings] for name, timings in measured.timings.items()}
     ours = steps[EMOKERNEL]
     noise = compare_to(steps[UNPATCHED], steps[f"{UNPATCHED}_again"])
     against = {
         name: compare_to(steps[name], ours) for name in (UNPATCHED, PLAIN_HOOK, PLAIN_HOOK_ADD)
     }
-    told = "; ".join(
+    summary = "; ".join(
         f"against {name.replace('_', ' ')}: {ratio.told(noise)}" for name, ratio in against.items()
     )
     (row,) = [row for row in measured.rows if row["variant"] == EMOKERNEL]
-    told = f"{row['token_ms']:.3f} ms per token; {told}"
+    summary = f"{row['token_ms']:.3f} ms per token; {summary}"
     hook = against[PLAIN_HOOK]
     if hook.is_seen(noise) and hook.ratio > 1:
-        raise Failed(told)
-    return told
+        raise Failed(summary)
+    return summary

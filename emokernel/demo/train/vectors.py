@@ -55,8 +55,8 @@ def main() -> None:
     sites = [
         EmotionVectors.extract(
             model, tokenizer,
-            {emotion: [(prefix(emotion), line) for line in of] for emotion, of in lines.items()},
-            {emotion: [(prefix("neutral"), line) for line in of] for emotion, of in lines.items()},
+            {name: [(prefix(name), line) for line in texts] for name, texts in lines.items()},
+            {name: [(prefix("neutral"), line) for line in texts] for name, texts in lines.items()},
             site=site, remove_base=arguments.remove_base, data=DATA,
             model_id="the embedded model of emokernel.demo",
         )
