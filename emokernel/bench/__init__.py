@@ -1,4 +1,4 @@
-"""The latency harness of `emokernel bench`, `benchmarks/` and the demo."""
+"""What steering costs on the user's machine; the harness of `benchmarks/` and the demo as well."""
 
 from emokernel.bench.harness import (
     PairedRatio,
