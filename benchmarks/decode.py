@@ -10,7 +10,7 @@ to benchmarks/results. Under pytest-benchmark (`make bench`) the embedded model 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from emokernel.bench import append, machine, now
-from emokernel.bench.benchmark import Options, bench
+from emokernel.bench.benchmark import BenchOptions, bench
 from emokernel.bench.cases import cases
 from emokernel.bench.decode import Decoding, decodings
 from emokernel.bench.decode_plot import latency
@@ -37,6 +37,7 @@ from emokernel.bench.variants import (
 )
 from emokernel.demo.model import load_model
 from emokernel.demo.vectors import load_vectors
+from emokernel.extras import need
 from emokernel.vectors import EmotionVectors
 
 RESULTS = Path(__file__).parent / "results"
@@ -67,6 +68,11 @@ def models() -> Iterator[tuple[str, str, PreTrainedModel, EmotionVectors]]:
         yield "random 1024x8", name, model, random_vectors(model)
 
 
+def progress(rounds: Iterable[int], what: str) -> Iterable[int]:
+    """A bar over the rounds of a case."""
+    return tqdm(rounds, desc=what)
+
+
 def main() -> None:
     """Measure every model, record and draw it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -74,19 +80,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="of each case (100; 10 with --quick)")
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="sequences (1 16)")
     chosen = parser.parse_args()
+    need("matplotlib")  # before anything is measured
     quick = chosen.quick
     rounds = chosen.rounds or (10 if quick else 100)
     modes = {EAGER} if quick else {variant.mode for variant in VARIANTS.values()} - {GRAPH}
     names = [name for name in CHOICES if VARIANTS[name].mode in modes]
-    options = Options(tuple(with_baselines(names)), new_tokens=TOKENS, rounds=rounds)
+    options = BenchOptions(tuple(with_baselines(names)), new_tokens=TOKENS, rounds=rounds)
     began = now()
     for name, dtype, model, vectors in models():
         wanted = list(cases(chosen.batches, [CONTEXT], [1.0], ["one"]))
         about = {"model": name, "dtype": dtype}
-        for done in bench(model, vectors, wanted, options, lambda of, what: tqdm(of, desc=what)):
+        for done in bench(model, vectors, wanted, options, progress):
             append(RESULTS, "decode", [about | row for row in done.rows], began)
             print(f"{name}, {dtype}, {table(done.case, done.rows)}\n")
-            times = {of: [1e3 * t.step for t in timings] for of, timings in done.timings.items()}
+            times = {
+                variant: [1e3 * timing.step for timing in timings]
+                for variant, timings in done.timings.items()
+            }
             batch = done.case.batch
             suffix = "" if batch == 1 else f"-batch-{batch}"
             picture = RESULTS / f"decode-{name.replace(' ', '-')}-{dtype}{suffix}.png"

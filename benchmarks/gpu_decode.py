@@ -25,6 +25,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from gpu_goals import DECODE, report
+from gpu_plots import plot_decode
 from torch import Tensor
 from tqdm import tqdm
 from transformers import (
@@ -38,8 +40,6 @@ from transformers import (
 
 from emokernel import bench
 from emokernel.bench.gpu import Budget, Prepared, timer_for
-from emokernel.bench.gpu_goals import DECODE, report
-from emokernel.bench.gpu_plots import plot_decode
 from emokernel.bench.hooks import add_plain_hooks
 from emokernel.bench.stand_ins import random_vectors, sharing_weights
 from emokernel.bench.variants import PLAIN_HOOK, UNPATCHED

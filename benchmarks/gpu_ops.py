@@ -4,10 +4,10 @@
     python benchmarks/gpu_ops.py --warm        only fills the caches of Triton and torch.compile
     python benchmarks/gpu_ops.py --device cpu --smoke       the same path without a GPU, tiny
 
-The time of a kernel is that of a CUDA graph of many calls over rotating buffers (see
-`emokernel.bench.gpu_cases`), variants interleaved. The calls follow each other without a gap: where
-a kernel is launched as a dependent one (programmatic dependent launch), the start of each overlaps
-the end of the one before, as it would only behind such a kernel in a model. Variants of a shape:
+The time of a kernel is that of a CUDA graph of many calls over rotating buffers (`gpu_cases`),
+variants interleaved. The calls follow each other without a gap: where a kernel is launched as a
+dependent one (programmatic dependent launch), the start of each overlaps the end of the one before,
+as it would only behind such a kernel in a model. Variants of a shape:
 
     copy                    Tensor.copy_ of as many bytes
     cuda_k0 k1 k3 k8        emokernel's CUDA kernel: no row steered, or every row by a slot of its
@@ -38,6 +38,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from gpu_cases import DTYPES, LAWS, MIXES, Case, Pool, Tables, Variants
+from gpu_goals import EAGER, HOST, HOST_OP, KERNEL, report
+from gpu_plots import plot_kernels
 from tqdm import tqdm
 
 from emokernel import bench
@@ -49,9 +52,6 @@ from emokernel.bench.gpu import (
     enqueue_seconds,
     timer_for,
 )
-from emokernel.bench.gpu_cases import DTYPES, LAWS, MIXES, Case, Pool, Tables, Variants
-from emokernel.bench.gpu_goals import EAGER, HOST, HOST_OP, KERNEL, report
-from emokernel.bench.gpu_plots import plot_kernels
 from emokernel.ops import available, schemas
 from emokernel.ops.backends import load
 
@@ -79,14 +79,14 @@ def cases(smoke: bool) -> list[Case]:
     side = [(rows, d) for rows in SIDE_ROWS for d in D if d not in MAIN_D]
     rest = [(rows, d) for d in D for rows in ROWS if (rows, d) not in {*main, *side}]
     some = [(1, 4096), (256, 4096), (8192, 4096)]
-    found = [Case(FUSED, *shape, rivals=True, rounds=MAIN_ROUNDS) for shape in main]
-    found += [Case(FUSED, *shape, rivals=True, rounds=20) for shape in side]
-    found += [Case(FUSED, *shape, rounds=12) for shape in rest]
-    found += [Case(FUSED, *shape, dtype) for dtype in ("fp32", "fp16") for shape in some]
-    found += [Case(FUSED, *shape, law=law) for law in ("add", "relative") for shape in some]
+    grid = [Case(FUSED, *shape, rivals=True, rounds=MAIN_ROUNDS) for shape in main]
+    grid += [Case(FUSED, *shape, rivals=True, rounds=20) for shape in side]
+    grid += [Case(FUSED, *shape, rounds=12) for shape in rest]
+    grid += [Case(FUSED, *shape, dtype) for dtype in ("fp32", "fp16") for shape in some]
+    grid += [Case(FUSED, *shape, law=law) for law in ("add", "relative") for shape in some]
     for name in ("add_steer", "steer", "add_steer_layer_norm"):
-        found += [Case(name, rows, d) for d in D for rows in ROWS]
-    return found
+        grid += [Case(name, rows, d) for d in D for rows in ROWS]
+    return grid
 
 
 class Benchmark:
@@ -264,14 +264,14 @@ def _against(name: str, seconds: dict[str, list[float]]) -> dict[str, object]:
     """How many times slower the other variants are, and the microseconds above nothing steered."""
     unsteered = f"{name.partition('_k')[0]}_k0"
     others = [o for o in ("copy", unsteered, *RIVALS) if o in seconds and o != name]
-    found: dict[str, object] = {"others_over_this": {}}
+    row: dict[str, object] = {"others_over_this": {}}
     for other in others:
         ratio = bench.compare_to(seconds[name], seconds[other])
-        found["others_over_this"][other] = [ratio.ratio, ratio.low, ratio.high]
+        row["others_over_this"][other] = [ratio.ratio, ratio.low, ratio.high]
     if "_k" in name and unsteered in others:
         pairs = zip(seconds[name], seconds[unsteered], strict=True)
-        found["above_unsteered_us"] = 1e6 * bench.median([a - b for a, b in pairs])
-    return found
+        row["above_unsteered_us"] = 1e6 * bench.median([a - b for a, b in pairs])
+    return row
 
 
 def _host_calls(backend: str, refusal: str | None, arguments: tuple) -> dict[str, Call]:
@@ -279,17 +279,17 @@ def _host_calls(backend: str, refusal: str | None, arguments: tuple) -> dict[str
     if refusal is not None:
         return {}
     functions = load(backend)
-    found: dict[str, Callable] = {
+    calls: dict[str, Callable] = {
         f"{backend} backend, in place": functions.add_steer_rms_norm_,
         f"{backend} backend": functions.add_steer_rms_norm,
     }
     if backend != "reference":
         name = schemas.TRITON_NAMESPACE if backend == "triton" else schemas.NAMESPACE
         ops = getattr(torch.ops, name)
-        found[HOST_OP.replace("cuda", backend)] = ops.add_steer_rms_norm_.default
-        found[f"{backend} op"] = ops.add_steer_rms_norm.default
+        calls[HOST_OP.replace("cuda", backend)] = ops.add_steer_rms_norm_.default
+        calls[f"{backend} op"] = ops.add_steer_rms_norm.default
     return {
-        name: lambda function=function: function(*arguments) for name, function in found.items()
+        name: lambda function=function: function(*arguments) for name, function in calls.items()
     }
 
 
@@ -308,14 +308,14 @@ class Step:
 
 def steps(work: Benchmark, todo: Sequence[Case]) -> list[Step]:
     """Every case in its order; calls from the host as soon as the main shapes are through."""
-    found = []
+    planned = []
     main = sum(case.rounds == MAIN_ROUNDS for case in todo)
     for number, case in enumerate(todo):
         if number == main:
-            found += _steps_of_host(work)
+            planned += _steps_of_host(work)
         instead = [{**_about(case), "variant": name} for name in work.names(case)]
-        found.append(Step(case.label, partial(work.kernel, case), instead))
-    return found
+        planned.append(Step(case.label, partial(work.kernel, case), instead))
+    return planned
 
 
 def _steps_of_host(work: Benchmark) -> Iterator[Step]:

@@ -55,28 +55,28 @@ def main() -> None:
     print(f"{len(emotions)} emotions learned in {seconds:.0f} s")
     judge = load_classifier("embedded-evaluation")
     for emotion in emotions:
-        found = compare(
+        comparison = compare(
             model, tokenizer, {"extracted": extracted, "learned": learned}, emotion,
             judge=judge, openings=openings(), dose=DOSE, seeds=arguments.seeds,
         )  # fmt: skip
-        print(found)
+        print(comparison)
         row = {
             "emotion": emotion,
             "dose": DOSE,
             "texts": len(openings()) * arguments.seeds,
-            "gain": found.gain[0],
-            "gain_95": found.gain[1:],
+            "gain": comparison.gain[0],
+            "gain_95": comparison.gain[1:],
             "learned_together": len(emotions),
             "seconds_to_learn": seconds,
             "settings": vars(arguments) | {"emotions": list(emotions)},
         }
-        for name, of in found.measured.items():
+        for name, measured in comparison.measured.items():
             row[name] = {
-                "probability": of.probability,
-                "divergence": of.divergence,
-                "perplexity": of.perplexity,
-                "distinct_3": of.distinct,
-                "strength": of.strength,
+                "probability": measured.probability,
+                "divergence": measured.divergence,
+                "perplexity": measured.perplexity,
+                "distinct_3": measured.distinct,
+                "strength": measured.strength,
             }
         append(RESULTS, "learn", [row], date)
 

@@ -32,6 +32,7 @@ from tqdm import tqdm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from emokernel import bench, reference
+from emokernel.extras import need
 from emokernel.ops import cpu
 from emokernel.reference import Cast, Law
 
@@ -205,6 +206,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
     options = parser.parse_args()
+    need("matplotlib")  # before anything is measured
     sizes, rounds = (options.rows[:1], 5) if options.quick else (options.rows, options.rounds)
     results: list[dict] = []
     for dtype in options.dtypes:

@@ -12,7 +12,8 @@ _EXTRAS = {
     "datasets": ("reading datasets of Hugging Face", "datasets"),
     "gguf": ("reading or writing GGUF files", "gguf"),
     "matplotlib": ("drawing a picture", "lab"),
-    "sklearn": ("fitting axes, probes or a calibration", "lab"),
+    "scipy": ("statistics of vectors and texts", "lab"),
+    "sklearn": ("making, calibrating or judging vectors", "lab"),
 }
 
 
@@ -22,12 +23,15 @@ def need(module: str) -> ModuleType:
     EmokernelError that says what to install if the package is not there.
     """
     package = module.partition(".")[0]
-    purpose, extra = _EXTRAS[package]
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != package:
             raise  # the package is there and lacks something itself
-        raise EmokernelError(
-            f"{purpose} needs {package}: pip install 'emokernel[{extra}]'"
-        ) from error
+        raise EmokernelError(missing(package)) from error
+
+
+def missing(package: str) -> str:
+    """What is said where an optional package is not installed."""
+    purpose, extra = _EXTRAS[package]
+    return f"{purpose} needs {package}: pip install 'emokernel[{extra}]'"

@@ -20,6 +20,8 @@ _ROOT = Path(__file__).parent
 
 # {old: new}, below the package. What is within a package goes with it, unless it has a row itself.
 MODULES = {
+    "affect.plots": "lab.report.positions_plot",
+    "affect.positions": "lab.evaluate.positions",
     "bench.environment": "machine",
     "bench.run": "bench.benchmark",
     "calibrate": "lab.calibrate",
@@ -53,10 +55,15 @@ MODULES = {
     "serving": "serve",
     "vectors.extraction": "lab.extract",
     "vectors.extraction.extract": "lab.extract.extraction",
+    "vectors.measured": "lab.report.diagnostic_arrays",
+    "vectors.plots": "lab.report.vectors_plot",
     "verify.run": "verify.verification",
 }
 # Names that left their module, or are called otherwise in it.
 NAMES = {
+    "affect.positions.Agreement": "affect.circular.Agreement",
+    "affect.positions.agreement": "affect.circular.agreement",
+    "affect.positions_of": "lab.evaluate.positions.positions_of",
     "evaluate.classifiers.EMBEDDED": "lab.judges.load.EMBEDDED",
     "evaluate.classifiers.EVALUATING": "lab.judges.load.EVALUATING",
     "evaluate.classifiers.load_classifier": "lab.judges.load.load_classifier",

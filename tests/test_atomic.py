@@ -20,8 +20,8 @@ from emokernel.atomic import UNFINISHED, encoded, replacing, save_figure, write_
 from emokernel.lab.calibrate.result import Calibrated
 from emokernel.lab.judges.judge import Judge
 from emokernel.lab.report.plots.chart import Chart, Panel
+from emokernel.lab.report.vectors_plot import plot_vectors
 from emokernel.vectors.formats import FORMATS
-from emokernel.vectors.plots import plot_vectors
 
 VECTORS = EmotionVectors(("joy",), torch.ones(2, 1, 3), "block")
 

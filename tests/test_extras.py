@@ -63,30 +63,111 @@ with torch.no_grad():
         steering.set(emotion)
         assert not torch.equal(model(ids).logits, before)
     steering.unpatch()
+    steering = emokernel.patch(model, vectors, backend="reference", mapping="axes")
+    steering.set(emokernel.Affect(0.5, 0.5))
+    assert not torch.equal(model(ids).logits, before)
+    steering.unpatch()
     assert torch.equal(model(ids).logits, before)
 refusal(lambda: EmotionVectors.load("x.gguf"))
 refusal(lambda: vectors.save("folder", format="gguf"))
-refusal(lambda: emokernel.patch(model, vectors, backend="reference", mapping="axes"))
 """,
         tmp_path,
     )
     gguf = "reading or writing GGUF files needs gguf: pip install 'emokernel[gguf]'"
-    axes = "fitting axes, probes or a calibration needs sklearn: pip install 'emokernel[lab]'"
-    assert printed.splitlines() == [gguf, gguf, axes]
+    assert printed.splitlines() == [gguf, gguf]
     assert not (tmp_path / "folder").exists()
 
 
-def test_pictures_say_what_they_need(tmp_path):
+def test_all_modules_are_imported_and_all_commands_explain_themselves(tmp_path):
     printed = without_extras(
         """
-import importlib
-for module in ("vectors", "affect"):
-    refusal(lambda: importlib.import_module(f"emokernel.{module}.plots"))
+import contextlib, importlib, io, pkgutil
+import emokernel
+from emokernel.cli import COMMANDS, main
+
+def broken(name):
+    raise
+
+modules = pkgutil.walk_packages(emokernel.__path__, "emokernel.", broken)
+# The library of the operations is loaded by torch, not imported.
+names = [module.name for module in modules if module.name != "emokernel.libemokernel"]
+assert "emokernel.demo.train.classifier" in names
+for name in names:
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        print(name, error)
+for command in COMMANDS:
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as told:
+        main([command, "--help"])
+    assert f"emokernel {command}" in told.getvalue()
 """,
         tmp_path,
     )
-    needed = "drawing a picture needs matplotlib: pip install 'emokernel[lab]'"
-    assert printed.splitlines() == [needed] * 2
+    # Triton is an extra too, and its kernels are of no use without it.
+    assert not [line for line in printed.splitlines() if "No module named 'triton'" not in line]
+
+
+COMMANDS = {
+    "bench -o out": "matplotlib",
+    "calibrate embedded --vectors nothing.safetensors -o out": "matplotlib",
+    "demo --output out": "matplotlib",
+    "evaluate -o out": "matplotlib",
+    "extract embedded -o out": "sklearn",
+    "extract embedded -o out --heldout 0 --method probe": "sklearn",
+    "extract embedded -o out --heldout 0 --method pca": "scipy",
+    "extract embedded -o out --heldout 0 --remove-neutral 0.5": "scipy",
+    "extract embedded -o out --heldout 0 --queries hub:some/body": "datasets",
+    "extract embedded -o out --plot out.png": "matplotlib",
+    "show nothing.safetensors --plot out.png": "matplotlib",
+}
+
+
+def test_commands_say_what_they_need_before_they_begin(tmp_path):
+    """Before a model, a judge or vectors are loaded, and before anything is written."""
+    printed = without_extras(
+        f"""
+import contextlib, io
+from unittest.mock import patch
+from transformers import PreTrainedModel
+from emokernel.cli import main
+
+for command in {list(COMMANDS)!r}:
+    with contextlib.redirect_stderr(io.StringIO()) as told, \\
+            patch.object(PreTrainedModel, "from_pretrained", side_effect=AssertionError("loaded")):
+        assert main(command.split()) == 2
+    print(told.getvalue(), end="")
+""",
+        tmp_path,
+    )
+    for line, (command, package) in zip(printed.splitlines(), COMMANDS.items(), strict=True):
+        assert line.endswith(extras.missing(package)), command
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_lab_does_says_what_it_needs(tmp_path):
+    printed = without_extras(
+        """
+from emokernel import EmotionVectors
+from emokernel.demo.model import load_model
+from emokernel.demo.vectors import load_vectors
+from emokernel.lab.calibrate import calibrate
+from emokernel.lab.judges import load_classifier
+from emokernel.lab.report.positions_plot import plot_positions
+from emokernel.lab.report.vectors_plot import plot_vectors
+from emokernel.affect import Coordinates
+
+model, tokenizer = load_model()
+vectors, judge = load_vectors(), load_classifier("embedded-calibration")
+refusal(lambda: EmotionVectors.extract(model, tokenizer, {"joy": ["yes"]}, ["no"]))
+refusal(lambda: calibrate(model, tokenizer, vectors, judge=judge))
+refusal(lambda: plot_vectors(vectors, "v.png"))
+refusal(lambda: plot_positions("v.png", vectors, Coordinates.named("russell")))
+""",
+        tmp_path,
+    )
+    needed = ["sklearn", "sklearn", "matplotlib", "matplotlib"]
+    assert printed.splitlines() == [extras.missing(package) for package in needed]
 
 
 def test_a_package_that_lacks_something_itself_is_not_called_missing(tmp_path, monkeypatch):

@@ -10,11 +10,14 @@ import warnings
 import pytest
 
 from emokernel import moved
+from emokernel.affect import agreement
 from emokernel.lab import evaluate, learn, report
+from emokernel.lab.evaluate import positions
 from emokernel.lab.evaluate.prompting import conditions
 from emokernel.lab.extract import extract, prompts
 from emokernel.lab.judges import judge, load
 from emokernel.lab.measure import classifiers, journal, places
+from emokernel.lab.report import positions_plot
 
 # What is not said of a moved name here is an error there, of the tests' own imports too.
 pytestmark = pytest.mark.filterwarnings("error::DeprecationWarning:emokernel")
@@ -36,6 +39,10 @@ def imported(statement: str, name: str) -> object:
         ("from emokernel.evaluate.classifiers import columns_of", classifiers.columns_of),
         ("from emokernel.evaluate.affect import places", places.places),
         ("from emokernel.evaluate import classifiers", classifiers),
+        ("from emokernel.affect import positions_of", positions.positions_of),
+        ("from emokernel.affect.positions import positions_of", positions.positions_of),
+        ("from emokernel.affect.positions import agreement", agreement),
+        ("from emokernel.affect.plots import plot_positions", positions_plot.plot_positions),
         ("from emokernel.vectors.extraction.prompts import Conditioning", prompts.Conditioning),
         ("from emokernel.vectors.extraction import prompts", prompts),
         ("from emokernel.vectors.extraction import extract", extract),

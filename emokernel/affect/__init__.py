@@ -1,14 +1,14 @@
 """Valence and arousal: points on Russell's circumplex and the emotions around it.
 
-`Coordinates` says where a table puts emotions, `Wheel` and `Axes` turn an `Affect` into a mix, and
-`positions_of` says where the emotions of a model really lie.
+`Coordinates` says where a table puts emotions, `Wheel` and `Axes` turn an `Affect` into a mix.
 """
 
 from emokernel.affect.axes import Axes
+from emokernel.affect.circular import Agreement, agreement
 from emokernel.affect.circumplex import TWELVE_STATES, Affect
 from emokernel.affect.coordinates import TABLES, Coordinates, angle_of
-from emokernel.affect.positions import Agreement, agreement, positions_of
 from emokernel.affect.wheel import Wheel
+from emokernel.moved import renamed
 
 __all__ = [
     "TABLES",
@@ -20,5 +20,6 @@ __all__ = [
     "Wheel",
     "agreement",
     "angle_of",
-    "positions_of",
 ]
+
+__getattr__ = renamed(__name__)

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from emokernel.affect.circular import agreement
 from emokernel.affect.circumplex import Affect
 from emokernel.affect.coordinates import Coordinates
-from emokernel.affect.positions import agreement
 from emokernel.affect.regression import Array, best_ridge, combinations, compact, left_out
 from emokernel.affect.regression_input import check_differ, check_ridge, flat, placed
 from emokernel.vectors import EmotionVectors
@@ -44,7 +44,7 @@ class Axes:
     def __init__(
         self, vectors: EmotionVectors, coordinates: Coordinates, ridge: float | None = None
     ) -> None:
-        """``ridge``: the penalty on squared directions; scikit-learn calls it alpha.
+        """``ridge``: the penalty on squared directions.
 
         Unless given it is chosen so that vectors of emotions left out one at a time are predicted
         best. The cosine of the places is no criterion for that: it does not see the directions

@@ -108,15 +108,15 @@ class Mixer:
         """The weight that strength 1.0 of an emotion is."""
         if self.calibration is None:
             return 1.0
-        of = self.calibration.strengths.get(key_of(law, dose))
-        if of is None or name not in of:
+        strengths = self.calibration.strengths.get(key_of(law, dose))
+        if strengths is None or name not in strengths:
             self.vectors.index(name)
             raise SteeringError(
                 f"{name!r} has not been calibrated for law={law!r}, dose={dose!r}: calibrate it"
                 " (emokernel calibrate), or patch with calibrated=False, where strength 1.0 is the"
                 " vector as it is"
             )
-        return of[name]
+        return strengths[name]
 
     def _nothing(self, what: str, law: str, dose: str) -> NoDoseError:
         return NoDoseError(
@@ -141,8 +141,8 @@ class Mixer:
         if full and not any(full.values()):
             raise self._nothing(str(affect), law, dose)
         return tuple(
-            (number, weight * of * strength)
-            for (number, of), weight in zip(full.items(), weights.values(), strict=True)
+            (number, weight * unit * strength)
+            for (number, unit), weight in zip(full.items(), weights.values(), strict=True)
         )
 
     def _factor(self, affect: Affect, law: str, dose: str) -> float:

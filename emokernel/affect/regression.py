@@ -15,8 +15,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from emokernel.extras import need
-
 Array = NDArray[np.float64]
 
 # What the ridge penalty is chosen from; in units of squared coordinates, summed over emotions.
@@ -28,10 +26,17 @@ def spans_plane(points: Array) -> bool:
     return len(points) > 2 and np.linalg.matrix_rank(points - points.mean(axis=0), tol=1e-6) == 2
 
 
+def _centred(points: Array, ridge: float) -> tuple[Array, Array]:
+    """(``points`` ``[E, 2]`` less their mean, what V and A take of each emotion ``[2, E]``)."""
+    apart = points - points.mean(axis=0)
+    return apart, np.linalg.solve(apart.T @ apart + ridge * np.eye(2), apart.T)
+
+
 def combinations(points: Array, ridge: float) -> Array:
     """``[3, E]``: what base, V and A take of each of the emotions at ``points`` ``[E, 2]``."""
-    fitted = need("sklearn.linear_model").Ridge(alpha=ridge).fit(points, np.eye(len(points)))
-    return np.vstack([fitted.intercept_, fitted.coef_.T])
+    _, axes = _centred(points, ridge)
+    # Directions do not see the base: what each takes of the emotions sums to zero.
+    return np.vstack([1 / len(points) - points.mean(axis=0) @ axes, axes])
 
 
 def compact(vectors: Array) -> Array:
@@ -40,8 +45,19 @@ def compact(vectors: Array) -> Array:
 
 
 def best_ridge(points: Array, vectors: Array) -> float:
-    """That of `RIDGES` with the smallest squared error of vectors left out one at a time."""
-    return float(need("sklearn.linear_model").RidgeCV(RIDGES).fit(points, vectors).alpha_)
+    """That of `RIDGES` with the smallest squared error of vectors left out one at a time.
+
+    The first of equals. That error is the residual over one less the share of a vector in its own
+    prediction, which is exact: nothing is fitted anew.
+    """
+
+    def error(ridge: float) -> float:
+        apart, axes = _centred(points, ridge)
+        shares = apart @ axes + 1 / len(points)
+        left = (vectors - shares @ vectors) / (1 - np.diag(shares))[:, None]
+        return float(np.sum(left**2))
+
+    return min(RIDGES, key=error)
 
 
 def locate(fit: Array, vector: Array) -> Array:

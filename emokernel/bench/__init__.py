@@ -1,7 +1,7 @@
-"""The latency harness of `emokernel bench`, `benchmarks/` and the demo."""
+"""What steering costs on the user's machine; the harness of `benchmarks/` and the demo as well."""
 
 from emokernel.bench.harness import (
-    Comparison,
+    PairedRatio,
     compare_to,
     interleaved,
     measure,
@@ -13,7 +13,7 @@ from emokernel.bench.results import append, now, read
 from emokernel.machine import machine, machine_slug, versions
 
 __all__ = [
-    "Comparison",
+    "PairedRatio",
     "append",
     "compare_to",
     "interleaved",

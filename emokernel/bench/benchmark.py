@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Options:
+class BenchOptions:
     """How the cases are measured.
 
     ``required``: variants that were asked for by name; one that this machine has not got what it
@@ -48,7 +48,7 @@ class Options:
 
 
 @dataclass
-class Measured:
+class MeasuredCase:
     """One finished case (or what there is of it): its rows, and its timings by variant."""
 
     case: Case
@@ -59,14 +59,14 @@ class Measured:
 Wrap = Callable[[Iterable[int], str], Iterable[int]]
 
 
-def check(cases: Sequence[Case], vectors: EmotionVectors, options: Options) -> None:
+def check(cases: Sequence[Case], vectors: EmotionVectors, options: BenchOptions) -> None:
     """EmokernelError for what cannot be measured with these vectors, before anything is."""
     check_options(cases, options)
     for case in cases:
         case.check(vectors.names)
 
 
-def check_options(cases: Sequence[Case], options: Options) -> None:
+def check_options(cases: Sequence[Case], options: BenchOptions) -> None:
     """EmokernelError for what cannot be measured, whatever the model and its vectors are."""
     for case in cases:
         if case.distinct > options.slots:
@@ -86,9 +86,9 @@ def bench(
     model: PreTrainedModel,
     vectors: EmotionVectors,
     cases: Sequence[Case],
-    options: Options,
+    options: BenchOptions,
     wrap: Wrap = lambda rounds, _: rounds,
-) -> Iterator[Measured]:
+) -> Iterator[MeasuredCase]:
     """Every case as it is finished. ``wrap(rounds, what is done)`` shows the progress.
 
     A KeyboardInterrupt comes through after the finished rounds of the running case were given.
@@ -109,7 +109,7 @@ class _Variants:
     """The variants at one batch size and context; made when first used, all cases after that."""
 
     def __init__(
-        self, model: PreTrainedModel, vectors: EmotionVectors, case: Case, options: Options
+        self, model: PreTrainedModel, vectors: EmotionVectors, case: Case, options: BenchOptions
     ) -> None:
         self._model, self._vectors, self._options = model, vectors, options
         self._case = case
@@ -130,7 +130,7 @@ class _Variants:
         """Made when first used, which is after what does not fit was refused."""
         return random_prompt(self._model, self._case.batch, self._case.context)
 
-    def measured(self, case: Case, wrap: Wrap) -> Iterator[Measured]:
+    def measured(self, case: Case, wrap: Wrap) -> Iterator[MeasuredCase]:
         timings: dict[str, list[Timing]] = {}
         stopped: dict[str, str] = {}
         interrupted = False
@@ -156,7 +156,7 @@ class _Variants:
             interrupted = True
         obstacles = self.obstacles | stopped
         rows = rows_of(case, self._options.variants, timings, obstacles, self._options.rounds)
-        yield Measured(case, rows, timings)
+        yield MeasuredCase(case, rows, timings)
         if interrupted:
             raise KeyboardInterrupt
 
@@ -227,8 +227,8 @@ class _Variants:
 
 def failed(rows: Iterable[Row]) -> bool:
     """Whether a variant failed for a reason that nobody foresaw."""
-    told = (str(row.get(key, "")) for row in rows for key in ("not_run", "stopped"))
-    return any(reason.startswith(_FAILED) for reason in told)
+    reasons = (str(row.get(key, "")) for row in rows for key in ("not_run", "stopped"))
+    return any(reason.startswith(_FAILED) for reason in reasons)
 
 
 def _unless_stopped(name: str, call: Callable[[], T], stopped: dict[str, str]) -> T | None:

@@ -37,8 +37,8 @@ class Case:
         return round(self.share * self.batch)
 
     def __str__(self) -> str:
-        told = f"batch {self.batch}, context {self.context}, {self.steered} steered"
-        return told if not self.steered else f"{told} ({self.mixes})"
+        text = f"batch {self.batch}, context {self.context}, {self.steered} steered"
+        return text if not self.steered else f"{text} ({self.mixes})"
 
     @property
     def distinct(self) -> int:

@@ -25,4 +25,4 @@ def check_backend(name: str) -> None:
 def obstacle(error: BaseException) -> str | None:
     """What a compilation misses on this machine, and what to do; None for any other error."""
     text = str(error)
-    return next((told for sign, told in _MISSING.items() if sign in text), None)
+    return next((reason for sign, reason in _MISSING.items() if sign in text), None)

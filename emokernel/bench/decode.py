@@ -161,9 +161,7 @@ class Decoding:
     def _capture(self, cache: Any) -> None:
         with self.steered.generating():
             self._step(self._model, self._prompt, cache)
-            self._graph = self._timer.prepare(
-                [lambda: self._step(self._model, self._token, cache)]
-            )
+            self._graph = self._timer.prepare([lambda: self._step(self._model, self._token, cache)])
         cache.reset()
 
 
@@ -201,6 +199,5 @@ def compare(
 ) -> dict[str, list[float]]:
     """Milliseconds per token of every round of each of `decodings`, interleaved."""
     timed = decodings(model, vectors, **options)
-    found = measure(timed, rounds, warmup=3, wrap=wrap, clock=lambda call: call())
-    return {name: [1e3 * timing.step for timing in of] for name, of in found.items()}
-
+    timings = measure(timed, rounds, warmup=3, wrap=wrap, clock=lambda call: call())
+    return {name: [1e3 * timing.step for timing in each] for name, each in timings.items()}

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-
 from emokernel.atomic import save_figure
-from emokernel.bench.harness import Comparison, compare_to
+from emokernel.bench.harness import PairedRatio, compare_to
 from emokernel.bench.summary import Row
 from emokernel.bench.variants import VARIANTS
+from emokernel.extras import need
 
 _COLOURS = {
     "nothing": "#8d99a6",
@@ -30,7 +26,9 @@ def latency(path: Path, milliseconds: Mapping[str, Sequence[float]], title: str)
     ``milliseconds``: of each round, paired, by the name of a variant; each is compared with its
     baseline, if that is there.
     """
-    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.75 * len(milliseconds)), layout="constrained")
+    size = 8, 0.8 + 0.75 * len(milliseconds)
+    figure = need("matplotlib.figure").Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
     names = list(milliseconds)
     boxes = axes.boxplot(
         [milliseconds[name] for name in names], orientation="horizontal", whis=(5, 95),
@@ -45,7 +43,6 @@ def latency(path: Path, milliseconds: Mapping[str, Sequence[float]], title: str)
     axes.set(xlabel="ms per token (box: quartiles, whiskers: 5 to 95 %)", title=title)
     axes.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path, dpi=120)
-    plt.close(figure)
 
 
 def _label(name: str, milliseconds: Mapping[str, Sequence[float]]) -> str:
@@ -55,7 +52,7 @@ def _label(name: str, milliseconds: Mapping[str, Sequence[float]]) -> str:
     if base is None or name == variant.baseline:
         return label
     again = milliseconds.get(variant.noise)
-    noise: Comparison | None = None if again is None else compare_to(base, again)
+    noise: PairedRatio | None = None if again is None else compare_to(base, again)
     against = compare_to(base, times)
     return f"{label}, {against.ratio:.2f}x" if against.is_seen(noise) else f"{label}, no difference"
 
@@ -65,14 +62,15 @@ def by_batch(path: Path, rows: Sequence[Row], title: str) -> None:
 
     ``rows`` of one context, share and kind of mixes; the second measurements are left out.
     """
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
+    figure = need("matplotlib.figure").Figure(figsize=(11, 4.4), layout="constrained")
+    panels = figure.subplots(1, 2)
     shown = [row for row in rows if "token_ms" in row and not VARIANTS[row["variant"]].again]
     for name in dict.fromkeys(row["variant"] for row in shown):
-        of = sorted((row for row in shown if row["variant"] == name), key=lambda r: r["batch"])
-        variant, batches = VARIANTS[name], [row["batch"] for row in of]
+        own = sorted((row for row in shown if row["variant"] == name), key=lambda r: r["batch"])
+        variant, batches = VARIANTS[name], [row["batch"] for row in own]
         for axes, key in zip(panels, ("token_ms", "tokens_per_second"), strict=True):
             axes.plot(
-                batches, [row[key] for row in of], marker="o", label=variant.label,
+                batches, [row[key] for row in own], marker="o", label=variant.label,
                 color=_COLOURS[variant.steering], linestyle=_LINES[variant.mode],
             )  # fmt: skip
     batches = sorted({row["batch"] for row in shown})
@@ -85,4 +83,3 @@ def by_batch(path: Path, rows: Sequence[Row], title: str) -> None:
     panels[0].legend(fontsize=8, frameon=False)
     figure.suptitle(title)
     save_figure(figure, path, dpi=120)
-    plt.close(figure)

@@ -62,11 +62,11 @@ def measure(
 
     ``options``: those of `interleaved`.
     """
-    found: dict[str, list] = {name: [] for name in variants}
+    readings: dict[str, list] = {name: [] for name in variants}
     for read in interleaved(variants, rounds, warmup, **options):
         for name, value in read.items():
-            found[name].append(value)
-    return found
+            readings[name].append(value)
+    return readings
 
 
 def per_call(function: Callable[[], object], calls: int) -> Callable[[], None]:
@@ -84,7 +84,7 @@ def median(values: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedRatio:
     """The ratio variant / baseline, paired by round: its median and 95 % interval.
 
     ``rounds``: how many there are; below `FEWEST_ROUNDS` the interval spans all of them and has
@@ -99,7 +99,7 @@ class Comparison:
     def __str__(self) -> str:
         return f"{self.ratio:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
-    def is_seen(self, noise: Comparison | None = None) -> bool:
+    def is_seen(self, noise: PairedRatio | None = None) -> bool:
         """Whether there is a difference that is more than noise.
 
         There have to be `FEWEST_ROUNDS`, the interval has to exclude 1, and the ratio has to lie
@@ -121,7 +121,7 @@ class Comparison:
         edge = max(self.low, 1 / self.low, self.high, 1 / self.high)
         return 1 / edge, edge
 
-    def told(self, noise: Comparison | None = None) -> str:
+    def told(self, noise: PairedRatio | None = None) -> str:
         """The ratio with its interval; no ratio where none `is_seen`."""
         if self.is_seen(noise):
             return f"{self.ratio:.3f}x ({self.low:.3f} to {self.high:.3f})"
@@ -130,7 +130,7 @@ class Comparison:
         return f"no difference seen ({self.low:.3f} to {self.high:.3f})"
 
 
-def compare_to(baseline: Sequence[float], variant: Sequence[float]) -> Comparison:
+def compare_to(baseline: Sequence[float], variant: Sequence[float]) -> PairedRatio:
     """Paired ratios of two equally long lists of `measure`, by their median.
 
     The interval is the distribution-free one of the sign test: the order statistics of the ratios
@@ -142,7 +142,7 @@ def compare_to(baseline: Sequence[float], variant: Sequence[float]) -> Compariso
     ratios = sorted(b / a for a, b in zip(baseline, variant, strict=True))
     rank = _sign_test_rank(len(ratios))
     low, high = ratios[rank], ratios[len(ratios) - 1 - rank]
-    return Comparison(statistics.median(ratios), low, high, len(ratios))
+    return PairedRatio(statistics.median(ratios), low, high, len(ratios))
 
 
 def _sign_test_rank(count: int) -> int:

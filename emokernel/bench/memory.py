@@ -107,7 +107,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory could not be allocated."""
     if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
         return True
-    told = str(error).lower()
+    text = str(error).lower()
     return isinstance(error, RuntimeError) and (
-        "out of memory" in told or "can't allocate memory" in told
+        "out of memory" in text or "can't allocate memory" in text
     )

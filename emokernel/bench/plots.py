@@ -6,6 +6,7 @@ from pathlib import Path
 
 from emokernel.atomic import save_figure
 from emokernel.bench.results import read
+from emokernel.extras import need
 
 _COLOURS = {
     "copy": "#8d99a6",
@@ -32,17 +33,16 @@ def plot_ops(path: Path) -> Path:
 
     Left, the share of a copy's bandwidth that each variant reaches; right, its time.
     """
-    from matplotlib import pyplot
-
     rows = [row for row in read(path) if row["benchmark"] == "throughput"]
     sizes = list(dict.fromkeys((row["rows"], row["d"], row["dtype"]) for row in rows))
     variants = [name for name in _COLOURS if any(row["variant"] == name for row in rows)]
-    found = {(row["rows"], row["d"], row["dtype"], row["variant"]): row for row in rows}
-    figure, (share, time) = pyplot.subplots(1, 2, figsize=(13, 4.6), layout="constrained")
+    measured = {(row["rows"], row["d"], row["dtype"], row["variant"]): row for row in rows}
+    figure = need("matplotlib.figure").Figure(figsize=(13, 4.6), layout="constrained")
+    share, time = figure.subplots(1, 2)
     width = 0.84 / len(variants)
     for number, name in enumerate(variants):
         places = [i + (number - (len(variants) - 1) / 2) * width for i in range(len(sizes))]
-        cells = [found[(*size, name)] for size in sizes]
+        cells = [measured[(*size, name)] for size in sizes]
         style = {"width": 0.92 * width, "color": _COLOURS[name], "label": _LABELS[name]}
         if name != "copy":
             heights = [100 * cell["others_over_this"]["copy"][0] for cell in cells]
@@ -68,5 +68,4 @@ def plot_ops(path: Path) -> Path:
     )
     picture = path.with_suffix(".png")
     save_figure(figure, picture, dpi=130)
-    pyplot.close(figure)
     return picture

@@ -8,7 +8,7 @@ from statistics import median, quantiles
 
 from emokernel.bench.cases import Case
 from emokernel.bench.decode import Timing
-from emokernel.bench.harness import Comparison, compare_to
+from emokernel.bench.harness import PairedRatio, compare_to
 from emokernel.bench.variants import OURS, PLAIN_HOOK, Variant
 
 Row = dict[str, object]
@@ -83,19 +83,19 @@ def _hook_like(variant: Variant) -> str:
 
 def _against(
     timings: Mapping[str, Sequence[Timing]], baseline: str, name: str
-) -> Comparison | None:
+) -> PairedRatio | None:
     """The ratio of the times per token of every round that both have."""
     pair = timings.get(baseline), timings.get(name)
     if not all(pair):
         return None
     both = min(map(len, pair))
-    return compare_to(*([timing.step for timing in of[:both]] for of in pair))
+    return compare_to(*([timing.step for timing in times[:both]] for times in pair))
 
 
-def _ratio(key: str, found: Comparison | None, noise: Comparison | None) -> Row:
-    if found is None:
+def _ratio(key: str, ratio: PairedRatio | None, noise: PairedRatio | None) -> Row:
+    if ratio is None:
         return {}
     return {
-        key: [found.ratio, found.low, found.high],
-        f"{key}_told": found.told(noise),
+        key: [ratio.ratio, ratio.low, ratio.high],
+        f"{key}_told": ratio.told(noise),
     }

@@ -46,5 +46,5 @@ def _against(row: Row) -> str:
     if VARIANTS[row["variant"]].again:
         low, high = row["noise"]
         return f"noise: {low:.3f} to {high:.3f}"
-    of = "" if row["mode"] == "eager" else f", {row['mode']} too"
-    return f"{row['ratio_told']}{of}"
+    mode = "" if row["mode"] == "eager" else f", {row['mode']} too"
+    return f"{row['ratio_told']}{mode}"

@@ -13,9 +13,10 @@ from emokernel.commands.bench_model import add_vectors, given_vectors, load_chec
 from emokernel.commands.models import EMBEDDED, check_can_steer, check_fits, load_config
 from emokernel.commands.outputs import check_folder
 from emokernel.errors import EmokernelError
+from emokernel.extras import need
 
 if TYPE_CHECKING:
-    from emokernel.bench.benchmark import Measured, Options
+    from emokernel.bench.benchmark import BenchOptions, MeasuredCase
     from emokernel.bench.variants import Variant
 
 QUESTION = "bench"
@@ -82,6 +83,7 @@ def run(chosen: argparse.Namespace) -> int:
     from emokernel.bench.compiling import check_backend
     from emokernel.bench.table import table
 
+    need("matplotlib")
     for name, value in (_QUICK if chosen.quick else _FULL).items():
         if getattr(chosen, name) is None:
             setattr(chosen, name, value)
@@ -101,12 +103,12 @@ def run(chosen: argparse.Namespace) -> int:
         check_fits(given, load_config(chosen), chosen.vectors)
     check_can_steer(chosen.device_map)
     model, _ = load_checked(chosen)
-    vectors, told = vectors_of(chosen, given, model)
+    vectors, origin = vectors_of(chosen, given, model)
     check(wanted, vectors, options)
     chosen.output.mkdir(parents=True, exist_ok=True)
     dtype = str(model.dtype).removeprefix("torch.")
     about = {"model": chosen.model, "dtype": dtype, "device": str(model.device)}
-    print(_heading(about, told, machine(), versions()), _left_out(chosen), sep="\n")
+    print(_heading(about, origin, machine(), versions()), _left_out(chosen), sep="\n")
     began, done, path = now(), [], None
 
     def progress(rounds: Any, what: str) -> Any:
@@ -115,7 +117,7 @@ def run(chosen: argparse.Namespace) -> int:
     try:
         for measured in bench(model, vectors, wanted, options, progress):
             done.append(measured)
-            rows = [about | {"vectors": told} | row for row in measured.rows]
+            rows = [about | {"vectors": origin} | row for row in measured.rows]
             path = append(chosen.output, QUESTION, rows, began)
             print(table(measured.case, measured.rows), end="\n\n", flush=True)
     except KeyboardInterrupt:
@@ -129,15 +131,15 @@ def run(chosen: argparse.Namespace) -> int:
     return int(any(failed(measured.rows) for measured in done))
 
 
-def _options(chosen: argparse.Namespace) -> Options:
-    from emokernel.bench.benchmark import Options
+def _options(chosen: argparse.Namespace) -> BenchOptions:
+    from emokernel.bench.benchmark import BenchOptions
     from emokernel.bench.variants import CHOICES, COMPILED, VARIANTS, with_baselines
 
     names = chosen.variants or [
         name for name in CHOICES if not (chosen.quick and VARIANTS[name].mode == COMPILED)
     ]
     variants: list[Variant] = with_baselines(names)
-    return Options(
+    return BenchOptions(
         tuple(variants), chosen.new_tokens, chosen.rounds, chosen.slots, chosen.compile_backend,
         frozenset(chosen.variants or ()),
     )  # fmt: skip
@@ -169,7 +171,7 @@ def _left_out(chosen: argparse.Namespace) -> str:
     return "\n".join([*lines, ""])
 
 
-def _draw(folder: Path, about: dict, done: list[Measured]) -> list[Path]:
+def _draw(folder: Path, about: dict, done: list[MeasuredCase]) -> list[Path]:
     """A picture for each case with figures, and one by batch size for each kind of case."""
     from emokernel.bench import decode_plot, machine_slug
 
@@ -191,8 +193,8 @@ def _draw(folder: Path, about: dict, done: list[Measured]) -> list[Path]:
     for measured in done:
         case = measured.case
         kinds.setdefault((case.context, case.share, case.mixes), []).append(measured)
-    for (context, share, mixes), of in kinds.items():
-        rows = [row for measured in of for row in measured.rows]
+    for (context, share, mixes), alike in kinds.items():
+        rows = [row for measured in alike for row in measured.rows]
         if len({row["batch"] for row in rows if "token_ms" in row}) > 1:
             path = folder / f"{slug}-c{context}-{share:g}-{mixes}-by-batch.png"
             decode_plot.by_batch(

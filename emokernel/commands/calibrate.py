@@ -26,6 +26,7 @@ from emokernel.commands.models import (
 )
 from emokernel.commands.outputs import check_file, check_run
 from emokernel.errors import EmokernelError
+from emokernel.extras import need
 
 
 def add(commands: Any) -> None:
@@ -89,6 +90,8 @@ def run(chosen: argparse.Namespace) -> None:
     from emokernel.lab.measure.sampling import Sampling
     from emokernel.vectors import EmotionVectors
 
+    need("matplotlib")
+    need("sklearn")
     output = chosen.output or chosen.vectors[0]
     if len(chosen.vectors) > 1 and chosen.output is None:
         raise EmokernelError("several files of vectors: say where the best one goes with --output")
@@ -112,12 +115,12 @@ def run(chosen: argparse.Namespace) -> None:
     check_inputs(vectors, judge, labels, sites)
     check_can_steer("cpu" if chosen.model == EMBEDDED else chosen.device_map)
     config = load_config(chosen)
-    for path, of in zip(chosen.vectors, vectors, strict=True):
-        check_fits(of, config, path)
+    for path, each in zip(chosen.vectors, vectors, strict=True):
+        check_fits(each, config, path)
     tokenizer = load_tokenizer(chosen)
     prompts = Prompts.of(tokenizer, texts, chosen.prompts)
     wanted = {
-        "vectors": [of.digest() for of in vectors],
+        "vectors": [each.digest() for each in vectors],
         "judge": [judge.name, judge.digest()],
         "bounds": vars(bounds),
         "labels": labels,

@@ -45,12 +45,12 @@ def run(chosen: argparse.Namespace) -> None:
     vectors = load_file(chosen.source, chosen)
     if not (FORMATS[format].file_per_emotion and len(vectors.names) > 1):  # refused, or a folder
         chosen.target.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         write(vectors, chosen.target, format=format, model_hint=chosen.model_hint)
     print(
         f"wrote {chosen.target} ({format}): {len(vectors.names)} emotions, {vectors.num_layers}"
         f" layers, hidden size {vectors.hidden_size}, site {vectors.site}"
     )
-    for warning in told:
+    for warning in caught:
         print(f"note: {warning.message}")

@@ -29,6 +29,7 @@ from emokernel.commands.models import (
 )
 from emokernel.commands.outputs import check_folder, check_run
 from emokernel.errors import EmokernelError, NoDoseError
+from emokernel.extras import need
 
 if TYPE_CHECKING:
     from emokernel.affect import Coordinates
@@ -108,6 +109,8 @@ def run(chosen: argparse.Namespace) -> None:
     from emokernel.lab.evaluate.prompting import prompting, read_lines
     from emokernel.lab.report import write_report
 
+    need("matplotlib")
+    need("sklearn")
     check_folder(chosen.output)
     embedded = chosen.model == EMBEDDED
     settings, vectors, labels = _settings(chosen), _vectors(chosen), labels_of(chosen)

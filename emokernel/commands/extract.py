@@ -114,7 +114,7 @@ def run(chosen: argparse.Namespace) -> None:
     print(_summary(vectors))
     print(f"wrote {chosen.output}")
     if chosen.plot:
-        from emokernel.vectors.plots import plot_vectors
+        from emokernel.lab.report.vectors_plot import plot_vectors
 
         chosen.plot.parent.mkdir(parents=True, exist_ok=True)
         plot_vectors(vectors, chosen.plot)
@@ -136,6 +136,7 @@ def _prepared(chosen: argparse.Namespace, partial: Path) -> Callable[[], Emotion
         Options(**given),
         Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p),
     )
+    options.check_packages()
     source = labelled_of(chosen, chosen.texts) if chosen.texts else queries_of(chosen)
     asked, conditioning = {}, None
     if not chosen.texts:
@@ -148,7 +149,8 @@ def _prepared(chosen: argparse.Namespace, partial: Path) -> Callable[[], Emotion
         emotions, data = list(emotional), dict(source.provenance)
     else:
         emotions, data = list(asked), describe_answers(source, conditioning, sampling)
-        prompts_of(tokenizer, {emotion: of[:1] for emotion, of in asked.items()}, conditioning)
+        first = {emotion: queries[:1] for emotion, queries in asked.items()}
+        prompts_of(tokenizer, first, conditioning)
     options.check_emotions(emotions)
     check_vectors_file(chosen.output, emotions)
     about = {"model": {"model": chosen.model}, "data": data}
@@ -184,15 +186,15 @@ def _summary(vectors: EmotionVectors) -> str:
     """A table: for each emotion the layer that separates best, and what the vector is there."""
     lines = [f"{'emotion':<16}{'best layer':>11}{'AUC neutral':>13}{'AUC others':>12}{'length':>8}"]
     for number, name in enumerate(vectors.names):
-        found = {
+        figures = {
             layer: [
                 vectors.diagnostics[key][layer][number]
                 for key in ("auc_neutral", "auc_others", "relative_norm")
             ]
             for layer in vectors.layers
         }
-        best = max(found, key=lambda layer: sum(auc or 0.0 for auc in found[layer][:2]))
-        shown = ["-" if value is None else f"{value:.3f}" for value in found[best]]
+        best = max(figures, key=lambda layer: sum(auc or 0.0 for auc in figures[layer][:2]))
+        shown = ["-" if value is None else f"{value:.3f}" for value in figures[best]]
         lines.append(f"{name:<16}{best:>11}{shown[0]:>13}{shown[1]:>12}{shown[2]:>8}")
     lines.append("AUC on held-out text; length relative to the rows of the residual stream")
     return "\n".join(lines)

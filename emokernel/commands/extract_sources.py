@@ -136,8 +136,8 @@ def _in_two_contexts(
     neutral = conditioning.neutral("", tokenizer)
     contexts = {emotion: conditioning.emotional("", emotion, tokenizer) for emotion in classes}
     return (
-        {emotion: [(contexts[emotion], text) for text in of] for emotion, of in classes.items()},
-        {emotion: [(neutral, text) for text in of] for emotion, of in classes.items()},
+        {name: [(contexts[name], text) for text in texts] for name, texts in classes.items()},
+        {name: [(neutral, text) for text in texts] for name, texts in classes.items()},
     )
 
 

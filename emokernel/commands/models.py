@@ -123,10 +123,10 @@ def _base_of(name: str) -> str | None:
         return None
     if (place / _ADAPTER).is_file():
         return _adapted(name, place / _ADAPTER)
-    told = f"it has no {_CONFIG}"
+    reason = f"it has no {_CONFIG}"
     if any(place.glob("*.gguf")):
-        told = "it holds GGUF files, which llama.cpp runs"
-    raise EmokernelError(f"cannot load the model {name}: {told}; {_GIVE}")
+        reason = "it holds GGUF files, which llama.cpp runs"
+    raise EmokernelError(f"cannot load the model {name}: {reason}; {_GIVE}")
 
 
 def _of_file(path: Path) -> str:

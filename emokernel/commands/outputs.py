@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from emokernel.errors import EmokernelError
+from emokernel.extras import need
 from emokernel.vectors.formats import FORMATS, format_by_ending
 
 
@@ -33,9 +34,7 @@ def check_picture(path: Path | None, option: str = "--plot") -> None:
     """EmokernelError if ``path`` cannot be a picture that matplotlib draws; None is none."""
     if path is None:
         return
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    known = FigureCanvasBase.get_supported_filetypes()
+    known = need("matplotlib.backend_bases").FigureCanvasBase.get_supported_filetypes()
     if path.suffix.lower().removeprefix(".") not in known:
         raise EmokernelError(
             f"{path} does not end in a kind of picture: name one such as {path.stem}.png with"

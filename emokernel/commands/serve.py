@@ -69,8 +69,8 @@ def served(vectors: Path | None, slots: int, passed_on: list[str]) -> Any:
     try:
         command(passed_on, prog_name="emokernel serve", standalone_mode=False)
     except usage_error as error:
-        told = error.format_message()
-        raise EmokernelError(f"{told} `transformers serve --help` lists the options") from error
+        message = error.format_message()
+        raise EmokernelError(f"{message} `transformers serve --help` lists the options") from error
     return _server(vectors, slots, options)
 
 

@@ -14,7 +14,6 @@ from emokernel.commands.outputs import check_picture
 from emokernel.commands.vectors_file import add_file, load_file
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import Calibration
-from emokernel.vectors.measured import columns_of
 
 _WIDTH = 100
 _LONGEST = 14  # of a name above a column
@@ -34,7 +33,7 @@ def run(chosen: argparse.Namespace) -> None:
     for line in describe(vectors):
         print(line)
     if chosen.plot is not None:
-        from emokernel.vectors.plots import plot_vectors
+        from emokernel.lab.report.vectors_plot import plot_vectors
 
         chosen.plot.parent.mkdir(parents=True, exist_ok=True)
         plot_vectors(vectors, chosen.plot)
@@ -71,9 +70,10 @@ def _calibration(calibration: Calibration) -> Iterator[str]:
     for key, value in calibration.record.items():
         if key not in ("candidates", "at_strength_1"):  # the frontier's files show these
             yield from _entry(key, _condensed(value), indent=2)
-    emotions = dict.fromkeys(name for of in calibration.strengths.values() for name in of)
+    strengths = calibration.strengths.values()
+    emotions = dict.fromkeys(name for weights in strengths for name in weights)
     rows = {
-        _printable(name): [of.get(name, math.nan) for of in calibration.strengths.values()]
+        _printable(name): [weights.get(name, math.nan) for weights in strengths]
         for name in emotions
     }
     title = "Weight of strength 1.0"
@@ -81,6 +81,8 @@ def _calibration(calibration: Calibration) -> Iterator[str]:
 
 
 def _diagnostics(vectors: EmotionVectors) -> Iterator[str]:
+    from emokernel.lab.report.diagnostic_arrays import columns_of
+
     columns = columns_of(vectors)
     if columns:
         rows = {
@@ -92,8 +94,8 @@ def _diagnostics(vectors: EmotionVectors) -> Iterator[str]:
         yield from _table(title, "layer", list(columns), rows)
     heldout = vectors.diagnostics.get("heldout_texts")
     if isinstance(heldout, Mapping):
-        told = ", ".join(f"{name} {count}" for name, count in heldout.items())
-        yield from _entry("held-out texts", told, indent=2)
+        counts = ", ".join(f"{name} {count}" for name, count in heldout.items())
+        yield from _entry("held-out texts", counts, indent=2)
 
 
 def _table(

@@ -37,12 +37,12 @@ def run(chosen: argparse.Namespace) -> int:
     model, tokenizer = load_checked(chosen)
     about = [f"model {chosen.model}{_revision(chosen)}: {_told(model)}"]
     try:
-        vectors, told = vectors_of(chosen, given, model)
+        vectors, origin = vectors_of(chosen, given, model)
         subject = Subject(model, tokenizer, vectors, compile_backend=chosen.compile_backend)
     except ModelStructureError as error:
         findings = [Finding(STRUCTURE, False, str(error))]
     else:
-        about.append(f"vectors: {told}, {len(vectors.names)} emotions")
+        about.append(f"vectors: {origin}, {len(vectors.names)} emotions")
         if subject.random_prompts:
             about.append("prompts: random tokens, no tokenizer knows the words")
         about += _report(subject)

@@ -1,1 +1,1 @@
-"""The embedded demo: a small conditioned language model, its judge, and how both were made."""
+"""The embedded model and its vectors, what is shown with them, and the scripts that made them."""

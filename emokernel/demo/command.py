@@ -15,6 +15,7 @@ from emokernel.demo.evaluation import short_evaluation
 from emokernel.demo.model import load_model, openings
 from emokernel.demo.tables import samples, tables
 from emokernel.demo.vectors import load_vectors
+from emokernel.extras import need
 from emokernel.lab.evaluate.goals import told
 from emokernel.lab.report import write_report
 from emokernel.machine import machine
@@ -29,6 +30,8 @@ def demo(
 
     ``chosen`` openings, all sixty unless given; ``rounds`` of timing.
     """
+    need("matplotlib")
+    need("sklearn")
     output.mkdir(parents=True, exist_ok=True)
     vectors = load_vectors()
     model, _ = load_model()
@@ -38,16 +41,17 @@ def demo(
     results = short_evaluation(output, vectors, chosen or openings(), seeds)
     written = [path.name for path in write_report(output, results)]
     times = compare(model, vectors, rounds=rounds)
-    found = {name: median(of) for name, of in times.items()}
-    told_times = {"milliseconds": found, "machine": machine()}
+    medians = {name: median(each) for name, each in times.items()}
+    told_times = {"milliseconds": medians, "machine": machine()}
     write_text(output / LATENCY, json.dumps(told_times, indent=1) + "\n")
     plot_latency(output / LATENCY_PLOT, times, f"Decoding, embedded model, {machine()['cpu']}")
-    print(samples(results), tables(results), _latency(found), told(results.goals), sep="\n\n")
+    print(samples(results), tables(results), _latency(medians), told(results.goals), sep="\n\n")
     print(f"\nWrote {', '.join([*written, LATENCY, LATENCY_PLOT])} to {output}/")
 
 
-def _latency(found: dict[str, float]) -> str:
+def _latency(medians: dict[str, float]) -> str:
     lines = [f"Time per token of the embedded model on {machine()['cpu']}:"]
-    reference = found["unpatched"]
-    lines += [f"  {name:<15}{of:>8.3f} ms {of / reference:>8.2f}x" for name, of in found.items()]
+    reference = medians["unpatched"]
+    for name, value in medians.items():
+        lines.append(f"  {name:<15}{value:>8.3f} ms {value / reference:>8.2f}x")
     return "\n".join(lines)

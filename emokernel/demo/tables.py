@@ -42,26 +42,26 @@ def tables(results: Results) -> str:
 
 
 def _emotions(points: Mapping[str, Mapping[str, EmotionPoint]], judge: str) -> str:
-    found = {
-        mode: {emotion: point.measures.intended[judge] for emotion, point in of.items()}
-        for mode, of in points.items()
+    intended = {
+        mode: {emotion: point.measures.intended[judge] for emotion, point in by_emotion.items()}
+        for mode, by_emotion in points.items()
     }
     lines = [
         "Judge's mean probability of the intended emotion (95 % interval over openings):",
         f"  {'':<15}" + "".join(f"{_TITLES[mode]:>22}" for mode in _MODES),
     ]
-    for emotion in sorted(found[VECTOR], key=lambda name: -found[VECTOR][name].mean):
-        cells = "".join(f"{_interval(found[mode][emotion]):>22}" for mode in _MODES)
+    for emotion in sorted(intended[VECTOR], key=lambda name: -intended[VECTOR][name].mean):
+        cells = "".join(f"{_interval(intended[mode][emotion]):>22}" for mode in _MODES)
         lines.append(f"  {emotion:<15}{cells}")
-    means = [mean(each.mean for each in found[mode].values()) for mode in _MODES]
+    means = [mean(each.mean for each in intended[mode].values()) for mode in _MODES]
     return "\n".join([*lines, f"  {'mean':<15}" + "".join(f"{value:>22.2f}" for value in means)])
 
 
 def _fluency(points: Mapping[str, Mapping[str, EmotionPoint]]) -> str:
     lines = [f"Fluency, mean over emotions: {'distinct-3':>12}{'perplexity':>12}"]
-    for mode, of in points.items():
-        distinct = mean(point.measures.distinct["3"] for point in of.values())
-        perplexity = mean(point.measures.perplexity for point in of.values())
+    for mode, by_emotion in points.items():
+        distinct = mean(point.measures.distinct["3"] for point in by_emotion.values())
+        perplexity = mean(point.measures.perplexity for point in by_emotion.values())
         lines.append(f"  {_TITLES[mode]:<27}{distinct:>12.3f}{perplexity:>12.1f}")
     return "\n".join(lines)
 
@@ -85,10 +85,10 @@ def _states(results: Results, judge: str) -> str:
     lines.append(f"  floor (shuffled states): {floor.low:+.2f} to {floor.high:+.2f}")
     for each in results.ceilings:
         if each.judge == judge:
-            of = "all labels" if each.least == 1 else f"labels with {each.least} texts or more"
-            lines.append(f"  ceiling (human text, {of}): {each.cosine.mean:.2f}")
+            labels = "all labels" if each.least == 1 else f"labels with {each.least} texts or more"
+            lines.append(f"  ceiling (human text, {labels}): {each.cosine.mean:.2f}")
     return "\n".join(lines)
 
 
-def _interval(of: Interval) -> str:
-    return f"{of.mean:.2f} ({of.low:.2f}..{of.high:.2f})"
+def _interval(value: Interval) -> str:
+    return f"{value.mean:.2f} ({value.low:.2f}..{value.high:.2f})"

@@ -77,8 +77,8 @@ def parsed(content: bytes) -> dict[str, Any] | None:
     except json.JSONDecodeError:
         return None
     except (ValueError, RecursionError) as error:
-        told = f"more than {MOST_LEVELS} levels" if isinstance(error, RecursionError) else error
-        raise EmokernelError(f"the body is no JSON that can be served: {told}") from error
+        reason = f"more than {MOST_LEVELS} levels" if isinstance(error, RecursionError) else error
+        raise EmokernelError(f"the body is no JSON that can be served: {reason}") from error
     return body if isinstance(body, dict) else None
 
 
@@ -94,12 +94,12 @@ def _finite(text: str) -> float:
 
 
 def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    unique: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in unique:
             raise ValueError(f"the key {key[:40]!r} is given twice")
-        found[key] = value
-    return found
+        unique[key] = value
+    return unique
 
 
 def _check_levels(body: Any) -> None:

@@ -116,15 +116,15 @@ def refusal(error: EmokernelError) -> Any:
     """The response that says why a request cannot be served: 503 if it could be later, else 400."""
     from emokernel.errors import NoFreeSlotError
 
-    told = str(error)
-    if len(told) > _TOLD:
-        told = f"{told[:_TOLD]}…"
-    return _response(told, 503 if isinstance(error, NoFreeSlotError) else 400)
+    message = str(error)
+    if len(message) > _TOLD:
+        message = f"{message[:_TOLD]}…"
+    return _response(message, 503 if isinstance(error, NoFreeSlotError) else 400)
 
 
-def _response(told: str, status: int) -> Any:
+def _response(message: str, status: int) -> Any:
     from starlette.responses import JSONResponse
 
     # A lone surrogate, which JSON can hold, cannot be sent.
-    told = told.encode("utf-8", "backslashreplace").decode()
-    return JSONResponse({"detail": told}, status_code=status)
+    message = message.encode("utf-8", "backslashreplace").decode()
+    return JSONResponse({"detail": message}, status_code=status)

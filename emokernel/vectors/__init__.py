@@ -1,4 +1,4 @@
-"""Emotion vectors: what they are, their file, and how they are extracted from a model."""
+"""Emotion vectors: what they are, their algebra and calibration, and the files they come in."""
 
 from emokernel.vectors.emotion_vectors import EmotionVectors
 

@@ -26,8 +26,8 @@ def structure(subject: Subject) -> str:
         layers = steering.report().layers
         fused = sum(layer.norm is not None for layer in layers)
         reasons = sorted({layer.not_fused for layer in layers if layer.not_fused})
-        told = f"{len(layers)} layers steered, {fused} with a norm fused"
-        return told + (f"; the others: {'; '.join(reasons)}" if reasons else "")
+        summary = f"{len(layers)} layers steered, {fused} with a norm fused"
+        return summary + (f"; the others: {'; '.join(reasons)}" if reasons else "")
 
 
 def exactness(subject: Subject) -> str:
@@ -53,16 +53,17 @@ def fused_norms(subject: Subject) -> str:
     limit = _FUSED[subject.dtype] * max(1.0, subject.vectors.num_layers / _DEPTH) ** 0.5
     with subject.patched():
         after = subject.outputs()
-    found = {}
+    errors = {}
     for name, before in subject.before.items():
         if before.is_floating_point() and name != "logits of generate":
             scale = before.float().abs().max()
-            found[name] = float((after[name].float() - before.float()).abs().max() / scale)
-    worst = max(found, key=found.__getitem__)
-    told = f"logits off by at most {found[worst]:.1e} of the largest ({worst}; limit {limit:.0e})"
-    if not found[worst] <= limit:
-        raise Failed(told)
-    return f"{told}; {_greedy(subject.before, after, limit)}"
+            errors[name] = float((after[name].float() - before.float()).abs().max() / scale)
+    worst = max(errors, key=errors.__getitem__)
+    most = errors[worst]
+    summary = f"logits off by at most {most:.1e} of the largest ({worst}; limit {limit:.0e})"
+    if not most <= limit:
+        raise Failed(summary)
+    return f"{summary}; {_greedy(subject.before, after, limit)}"
 
 
 def _greedy(before: dict[str, Tensor], after: dict[str, Tensor], limit: float) -> str:
@@ -87,12 +88,12 @@ def effect(subject: Subject) -> str:
     with subject.patched() as steering:
         unsteered = subject.outputs()
         name = subject.emotions(steering, 1)[0]
-        found = [
-            told
+        deviations = [
+            kept
             for law in ("preserve", "add")
-            if (told := _law_kept(subject, steering, name, law)) is not None
+            if (kept := _law_kept(subject, steering, name, law)) is not None
         ]
-        if not found:
+        if not deviations:
             raise NotRun("these vectors have no strength for an absolute or relative dose")
         steering.set(name)
         steered = subject.outputs()
@@ -103,7 +104,7 @@ def effect(subject: Subject) -> str:
         differ = differing(unsteered, subject.outputs())
         if differ:
             raise Failed(f"after off() not the bits of before: {', '.join(differ)}")
-    return f"{name!r}: {'; '.join(found)}; logits and generate change, off() restores the bits"
+    return f"{name!r}: {'; '.join(deviations)}; logits and generate change, off() restores the bits"
 
 
 def _law_kept(subject: Subject, steering: Steering, name: str, law: str) -> str | None:
@@ -126,12 +127,12 @@ def _law_kept(subject: Subject, steering: Steering, name: str, law: str) -> str 
         if int(call.steered.sum()) != wanted:
             raise Failed(f"layer {layer}: {int(call.steered.sum())} rows steered, not {wanted}")
         vector = full_vector(steering, name, layer, law, dose, call.before.dtype)
-        of = deviation(call, vector, law, dose)
-        if not of.keeps_law:
-            raise Failed(f"layer {layer}, law {law!r}: {of}")
-        if law == "preserve" and not of.keeps_norm:
-            raise Failed(f"layer {layer}: preserve changes a row's norm by {of.norm:.1e}")
-        worst = of if worst is None or of.error > worst.error else worst
+        seen = deviation(call, vector, law, dose)
+        if not seen.keeps_law:
+            raise Failed(f"layer {layer}, law {law!r}: {seen}")
+        if law == "preserve" and not seen.keeps_norm:
+            raise Failed(f"layer {layer}: preserve changes a row's norm by {seen.norm:.1e}")
+        worst = seen if worst is None or seen.error > worst.error else worst
     norms = f", norms within {worst.norm:.0e}" if law == "preserve" else ""
     return f"{law}: {worst}{norms}"
 
@@ -177,7 +178,7 @@ def _minds_neighbours(subject: Subject) -> bool:
 
 def positions(subject: Subject) -> str:
     """Under generate, prompt, generated and last tokens are told apart."""
-    told = []
+    counts = []
     with subject.patched() as steering:
         name = subject.emotions(steering, 1)[0]
         for kind in _ORDER:
@@ -194,8 +195,8 @@ def positions(subject: Subject) -> str:
                         f" {int(wanted.sum())} expected"
                     )
                 steered += int(rows.sum())
-            told.append(f"{kind} {steered}")
-    return f"rows steered per layer while generating: {', '.join(told)}"
+            counts.append(f"{kind} {steered}")
+    return f"rows steered per layer while generating: {', '.join(counts)}"
 
 
 def _first_site_calls(subject: Subject, calls: list) -> list[Tensor]:
@@ -203,12 +204,12 @@ def _first_site_calls(subject: Subject, calls: list) -> list[Tensor]:
     if len(calls) % NEW_TOKENS:
         raise Failed(f"{len(calls)} calls of the kernels do not fit {NEW_TOKENS} forwards")
     each = len(calls) // NEW_TOKENS
-    found = []
+    steered = []
     for start in range(0, len(calls), each):
-        of = calls[start : start + each]
-        rows = next((call.steered for call in of if call.steered.any()), of[0].steered)
-        found.append(rows.view(len(subject.prompts), -1).cpu())
-    return found
+        forward = calls[start : start + each]
+        rows = next((call.steered for call in forward if call.steered.any()), forward[0].steered)
+        steered.append(rows.view(len(subject.prompts), -1).cpu())
+    return steered
 
 
 def _wanted(subject: Subject, kind: str, tokens: int, number: int) -> Tensor:
@@ -246,4 +247,3 @@ def restored(subject: Subject) -> str:
         _require_same(subject, "after unpatch()")
         return "bits, state_dict and methods are those of before"
     return "state_dict and methods are those of before (the model does not repeat its own bits)"
-

@@ -49,10 +49,10 @@ class StaticSteps:
         """Logits ``[steps, batch, vocabulary]`` of ``step``, fp32, on the CPU."""
         self.cache.reset()
         self.eager(self.prompt)
-        found = []
+        logits = []
         for number in range(_STEPS):
-            found.append(step(self.prompt[:, number, None]).float().cpu())
-        return torch.stack(found)
+            logits.append(step(self.prompt[:, number, None]).float().cpu())
+        return torch.stack(logits)
 
 
 def asks(
@@ -137,13 +137,13 @@ def _compare(
     worst, changes, seen = 0.0, 0, {}
     for name, context in asks(subject, steering, steps.prompt.shape[1]):
         with context:
-            eager, found = steps.logits(steps.eager), steps.logits(step)
-        error = float((found - eager).norm() / eager.norm())
+            eager, logits = steps.logits(steps.eager), steps.logits(step)
+        error = float((logits - eager).norm() / eager.norm())
         if not error <= _TOLERANCE[subject.dtype]:
             raise Failed(f"asked for {name}: logits {error:.1e} from the eager ones")
-        worst, changes, seen[name] = max(worst, error), changes + 1, found
+        worst, changes, seen[name] = max(worst, error), changes + 1, logits
     nothing = seen.pop("nothing")
-    ignored = [name for name, found in seen.items() if torch.equal(found, nothing)]
+    ignored = [name for name, logits in seen.items() if torch.equal(logits, nothing)]
     if ignored:
         raise Failed(f"not steered when asked for: {', '.join(ignored)}")
     return changes, worst
@@ -153,13 +153,13 @@ def cuda_graphs(subject: Subject) -> str:
     """reduce-overhead mode and a captured graph: the same graph, whatever is asked for."""
     if subject.model.device.type != "cuda":
         raise NotRun(NO_GPU)
-    told = _compiled(subject, mode="reduce-overhead")
+    counts = _compiled(subject, mode="reduce-overhead")
     with subject.patched() as steering:
         steps = StaticSteps(subject)
         step = _captured(subject, steps)
         changes, worst = _compare(subject, steering, steps, step)
     return (
-        f"reduce-overhead: {told}; one captured graph replayed over {changes} changes, logits"
+        f"reduce-overhead: {counts}; one captured graph replayed over {changes} changes, logits"
         f" within {worst:.1e} of eager"
     )
 

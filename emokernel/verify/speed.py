@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emokernel.bench.benchmark import Options, bench
+from emokernel.bench.benchmark import BenchOptions, bench
 from emokernel.bench.cases import Case
 from emokernel.bench.harness import compare_to
 from emokernel.bench.variants import (
@@ -22,23 +22,23 @@ def speed(subject: Subject) -> str:
     """Time per token, paired by round, against the unpatched model and the plain hooks."""
     subject.require_cache()
     variants = with_baselines([PLAIN_HOOK_ADD, PLAIN_HOOK, EMOKERNEL])
-    options = Options(tuple(variants), new_tokens=_TOKENS, rounds=_ROUNDS, slots=1)
+    options = BenchOptions(tuple(variants), new_tokens=_TOKENS, rounds=_ROUNDS, slots=1)
     (measured,) = bench(subject.model, subject.vectors, [Case(1, _CONTEXT)], options)
     for row in measured.rows:
         if "not_run" in row:
             raise Failed(f"{row['variant']}: {row['not_run']}")
-    steps = {name: [t.step for t in of] for name, of in measured.timings.items()}
+    steps = {name: [t.step for t in timings] for name, timings in measured.timings.items()}
     ours = steps[EMOKERNEL]
     noise = compare_to(steps[UNPATCHED], steps[f"{UNPATCHED}_again"])
     against = {
         name: compare_to(steps[name], ours) for name in (UNPATCHED, PLAIN_HOOK, PLAIN_HOOK_ADD)
     }
-    told = "; ".join(
+    summary = "; ".join(
         f"against {name.replace('_', ' ')}: {ratio.told(noise)}" for name, ratio in against.items()
     )
     (row,) = [row for row in measured.rows if row["variant"] == EMOKERNEL]
-    told = f"{row['token_ms']:.3f} ms per token; {told}"
+    summary = f"{row['token_ms']:.3f} ms per token; {summary}"
     hook = against[PLAIN_HOOK]
     if hook.is_seen(noise) and hook.ratio > 1:
-        raise Failed(told)
-    return told
+        raise Failed(summary)
+    return summary

@@ -86,19 +86,19 @@ class Subject:
 
     def emotions(self, steering: Steering, count: int = 3) -> list[str]:
         """The first ``count`` emotions (or fewer) that can be asked for as they are."""
-        found = []
+        names = []
         for name in self.vectors.names:
             try:
                 steering.set(name)
             except EmokernelError:  # no dose was found for it
                 continue
-            found.append(name)
-            if len(found) == count:
+            names.append(name)
+            if len(names) == count:
                 break
         steering.off()
-        if not found:
+        if not names:
             raise EmokernelError("none of the emotions has a strength: calibrate the vectors again")
-        return found
+        return names
 
     @property
     def layers(self) -> list[int]:
@@ -117,8 +117,8 @@ class Subject:
     @torch.no_grad()
     def logits(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Logits ``[tokens, vocabulary]`` of the tokens that are no padding, on the CPU."""
-        found = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        return found[mask.bool()].cpu()
+        logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        return logits[mask.bool()].cpu()
 
     @torch.no_grad()
     def decoded(self, ids: Tensor | None = None) -> Tensor:
@@ -130,17 +130,17 @@ class Subject:
         that it does not matter what the logits say.
         """
         self.require_cache()
-        cache, mask, found = DynamicCache(config=self.model.config), self.left_mask, []
+        cache, mask, logits = DynamicCache(config=self.model.config), self.left_mask, []
         ids = self.left if ids is None else ids
         given = ids
         for step in range(NEW_TOKENS):
             output = self.model(
                 input_ids=given, attention_mask=mask, past_key_values=cache, use_cache=True
             )
-            found.append(output.logits[:, -1].cpu())
+            logits.append(output.logits[:, -1].cpu())
             given = ids[:, -1 - step % 3, None]
             mask = torch.cat([mask, torch.ones_like(given)], 1)
-        return torch.stack(found, 1)
+        return torch.stack(logits, 1)
 
     def generated(self, **options: Any) -> tuple[Tensor, Tensor]:
         """(New tokens ``[batch, n]``, their logits ``[batch, n, vocabulary]``), greedily."""
@@ -154,13 +154,13 @@ class Subject:
     def outputs(self) -> dict[str, Tensor]:
         """All that is compared bit by bit; decoding in a cache where the model has one."""
         tokens, logits = self.generated()
-        found = {
+        outputs = {
             "left padding": self.logits(self.left, self.left_mask),
             "right padding": self.logits(self.right, self.right_mask),
         }
         if self.keeps_cache:
-            found["decoding in a cache"] = self.decoded()
-        return found | {"generated tokens": tokens, "logits of generate": logits}
+            outputs["decoding in a cache"] = self.decoded()
+        return outputs | {"generated tokens": tokens, "logits of generate": logits}
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

@@ -31,3 +31,8 @@ def planted(
             tensors[name] = base + point.valence * axes[0] + point.arousal * axes[1] + own
     vectors = EmotionVectors.from_tensors(tensors, site="attention", provenance={"model": "toy"})
     return vectors, torch.stack(axes, dim=1)
+
+
+def of_table(table: Coordinates, names) -> dict[str, tuple[float, float]]:
+    """{name: (valence, arousal)} of a table."""
+    return {name: (table[name].valence, table[name].arousal) for name in names}

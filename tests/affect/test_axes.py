@@ -163,6 +163,21 @@ def test_a_penalty_that_is_none_is_an_error(ridge):
         Axes(planted()[0], RUSSELL, ridge)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_the_fit_and_the_penalty_are_those_of_scikit_learn(seed):
+    linear = pytest.importorskip("sklearn.linear_model")
+    chooser = np.random.default_rng(seed)
+    points = chooser.uniform(-1, 1, (3 + seed, 2))
+    own = points @ chooser.normal(size=(2, 40)) + chooser.normal(size=(len(points), 40))
+    for ridge in (0.0, 1e-6, 1.0, 50.0):
+        fit = linear.Ridge(alpha=ridge).fit(points, own)
+        expected = np.vstack([fit.intercept_, fit.coef_.T])
+        ours = combinations(points, ridge) @ own
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(ours / scale, expected / scale, rtol=0, atol=1e-9)
+    assert best_ridge(points, own) == linear.RidgeCV(RIDGES).fit(points, own).alpha_
+
+
 def test_combinations_of_emotions_give_base_and_axes():
     points = np.array([(1.0, 0.0), (0.0, 1.0), (0.0, 0.0)])
     np.testing.assert_allclose(

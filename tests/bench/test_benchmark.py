@@ -9,7 +9,7 @@ from transformers import StaticCache
 
 from emokernel.bench import benchmark as bench_run
 from emokernel.bench import memory
-from emokernel.bench.benchmark import Options, bench, failed
+from emokernel.bench.benchmark import BenchOptions, bench, failed
 from emokernel.bench.cases import DIFFERENT, Case, cases
 from emokernel.bench.compilations import counted_compilations
 from emokernel.bench.compiling import check_backend, obstacle
@@ -21,8 +21,8 @@ from emokernel.errors import EmokernelError, ModelStructureError
 SHORT = {"new_tokens": 3, "rounds": 2, "compile_backend": "eager"}
 
 
-def options(*names: str, **others) -> Options:
-    return Options(tuple(with_baselines(names)), **(SHORT | others))
+def options(*names: str, **others) -> BenchOptions:
+    return BenchOptions(tuple(with_baselines(names)), **(SHORT | others))
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emokernel.bench.gpu_goals import DECODE, EAGER, HOST, HOST_OP, KERNEL, Goal, goals, report
+from gpu_goals import DECODE, EAGER, HOST, HOST_OP, KERNEL, Goal, goals, report
 
 
 def kernel(variant: str, rows: int, d: int, **others: float) -> dict:
@@ -48,7 +48,7 @@ def test_bandwidth_and_cost_of_steering() -> None:
     assert one(rows, "cuda_k1, 8192 x 4096: x unsteered").verdict == "met"
     missed = one(rows, "cuda_k1, 8192 x 8192: x unsteered")
     assert missed.verdict == "MISSED"
-    assert missed.found.startswith("1.040")
+    assert missed.value.startswith("1.040")
 
 
 def test_the_worst_place_decides() -> None:
@@ -58,9 +58,9 @@ def test_the_worst_place_decides() -> None:
     ]
     goal = one(rows, "cuda_k1, 8 rows")
     assert goal.verdict == "MISSED"
-    assert "0.600" in goal.found
-    assert "8 x 16384" in goal.found
-    assert "1 missed" in goal.found
+    assert "0.600" in goal.value
+    assert "8 x 16384" in goal.value
+    assert "1 missed" in goal.value
     assert one(rows[:1], "cuda_k1, 8 rows").verdict == "met"
 
 
@@ -93,7 +93,7 @@ def test_decode_steps() -> None:
     assert one(rows, "eager step").verdict == "met"
     graph = one(rows, "graph step")
     assert graph.verdict == "MISSED"
-    assert "batch 16" in graph.found
+    assert "batch 16" in graph.value
     failed = [decode("graph", 1.0) | {"error": "RuntimeError: capture\nmore"}]
     assert one(failed, "graph step") == Goal(
         "tiny, graph step with emokernel: x unpatched, at most 1.01",

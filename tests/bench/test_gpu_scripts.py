@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -10,24 +9,19 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import gpu_decode
+import gpu_ops
 import pytest
 import torch
+from gpu_cases import DTYPES, LAWS, Case, Pool, Tables, Variants
+from gpu_goals import DECODE, EAGER, HOST, KERNEL
+from gpu_plots import plot_decode, plot_kernels
 
 from emokernel import bench
 from emokernel.bench.gpu import Budget
-from emokernel.bench.gpu_cases import DTYPES, LAWS, Case, Pool, Tables, Variants
-from emokernel.bench.gpu_goals import DECODE, EAGER, HOST, KERNEL
-from emokernel.bench.gpu_plots import plot_decode, plot_kernels
 from emokernel.ops import schemas
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def results(folder: Path) -> list[dict]:
@@ -37,12 +31,12 @@ def results(folder: Path) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def ops() -> ModuleType:
-    return script("gpu_ops")
+    return gpu_ops
 
 
 @pytest.fixture(scope="module")
 def decode() -> ModuleType:
-    return script("gpu_decode")
+    return gpu_decode
 
 
 def test_operations(ops: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -253,8 +247,8 @@ def elsewhere(tmp_path: Path) -> Path:
     """The project in another folder, which takes the results."""
     root = tmp_path / "project"
     (root / "benchmarks").mkdir(parents=True)
-    for name in ("gpu.sh", "gpu_ops.py", "gpu_decode.py"):
-        shutil.copy(ROOT / "benchmarks" / name, root / "benchmarks")
+    for path in (ROOT / "benchmarks").glob("gpu*.*"):
+        shutil.copy(path, root / "benchmarks")
     for name in ("emokernel", "tests", "csrc", "pyproject.toml"):
         (root / name).symlink_to(ROOT / name)
     return root

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import pytest
 
-from emokernel.bench import Comparison, compare_to
+from emokernel.bench import PairedRatio, compare_to
 from emokernel.bench.cases import Case
 from emokernel.bench.decode import Timing
 from emokernel.bench.summary import figures, rows_of
 from emokernel.bench.table import table
 from emokernel.bench.variants import with_baselines
 
-QUIET, NOISY = Comparison(1.0, 0.99, 1.01, 20), Comparison(1.0, 0.9, 1.1, 20)
-SLOWER, FASTER = Comparison(1.04, 1.03, 1.06, 20), Comparison(0.97, 0.95, 0.98, 20)
+QUIET, NOISY = PairedRatio(1.0, 0.99, 1.01, 20), PairedRatio(1.0, 0.9, 1.1, 20)
+SLOWER, FASTER = PairedRatio(1.04, 1.03, 1.06, 20), PairedRatio(0.97, 0.95, 0.98, 20)
 
 
 @pytest.mark.parametrize(
     ("found", "noise", "seen"),
     [
-        (Comparison(1.05, 1.02, 1.08, 20), None, True),
-        (Comparison(1.05, 1.02, 1.08, 20), QUIET, True),
-        (Comparison(1.05, 1.02, 1.08, 20), NOISY, False),  # the baseline is as far from itself
-        (Comparison(1.05, 0.99, 1.08, 20), QUIET, False),  # the interval has 1 in it
-        (Comparison(0.8, 0.7, 0.85, 20), NOISY, True),
-        (Comparison(0.8, 0.7, 1.0, 20), NOISY, False),
+        (PairedRatio(1.05, 1.02, 1.08, 20), None, True),
+        (PairedRatio(1.05, 1.02, 1.08, 20), QUIET, True),
+        (PairedRatio(1.05, 1.02, 1.08, 20), NOISY, False),  # the baseline is as far from itself
+        (PairedRatio(1.05, 0.99, 1.08, 20), QUIET, False),  # the interval has 1 in it
+        (PairedRatio(0.8, 0.7, 0.85, 20), NOISY, True),
+        (PairedRatio(0.8, 0.7, 1.0, 20), NOISY, False),
         # Where the baseline is slower than itself, so much faster is noise as well, and less too.
-        (Comparison(0.95, 0.94, 0.96, 20), SLOWER, False),
-        (Comparison(1.02, 1.01, 1.03, 20), SLOWER, False),
-        (Comparison(1.04, 1.03, 1.05, 20), FASTER, False),
-        (Comparison(1.07, 1.06, 1.08, 20), SLOWER, True),
+        (PairedRatio(0.95, 0.94, 0.96, 20), SLOWER, False),
+        (PairedRatio(1.02, 1.01, 1.03, 20), SLOWER, False),
+        (PairedRatio(1.04, 1.03, 1.05, 20), FASTER, False),
+        (PairedRatio(1.07, 1.06, 1.08, 20), SLOWER, True),
     ],
 )
 def test_a_difference_is_seen_outside_of_the_noise_only(found, noise, seen):

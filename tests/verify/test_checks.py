@@ -13,7 +13,7 @@ from verify.conftest import FUSED, failed
 from word_model import word_tokenizer
 
 from emokernel import EmotionVectors
-from emokernel.bench.benchmark import Measured
+from emokernel.bench.benchmark import MeasuredCase
 from emokernel.bench.cases import Case
 from emokernel.bench.compilations import Compilations
 from emokernel.bench.decode import Timing
@@ -263,7 +263,7 @@ def test_hooks_may_be_slower_and_not_faster(hook, told, subject, monkeypatch):
         name: [Timing(0.1, (step,) * 4)] * 8 for name, step in {**steps, "plain_hook": hook}.items()
     }
     rows = rows_of(Case(), [VARIANTS[name] for name in timings], timings, {}, 8)
-    monkeypatch.setattr(speed, "bench", lambda *_: [Measured(Case(), rows, timings)])
+    monkeypatch.setattr(speed, "bench", lambda *_: [MeasuredCase(Case(), rows, timings)])
     others = set(CHECKS) - {"structure", "speed"}
     (finding,) = [f for f in verify(subject, others) if f.name == "speed"]
     assert finding.ok is (hook > 0.01)

@@ -1,1 +1,1 @@
-"""The scripts that made the embedded model and its judge from public text."""
+"""The scripts that made the embedded model, its vectors and the judges from public text."""

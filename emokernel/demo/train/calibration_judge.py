@@ -25,6 +25,7 @@ from emokernel.demo.train.judge import (
     save_with_figures,
     texts_and_targets,
 )
+from emokernel.extras import need
 from emokernel.lab.judges.linear_judge import (
     CALIBRATION_JUDGE_PATH,
     CalibrationJudge,
@@ -34,6 +35,7 @@ from emokernel.lab.judges.linear_judge import (
 
 def train(arguments: argparse.Namespace) -> None:
     """Fit with each penalty and save the judge with the least log loss on dev."""
+    need("sklearn")
     started = time.monotonic()
     labels = emotion_labels(arguments.data)
     texts, targets = texts_and_targets(language_comments(arguments.data), labels)

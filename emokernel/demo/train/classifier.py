@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from emokernel.extras import need
 from emokernel.lab.judges.features import bag
 from emokernel.lab.judges.linear_judge import LinearNetwork
 
@@ -56,9 +57,7 @@ def fit_regularised(
     log(1 + n / (1 + texts that have it)) to the power of `rarity` before the fit, and the factor
     goes into the tables afterwards. Raises ValueError if a label has no text.
     """
-    from scipy import sparse
-    from sklearn.linear_model import LogisticRegression
-
+    sparse = need("scipy.sparse")
     if not (targets > 0).any(0).all():
         raise ValueError("every label needs a text that has it: take more text or fewer labels")
     features, factors = [], []
@@ -75,7 +74,7 @@ def fit_regularised(
         factors.append(factor)
     # A text with several labels is one row for each of them, with their shares as weights.
     row, label = targets.nonzero(as_tuple=True)
-    regression = LogisticRegression(C=c, max_iter=500, tol=1e-3)
+    regression = need("sklearn.linear_model").LogisticRegression(C=c, max_iter=500, tol=1e-3)
     regression.fit(
         sparse.hstack(features).tocsr()[row.numpy()],
         label.numpy(),

@@ -17,6 +17,7 @@ from emokernel import EmotionVectors
 from emokernel.demo.model import load_model
 from emokernel.demo.train.corpus import language_examples
 from emokernel.demo.vectors import VECTORS_PATH
+from emokernel.extras import need
 from emokernel.lab.calibrate import Prompts, calibrate, plots
 from emokernel.lab.evaluate.prompting.conditions import CONDITIONS, prefix
 from emokernel.lab.judges import load_classifier
@@ -46,13 +47,16 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=100, help="of the calibration (100)")
     parser.add_argument("--restart", action="store_true", help="rename an interrupted run")
     arguments = parser.parse_args()
+    need("sklearn")
+    if arguments.frontier:
+        need("matplotlib")
     model, tokenizer = load_model()
     lines = lines_of(arguments.data)
     sites = [
         EmotionVectors.extract(
             model, tokenizer,
-            {emotion: [(prefix(emotion), line) for line in of] for emotion, of in lines.items()},
-            {emotion: [(prefix("neutral"), line) for line in of] for emotion, of in lines.items()},
+            {name: [(prefix(name), line) for line in texts] for name, texts in lines.items()},
+            {name: [(prefix("neutral"), line) for line in texts] for name, texts in lines.items()},
             site=site, remove_base=arguments.remove_base, data=DATA,
             model_id="the embedded model of emokernel.demo",
         )

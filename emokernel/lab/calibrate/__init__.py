@@ -12,6 +12,7 @@ from typing import Any
 
 from emokernel.affect import Coordinates
 from emokernel.errors import EmokernelError, UnknownEmotionError
+from emokernel.extras import need
 from emokernel.lab.calibrate.calibrator import FEW_LEVELS, LEVELS, Calibrator
 from emokernel.lab.calibrate.candidates import candidates
 from emokernel.lab.calibrate.choose import Bounds, Point
@@ -110,6 +111,7 @@ def check_inputs(
     sites: Sequence[str] | None = None,
 ) -> None:
     """What `calibrate` refuses of its arguments, whatever the model is: EmokernelError."""
+    need("sklearn")
     if not vectors:
         raise EmokernelError("no vectors given to calibrate")
     if len({frozenset(each.names) for each in vectors}) > 1:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from emokernel.errors import EmokernelError
+from emokernel.extras import need
 
 # What an unsteered text scores is known far better than any one point.
 _ANCHOR_WEIGHT = 1e3
@@ -117,9 +118,7 @@ def first_of_equal(effects: Mapping[T, float]) -> T:
 
 def _smoothed(values: np.ndarray, *, rising: bool) -> np.ndarray:
     """Isotonic regression; the first value, of the unsteered model, is known well and stays."""
-    from sklearn.isotonic import IsotonicRegression
-
     weights = np.ones(len(values))
     weights[0] = _ANCHOR_WEIGHT
-    model = IsotonicRegression(increasing=rising)
+    model = need("sklearn.isotonic").IsotonicRegression(increasing=rising)
     return model.fit_transform(np.arange(len(values)), values, sample_weight=weights)

@@ -8,14 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 from emokernel.atomic import save_figure
 from emokernel.choices import MAPPING
+from emokernel.extras import need
 from emokernel.lab.calibrate.choose import Point
 from emokernel.lab.calibrate.result import FRONTIER, Calibrated
 from emokernel.vectors.calibration import key_of
@@ -39,7 +36,8 @@ def frontier(path: Path, result: Calibrated) -> None:
     """
     curves = _curves(result)
     lines = math.ceil((len(curves) + 1) / _COLUMNS)
-    figure = plt.figure(figsize=(14, _HEIGHT * lines + _LOWER_HEIGHT), layout="constrained")
+    size = 14, _HEIGHT * lines + _LOWER_HEIGHT
+    figure = need("matplotlib.figure").Figure(figsize=size, layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=[_HEIGHT * lines, _LOWER_HEIGHT])
     _frontiers(upper.subplots(lines, _COLUMNS, squeeze=False).flatten(), curves, result)
     upper.supxlabel("perplexity, times unsteered", fontsize=10)
@@ -48,7 +46,6 @@ def frontier(path: Path, result: Calibrated) -> None:
     _candidates(left.subplots(), result)
     _circle(right.subplots(subplot_kw={"projection": "polar"}), result)
     save_figure(figure, path, dpi=110)
-    plt.close(figure)
 
 
 def _curves(result: Calibrated) -> Curves:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from emokernel.extras import need
 from emokernel.lab.evaluate.consistency import Points, rows_of, unit
 from emokernel.lab.evaluate.results import JudgeAgreement
 
@@ -50,14 +51,10 @@ def agreement(
 def _kappa(pairs: Sequence[tuple[str, str]]) -> float:
     if len({label for pair in pairs for label in pair}) < 2:
         return math.nan
-    from sklearn.metrics import cohen_kappa_score
-
-    return float(cohen_kappa_score(*zip(*pairs, strict=True)))
+    return float(need("sklearn.metrics").cohen_kappa_score(*zip(*pairs, strict=True)))
 
 
 def _correlation(first: Sequence[float], second: Sequence[float]) -> float:
     if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return math.nan
-    from scipy.stats import pearsonr
-
-    return float(pearsonr(first, second).statistic)
+    return float(need("scipy.stats").pearsonr(first, second).statistic)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emokernel.errors import EmokernelError, UnknownEmotionError
+from emokernel.extras import need
 from emokernel.lab.evaluate.about import about
 from emokernel.lab.evaluate.analyse import Analysis, Judged, Texts
 from emokernel.lab.evaluate.ceiling import ceiling, confusion, most_texts, shipped
@@ -141,6 +142,7 @@ def check_inputs(
     labels_of: LabelsOf,
 ) -> None:
     """What `evaluate` refuses of its arguments, whatever the model is: EmokernelError."""
+    need("sklearn")
     if second is not None and same_classifier(judge, second):
         raise EmokernelError(f"both judges are {judge.name!r}: give a second one that is another")
     if has_calibrated(judge, vectors):

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from emokernel.errors import EmokernelError
+from emokernel.extras import need
 from emokernel.lab.evaluate.consistency import unit
 from emokernel.lab.measure.encoding import batches
 from emokernel.patch.decoder import device_of, evaluating, find_decoder
@@ -86,8 +87,6 @@ class Topic:
 
         EmokernelError unless there are both pairs of one query and pairs of different ones.
         """
-        from sklearn.metrics import roc_auc_score
-
         written = [(query, row) for (query, _), row in self._answers.items() if row.any()]
         queries, rows = np.array([query for query, _ in written]), np.stack([r for _, r in written])
         first, second = np.triu_indices(len(rows), 1)
@@ -100,7 +99,7 @@ class Topic:
         return Anchors(
             float(similar[same].mean()),
             float(similar[~same].mean()),
-            float(roc_auc_score(same, similar)),
+            float(need("sklearn.metrics").roc_auc_score(same, similar)),
         )
 
     @torch.no_grad()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emokernel.errors import EmokernelError
+from emokernel.extras import need
 from emokernel.lab.extract.labelled_texts import LabelledTexts, clean, contrasted
 from emokernel.lab.extract.text_files import (
     FILE_TYPES,
@@ -137,13 +138,7 @@ def _open_dataset(
     source: Any, split: str, config: str | None, revision: str | None
 ) -> tuple[Any, str]:
     """The table of one split, and a name for it."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise EmokernelError(
-            "Hugging Face datasets need a package that is not installed: pip install"
-            " 'emokernel[datasets]'"
-        ) from error
+    datasets = need("datasets")
     name = str(source) if isinstance(source, (str, PathLike)) else "a dataset"
     if isinstance(source, (str, PathLike)):
         folder = Path(source)

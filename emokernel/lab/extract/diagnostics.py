@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from emokernel.extras import need
 from emokernel.lab.extract.samples import Group, Rows
 
 Table = list[list[float | None]]
@@ -129,9 +130,8 @@ def _others(emotional: list[list[int]]) -> list[list[int]]:
 
 
 def _auc(positive: np.ndarray, negative: np.ndarray) -> float | None:
-    from sklearn.metrics import roc_auc_score
-
     if not len(positive) or not len(negative):
         return None
     labels = [1] * len(positive) + [0] * len(negative)
-    return float(roc_auc_score(labels, np.concatenate([positive, negative])))
+    scores = np.concatenate([positive, negative])
+    return float(need("sklearn.metrics").roc_auc_score(labels, scores))

@@ -171,6 +171,7 @@ def extract_answers(
 
 
 def _recorder(model: nn.Module, options: Options, emotions: Collection[str]) -> Recorder:
+    options.check_packages()
     options.check_emotions(emotions)
     layers = None
     if options.layers is not None:

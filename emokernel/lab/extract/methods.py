@@ -29,6 +29,7 @@ import numpy as np
 from tqdm import tqdm
 
 from emokernel.errors import EmokernelError
+from emokernel.extras import need
 from emokernel.lab.extract.moments import Moments, principal_axes
 from emokernel.lab.extract.options import METHODS, Options
 from emokernel.lab.extract.samples import Group, Rows
@@ -124,8 +125,6 @@ def _pca(rows: Rows, layer: int, group: Group, shift: np.ndarray, _: int) -> np.
 
 
 def _probe(rows: Rows, layer: int, group: Group, shift: np.ndarray, seed: int) -> np.ndarray:
-    from sklearn.linear_model import LogisticRegression
-
     chooser = np.random.default_rng(seed)
     values, weights, labels = [], [], []
     for label, numbers in enumerate((group.neutral, group.rows)):
@@ -139,7 +138,9 @@ def _probe(rows: Rows, layer: int, group: Group, shift: np.ndarray, seed: int) -
     scale = features.std(0)
     scale[scale == 0] = 1
     features = (features - features.mean(0)) / scale
-    probe = LogisticRegression(C=PROBE_C, class_weight="balanced", max_iter=1000)
+    probe = need("sklearn.linear_model").LogisticRegression(
+        C=PROBE_C, class_weight="balanced", max_iter=1000
+    )
     probe.fit(features, labels, sample_weight=weights / weights.mean())
     return _along(probe.coef_[0] / scale, shift)
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from emokernel.extras import need
+
 
 class Moments:
     """Weighted mean ``[d]`` and scatter ``[d, d]`` of rows that come in chunks.
@@ -67,12 +69,10 @@ def principal_axes(
         rows *= np.sqrt(weights)[:, None]
         _, singular, axes = np.linalg.svd(rows, full_matrices=False)
         return np.square(singular)[:most], axes[:most]
-    from scipy.linalg import eigh
-
     moments = Moments.of(chunks, width, scatter=True)
     scatter = moments.scatter
     if not centred:
         scatter += moments.weight * np.outer(moments.mean, moments.mean)
     wanted = [max(0, width - (most or width)), width - 1]
-    energies, axes = eigh(scatter, subset_by_index=wanted, overwrite_a=True)
+    energies, axes = need("scipy.linalg").eigh(scatter, subset_by_index=wanted, overwrite_a=True)
     return energies[::-1].clip(0), axes.T[::-1]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from emokernel.choices import SITE
 from emokernel.errors import EmokernelError
+from emokernel.extras import need
 
 TOKENS = ("mean", "last", "each")
 METHODS = ("mean", "pca", "probe")
@@ -63,6 +64,13 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise EmokernelError(f"{name} must be at least {least}, got {value}")
+
+    def check_packages(self) -> None:
+        """EmokernelError if these options need a package that is not installed."""
+        if self.heldout or self.method == "probe":
+            need("sklearn")
+        if self.remove_neutral or self.method == "pca":
+            need("scipy")
 
     def check_emotions(self, emotions: Collection[str]) -> None:
         """EmokernelError if these options can leave nothing of so few emotions."""

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from emokernel.extras import need
+
 
 def mean_interval(
     values: Sequence[float], groups: Sequence[object], *, level: float = 0.95, draws: int = 2000
@@ -42,6 +44,4 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
         raise ValueError(f"{len(first)} and {len(second)} values: need as many, and two or more")
     if len(set(first)) == 1 or len(set(second)) == 1:
         return 0.0
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(first, second).statistic)
+    return float(need("scipy.stats").spearmanr(first, second).statistic)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
 import hashlib
 import json
 import re
+import sys
 
 import pytest
 from hypothesis import given
@@ -327,12 +327,6 @@ class TestHuggingFace:
 
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch):
-    def refuse(name, *arguments, **options):
-        if name == "datasets":
-            raise ImportError(name)
-        return real(name, *arguments, **options)
-
-    real = builtins.__import__
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(EmokernelError, match=r"pip install 'emokernel\[datasets\]'"):
         labelled_dataset("somebody/something")

@@ -10,8 +10,8 @@ from vectors_samples import foreign_files, rows, some_vectors
 
 from emokernel import EmotionVectors
 from emokernel.cli import main
-from emokernel.vectors.measured import columns_of, grid
-from emokernel.vectors.plots import mean_cosines, plot_vectors
+from emokernel.lab.report.diagnostic_arrays import columns_of, grid
+from emokernel.lab.report.vectors_plot import mean_cosines, plot_vectors
 
 
 def run(capsys, *arguments):

@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from typing import TYPE_CHECKING, Any
 
 from emokernel.atomic import save_figure
+from emokernel.extras import need
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # SVG text stays text, so that it is crisp at any width and needs no glyphs of ours.
 _STYLE = {
@@ -98,7 +97,7 @@ class Chart:
         lines = math.ceil(len(self.panels) / columns)
         width, height = self.size
         with _styled():
-            figure = Figure(
+            figure = need("matplotlib.figure").Figure(
                 figsize=(columns * width, lines * (height + 0.25) + 0.35 * bool(self.looks)),
                 layout="constrained",
             )
@@ -109,9 +108,10 @@ class Chart:
                 panel.draw(axes)
                 axes.set_title(shortened(panel.title, round(10 * width)))
             if self.looks:
+                line = need("matplotlib.lines").Line2D
                 figure.legend(
                     handles=[
-                        Line2D([], [], label=look.label, markersize=6, **look.style)
+                        line([], [], label=look.label, markersize=6, **look.style)
                         for look in self.looks
                     ],
                     loc="outside lower center", ncols=min(len(self.looks), 2 * columns),
@@ -128,7 +128,7 @@ def shortened(text: str, length: int) -> str:
 
 def _uri(panel: Panel, size: tuple[float, float]) -> str:
     with _styled():
-        figure = Figure(figsize=size, layout="constrained")
+        figure = need("matplotlib.figure").Figure(figsize=size, layout="constrained")
         panel.draw(figure.subplots())
         picture = io.BytesIO()
         figure.savefig(picture, format="svg", metadata=_NO_METADATA)
@@ -137,7 +137,7 @@ def _uri(panel: Panel, size: tuple[float, float]) -> str:
 
 @contextmanager
 def _styled() -> Iterator[None]:
-    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+    with need("matplotlib").rc_context(_STYLE), warnings.catch_warnings():
         # A script that matplotlib's font lacks is drawn by the reader's fonts in the SVG.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from matplotlib.axes import Axes
-from matplotlib.patches import Circle
-
+from emokernel.extras import need
 from emokernel.lab.evaluate.results import Consistency
 from emokernel.lab.report.figures import number
 from emokernel.lab.report.plots.chart import Chart, Panel
 from emokernel.lab.report.plots.curves import curve, drawable
 from emokernel.lab.report.plots.looks import CEILING, mode_look
 from emokernel.lab.report.view import NAMES, View
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def circumplex(view: View) -> Chart | None:
@@ -49,7 +51,8 @@ def circumplex(view: View) -> Chart | None:
 
 def _circle(axes: Axes, row: Consistency) -> None:
     look = mode_look(row.mode)
-    axes.add_patch(Circle((0, 0), 1, fill=False, color="#9ca3af", linewidth=0.8))
+    circle = need("matplotlib.patches").Circle
+    axes.add_patch(circle((0, 0), 1, fill=False, color="#9ca3af", linewidth=0.8))
     for across, up in (((-1, 1), (0, 0)), ((0, 0), (-1, 1))):
         axes.plot(across, up, color="#d1d5db", linewidth=0.8, zorder=0)
     for state in row.states:

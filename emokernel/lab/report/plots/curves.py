@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from emokernel.lab.evaluate.results import Interval
 from emokernel.lab.report.plots.chart import Look
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def curve(axes: Axes, xs: Sequence[float], ys: Sequence[float], look: Look) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullFormatter
-
+from emokernel.extras import need
 from emokernel.lab.evaluate.results import Interval, LawDose
 from emokernel.lab.report.figures import interval, number
 from emokernel.lab.report.plots.chart import Chart, Look, Panel
 from emokernel.lab.report.plots.curves import curve, drawable, errors
 from emokernel.lab.report.plots.looks import law_look
 from emokernel.lab.report.view import View
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _DIFFERENCE = Look("preserve less add, 95 % interval", "#111827", "o", "")
 _DOSE = "dose, nats per token"
@@ -96,10 +98,11 @@ def _difference(axes: Axes, rows: list[LawDose], label: str, measure: _Differenc
 def _dose_axis(axes: Axes, at: list[float]) -> None:
     axes.set(xlabel=_DOSE)
     if len(at) > 1 and min(at) > 0:
+        ticker = need("matplotlib.ticker")
         axes.set_xscale("log")
         axes.set_xticks(at)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _ends(doses: dict[str, list[float]]) -> str:

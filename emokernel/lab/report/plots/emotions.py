@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING
 
 from emokernel.lab.evaluate.results import PROMPT, UNSTEERED, VECTOR, Interval
 from emokernel.lab.report.figures import number
@@ -15,6 +14,9 @@ from emokernel.lab.report.plots.curves import curve_with_intervals, drawable, er
 from emokernel.lab.report.plots.looks import MODES, PROMPTED, law_look
 from emokernel.lab.report.tables import prompted_by
 from emokernel.lab.report.view import NAMES, View
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _CONDITIONS = (UNSTEERED, PROMPT, VECTOR)
 _BARS_OF_A_PANEL = 8

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING
 
 from emokernel.lab.report.figures import interval, number
 from emokernel.lab.report.plots.chart import Chart, Panel
 from emokernel.lab.report.plots.curves import errors
 from emokernel.lab.report.plots.looks import CEILING, FLOOR, mode_look
 from emokernel.lab.report.view import NAMES, View
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def headline(view: View) -> Chart | None:

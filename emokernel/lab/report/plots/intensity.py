@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING
 
 from emokernel.lab.evaluate.results import VECTOR, Consistency
 from emokernel.lab.report.figures import number
@@ -12,6 +11,9 @@ from emokernel.lab.report.plots.chart import Chart, Panel
 from emokernel.lab.report.plots.curves import curve, curve_with_intervals, drawable, level
 from emokernel.lab.report.plots.looks import CEILING, FLOOR, mode_look
 from emokernel.lab.report.view import MODES, NAMES, View, title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def intensity(view: View) -> Chart | None:

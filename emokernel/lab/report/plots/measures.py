@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from statistics import median
+from typing import TYPE_CHECKING
 
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullFormatter
-
+from emokernel.extras import need
 from emokernel.lab.evaluate.results import PROMPT, EmotionPoint, Measures
 from emokernel.lab.report.figures import number
 from emokernel.lab.report.plots.chart import Chart, Panel
 from emokernel.lab.report.plots.curves import curve, drawable, level
 from emokernel.lab.report.plots.looks import PROMPTED, TOPIC, law_look
 from emokernel.lab.report.view import View
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _Measure = Callable[[Measures], float]
 _PERPLEXITY, _ADHERENCE = "Perplexity", "Topic adherence"
@@ -61,9 +63,10 @@ def _draw(axes: Axes, view: View, name: str, prompted: list[EmotionPoint]) -> No
     level(axes, _middle(prompted, measure), PROMPTED)
     axes.set(xlabel="strength", ylabel=label)
     if name == _PERPLEXITY:
+        ticker = need("matplotlib.ticker")
         axes.set_yscale("log", base=2)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}×"))
+        axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     if name == _ADHERENCE:
         for key, look in TOPIC.items():
             level(axes, view.topic.get(key), look)

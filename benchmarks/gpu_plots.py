@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
+
+from gpu_goals import DECODE, KERNEL
 
 from emokernel.atomic import save_figure
-from emokernel.bench.gpu_goals import DECODE, KERNEL
 from emokernel.bench.results import read
+from emokernel.extras import need
 
 _STYLES = {
     "copy": ("#8d99a6", "copy"),
@@ -53,30 +56,26 @@ def plot_kernels(path: Path) -> list[Path]:
 
 def plot_decode(path: Path) -> list[Path]:
     """The picture of `benchmarks/gpu_decode.py`: a decode step, eager and in a CUDA graph."""
-    from matplotlib import pyplot
-
     rows = last(path, DECODE)
     cells = list(dict.fromkeys((row["model"], row["batch"]) for row in rows))
     if not cells:
         return []
     modes = [mode for mode in ("eager", "graph") if any(row["mode"] == mode for row in rows)]
     variants = list(dict.fromkeys(row["variant"] for row in rows))
-    figure, panels = pyplot.subplots(
-        1, len(modes), figsize=(6.5 * len(modes), 4.8), layout="constrained", squeeze=False
-    )
+    figure, panels = _panels(1, len(modes), (6.5 * len(modes), 4.8))
     width = 0.84 / len(variants)
     for axes, mode in zip(panels[0], modes, strict=True):
         for number, variant in enumerate(variants):
             colour, label = _STYLES[variant]
-            found = [
+            placed = [
                 (cells.index((row["model"], row["batch"])), row)
                 for row in rows
                 if (row["mode"], row["variant"]) == (mode, variant)
             ]
-            places = [cell + (number - (len(variants) - 1) / 2) * width for cell, _ in found]
-            heights = [row["ms_per_step"] for _, row in found]
+            places = [cell + (number - (len(variants) - 1) / 2) * width for cell, _ in placed]
+            heights = [row["ms_per_step"] for _, row in placed]
             bars = axes.bar(places, heights, 0.92 * width, color=colour, label=label)
-            axes.bar_label(bars, [f"{row['ratio'][0]:.3f}" for _, row in found], fontsize=7)
+            axes.bar_label(bars, [f"{row['ratio'][0]:.3f}" for _, row in placed], fontsize=7)
         axes.set_xticks(range(len(cells)), [f"{model}\nbatch {batch}" for model, batch in cells])
         axes.set_ylabel("ms per decode step (above the bars: times unpatched)")
         axes.set_title("eager" if mode == "eager" else "CUDA graph")
@@ -88,12 +87,8 @@ def plot_decode(path: Path) -> list[Path]:
 
 def _bandwidth(path: Path, rows: list[dict]) -> Path:
     """Share of a copy's bandwidth over the width, one panel for each number of rows."""
-    from matplotlib import pyplot
-
     counts = sorted({row["rows"] for row in rows})
-    figure, panels = pyplot.subplots(
-        2, -(-len(counts) // 2), figsize=(15, 7.5), layout="constrained", sharey=True, squeeze=False
-    )
+    figure, panels = _panels(2, -(-len(counts) // 2), (15, 7.5), sharey=True)
     for axes, count in zip(panels.flat, counts, strict=False):
         for variant, series in _series(rows, "d", lambda row, n=count: row["rows"] == n):
             colour, label = _STYLES[variant]
@@ -122,14 +117,10 @@ def _bandwidth(path: Path, rows: list[dict]) -> Path:
 
 def _latency(path: Path, rows: list[dict]) -> Path:
     """Microseconds over rows, where a call is short."""
-    from matplotlib import pyplot
-
     some = [row for row in rows if row["rows"] <= _LATENCY_ROWS]
     widths = [d for d in (4096, 8192) if any(row["d"] == d for row in some)]
     widths = widths or sorted({row["d"] for row in some})[:2]
-    figure, panels = pyplot.subplots(
-        1, max(1, len(widths)), figsize=(12, 4.6), layout="constrained", sharey=True, squeeze=False
-    )
+    figure, panels = _panels(1, max(1, len(widths)), (12, 4.6), sharey=True)
     for axes, width in zip(panels.flat, widths, strict=False):
         for variant, series in _series(some, "rows", lambda row, d=width: row["d"] == d):
             colour, label = _STYLES[variant]
@@ -149,17 +140,12 @@ def _latency(path: Path, rows: list[dict]) -> Path:
 
 def _steered(path: Path, rows: list[dict]) -> Path:
     """Time with every row steered over time with none, of both backends."""
-    from matplotlib import pyplot
-
     backends = [
         backend
         for backend in ("cuda", "triton", "cpu", "reference")
         if any(row["variant"] == f"{backend}_k1" for row in rows)
     ]
-    figure, panels = pyplot.subplots(
-        1, max(1, len(backends)), figsize=(13, 4.6), layout="constrained", sharey=True,
-        squeeze=False,
-    )  # fmt: skip
+    figure, panels = _panels(1, max(1, len(backends)), (13, 4.6), sharey=True)
     shades = ("#9ec9e2", "#6aaed6", "#2b7bba", "#1d5a94", "#123c69", "#08203a")
     for axes, backend in zip(panels.flat, backends, strict=False):
         counts = sorted({row["rows"] for row in rows})
@@ -195,6 +181,14 @@ def _series(
             yield variant, sorted(series, key=lambda row: row[by])
 
 
+def _panels(
+    lines: int, columns: int, size: tuple[float, float], *, sharey: bool = False
+) -> tuple[Any, Any]:
+    """A figure of ``size`` inches and its axes ``[lines, columns]``."""
+    figure = need("matplotlib.figure").Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(lines, columns, sharey=sharey, squeeze=False)
+
+
 def _over_powers(axes, ticks: list[int]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [str(tick) for tick in ticks], rotation=45, fontsize=8)
@@ -209,12 +203,12 @@ def _tidy(axes) -> None:
 
 def _legend_below(figure, panels) -> None:
     """One legend for all panels: every label once."""
-    found = {}
+    handles = {}
     for axes in panels.flat:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
+            handles.setdefault(label, handle)
     figure.legend(
-        list(found.values()), list(found), loc="outside lower center", ncols=6, frameon=False,
+        list(handles.values()), list(handles), loc="outside lower center", ncols=6, frameon=False,
         fontsize=9,
     )  # fmt: skip
 
@@ -225,9 +219,6 @@ def _machine(rows: list[dict]) -> str:
 
 
 def _save(figure, path: Path, name: str) -> Path:
-    from matplotlib import pyplot
-
     picture = path.with_name(f"{path.stem}-{name}.png")
     save_figure(figure, picture, dpi=130)
-    pyplot.close(figure)
     return picture

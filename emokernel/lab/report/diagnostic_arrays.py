@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from emokernel.vectors.emotion_vectors import EmotionVectors
+from emokernel.vectors import EmotionVectors
 
 
 def grid(vectors: EmotionVectors, key: str) -> np.ndarray | None:

@@ -1,25 +1,18 @@
-"""Where the emotions of a model lie, how that agrees with a table, and its picture."""
+"""Where the emotions of a model lie."""
 
 from __future__ import annotations
 
 import math
 
-import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from affect.planted import LAYERS, NAMES, RUSSELL, planted
-from hypothesis import given
-from matplotlib import pyplot as plt
+from affect.planted import LAYERS, NAMES, RUSSELL, of_table, planted
 
 from emokernel import EmokernelError
-from emokernel.affect import TABLES, Coordinates, agreement, positions_of
-from emokernel.affect.plots import plot_positions
+from emokernel.affect import TABLES, Coordinates, agreement
+from emokernel.lab.evaluate.positions import positions_of
 from emokernel.vectors import EmotionVectors
-
-
-def of_table(table: Coordinates, names) -> dict[str, tuple[float, float]]:
-    return {name: (table[name].valence, table[name].arousal) for name in names}
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -81,54 +74,6 @@ def test_an_emotion_without_which_the_others_lie_on_a_line_is_left_out():
 def test_three_emotions_locate_none():
     with pytest.raises(EmokernelError, match=r"no emotion can be located .* at least 4"):
         positions_of(planted(names=NAMES[:3])[0], RUSSELL)
-
-
-def turned(places, degrees, mirror=False):
-    turn = complex(math.cos(math.radians(degrees)), math.sin(math.radians(degrees)))
-    return {
-        name: ((z := turn * complex(x, -y if mirror else y)).real, z.imag)
-        for name, (x, y) in places.items()
-    }
-
-
-@given(st.floats(-179, 179))
-def test_agreement_of_a_turned_circle(degrees):
-    found = agreement(turned(of_table(RUSSELL, NAMES), degrees), RUSSELL)
-    assert found.emotions == len(NAMES)
-    assert found.cosine == pytest.approx(math.cos(math.radians(degrees)))
-    assert found.circular_error == pytest.approx(abs(degrees), abs=1e-5)
-    assert found.circular_correlation == pytest.approx(1.0)
-
-
-@given(st.floats(-179, 179))
-def test_a_mirrored_circle_correlates_negatively(degrees):
-    found = agreement(turned(of_table(RUSSELL, NAMES), degrees, mirror=True), RUSSELL)
-    assert found.circular_correlation == pytest.approx(-1.0)
-
-
-def test_agreement_compares_directions_of_emotions_in_both_only():
-    places = {"joy": of_table(RUSSELL, ["joy"])["joy"], "confusion": (1.0, 0.0)}
-    assert agreement(places, RUSSELL) is None
-    valence, arousal = of_table(RUSSELL, ["anger"])["anger"]
-    found = agreement({**places, "anger": (3 * valence, 3 * arousal)}, RUSSELL)
-    assert (found.emotions, found.cosine) == (2, pytest.approx(1.0))
-
-
-def test_the_plot_shows_every_emotion_and_the_agreement(tmp_path, monkeypatch):
-    table = Coordinates.named("glasgow")
-    names = (*table.names, "relief")
-    figures = []
-    monkeypatch.setattr(plt, "close", figures.append)
-    vectors, _ = planted(table, names, noise=0.1)
-    plot_positions(tmp_path / "positions.png", vectors, table)
-    assert (tmp_path / "positions.png").stat().st_size > 10_000
-    (axes,) = figures[0].axes
-    found = agreement(positions_of(vectors, table), table)
-    assert f"mean cosine {found.cosine:.2f}" in axes.get_title()
-    assert [text.get_text() for text in axes.texts] == list(names)
-    boxes = [text.get_window_extent() for text in axes.texts]
-    assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
-    assert "model, not in the table" in [t.get_text() for t in axes.get_legend().get_texts()]
 
 
 def test_vectors_that_are_the_same_in_the_weighted_layers_have_no_positions():

@@ -32,17 +32,17 @@ class Goal:
     """
 
     text: str
-    found: str
+    value: str
     verdict: str
 
     def __str__(self) -> str:
-        return f"{self.text:<62} {self.found:<52} {self.verdict}"
+        return f"{self.text:<62} {self.value:<52} {self.verdict}"
 
 
 def goals(rows: Sequence[Row]) -> list[Goal]:
     """Every goal that the benchmarks in ``rows`` are about."""
     kinds = {row["benchmark"] for row in rows}
-    found: list[Goal] = []
+    judged: list[Goal] = []
     if KERNEL in kinds:
         kernel = [
             row
@@ -51,15 +51,15 @@ def goals(rows: Sequence[Row]) -> list[Goal]:
             and row["operation"] == "add_steer_rms_norm"
             and (row["dtype"], row["law"]) == ("bf16", "preserve")
         ]
-        found += _kernel_goals(kernel)
-        found += _hook_goals(kernel, "in a CUDA graph")
+        judged += _kernel_goals(kernel)
+        judged += _hook_goals(kernel, "in a CUDA graph")
     if EAGER in kinds:
-        found += _hook_goals([row for row in rows if row["benchmark"] == EAGER], "called eagerly")
+        judged += _hook_goals([row for row in rows if row["benchmark"] == EAGER], "called eagerly")
     if HOST in kinds:
-        found.append(_host_goal([row for row in rows if row["benchmark"] == HOST]))
+        judged.append(_host_goal([row for row in rows if row["benchmark"] == HOST]))
     if DECODE in kinds:
-        found += _decode_goals([row for row in rows if row["benchmark"] == DECODE])
-    return found
+        judged += _decode_goals([row for row in rows if row["benchmark"] == DECODE])
+    return judged
 
 
 def report(rows: Sequence[Row]) -> str:
@@ -184,23 +184,23 @@ def _each(
     ``value``: (value) or (value, low, high) of a row.
     """
     rows = list(rows)
-    measured = [(found, row) for row in rows if (found := _value(value, row)) is not None]
+    measured = [(figures, row) for row in rows if (figures := _value(value, row)) is not None]
     if not measured:
         reasons = [str(row.get("not_run") or row.get("error") or "") for row in rows]
         why = next(filter(None, reasons), "").partition("\n")[0][:50]
         return Goal(text, why, "not measured")
     (number, *interval), row = worst(measured, key=lambda pair: pair[0][0])
-    found = f"{number:.3f}"
+    shown = f"{number:.3f}"
     if interval:
-        found += f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+        shown += f" [{interval[0]:.3f}, {interval[1]:.3f}]"
     if len(rows) > 1:
         missed = sum(not meets(value[0]) for value, _ in measured)
-        found += f", worst of {len(measured)} ({missed} missed)"
-    found += f" at {place(row)}" if place(row) else ""
+        shown += f", worst of {len(measured)} ({missed} missed)"
+    shown += f" at {place(row)}" if place(row) else ""
     if not meets(number):
-        return Goal(text, found, "MISSED")
+        return Goal(text, shown, "MISSED")
     partly = len(measured) < len(rows)
-    return Goal(text, found, f"met where run ({len(measured)} of {len(rows)})" if partly else "met")
+    return Goal(text, shown, f"met where run ({len(measured)} of {len(rows)})" if partly else "met")
 
 
 def _value(value: Callable[[Row], Sequence[float]], row: Row) -> Sequence[float] | None:

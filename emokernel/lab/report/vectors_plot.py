@@ -12,18 +12,15 @@ import numpy as np
 
 from emokernel.atomic import save_figure
 from emokernel.extras import need
-from emokernel.vectors.emotion_vectors import EmotionVectors
-from emokernel.vectors.measured import grid, per_layer
+from emokernel.lab.report.diagnostic_arrays import grid, per_layer
+from emokernel.vectors import EmotionVectors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-need("matplotlib").use("Agg")
-plt = need("matplotlib.pyplot")
-
 Panel = Callable[["Axes"], None]
 
-_LOOKS = list(product(("-", "--", ":", "-."), plt.get_cmap("tab10").colors))
+_LINES = ("-", "--", ":", "-.")
 _ANNOTATED = 16  # up to as many emotions the numbers can be read in the cells of a heat map
 
 
@@ -36,10 +33,9 @@ def plot_vectors(vectors: EmotionVectors, path: Path) -> None:
     panels = _panels(vectors)
     columns = min(len(panels), 3)
     rows = math.ceil(len(panels) / columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(6.2 * columns + 1.6, 5.2 * rows), layout="constrained",
-        squeeze=False,
-    )  # fmt: skip
+    size = 6.2 * columns + 1.6, 5.2 * rows
+    figure = need("matplotlib.figure").Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     for place, axis in enumerate(axes.flat):
         if place < len(panels):
             panels[place](axis)
@@ -49,7 +45,6 @@ def plot_vectors(vectors: EmotionVectors, path: Path) -> None:
     entries = math.ceil(len(labels) / (26 * rows))
     figure.legend(lines, labels, loc="outside right upper", frameon=False, ncols=max(entries, 1))
     save_figure(figure, path, dpi=110)
-    plt.close(figure)
 
 
 def _panels(vectors: EmotionVectors) -> list[Panel]:
@@ -96,8 +91,9 @@ def _panel_of(vectors: EmotionVectors, values: np.ndarray, title: str, label: st
 def _by_layer(
     axis: Axes, vectors: EmotionVectors, values: np.ndarray, title: str, label: str
 ) -> None:
+    looks = list(product(_LINES, need("matplotlib").colormaps["tab10"].colors))
     for emotion, name in enumerate(vectors.names):
-        style, colour = _LOOKS[emotion % len(_LOOKS)]
+        style, colour = looks[emotion % len(looks)]
         axis.plot(values[:, emotion], style, color=colour, marker=".", markersize=5, linewidth=1.3,
                   label=_label(name))  # fmt: skip
     axis.set(title=title, ylabel=label)

@@ -9,20 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from emokernel.affect.coordinates import Coordinates
-from emokernel.affect.positions import agreement, positions_of
+from emokernel.affect import Coordinates, agreement
 from emokernel.affect.regression import Array
 from emokernel.atomic import save_figure
 from emokernel.extras import need
+from emokernel.lab.evaluate.positions import positions_of
 from emokernel.vectors import EmotionVectors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-need("matplotlib").use("Agg")
-plt = need("matplotlib.pyplot")
-hsv_to_rgb = need("matplotlib.colors").hsv_to_rgb
-Line2D = need("matplotlib.lines").Line2D
 
 Place = tuple[float, float]
 
@@ -41,8 +36,10 @@ def plot_positions(
     raises.
     """
     positions = positions_of(vectors, coordinates, layer_weights, ridge)
-    figure, axes = plt.subplots(figsize=(9, 9.4), dpi=120, layout="constrained")
-    axes.add_patch(plt.Circle((0, 0), 1, fill=False, color="0.75", zorder=0))
+    colours = need("matplotlib.colors")
+    figure = need("matplotlib.figure").Figure(figsize=(9, 9.4), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    axes.add_patch(need("matplotlib.patches").Circle((0, 0), 1, fill=False, color="0.75", zorder=0))
     axes.axhline(0, color="0.9", zorder=0)
     axes.axvline(0, color="0.9", zorder=0)
     in_table: dict[str, Place] = {}
@@ -52,7 +49,7 @@ def plot_positions(
             axes.plot(*place, "s", color="0.45", markersize=8, zorder=3)
             continue
         in_table[name] = point.valence, point.arousal
-        colour = hsv_to_rgb((point.angle / 360, 0.75, 0.72))
+        colour = colours.hsv_to_rgb((point.angle / 360, 0.75, 0.72))
         axes.plot(*zip(in_table[name], place, strict=True), color=colour, alpha=0.6, zorder=1)
         axes.plot(*in_table[name], "o", markersize=8, color=colour, markerfacecolor="w", zorder=2)
         axes.plot(*place, "o", color=colour, markersize=8, zorder=3)
@@ -71,7 +68,6 @@ def plot_positions(
     ]
     _label(axes, positions, dots=[*in_table.values(), *positions.values()], lines=lines)
     save_figure(figure, path)
-    plt.close(figure)
 
 
 def _title(positions: Mapping[str, Place], coordinates: Coordinates) -> str:
@@ -93,8 +89,9 @@ def _legend(axes: Axes, coordinates: Coordinates, everything_placed: bool) -> No
         ("model, not in the table", {"marker": "s", "color": "0.45"}),
     ]
     shown = looks[:2] if everything_placed else looks
+    line = need("matplotlib.lines").Line2D
     axes.legend(
-        handles=[Line2D([], [], linestyle="", label=label, **look) for label, look in shown],
+        handles=[line([], [], linestyle="", label=label, **look) for label, look in shown],
         loc="lower center", bbox_to_anchor=(0.5, -0.11), ncols=len(shown), frameon=False,
     )  # fmt: skip
 
@@ -107,7 +104,7 @@ def _label(
     Of 16 directions and 5 distances it takes the one that covers least and is near. ``lines``:
     points along them.
     """
-    renderer = axes.figure.canvas.get_renderer()
+    renderer = need("matplotlib.backends.backend_agg").FigureCanvasAgg(axes.figure).get_renderer()
     axes.figure.draw(renderer)  # lays the figure out, so that data have their final size
     to_pixels = axes.transData.transform
     dots, lines = to_pixels(np.array(dots)), to_pixels(np.array(lines))
