@@ -38,7 +38,10 @@ Value = TypeVar("Value")
 
 
 class Choice(Mapping[str, Value], Generic[Value]):
-    """The names that one thing may be called by, and what each of them means."""
+    """The names that one thing may be called by, and what each of them means.
+
+    The first is what holds where nothing is said.
+    """
 
     def __init__(self, what: str, **values: Value) -> None:
         self.what, self._values = what, values
@@ -48,6 +51,11 @@ class Choice(Mapping[str, Value], Generic[Value]):
         if name not in self:
             raise SteeringError(f"unknown {self.what} {name!r}: choose one of {', '.join(self)}")
         return name
+
+    @property
+    def default(self) -> str:
+        """The first of the names."""
+        return next(iter(self))
 
     def __getitem__(self, name: str) -> Value:
         return self._values[self.check(name)]
@@ -62,8 +70,8 @@ class Choice(Mapping[str, Value], Generic[Value]):
         return isinstance(name, str) and name in self._values
 
 
-# How a row is changed, and in what unit weights count: bits of a slot's law.
-LAW = Choice("law", add=Law.ADD, preserve=Law.PRESERVE)
+# How a row is changed (`emokernel.reference`), and in what unit weights count: bits of a slot.
+LAW = Choice("law", preserve=Law.PRESERVE, add=Law.ADD)
 DOSE = Choice("dose", absolute=Law.ADD, relative=Law.RELATIVE)
 # What rows are steered, of the tokens of a sequence: prompt, last prompt token, generated.
 POSITIONS = Choice(
@@ -92,10 +100,10 @@ class Choices:
     """
 
     site: str | None = None
-    law: str = "preserve"
-    dose: str = "absolute"
+    law: str = LAW.default
+    dose: str = DOSE.default
     layers: Sequence[int] | None = None
-    positions: str = "all"
+    positions: str = POSITIONS.default
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,7 @@ class Settled(Choices):
 
     site: str
     layers: list[int]
-    mapping: str = "wheel"
+    mapping: str = MAPPING.default
     calibration: Calibration | None = None
     uncalibrated: str = ""
 
@@ -174,7 +182,7 @@ def settle(
     return Settled(
         site=SITE.check(choices.site or vectors.site), law=choices.law, dose=choices.dose,
         layers=check_layers(vectors, choices.layers), positions=POSITIONS.check(choices.positions),
-        mapping=MAPPING.check(mapping or "wheel"), calibration=calibration,
+        mapping=MAPPING.check(mapping or MAPPING.default), calibration=calibration,
         uncalibrated=obstacle or "calibrated=False",
     )  # fmt: skip
 

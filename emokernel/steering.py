@@ -59,13 +59,14 @@ def patch(
     """Patch a Hugging Face causal language model in place; nothing is steered until it is asked.
 
     ``site``: "attention" or "block", the vectors' own unless given. ``law``: "preserve" (back to
-    the row's norm; the default) or "add". ``dose``: "absolute" (the default), or "relative"
-    (weights in units of the row's norm). ``layers``: the layers to steer, all that the vectors have
-    unless given. ``positions``: "all" (the default), "prompt", "generated" or "last". ``preset``: a
-    published method, one of `emokernel.choices.PRESETS`, that makes these five choices; one beside
-    it that contradicts it is an error. "emotion-vectors" (arXiv 2502.04075) is site="attention",
-    law="add", dose="absolute", all layers, positions="last"; `emokernel.choices` says how it
-    differs from the published code. ``fuse_norm``: fuse the norm after the attention branch with
+    the row's norm; the default) or another of `emokernel.choices.LAW`. ``dose``: "absolute" (the
+    default), or "relative" (weights in units of the row's norm). ``layers``: the layers to steer,
+    all that the vectors have unless given. ``positions``: "all" (the default) or another of
+    `emokernel.choices.POSITIONS`. ``preset``: a published method, one of
+    `emokernel.choices.PRESETS`, that makes these five choices; one beside it that contradicts it is
+    an error. "emotion-vectors" (arXiv 2502.04075) is site="attention", law="add", dose="absolute",
+    all layers, positions="last"; `emokernel.choices` says how it differs from the published code.
+    ``fuse_norm``: fuse the norm after the attention branch with
     the residual add; without it, a row that is not steered has the bits of the unpatched model.
     ``backend``: one of `emokernel.ops.BACKENDS`. ``slots``: how many different mixes
     `Steering.requests` can hold at a time.

@@ -19,16 +19,13 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from emokernel import reference
 from emokernel.bench.gpu import Call
 from emokernel.bench.hooks import plain_steering
+from emokernel.choices import LAW, law_bits
 from emokernel.ops import schemas
 from emokernel.reference import MAX_COMPONENTS, Cast, Law
 from emokernel.state import UNTOUCHED, DeviceState, Mix
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}
-LAWS = {
-    "preserve": Law.PRESERVE,
-    "add": Law.ADD,
-    "relative": Law.PRESERVE | Law.RELATIVE,
-}
+LAWS = {**LAW, "relative": law_bits(LAW.default, "relative")}
 # Tensors of rows x d elements that one call reads and writes.
 READS = {"steer": 1, "add_steer": 2, "add_steer_rms_norm": 2, "add_steer_layer_norm": 2}
 WRITES = {"steer": 1, "add_steer": 1, "add_steer_rms_norm": 2, "add_steer_layer_norm": 2}
@@ -50,7 +47,7 @@ class Case:
     rows: int
     d: int
     dtype: str = "bf16"
-    law: str = "preserve"
+    law: str = LAW.default
     rivals: bool = False
     rounds: int = 10
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from emokernel.affect import Coordinates
+from emokernel.choices import DOSE, LAW
 from emokernel.errors import EmokernelError, UnknownEmotionError
 from emokernel.lab.calibrate.calibrator import FEW_LEVELS, LEVELS, Calibrator
 from emokernel.lab.calibrate.candidates import candidates
@@ -40,8 +41,8 @@ def calibrate(
     bounds: Bounds | None = None,
     sampling: Sampling | None = None,
     sites: Sequence[str] | None = None,
-    laws: Sequence[str] = ("preserve", "add"),
-    doses: Sequence[str] = ("absolute", "relative"),
+    laws: Sequence[str] = tuple(LAW),
+    doses: Sequence[str] = tuple(DOSE),
     coordinates: Coordinates | str = "russell",
     labels: LabelsOf | None = None,
     other_model: bool = False,
