@@ -27,8 +27,8 @@ from emokernel.state import UNTOUCHED, DeviceState, Mix
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}
 LAWS = {**LAW, "relative": law_bits(LAW.default, "relative")}
 # Tensors of rows x d elements that one call reads and writes.
-READS = {"steer": 1, "add_steer": 2, "add_steer_rms_norm": 2, "add_steer_layer_norm": 2}
-WRITES = {"steer": 1, "add_steer": 1, "add_steer_rms_norm": 2, "add_steer_layer_norm": 2}
+READS = {name: 1 if name == "steer" else 2 for name in schemas.OPERATIONS}
+WRITES = {name: 2 if name in schemas.NORMS else 1 for name in schemas.OPERATIONS}
 SLOTS, VECTORS, LAYERS, EPS = 256, 32, 32, 1e-6
 MIXES = (1, 3, 8)  # components of a steered row
 
