@@ -21,6 +21,7 @@ from torch import nn
 from tqdm import tqdm
 
 from emokernel.bench import append, compare_to, measure, median
+from emokernel.choices import SITE
 from emokernel.lab.extract.reading import batches
 from emokernel.lab.extract.recording import Recorder
 from emokernel.lab.extract.store import Store
@@ -29,7 +30,6 @@ from emokernel.patch.decoder import find_decoder
 
 RESULTS = Path(__file__).parent / "results"
 PLAIN = "decoder alone"
-SITES = ("attention", "block")
 
 
 def texts(vocabulary: int, count: int) -> list[TokenizedText]:
@@ -78,7 +78,7 @@ def passes(
     return {
         PLAIN: lambda: plain(decoder.owner),
         "with the head": lambda: plain(model),
-        **{f"recorded, {site}": recorded(site) for site in SITES},
+        **{f"recorded, {site}": recorded(site) for site in SITE},
     }
 
 

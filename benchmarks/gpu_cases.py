@@ -19,19 +19,16 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from emokernel import reference
 from emokernel.bench.gpu import Call
 from emokernel.bench.hooks import plain_steering
+from emokernel.choices import LAW, law_bits
 from emokernel.ops import schemas
 from emokernel.reference import MAX_COMPONENTS, Cast, Law
 from emokernel.state import UNTOUCHED, DeviceState, Mix
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}
-LAWS = {
-    "preserve": Law.PRESERVE,
-    "add": Law.ADD,
-    "relative": Law.PRESERVE | Law.RELATIVE,
-}
+LAWS = {**LAW, "relative": law_bits(LAW.default, "relative")}
 # Tensors of rows x d elements that one call reads and writes.
-READS = {"steer": 1, "add_steer": 2, "add_steer_rms_norm": 2, "add_steer_layer_norm": 2}
-WRITES = {"steer": 1, "add_steer": 1, "add_steer_rms_norm": 2, "add_steer_layer_norm": 2}
+READS = {name: 1 if name == "steer" else 2 for name in schemas.OPERATIONS}
+WRITES = {name: 2 if name in schemas.NORMS else 1 for name in schemas.OPERATIONS}
 SLOTS, VECTORS, LAYERS, EPS = 256, 32, 32, 1e-6
 MIXES = (1, 3, 8)  # components of a steered row
 
@@ -50,7 +47,7 @@ class Case:
     rows: int
     d: int
     dtype: str = "bf16"
-    law: str = "preserve"
+    law: str = LAW.default
     rivals: bool = False
     rounds: int = 10
 

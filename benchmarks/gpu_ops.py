@@ -65,15 +65,17 @@ EAGER_ROWS, EAGER_D = (1, 8, 64, 256), 4096
 MAIN_ROUNDS = 40
 HOOK_KERNELS = 16  # or fewer, of the plain hook path
 RIVALS = ("hook", "compiled", "liger")
+OTHER_OPERATIONS = [name for name in schemas.OPERATIONS if name != FUSED]
+OTHER_LAWS = [law for law in LAWS if law != Case.law]
 
 
 def cases(smoke: bool) -> list[Case]:
     """What is measured, in this order."""
     if smoke:
         tiny = [Case(FUSED, rows, 64, rivals=rows == 4, rounds=2) for rows in (1, 4)]
-        tiny += [Case(FUSED, 2, 64, law=law, rounds=2) for law in ("add", "relative")]
+        tiny += [Case(FUSED, 2, 64, law=law, rounds=2) for law in OTHER_LAWS]
         tiny.append(Case(FUSED, 2, 64, "fp32", rounds=2))
-        return tiny + [Case(name, 2, 64, rounds=2) for name in schemas.OPERATIONS if name != FUSED]
+        return tiny + [Case(name, 2, 64, rounds=2) for name in OTHER_OPERATIONS]
     main = [(8192, 4096), (8192, 8192)]
     main += [(rows, d) for rows in (1, 8, 64, 256, 2048) for d in MAIN_D]
     side = [(rows, d) for rows in SIDE_ROWS for d in D if d not in MAIN_D]
@@ -83,8 +85,8 @@ def cases(smoke: bool) -> list[Case]:
     grid += [Case(FUSED, *shape, rivals=True, rounds=20) for shape in side]
     grid += [Case(FUSED, *shape, rounds=12) for shape in rest]
     grid += [Case(FUSED, *shape, dtype) for dtype in ("fp32", "fp16") for shape in some]
-    grid += [Case(FUSED, *shape, law=law) for law in ("add", "relative") for shape in some]
-    for name in ("add_steer", "steer", "add_steer_layer_norm"):
+    grid += [Case(FUSED, *shape, law=law) for law in OTHER_LAWS for shape in some]
+    for name in OTHER_OPERATIONS:
         grid += [Case(name, rows, d) for d in D for rows in ROWS]
     return grid
 

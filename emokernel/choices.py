@@ -12,7 +12,10 @@ Value = TypeVar("Value")
 
 
 class Choice(Mapping[str, Value], Generic[Value]):
-    """The names that one thing may be called by, and what each of them means."""
+    """The names that one thing may be called by, and what each of them means.
+
+    The first is what holds where nothing is said.
+    """
 
     def __init__(self, what: str, **values: Value) -> None:
         self.what, self._values = what, values
@@ -22,6 +25,11 @@ class Choice(Mapping[str, Value], Generic[Value]):
         if name not in self:
             raise SteeringError(f"unknown {self.what} {name!r}: choose one of {', '.join(self)}")
         return name
+
+    @property
+    def default(self) -> str:
+        """The first of the names."""
+        return next(iter(self))
 
     def __getitem__(self, name: str) -> Value:
         return self._values[self.check(name)]
@@ -36,8 +44,8 @@ class Choice(Mapping[str, Value], Generic[Value]):
         return isinstance(name, str) and name in self._values
 
 
-# How a row is changed, and in what unit weights count: bits of a slot's law.
-LAW = Choice("law", add=Law.ADD, preserve=Law.PRESERVE)
+# How a row is changed (`emokernel.reference`), and in what unit weights count: bits of a slot.
+LAW = Choice("law", preserve=Law.PRESERVE, add=Law.ADD)
 DOSE = Choice("dose", absolute=Law.ADD, relative=Law.RELATIVE)
 # What rows are steered, of the tokens of a sequence: prompt, last prompt token, generated.
 POSITIONS = Choice(

@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from emokernel.choices import MAPPING, POSITIONS, SITE, law_bits
+from emokernel.choices import DOSE, LAW, MAPPING, POSITIONS, SITE, law_bits
 from emokernel.errors import SteeringError
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import Calibration
@@ -41,10 +41,10 @@ class Choices:
     """
 
     site: str | None = None
-    law: str = "preserve"
-    dose: str = "absolute"
+    law: str = LAW.default
+    dose: str = DOSE.default
     layers: Sequence[int] | None = None
-    positions: str = "all"
+    positions: str = POSITIONS.default
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Settled(Choices):
 
     site: str
     layers: list[int]
-    mapping: str = "wheel"
+    mapping: str = MAPPING.default
     calibration: Calibration | None = None
     uncalibrated: str = ""
     fuse_norm: bool = True
@@ -131,7 +131,8 @@ def settle(
     return Settled(
         site=SITE.check(choices.site or vectors.site), law=choices.law, dose=choices.dose,
         layers=vectors.layers_to_steer(choices.layers),
-        positions=POSITIONS.check(choices.positions), mapping=MAPPING.check(mapping or "wheel"),
+        positions=POSITIONS.check(choices.positions),
+        mapping=MAPPING.check(mapping or MAPPING.default),
         calibration=calibration, uncalibrated=obstacle or "calibrated=False",
         fuse_norm=fuse_norm, backend=backend, slots=slots,
     )  # fmt: skip

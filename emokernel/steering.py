@@ -46,26 +46,27 @@ def patch(
     """Patch a Hugging Face causal language model in place; nothing is steered until it is asked.
 
     ``site``: "attention" or "block", the vectors' own unless given. ``law``: "preserve" (back to
-    the row's norm; the default) or "add". ``dose``: "absolute" (the default), or "relative"
-    (weights in units of the row's norm). ``layers``: the layers to steer, all that the vectors have
-    unless given. ``positions``: "all" (the default), "prompt", "generated" or "last". ``preset``: a
-    published method, one of `emokernel.presets.PRESETS`, that makes these five choices; one beside
-    it that contradicts it is an error. "emotion-vectors" (arXiv 2502.04075) is site="attention",
-    law="add", dose="absolute", all layers, positions="last"; `emokernel.presets` says how it
-    differs from the published code. ``fuse_norm``: fuse the norm after the attention branch with
-    the residual add; without it, a row that is not steered has the bits of the unpatched model.
-    ``backend``: one of `emokernel.ops.BACKENDS`. ``slots``: how many different mixes
-    `Steering.requests` can hold at a time.
+    the row's norm; the default) or another of `emokernel.choices.LAW`. ``dose``: "absolute" (the
+    default), or "relative" (weights in units of the row's norm). ``layers``: the layers to steer,
+    all that the vectors have unless given. ``positions``: "all" (the default) or another of
+    `emokernel.choices.POSITIONS`. ``preset``: a published method, one of
+    `emokernel.presets.PRESETS`, that makes these five choices; one beside it that contradicts it is
+    an error. "emotion-vectors" (arXiv 2502.04075) is site="attention", law="add", dose="absolute",
+    all layers, positions="last"; `emokernel.presets` says how it differs from the published code.
+    ``fuse_norm``: fuse the norm after the attention branch with the residual add; without it, a row
+    that is not steered has the bits of the unpatched model. ``backend``: one of
+    `emokernel.ops.BACKENDS`. ``slots``: how many different mixes `Steering.requests` can hold at a
+    time.
 
     ``calibrated``: whether the calibration of the vectors says what strength 1.0 is and makes those
     choices but the last where they are left open; otherwise strength 1.0 is the vector as it is. It
-    was measured at positions "all"; fewer of them make for less. Unless
-    given, True if the vectors have one and neither a preset nor ``site`` or ``layers`` contradict
-    it; the report says which. ``mapping``: how an `Affect` becomes a mix, "wheel" (the neighbouring
-    emotions on the circle; the default) or "axes" (directions of valence and arousal), by the table
-    of ``coordinates`` (the calibration's, or "russell", unless given); see `emokernel.affect`.
-    ``engines``: what makes further engines (`emokernel.engines.base`), asked before the package's
-    own which slot each row of a call has.
+    was measured at positions "all"; fewer of them make for less. Unless given, True if the vectors
+    have one and neither a preset nor ``site`` or ``layers`` contradict it; the report says which.
+    ``mapping``: how an `Affect` becomes a mix, "wheel" (the neighbouring emotions on the circle;
+    the default) or "axes" (directions of valence and arousal), by the table of ``coordinates`` (the
+    calibration's, or "russell", unless given); see `emokernel.affect`. ``engines``: what makes
+    further engines (`emokernel.engines.base`), asked before the package's own which slot each row
+    of a call has.
 
     Raises ModelStructureError if the model or its size does not fit, SteeringError for an unknown
     choice or one that contradicts the preset, RuntimeError if a forced backend cannot run.

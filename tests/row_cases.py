@@ -9,8 +9,9 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from emokernel.choices import DOSE, LAW, law_bits
 from emokernel.ops import Backend
-from emokernel.reference import Cast
+from emokernel.reference import Cast, Law
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 HALVES = DTYPES[1:]
@@ -18,6 +19,7 @@ WIDTHS = (1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 61, 64, 123, 127, 192, 1000, 1024, 4
 EPS = 1e-6
 LAYER = "layer"  # beside the casts of an RMSNorm, the other norm
 NORMS = (*Cast, LAYER)
+LAWS = tuple(law_bits(law, dose) for dose in DOSE for law in LAW)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def make(
     """Random rows; slots, ids and weights include every way of being absent.
 
     Slot 0 has no present component; the rows go through all slots, with -1 and one that does not
-    exist between them. ``law`` fixes the law of every slot, else all four occur.
+    exist between them. ``law`` fixes the law of every slot, else all `LAWS` occur.
     """
     g = torch.Generator().manual_seed(seed)
     ids = torch.randint(0, vectors, (slots, components), generator=g, dtype=torch.int32)
@@ -84,10 +86,9 @@ def make(
     if components > 1:
         weights[1, 0] = 0.0
         ids[2, -1], ids[3, 0] = -1, vectors
-    laws = torch.arange(slots, dtype=torch.int32) % 4 if law is None else torch.full(
-        (slots,), law, dtype=torch.int32
-    )  # fmt: skip
-    weights[(laws & 2) != 0] /= d**0.5  # relative doses multiply by the norm of the row
+    each = sorted(LAWS) if law is None else [law]
+    laws = torch.tensor([each[slot % len(each)] for slot in range(slots)], dtype=torch.int32)
+    weights[(laws & Law.RELATIVE) != 0] /= d**0.5  # relative doses multiply by the norm of the row
     return Case(
         x=torch.randn(rows, d, generator=g).to(dtype),
         residual=torch.randn(rows, d, generator=g).to(dtype),

@@ -44,7 +44,7 @@ class Mixer:
         self,
         vectors: EmotionVectors,
         calibration: Calibration | None = None,
-        mapping: str = "wheel",
+        mapping: str = MAPPING.default,
         coordinates: Coordinates | str | None = None,
     ) -> None:
         """``coordinates``: those of the calibration, or "russell", unless given.

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from emokernel.choices import DOSE, LAW, SITE
 from emokernel.commands.arguments import (
     add_labels,
     add_model,
@@ -59,13 +60,11 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--site",
-        choices=("attention", "block"),
+        choices=SITE,
         help="try this site only (both; of several files, each its own)",
     )
-    parser.add_argument("--law", choices=("preserve", "add"), help="try this law only (both)")
-    parser.add_argument(
-        "--dose", choices=("absolute", "relative"), help="try this dose only (both)"
-    )
+    parser.add_argument("--law", choices=LAW, help="try this law only (both)")
+    parser.add_argument("--dose", choices=DOSE, help="try this dose only (both)")
     parser.add_argument(
         "--coordinates", default="russell",
         help="table of the circumplex: russell, glasgow or a JSON file (russell)",
@@ -140,8 +139,8 @@ def run(chosen: argparse.Namespace) -> None:
             bounds=bounds,
             sampling=sampling,
             sites=sites,
-            laws=[chosen.law] if chosen.law else ("preserve", "add"),
-            doses=[chosen.dose] if chosen.dose else ("absolute", "relative"),
+            laws=[chosen.law] if chosen.law else tuple(LAW),
+            doses=[chosen.dose] if chosen.dose else tuple(DOSE),
             coordinates=coordinates,
             labels=labels,
             other_model=chosen.other_model,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emokernel.affect.mixes import Mixer
-from emokernel.choices import LAW, MAPPING
+from emokernel.choices import DOSE, LAW, MAPPING
 from emokernel.commands.arguments import (
     add_labels,
     add_model,
@@ -200,12 +200,12 @@ def _check_states(
     from emokernel.affect import TWELVE_STATES
 
     known = vectors.calibration
-    mapping = chosen.mapping or (known.mapping if known else "wheel")
-    law = chosen.law or (known.law if known else "preserve")
+    mapping = chosen.mapping or (known.mapping if known else MAPPING.default)
+    law = chosen.law or (known.law if known else LAW.default)
     mixer = Mixer(vectors, known, mapping, coordinates)
     for state in TWELVE_STATES:
         with suppress(NoDoseError):  # which the report tells
-            mixer.components(state, 1.0, law, known.dose if known else "absolute")
+            mixer.components(state, 1.0, law, known.dose if known else DOSE.default)
 
 
 def _vectors(chosen: argparse.Namespace) -> EmotionVectors:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emokernel.affect import Coordinates
+from emokernel.choices import LAW
 from emokernel.demo.clean import is_presentable
 from emokernel.demo.model import load_model
 from emokernel.lab.evaluate.evaluation import evaluate
@@ -42,7 +43,7 @@ def short_evaluation(
         intensities=(1.0,),
         strengths=(1.0,),
         doses=(),
-        laws=(calibration.law,) if calibration else ("preserve",),
+        laws=(calibration.law if calibration else LAW.default,),
         sampling=SAMPLING,
     )
     return evaluate(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from emokernel import reference
 from emokernel.ops.backends import Backend
+from emokernel.ops.schemas import NORMS, OPERATIONS
 
 
 def _over_first(operation: Callable[..., Tensor]) -> Callable[..., None]:
@@ -26,18 +27,17 @@ def _over_first_with_norm(operation: Callable[..., tuple[Tensor, Tensor]]) -> Ca
     return in_place
 
 
+def _forms(name: str) -> dict[str, Callable]:
+    operation = getattr(reference, name)
+    over_first = _over_first_with_norm if name in NORMS else _over_first
+    return {name: operation, f"{name}_": over_first(operation)}
+
+
 BACKEND = Backend(
     name="reference",
     device_types=(),
     unavailable=lambda: None,
     namespace=None,
     fuses_compiled=False,
-    steer=reference.steer,
-    steer_=_over_first(reference.steer),
-    add_steer=reference.add_steer,
-    add_steer_=_over_first(reference.add_steer),
-    add_steer_rms_norm=reference.add_steer_rms_norm,
-    add_steer_rms_norm_=_over_first_with_norm(reference.add_steer_rms_norm),
-    add_steer_layer_norm=reference.add_steer_layer_norm,
-    add_steer_layer_norm_=_over_first_with_norm(reference.add_steer_layer_norm),
+    **{form: function for name in OPERATIONS for form, function in _forms(name).items()},
 )

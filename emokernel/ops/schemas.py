@@ -26,7 +26,8 @@ OPERATIONS = ("steer", "add_steer", "add_steer_rms_norm", "add_steer_layer_norm"
 
 _TABLES = "Tensor basis, Tensor token_slot, Tensor ids, Tensor weights, Tensor law"
 _ROWS = {name: "Tensor{} x, Tensor residual" for name in OPERATIONS} | {"steer": "Tensor{} h"}
-_NORM = {
+# What those that compute a norm too are given for it.
+NORMS = {
     "add_steer_rms_norm": "Tensor weight, float eps, int cast, ",
     "add_steer_layer_norm": "Tensor weight, Tensor bias, float eps, ",
 }
@@ -34,7 +35,7 @@ _NORM = {
 
 def _schemas(name: str) -> tuple[str, str, str]:
     """The functional, in-place and out schema of an operation."""
-    norm = _NORM.get(name, "")
+    norm = NORMS.get(name, "")
     arguments = f"{_ROWS[name]}, {norm}{_TABLES}"
     fresh = arguments.format("")
     results = "(Tensor normed, Tensor y)" if norm else "Tensor"
@@ -67,9 +68,9 @@ def _fake_nothing(*_: object, **__: object) -> None:
 
 def _fake(name: str) -> object:
     """What an operation returns: fresh tensors like its first argument, one, two or none."""
-    if name in _NORM:
+    if name in NORMS:
         return _fake_pair
-    if name in OPERATIONS or name.removesuffix("_") in _NORM:
+    if name in OPERATIONS or name.removesuffix("_") in NORMS:
         return _fake_one
     return _fake_nothing
 

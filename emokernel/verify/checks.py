@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from emokernel.choices import LAW
+from emokernel.reference import Law
 from emokernel.replaced import ReplacedMethod
 from emokernel.steering import Steering
 from emokernel.verify.finding import Failed, NotRun
@@ -90,7 +92,7 @@ def effect(subject: Subject) -> str:
         name = subject.emotions(steering, 1)[0]
         deviations = [
             kept
-            for law in ("preserve", "add")
+            for law in LAW
             if (kept := _law_kept(subject, steering, name, law)) is not None
         ]
         if not deviations:
@@ -121,6 +123,7 @@ def _law_kept(subject: Subject, steering: Steering, name: str, law: str) -> str 
     if len(at) != len(layers):
         raise Failed(f"{len(at)} sites steered rows, not one in each of {len(layers)} layers")
     step = max(1, len(layers) // _LAYERS)
+    keeps_norm = LAW[law] is Law.PRESERVE
     worst: Deviation | None = None
     for layer, call in list(zip(layers, at, strict=True))[::step]:
         wanted = int(subject.left_mask.sum())
@@ -130,10 +133,10 @@ def _law_kept(subject: Subject, steering: Steering, name: str, law: str) -> str 
         seen = deviation(call, vector, law, dose)
         if not seen.keeps_law:
             raise Failed(f"layer {layer}, law {law!r}: {seen}")
-        if law == "preserve" and not seen.keeps_norm:
-            raise Failed(f"layer {layer}: preserve changes a row's norm by {seen.norm:.1e}")
+        if keeps_norm and not seen.keeps_norm:
+            raise Failed(f"layer {layer}: {law} changes a row's norm by {seen.norm:.1e}")
         worst = seen if worst is None or seen.error > worst.error else worst
-    norms = f", norms within {worst.norm:.0e}" if law == "preserve" else ""
+    norms = f", norms within {worst.norm:.0e}" if keeps_norm else ""
     return f"{law}: {worst}{norms}"
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from emokernel.ops import Backend
+from emokernel.ops.schemas import NORMS
 from emokernel.patch.placed import Placed
 from emokernel.steering import Steering
 
@@ -71,8 +72,7 @@ def _recording(backend: Backend, calls: list[SiteCall]) -> Backend:
 
     return replace(
         backend, steer=steer, add_steer=add_steer,
-        add_steer_rms_norm=fused(backend.add_steer_rms_norm),
-        add_steer_layer_norm=fused(backend.add_steer_layer_norm),
+        **{name: fused(getattr(backend, name)) for name in NORMS},
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import torch
 from targets import Target
 
 from emokernel.ops.schemas import OPERATIONS
+from emokernel.reference import Cast
 
 D, ROWS = 8, 6
 
@@ -85,8 +86,10 @@ WRONG: list[tuple[str, dict[str, object], str]] = [
     ("add_steer_rms_norm", {"eps": -1e-6}, "eps is -0.000001; it needs to be finite in float32"),
     ("add_steer_rms_norm", {"eps": float("nan")}, "eps is nan; it needs to be finite"),
     ("add_steer_rms_norm", {"eps": float("inf")}, "eps is inf; it needs to be finite"),
-    ("add_steer_rms_norm", {"cast": 4}, "cast is 4; it needs to be one of 0 to 3"),
-    ("add_steer_rms_norm", {"cast": -1}, "cast is -1; it needs to be one of 0 to 3"),
+    ("add_steer_rms_norm", {"cast": len(Cast)},
+     f"cast is {len(Cast)}; it needs to be one of 0 to {len(Cast) - 1}"),
+    ("add_steer_rms_norm", {"cast": -1},
+     f"cast is -1; it needs to be one of 0 to {len(Cast) - 1}"),
     ("add_steer_layer_norm", {"weight": rows(7)},
      "weight has shape [7]; it needs [8], one per column"),
     ("add_steer_layer_norm", {"bias": rows(9)},

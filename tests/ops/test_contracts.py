@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 import torch
-from row_cases import DTYPES, HALVES, LAYER, NORMS, fused, same_bits, threads
+from row_cases import DTYPES, HALVES, LAWS, LAYER, NORMS, fused, same_bits, threads
 from targets import Target
 
 from emokernel import reference
@@ -187,7 +187,7 @@ def test_a_nan_row_stays_alone(
     assert same_bits(got[1][others], expected[1][others])
 
 
-@pytest.mark.parametrize("law", [Law.ADD, Law.PRESERVE, Law.RELATIVE | Law.PRESERVE])
+@pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("dtype", HALVES)
 def test_one_rounding(target: Target, dtype: torch.dtype, law: int) -> None:
     """Nearly every element is the correctly rounded one: two roundings would miss many."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from row_cases import DTYPES, Case, make, same_bits
+from row_cases import DTYPES, LAWS, Case, make, same_bits
 from torch import Tensor
 from torch.autograd import gradcheck
 from torch.autograd.graph import saved_tensors_hooks
@@ -17,7 +17,6 @@ from emokernel import reference
 from emokernel.ops import differentiable, select
 from emokernel.reference import Law
 
-LAWS = (Law.ADD, Law.PRESERVE, Law.RELATIVE, Law.PRESERVE | Law.RELATIVE)
 CPU = select("cpu")
 
 

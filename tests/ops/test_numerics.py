@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 import torch
-from row_cases import DTYPES, EPS, HALVES, LAYER, Case, fused
+from row_cases import DTYPES, EPS, HALVES, LAWS, LAYER, Case, fused
 from targets import Target
 from torch import Tensor
 
@@ -249,7 +249,7 @@ def test_deterministic(
         assert torch.equal(again[1], first[1])
 
 
-@pytest.mark.parametrize("law", [0, Law.PRESERVE, Law.RELATIVE, Law.PRESERVE | Law.RELATIVE])
+@pytest.mark.parametrize("law", LAWS)
 def test_sums_stay_exact_where_rounding_is_one_sided(target: Target, law: int) -> None:
     """Equal elements make every rounding of a running sum go the same way."""
     d = 8003 if target.slow else 20011

@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 
 from emokernel import EmotionVectors
+from emokernel.choices import SITE
 from emokernel.demo.model import load_model
 from emokernel.demo.train.corpus import language_examples
 from emokernel.demo.vectors import VECTORS_PATH
@@ -60,7 +61,7 @@ def main() -> None:
             site=site, remove_base=arguments.remove_base, data=DATA,
             model_id="the embedded model of emokernel.demo",
         )
-        for site in ("attention", "block")
+        for site in SITE
     ]  # fmt: skip
     journal = arguments.out.with_name(arguments.out.name + ".calibration.partial")
     result = calibrate(

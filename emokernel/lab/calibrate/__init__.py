@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from emokernel.affect import Coordinates
+from emokernel.choices import DOSE, LAW
 from emokernel.errors import EmokernelError, UnknownEmotionError
 from emokernel.extras import need
 from emokernel.lab.calibrate.calibrator import FEW_LEVELS, LEVELS, Calibrator
@@ -41,8 +42,8 @@ def calibrate(
     bounds: Bounds | None = None,
     sampling: Sampling | None = None,
     sites: Sequence[str] | None = None,
-    laws: Sequence[str] = ("preserve", "add"),
-    doses: Sequence[str] = ("absolute", "relative"),
+    laws: Sequence[str] = tuple(LAW),
+    doses: Sequence[str] = tuple(DOSE),
     coordinates: Coordinates | str = "russell",
     labels: LabelsOf | None = None,
     other_model: bool = False,

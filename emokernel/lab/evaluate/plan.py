@@ -36,7 +36,7 @@ class Settings:
     intensities: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     strengths: tuple[float, ...] = (-1.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
     doses: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8, 1.6)
-    laws: tuple[str, ...] = ("preserve", "add")
+    laws: tuple[str, ...] = tuple(LAW)
     templates: tuple[str, ...] | None = None
     sampling: Sampling = field(default_factory=Sampling)
     batch_size: int = 240

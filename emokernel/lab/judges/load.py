@@ -63,4 +63,4 @@ def _load_embedded(
     from emokernel.lab.judges.judge import Judge
     from emokernel.lab.judges.linear_judge import CalibrationJudge
 
-    return (Judge if name == Judge.name else CalibrationJudge).load()
+    return {judge.name: judge for judge in (Judge, CalibrationJudge)}[name].load()
