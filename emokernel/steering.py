@@ -97,15 +97,13 @@ def steering_of(model: nn.Module) -> Steering:
 
 
 class Steering:
-    """The handle of a patched model."""
+    """The handle of a patched model; ``engines`` read what is ``requested`` of it."""
 
     def __init__(self, model: nn.Module, resolve: Resolver, further: Sequence[MakeEngine]) -> None:
         """Made by `patch`."""
         self._model, self._resolve, self._further = model, resolve, further
         mixer, choices = resolve.mixer, resolve.choices
-        # What is asked of the model: read by engines.
         self.requested = Requested(choices.slots, resolve, POSITIONS[choices.positions])
-        # Who says which slot each row of a call has, in the order in which they are asked.
         self.engines = tuple(make(self.requested) for make in (*further, *ENGINES))
         self._patch = Patch(
             model, mixer.basis.tensor, choices.layers, site=choices.site,
@@ -185,9 +183,9 @@ class Steering:
         from emokernel.lab.learn.learned import Learned, learning
 
         self.requested.check_patched()
-        states, mixer = self.requested.states.devices, self._resolve.mixer
-        layers = self._resolve.choices.layers
-        learned = Learned(self.vectors, mixer.basis.tensor, emotions, layers, states[0].device)
+        states, basis = self.requested.states.devices, self._resolve.mixer.basis.tensor
+        layers, device = self._resolve.choices.layers, states[0].device
+        learned = Learned(self.vectors, basis, emotions, layers, device)
         with learning(self._model, states, learned, train_model):
             yield learned
 
