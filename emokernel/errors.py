@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class EmokernelError(ValueError):
@@ -42,3 +42,14 @@ class NoFreeSlotError(SteeringError):
 
 class NoDoseError(SteeringError):
     """An emotion or state that no dose within the bounds of the calibration strengthens."""
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Sorted numbers as a message names them: "0-3, 5"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

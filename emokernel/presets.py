@@ -24,7 +24,7 @@ decoding with a cache, which is `generate` as it comes. What differs from that c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from emokernel.choices import DOSE, LAW, MAPPING, POSITIONS, SITE, law_bits
@@ -63,7 +63,7 @@ PRESETS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settled(Choices):
     """Choices with nothing left open, and how the model is patched.
 
@@ -71,8 +71,8 @@ class Settled(Choices):
     ``uncalibrated`` says why.
     """
 
-    site: str
-    layers: list[int]
+    site: str = field()
+    layers: list[int] = field()
     mapping: str = MAPPING.default
     calibration: Calibration | None = None
     uncalibrated: str = ""
@@ -183,7 +183,7 @@ def _agrees(name: str, given: Any, named: Any, vectors: EmotionVectors) -> bool:
 
 
 def _spelled(choices: Choices) -> str:
-    named = {field.name: getattr(choices, field.name) for field in fields(choices)}
+    named = {each.name: getattr(choices, each.name) for each in fields(choices)}
     if named["layers"] is None:
         named["layers"] = "all that the vectors have"
     return ", ".join(f"{name} {value}" for name, value in named.items())

@@ -6,8 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import nn
+
+from emokernel.errors import ranges
 from emokernel.ops import Backend
-from emokernel.patch import PatchedLayer
+from emokernel.patch import Patch, PatchedLayer
+from emokernel.presets import Settled
+from emokernel.vectors import EmotionVectors
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,16 @@ class Report:
         return "\n".join(lines)
 
 
-def under_compile(backend: Backend) -> str:
+def report_of(model: nn.Module, patch: Patch, vectors: EmotionVectors, choices: Settled) -> Report:
+    """What was done to a model, as it is now."""
+    return Report(
+        type(model).__name__, patch.backend.name, choices.site, vectors.site, vectors.names,
+        tuple(patch.layers), vectors.num_layers, choices.slots, choices.strengths,
+        _under_compile(patch.backend),
+    )  # fmt: skip
+
+
+def _under_compile(backend: Backend) -> str:
     """What stands at the steered adds of a compiled model, for the report."""
     if backend.namespace is None:
         return "the law in torch's own operations, which it fuses"
@@ -63,14 +77,3 @@ def _alike(layers: Sequence[PatchedLayer]) -> dict[tuple, list[int]]:
         key = layer.block, layer.operation, *norms
         groups.setdefault(key, []).append(layer.layer)
     return groups
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Sorted numbers as "0-3, 5"."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

@@ -1,23 +1,14 @@
-"""Requests: what one sequence of a batch asks for, resolved, and the blocks that hold them."""
+"""Requests: what one sequence of a batch asks for, and how that becomes a mix."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ContextDecorator
 from dataclasses import dataclass
-from threading import Lock
-
-from torch import Tensor
 
 from emokernel.affect.mixes import Emotion, Mixer
 from emokernel.choices import POSITIONS, law_bits
-from emokernel.engines.closing import finish
-from emokernel.engines.plan import BatchPlan
-from emokernel.engines.requested import Requested
-from emokernel.errors import SteeringError
+from emokernel.errors import SteeringError, ranges
 from emokernel.presets import Settled
-from emokernel.report import ranges
-from emokernel.state import UNTOUCHED, Asked, Mix
+from emokernel.state import Asked, Mix
 
 
 @dataclass(frozen=True)
@@ -54,109 +45,3 @@ class Resolver:
                 f" ({ranges(self.choices.layers)}): patch other layers, or extract it again"
             )
         return Asked(Mix(components, bits) if components else None, kinds)
-
-
-class OpenRequests(ContextDecorator):
-    """The requests of a `Steering.requests` block, which is entered once."""
-
-    def __init__(
-        self,
-        requested: Requested,
-        requests: Sequence[Emotion | Request],
-        prompt_lengths: Sequence[int] | Tensor | None,
-        attention_mask: Tensor | None,
-    ) -> None:
-        """Made by `Steering.requests`."""
-        self._requested = requested
-        self._requests, self._recorded = requests, (prompt_lengths, attention_mask)
-        self._lock = Lock()  # held while they change, or are closed
-        self._mixes: list[Mix] = []
-        self.plan: BatchPlan | None = None
-        self.closed = False
-
-    def __enter__(self) -> OpenRequests:
-        with self._lock:
-            if self.closed or self.plan is not None:
-                raise SteeringError(
-                    "a requests block is entered once: call steering.requests(...) for each `with`"
-                )
-            self.plan, self._asked, self._mixes = self._planned(self._requests)
-        try:
-            self._requested.open(self)
-        except BaseException as error:
-            finish(error, self._close)
-            raise
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not self.closed and self.plan is not None:
-            self._requested.close(self, error, self._close)
-
-    def _recreate_cm(self) -> OpenRequests:
-        """For each call of a function that this decorates."""
-        return OpenRequests(self._requested, self._requests, *self._recorded)
-
-    def change(self, requests: Sequence[Emotion | Request]) -> None:
-        """From the next forward call on, these requests, as many as there were.
-
-        Meant for a streamer or a logits processor, in whatever thread: what they ask for holds from
-        the next token on. SteeringError if there are not enough slots for the new mixes beside the
-        old, or the block is not open; nothing changes then.
-        """
-        with self._lock:
-            self._check_open()
-            if len(requests) != self.plan.entries:
-                raise SteeringError(
-                    f"{len(requests)} requests cannot take the place of {self.plan.entries}"
-                )
-            plan, asked, mixes = self._planned(requests)
-            try:
-                self._requested.callers.put(self, "plan", plan)
-            except BaseException:
-                self._requested.slots.release(mixes)
-                raise
-            unused, self._asked, self._mixes = self._mixes, asked, mixes
-            self._requested.slots.release(unused)
-
-    def _planned(
-        self, requests: Sequence[Emotion | Request]
-    ) -> tuple[BatchPlan, list[Asked], list[Mix]]:
-        """(A plan of them, what each asks for, the mixes that hold slots for it from now on)."""
-        if not isinstance(requests, Sequence) or isinstance(requests, str) or not requests:
-            raise SteeringError("requests needs a list with one entry per sequence of the batch")
-        asked = [self._requested.resolve(entry) for entry in requests]
-        mixes = [mix for mix, _ in asked if mix is not None]
-        slot_of = self._requested.slots.hold(mixes)
-        try:
-            plan = BatchPlan(
-                [UNTOUCHED if mix is None else slot_of[mix] for mix, _ in asked],
-                [kinds for _, kinds in asked],
-                *self._recorded,
-            )
-        except BaseException:
-            self._requested.slots.release(mixes)
-            raise
-        return plan, asked, mixes
-
-    def for_batching(self) -> list[Asked]:
-        """What each entry asks for; SteeringError if it also says which tokens are prompt."""
-        self._check_open()
-        if any(given is not None for given in self._recorded):
-            raise SteeringError(
-                "continuous batching knows its prompts and pads nothing: leave prompt_lengths and"
-                " attention_mask out of requests"
-            )
-        return self._asked
-
-    def _check_open(self) -> None:
-        if self.closed or self.plan is None:
-            raise SteeringError(
-                "this requests block is not open: what is asked for within it ends with it; open"
-                " another with steering.requests(...)"
-            )
-
-    def _close(self) -> None:
-        with self._lock:
-            self.closed = True
-            unused, self._mixes = self._mixes, []
-            self._requested.slots.release(unused)

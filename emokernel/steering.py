@@ -13,11 +13,12 @@ from emokernel.affect.mixes import Emotion, Mixer
 from emokernel.choices import POSITIONS
 from emokernel.engines import ENGINES, MakeEngine, Requested
 from emokernel.errors import SteeringError
+from emokernel.open_requests import OpenRequests
 from emokernel.patch import Patch, handle_of
 from emokernel.patch.placed import Placed
 from emokernel.presets import settle
-from emokernel.report import Report, under_compile
-from emokernel.requests import OpenRequests, Request, Resolver
+from emokernel.report import Report, report_of
+from emokernel.requests import Request, Resolver
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import Calibration
 
@@ -183,7 +184,7 @@ class Steering:
         from emokernel.lab.learn.learned import Learned, learning
 
         self.requested.check_patched()
-        states, basis = self.requested.states.devices, self._resolve.mixer.basis.tensor
+        states, basis = list(self.requested.states.devices), self._resolve.mixer.basis.tensor
         layers, device = self._resolve.choices.layers, states[0].device
         learned = Learned(self.vectors, basis, emotions, layers, device)
         with learning(self._model, states, learned, train_model):
@@ -196,9 +197,12 @@ class Steering:
         """
         if not self.requested.ended:
             for engine in self.engines:
+                engine.check_idle()
+            for engine in self.engines:
                 engine.leave()
             self._patch.remove()
             self.requested.end()
+            del self._patch  # and what it holds on the device
 
     @property
     def vectors(self) -> EmotionVectors:
@@ -230,12 +234,7 @@ class Steering:
     def report(self) -> Report:
         """What was patched, with which backend, and which layers fell back and why."""
         self.requested.check_patched()
-        patch, vectors, choices = self._patch, self.vectors, self._resolve.choices
-        return Report(
-            type(self._model).__name__, patch.backend.name, choices.site, vectors.site,
-            vectors.names, tuple(patch.layers), vectors.num_layers, choices.slots,
-            choices.strengths, under_compile(patch.backend),
-        )  # fmt: skip
+        return report_of(self._model, self._patch, self.vectors, self._resolve.choices)
 
     def copier(self) -> Callable[[nn.Module], Steering]:
         """What makes a handle like this one is now, with slots of its own, for a deep copy."""

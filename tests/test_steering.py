@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextvars
+import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -585,3 +587,37 @@ def test_an_emotion_that_is_zero_where_it_is_steered_is_refused(tiny):
             pass
     steering.set({"anger": 1.0, "joy": 0.5})
     steering.set({"anger": 0.0})
+
+
+def test_an_unpatched_model_keeps_nothing_on_its_device(tiny, vectors, prompts):
+    model = tiny()
+    steering = patch(model, vectors())
+    steering.set("joy")
+    logits(model, prompts)
+    state = weakref.ref(steering.placed[0].state)
+    steering.unpatch()
+    gc.collect()
+    assert state() is None
+
+
+def test_a_slot_cannot_be_held_in_an_unpatched_model(tiny, vectors):
+    steering = patch(tiny(), vectors())
+    mix = steering.requested.resolve("joy").mix
+    steering.unpatch()
+    with pytest.raises(SteeringError, match="not patched"):
+        steering.requested.slots.hold([mix])
+
+
+def test_learning_ends_in_a_model_that_was_unpatched_meanwhile(tiny, vectors):
+    steering = patch(tiny(), vectors())
+    state = steering.placed[0].state
+    with steering.learning("joy"):
+        assert state.learned is not None
+        steering.unpatch()
+    assert state.learned is None
+
+
+def test_all_devices_of_a_model_share_one_lock(tiny, vectors):
+    """Two would be taken in another order by whoever holds one of them already."""
+    requested = patch(tiny(), vectors()).requested
+    assert [state.lock for state in requested.states.devices] == [requested.states.lock]

@@ -80,5 +80,8 @@ class Engine:
         """Methods of the model that generates to be replaced while it is patched."""
         return []
 
+    def check_idle(self) -> None:
+        """SteeringError while steered requests run: the model cannot be unpatched then."""
+
     def leave(self) -> None:
-        """The model is about to be unpatched; SteeringError while steered requests run."""
+        """The model is unpatched now."""

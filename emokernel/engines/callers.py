@@ -5,11 +5,9 @@ What runs without Python has one caller at a time, whose wishes are announced to
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from functools import partial
+from itertools import pairwise
 from typing import Any, Protocol
 
 from emokernel.engines.closing import finish
@@ -54,33 +52,21 @@ class Callers:
 
     def __init__(self, states: ModelState, blocks: OpenBlocks[Requests]) -> None:
         """``blocks``: which requests hold in a thread that did not open them."""
-        self._states, self._blocks = states, blocks
+        self._blocks = blocks
         # What is open in any context, in order of entry; and what was open around it.
-        self._open: list[tuple[Caller, tuple[Caller, ...]]] = []
+        self._open: dict[Caller, tuple[Caller, ...]] = {}
         self._listeners: list[Listener] = []
-        # What is asked for is read, and announced, by one thread at a time: otherwise one could
-        # announce what was asked for before another changed it.
-        self._lock = threading.RLock()
+        # Its lock: what is asked for is read, and announced, by one thread at a time. Otherwise one
+        # could announce what was asked for before another changed it.
+        self._states = states
 
     def listen(self, listener: Listener) -> None:
         """Tell ``listener`` from now on when something else is asked for."""
         self._listeners.append(listener)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Alone with what is asked for and what forwards read of it.
-
-        The states come first, since a forward that asks holds its own.
-        """
-        with ExitStack() as held:
-            for state in list(self._states.devices):
-                held.enter_context(state.lock)
-            held.enter_context(self._lock)
-            yield
-
     def put(self, owner: Any, name: str, value: Any) -> None:
         """Set an attribute that says what is asked for; everything as it was if that fails."""
-        with self.locked():
+        with self._states.lock:
             kept = getattr(owner, name)
             setattr(owner, name, value)
             try:
@@ -92,7 +78,7 @@ class Callers:
 
     def announce(self) -> None:
         """Tell those who listen that something else is asked for."""
-        with self.locked():
+        with self._states.lock:
             for listener in self._listeners:
                 listener.announce()
 
@@ -104,8 +90,8 @@ class Callers:
         around = _here.get()
         if isinstance(entering, Generation):  # of the same caller, who generates in a thread
             around = (*self._blocks.inherited(), *around)
-        with self.locked():
-            self._open.append((entering, around))
+        with self._states.lock:
+            self._open[entering] = around
             try:
                 self.announce()
             except BaseException as error:
@@ -123,8 +109,8 @@ class Callers:
         finish(error, partial(self._forget, leaving), *lefts)
 
     def _forget(self, leaving: Caller) -> None:
-        with self.locked():
-            self._open = [each for each in self._open if each[0] is not leaving]
+        with self._states.lock:
+            self._open.pop(leaving, None)
             for generation, around in self._generations():
                 if leaving in around:
                     generation.outlived = True
@@ -135,30 +121,33 @@ class Callers:
                     listener.clear()
                 raise
 
+    def _entries(self) -> list[tuple[Caller, tuple[Caller, ...]]]:
+        # The collector may end a forgotten block, and take it away, at any of these steps.
+        return [(each, self._open.get(each, ())) for each in list(self._open)]
+
     def _generations(self) -> list[tuple[Generation, tuple[Caller, ...]]]:
-        return [
-            (each, around) for each, around in self._open if isinstance(each, Generation)
-        ]
+        return [entry for entry in self._entries() if isinstance(entry[0], Generation)]
 
     def one(self, of_set: BatchPlan | None) -> tuple[BatchPlan | None, Generation | None]:
         """(What the one caller asks for, where no requests are open ``of_set``; what it generates).
 
         SteeringError if there are several.
         """
-        with self._lock:
+        with self._states.lock:
             generations = [each for each, _ in self._generations()]
-            asking = [each for each, _ in self._open if not isinstance(each, Generation)]
+            asking = [each for each in list(self._open) if not isinstance(each, Generation)]
             plan = asking[-1].plan if asking else of_set
             if asking or plan is not None:
-                for (outer, _), (_, around) in zip(self._open, self._open[1:], strict=False):
+                entries = self._entries()
+                for (outer, _), (_, around) in pairwise(entries):
                     if outer not in around:
                         raise _several_callers()
             return plan, generations[-1] if generations else None
 
     def check_alone(self) -> None:
         """SteeringError if something is open that is not of this context."""
-        with self._lock:
-            if {each for each, _ in self._open} - {*self._blocks.inherited(), *_here.get()}:
+        with self._states.lock:
+            if set(self._open) - {*self._blocks.inherited(), *_here.get()}:
                 raise _several_callers()
 
 

@@ -12,10 +12,13 @@ import threading
 import warnings
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Generic, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, TypeVar
 from weakref import WeakSet
 
 from emokernel.errors import SteeringError
+
+if TYPE_CHECKING:
+    from threading import _RLock as RLock
 
 _CHOOSE = (
     "open `with steering.requests([...])` in the thread (or task) itself, or requests([None]) for"
@@ -46,9 +49,9 @@ class OpenBlocks(Generic[Kind]):
     A thread that Python has not started is there from when Python first sees it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lock: RLock) -> None:
         # Reentrant: the collector may end a forgotten block while this is held.
-        self._lock = threading.RLock()
+        self._lock = lock
         # Each with the threads that were there before it. Replaced, never changed.
         self._open: tuple[tuple[Kind, WeakSet[threading.Thread]], ...] = ()
         # Threads that were started within a block that is closed; None: no block was closed so.

@@ -55,7 +55,7 @@ class Requested:
         self.slots_of_set = MixSlots(_SLOTS_OF_SET, write, retire)
         self.of_set: OfSet | None = None
         self._setting = threading.Lock()
-        self.blocks: OpenBlocks[Requests] = OpenBlocks()
+        self.blocks: OpenBlocks[Requests] = OpenBlocks(self.states.lock)
         self.callers = Callers(self.states, self.blocks)
         self.ended = False
 

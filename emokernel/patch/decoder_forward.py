@@ -30,7 +30,7 @@ class Handle(Protocol):
         ...
 
 
-class Record(Protocol):
+class Patched(Protocol):
     """What knows the handle of a patched model, once it has one."""
 
     handle: Handle | None
@@ -50,7 +50,7 @@ class DecoderForward(ReplacedMethod):
     """The forward of the decoder: asks once which slot each row has, then runs as before.
 
     The first of the ``engines`` that claims the call answers. A deep copy of ``model`` is patched
-    like it, by the handle of ``record``, when it is used first.
+    like it, by the handle of ``patched``, when it is used first.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class DecoderForward(ReplacedMethod):
         placed: list[Placed],
         engines: Sequence[Engine],
         model: nn.Module,
-        record: Record,
+        patched: Patched,
         standing: Standing,
     ) -> None:
         super().__init__(owner, forward_name(owner))
         self._placed, self._engines, self._standing = placed, tuple(engines), standing
-        self._model, self.record = model, record
+        self._model, self.patched = model, patched
         self._states = [each.state for each in placed]
         self._names = list(inspect.signature(self.original).parameters)
         self._checkpoints = Checkpoints(owner, self._states)
@@ -79,10 +79,10 @@ class DecoderForward(ReplacedMethod):
         if named.get("input_ids") is None and named.get("inputs_embeds") is None:
             return self.original(*args, **kwargs)  # which says what is missing
         if torch.compiler.is_compiling():
-            engine = self._engines[self._prepare(*named)]
+            given = [name for name, value in named.items() if value is not None]
+            engine = self._engines[self._prepare(*given)]
             return self._run(engine.traced_token_slot, ForwardCall(named, True), args, kwargs)
-        device = self._states[0].device
-        captured = is_captured(device)
+        captured = is_captured(self._states[0].device)
         if not captured:
             self.check_class()
             self._standing.check()
@@ -90,7 +90,7 @@ class DecoderForward(ReplacedMethod):
                 placed.follow()
             if torch.is_grad_enabled():
                 self._checkpoints.remember()
-            if can_be_captured(device):
+            if can_be_captured(self._states[0].device):  # where it is now
                 for engine in self._engines:
                     engine.prepare_capture(self._states)
         call = ForwardCall(named, captured)
@@ -146,11 +146,11 @@ class DecoderForward(ReplacedMethod):
                     if torch.is_grad_enabled():  # the backward pass reads them after later writes
                         running.tables = state.cloned_tables()
                     continue
-                with state.lock:  # which slots, and what they hold: both of one moment
-                    if not call.traced:
-                        state.readers.read()
+                if call.traced:
                     running.token_slot = token_slot(call, state)
-                    if not call.traced:
+                else:
+                    with state.reading():  # which slots, and what they hold: both of one moment
+                        running.token_slot = token_slot(call, state)
                         running.tables = state.tables_of_call()
                 running.untouched = state.constant_rows(running.token_slot.shape[0], UNTOUCHED)
                 running.steered = set()
@@ -165,7 +165,7 @@ class DecoderForward(ReplacedMethod):
                 running.handed = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return _copied(self, self._model, self.record.handle.copier(), memo)
+        return _copied(self, self._model, self.patched.handle.copier(), memo)
 
 
 def _refuse_learning(states: Sequence[DeviceState]) -> None:
@@ -222,5 +222,5 @@ def handle_of(model: nn.Module) -> Handle | None:
         if isinstance(method, PatchedOnUse):
             return method.patch()
         if isinstance(method, DecoderForward | NoReplica):  # another tool may have wrapped one
-            return method.record.handle
+            return method.patched.handle
     return None

@@ -127,15 +127,15 @@ def _extremes(values: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]
 
 
 class NoReplica(ReplacedMethod):
-    """Stands in the way of `nn.DataParallel`, and nobody wraps it: it has the model's ``record``.
+    """Stands in the way of `nn.DataParallel`, and nobody wraps it: it has the model's ``patched``.
 
     Replicas keep the attributes of the module, so they would run the replaced forwards, and
     with these the weights, of the model that was patched.
     """
 
-    def __init__(self, owner: nn.Module, record: Any) -> None:
+    def __init__(self, owner: nn.Module, patched: Any) -> None:
         super().__init__(owner, "_replicate_for_data_parallel")
-        self.record = record
+        self.patched = patched
 
     def __call__(self) -> NoReturn:
         raise SteeringError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from emokernel.engines import Engine
+from emokernel.engines.base import Engine
 from emokernel.errors import EmokernelError, ModelStructureError
 from emokernel.ops import Backend, select
 from emokernel.patch.adds import Add, NormForward
@@ -38,7 +38,7 @@ from emokernel.patch.placed import STREAM_DTYPES, Placed
 from emokernel.patch.source import Key, rewrite
 from emokernel.patch.standing import Standing
 from emokernel.patch.structure import own_part, read_block
-from emokernel.replaced import ReplacedMethod, is_replaced
+from emokernel.replaced import ReplacedMethod, has_replaced, is_replaced
 from emokernel.state import UNTOUCHED, DeviceState, ModelState
 
 # A fused norm differs from the module's by the order of one sum; a wrong one by far more.
@@ -160,7 +160,7 @@ class Patch:
 
     def _check_untouched(self) -> None:
         for module in self.model.modules():
-            if any(isinstance(value, ReplacedMethod) for value in vars(module).values()):
+            if has_replaced(module):
                 raise ModelStructureError(
                     "this model is patched already: call unpatch() on its Steering first"
                 )
@@ -225,7 +225,9 @@ class Patch:
         stream = self._stream(layer)
         if all(state.device != stream.device for state in self.states.devices):
             select(stream.device, backend)  # refuses before anything is made there
-            state = DeviceState(vectors, slots, stream.device, stream.dtype, profile)
+            state = DeviceState(
+                vectors, slots, stream.device, stream.dtype, profile, lock=self.states.lock
+            )
             self.states.devices.append(state)
             self.placed.append(Placed(state, backend, self.decoder.blocks[layer]))
 

@@ -22,7 +22,7 @@ class Standing:
         self._seen: list[tuple[Mapping[str, nn.Module | None], list[nn.Module | None]]] = []
         # What steers each layer, as far as it is in the place of a method.
         self._methods: dict[int, list[ReplacedMethod]] = {}
-        self._told = False
+        self._warned = False
 
     def note(self, layer: int, method: ReplacedMethod) -> None:
         """``method`` steers the layer, or computes what its steered add needs."""
@@ -55,7 +55,7 @@ class Standing:
         ``steered``: the layers that were, on each device. Models may leave out their last blocks.
         """
         ran = set().union(*steered)
-        if len(ran) < len(self._blocks) and not self._told:
+        if len(ran) < len(self._blocks) and not self._warned:
             last = max(ran, default=-1)
             lost = [
                 layer
@@ -63,7 +63,7 @@ class Standing:
                 if layer not in ran and (layer < last or not self._in_place(layer))
             ]
             if lost:
-                self._told = True
+                self._warned = True
                 warnings.warn(
                     f"the layers {lost} were not steered: their blocks were left out, or something"
                     " gave them another forward after the model was patched, or runs others in"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from emokernel.reference import MAX_COMPONENTS, Law
 from emokernel.state.mix import Mix
 from emokernel.state.running import Running, Tables, next_serial
 from emokernel.state.streams import Mark, Readers, Stream, readers_of
+
+if TYPE_CHECKING:
+    from threading import _RLock as RLock
 
 
 class Movable(Protocol):
@@ -44,15 +48,16 @@ class DeviceState:
         dtype: torch.dtype,
         profile: Tensor | None = None,
         readers: Callable[[torch.device], Readers] = readers_of,
+        lock: RLock | None = None,
     ) -> None:
         """vectors ``[L, E, d]`` fp32 (zero where a layer is not steered), basis kept in dtype.
 
         ``profile`` ``[L]`` multiplies the weights of each layer, whatever the dose. ``readers``:
-        what knows the streams of a device. SteeringError if a vector overflows or vanishes in
-        ``dtype``.
+        what knows the streams of a device. ``lock`` is held while what forwards read is written or
+        built anew; the states of one model share one. SteeringError if a vector overflows or
+        vanishes in ``dtype``.
         """
-        # Held while what forwards read is written, or built anew.
-        self.lock = threading.RLock()
+        self.lock = lock or threading.RLock()
         self._readers_of = readers
         self._profile = torch.ones(vectors.shape[0]) if profile is None else profile
         self._vectors = vectors.detach().to("cpu", torch.float32)
@@ -94,6 +99,17 @@ class DeviceState:
         self._kept: dict[Stream | None, tuple[int, list[Tables]]] = {}
         self._constant: dict[int, Tensor] = {}
         self._outgrown: list[Tensor] = []
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Within it, decide which slots the rows of a forward have, and copy or queue their reader.
+
+        A slot that is released meanwhile is given out again only behind that forward. What holds
+        its slots by itself (`MixSlots`) has to ask for its rows in here as well.
+        """
+        with self.lock:
+            self.readers.read()
+            yield
 
     def move(self, device: torch.device, dtype: torch.dtype) -> None:
         """Build everything anew for a model that was moved or cast; slots hold what they held.
@@ -160,7 +176,7 @@ class DeviceState:
         ids, law = records[:, :MAX_COMPONENTS], records[:, MAX_COMPONENTS]
         weights = records.view(torch.float32)[:, MAX_COMPONENTS + 1 :]
         layers = zip(self.basis, weights.unflatten(1, (self.num_layers, -1)).unbind(1), strict=True)
-        return [(basis, ids, of, law) for basis, of in layers]
+        return [(basis, ids, weight, law) for basis, weight in layers]
 
     def cloned_tables(self) -> list[Tables]:
         """The tables of all layers, with a copy of the slots."""
@@ -234,13 +250,19 @@ def views_of_layer(basis: Tensor, records: Tensor, floats: Tensor, layer: int) -
 
 
 class ModelState:
-    """The state of a model on each of its devices; empty until it is patched."""
+    """The state of a model on each of its devices; none before and after it is patched.
+
+    ``lock`` is the one lock of all that is asked of the model, and of what its forwards read.
+    """
 
     def __init__(self) -> None:
         self.devices: list[DeviceState] = []
+        self.lock = threading.RLock()
 
     def write(self, slot: int, mix: Mix) -> None:
-        """`DeviceState.write` on every device."""
+        """`DeviceState.write` on every device; SteeringError if there is none."""
+        if not self.devices:
+            raise SteeringError("the model is not patched: call emokernel.patch")
         for state in self.devices:
             state.write(slot, mix)
 

@@ -55,3 +55,20 @@ def token_slot(
     before = tokens.cumsum(0) - tokens
     place = computed[request] + step - before[request]
     return slot_at(slots, request, place, prompt_lengths[request] - 1)
+
+
+class RowBuffer:
+    """The slots of a step's rows, int32 ``[rows]``, at a fixed address; untouched behind the last.
+
+    For engines that write them before the forward, which a captured graph may read.
+    """
+
+    def __init__(self, rows: int, device: torch.device | str) -> None:
+        with torch.inference_mode(False):
+            self.tensor = torch.full((rows,), UNTOUCHED, dtype=torch.int32, device=device)
+
+    def write(self, slots: np.ndarray) -> None:
+        """Put ``slots`` first, int32 ``[<= rows]``; one host-to-device copy."""
+        rows = torch.full(self.tensor.shape, UNTOUCHED, dtype=torch.int32)
+        rows[: len(slots)] = torch.from_numpy(slots)
+        self.tensor.copy_(rows)

@@ -37,7 +37,7 @@ class Ticket:
 
     def slots_of(self, start: int, stop: int) -> list[int]:
         """The slots of the tokens ``start`` to ``stop`` of the request, counted from its start."""
-        return rows_of([self], [start], [stop - start]).tolist()
+        return rows_of([self], [start], [max(0, stop - start)]).tolist()
 
 
 def rows_of(

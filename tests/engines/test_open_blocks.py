@@ -374,7 +374,7 @@ def test_a_change_that_meets_the_end_of_its_block_frees_nothing_of_others(steere
 def test_nothing_is_asked_of_threads_where_no_block_was_open(monkeypatch):
     """Which is asked in every forward call."""
     monkeypatch.setattr(OpenBlocks, "_of_thread", None)
-    assert OpenBlocks().current() is None
+    assert OpenBlocks(threading.RLock()).current() is None
 
 
 class Asked:
@@ -386,7 +386,7 @@ class Asked:
 @given(st.lists(st.tuples(st.sampled_from(["open", "close", "start", "ask"]), st.integers(0, 3))))
 def test_a_thread_belongs_to_what_was_open_when_it_was_started(steps):
     """Against the plain rule, for any order of openings, closings and starts."""
-    blocks, opened, threads = OpenBlocks(), [], []
+    blocks, opened, threads = OpenBlocks(threading.RLock()), [], []
     keeper = Worker()
 
     def expected(born):

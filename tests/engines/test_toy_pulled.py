@@ -43,7 +43,7 @@ class Lanes(Engine):
 
     traced_token_slot = token_slot
 
-    def leave(self):
+    def check_idle(self):
         if self._held:
             raise SteeringError(f"{len(self._held)} lanes are steered: ask them for None first")
 
@@ -138,3 +138,38 @@ def test_an_engine_that_cannot_be_traced_says_so(tiny, vectors):
     patch(model, vectors(), engines=[Eager])
     with pytest.raises(Exception, match="forwards of Eager cannot be compiled or captured"):
         logits(torch.compile(model, backend="eager"), lanes=NUMBERS)
+
+
+def test_either_all_engines_leave_or_none(tiny, vectors):
+    """The first has nothing against it, the second has."""
+    left = []
+
+    class First(Lanes):
+        def leave(self):
+            left.append(self)
+
+    model = tiny()
+    steering = patch(model, vectors(), engines=[First, Lanes])
+    steering.engines[1].ask(0, "joy")
+    with pytest.raises(SteeringError, match="1 lanes are steered"):
+        steering.unpatch()
+    assert left == []
+    steering.engines[1].ask(0, None)
+    steering.unpatch()
+    assert left == [steering.engines[0]]
+
+
+def test_a_compiled_call_is_claimed_as_an_eager_one_is(served):
+    """An argument that is None is none."""
+
+    class Picky(Lanes):
+        def claims(self, call):
+            return call.named.get("lanes") is not None
+
+    torch._dynamo.reset()
+    model, steering, _ = served
+    steering.unpatch()
+    steering = patch(model, steering.vectors, engines=[Picky])
+    steering.set("joy")
+    compiled = torch.compile(model, backend="eager")
+    assert torch.allclose(logits(compiled, lanes=None), logits(model, lanes=None), atol=1e-5)

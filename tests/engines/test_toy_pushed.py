@@ -17,8 +17,7 @@ from emokernel.errors import NoFreeSlotError
 from emokernel.ops import select
 from emokernel.presets import settle
 from emokernel.requests import Request, Resolver
-from emokernel.state import UNTOUCHED, DeviceState, MixSlots
-from emokernel.state.tickets import Tickets, rows_of
+from emokernel.state import DeviceState, MixSlots, RowBuffer, Tickets, rows_of
 
 CPU, MOST_ROWS = torch.device("cpu"), 32
 
@@ -47,8 +46,8 @@ class Runner:
         self.state = DeviceState(vectors.tensor, slots, CPU, torch.float32)
         self.slots = MixSlots(range(slots), self.state.write, self.state.retire)
         self.tickets, self.running, self.computed = Tickets(self.slots), {}, {}
-        self.token_slot = torch.full((MOST_ROWS,), UNTOUCHED, dtype=torch.int32)
-        self.model = Model(self.state.tables, self.token_slot).eval()
+        self.rows = RowBuffer(MOST_ROWS, CPU)
+        self.model = Model(self.state.tables, self.rows.tensor).eval()
 
     def add(self, name, entry, prompt_length):
         (self.running[name],) = self.tickets.take([self.resolve(entry)], [prompt_length])
@@ -62,10 +61,9 @@ class Runner:
         """``{name: rows [tokens, d]}``: what the model makes of each."""
         names, counts = list(tokens), [len(rows) for rows in tokens.values()]
         computed = [self.computed[name] for name in names]
-        slots = torch.from_numpy(rows_of([self.running[n] for n in names], computed, counts))
-        self.token_slot.fill_(UNTOUCHED)
-        self.token_slot[: len(slots)] = slots
-        out = self.model(torch.cat(list(tokens.values())))
+        with self.state.reading():  # nobody's slot is given out again before this is queued
+            self.rows.write(rows_of([self.running[name] for name in names], computed, counts))
+            out = self.model(torch.cat(list(tokens.values())))
         for name, count in zip(names, counts, strict=True):
             self.computed[name] += count
         return dict(zip(names, out.split(counts), strict=True))
@@ -100,7 +98,7 @@ def some(rows, seed):
 
 @torch.no_grad()
 def test_requests_come_and_go_in_a_batch_that_changes_with_every_step(runner):
-    address, tables = runner.token_slot.data_ptr(), runner.state.records.data_ptr()
+    address, tables = runner.rows.tensor.data_ptr(), runner.state.records.data_ptr()
     runner.add("a", Request("joy", positions="last"), prompt_length=3)
     runner.add("b", {"anger": 0.5, "sadness": 0.5}, prompt_length=4)
     runner.add("c", None, prompt_length=2)
@@ -121,7 +119,7 @@ def test_requests_come_and_go_in_a_batch_that_changes_with_every_step(runner):
     for name in list(runner.running):
         runner.end(name)
     assert runner.slots.held == 0
-    assert (runner.token_slot.data_ptr(), runner.state.records.data_ptr()) == (address, tables)
+    assert (runner.rows.tensor.data_ptr(), runner.state.records.data_ptr()) == (address, tables)
 
 
 def test_an_evicted_request_is_computed_again_as_it_was(runner):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
 import pytest
 import torch
+from noting import Noting
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -258,3 +260,30 @@ def test_a_plan_buffer_that_is_read_is_rewritten_after_its_readers(steered, devi
     with Copies(device.log):
         steering.requested.callers.announce()
     assert device.taken() == ["B records", "A waits for B", "copy"]
+
+
+def test_what_is_released_while_rows_are_written_waits_for_their_forward(device):
+    """The rows of a step point to a slot before the forward that reads them is queued."""
+    state = a_state(device)
+    slots = MixSlots([0], state.write, state.retire)
+    slots.hold([JOY])
+    asked, released = threading.Event(), threading.Event()
+    state.lock = Noting(state.lock, asked)
+
+    def release():
+        device.on("B")
+        slots.release([JOY])
+        released.set()
+
+    thread = threading.Thread(target=release)
+    with state.reading():  # on A
+        thread.start()
+        assert asked.wait(10)
+        assert not released.is_set()
+        device.log.append("A forward")
+    thread.join()
+    with Copies(device.log):
+        slots.hold([ANGER])
+    log = device.taken()
+    assert log[0] == "A forward"
+    assert log.index("A records") < log.index("B waits for A") < log.index("copy")

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from emokernel.compiling import constant_in_trace, keep_in_place
+from emokernel.engines.arguments import read_traced_call
 from emokernel.engines.base import Engine, ForwardCall
 from emokernel.engines.callers import Caller
 from emokernel.engines.compiled.plan_buffer import PlanBuffer, compile_whole, token_slot
-from emokernel.engines.generate.arguments import read_traced_call
 from emokernel.engines.plan import BatchPlan, RecordedPrompts
 from emokernel.engines.requested import Requested
 from emokernel.engines.texts import Generation
@@ -60,14 +60,14 @@ class CompiledForwards(Engine):
 
     def make(self, state: DeviceState) -> None:
         """The buffer of a device, if there is none yet."""
-        with self._requested.callers.locked():
+        with self._requested.states.lock:
             if state.plan_buffer is None:
                 state.plan_buffer = PlanBuffer(self._requested.sequences, state.device)
                 self.announce()
 
     def use(self, state: DeviceState) -> None:
         """What is traced now reads the buffer; SteeringError if it cannot."""
-        with self._requested.callers.locked():
+        with self._requested.states.lock:
             self._requested.callers.check_alone()
             state.plan_buffer.use()
 

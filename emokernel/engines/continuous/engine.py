@@ -42,7 +42,7 @@ class ContinuousBatching(Engine):
 
     def claims(self, call: ForwardCall) -> bool:
         """Whether the call holds sequences side by side in one row."""
-        return "cu_seq_lens_q" in call.named or call.named.get(TOKEN_SLOT) is not None
+        return any(call.named.get(name) is not None for name in ("cu_seq_lens_q", TOKEN_SLOT))
 
     def token_slot(self, call: ForwardCall, state: DeviceState) -> Tensor:
         """What a managed batch has announced.
@@ -76,15 +76,17 @@ class ContinuousBatching(Engine):
             asked_for = partial(self._asked_for, manager.model)
             self._managed.add(ManagedRequests(manager, self._tickets, asked_for))
 
-    def leave(self) -> None:
-        """Give all managers their methods back; SteeringError if steered requests run."""
-        managed = list(self._managed)
-        if running := sum(each.running.steered for each in managed):
+    def check_idle(self) -> None:
+        """SteeringError if steered requests run."""
+        if running := sum(each.running.steered for each in list(self._managed)):
             raise SteeringError(
                 f"continuous batching runs {running} steered requests: let them finish, or cancel"
                 " them, before unpatch()"
             )
-        for each in managed:
+
+    def leave(self) -> None:
+        """Give all managers their methods back."""
+        for each in list(self._managed):
             each.detach()
         self._managed.clear()
 

@@ -29,13 +29,13 @@ class HashedTokens(list):
     def __init__(self, ids: list[int], ticket: Ticket, number: int) -> None:
         super().__init__(ids)
         self._ticket, self._number = ticket, number
+        self._slots = ticket.slots_of(0, len(ids))
 
     def __getitem__(self, index: Any) -> Any:
         tokens = super().__getitem__(index)
         if not isinstance(index, slice):
             return tokens
-        start, stop, _ = index.indices(len(self))
-        slots = self._ticket.slots_of(start, stop)
+        slots = self._slots[index]
         if all(slot == UNTOUCHED for slot in slots):
             return tokens
         return tokens + [0 if slot == UNTOUCHED else self._number for slot in slots]

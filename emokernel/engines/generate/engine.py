@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from emokernel.engines.arguments import follow_call, is_unpadded, read_call
 from emokernel.engines.base import Engine, ForwardCall
-from emokernel.engines.generate.arguments import follow_call, is_unpadded, read_call
 from emokernel.engines.generate.recorded import RecordedGenerate
 from emokernel.engines.requested import Requested
 from emokernel.replaced import ReplacedMethod

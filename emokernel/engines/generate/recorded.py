@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emokernel.engines.generate.arguments import columns_in
+from emokernel.engines.arguments import columns_in
 from emokernel.engines.plan import RecordedPrompts
 from emokernel.engines.requested import Requested
 from emokernel.engines.texts import Generation

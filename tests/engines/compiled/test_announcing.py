@@ -27,7 +27,7 @@ class State:
     """As much of a `DeviceState` as plan buffers need."""
 
     def __init__(self):
-        self.device, self.lock, self.readers = CPU, threading.RLock(), Readers()
+        self.device, self.readers = CPU, Readers()
         self.plan_buffer = PlanBuffer(4, CPU)
 
     def shown(self, batch=1):
@@ -42,8 +42,8 @@ class Requests:
 
 
 def a_model(count=1):
-    states = [State() for _ in range(count)]
     requested = Requested(4, lambda entry: entry, ALL)
+    states = [State() for _ in range(count)]
     requested.states.devices = states
     return states, requested, CompiledForwards(requested)
 
@@ -70,7 +70,7 @@ def test_two_callers_leave_what_was_asked_for_last(monkeypatch):
     """The first has read what is asked for, and writes it after the second has asked for more."""
     (state,), requested, _ = a_model()
     read, second = threading.Event(), threading.Event()
-    state.lock = Noting(state.lock, second)
+    requested.states.lock = Noting(requested.states.lock, second)
     show = PlanBuffer.show
 
     def slow(buffer, plan, prompts):
@@ -93,10 +93,10 @@ def test_two_callers_leave_what_was_asked_for_last(monkeypatch):
 
 
 def test_two_threads_make_one_buffer(monkeypatch):
-    (state,), _, compiled = a_model()
+    (state,), requested, compiled = a_model()
     state.plan_buffer = None
     making, second = threading.Event(), threading.Event()
-    state.lock = Noting(state.lock, second)
+    requested.states.lock = Noting(requested.states.lock, second)
     made = []
 
     def slow(sequences, device):

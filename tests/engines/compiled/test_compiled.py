@@ -30,6 +30,7 @@ import emokernel
 from emokernel import Affect, EmotionVectors, Request, Steering, patch
 from emokernel.errors import SteeringError
 from emokernel.patch import decoder_forward as patched_forward
+from emokernel.patch.placed import Placed
 
 NEW_TOKENS = 6
 CACHES = ("dynamic", "static")
@@ -683,6 +684,19 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> Callable:
         return replay
 
     return capture
+
+
+def test_a_model_that_was_moved_is_ready_for_a_capture_after_one_call(tiny, vectors, monkeypatch):
+    """It is on the GPU only when the call has followed it there."""
+    model, there = tiny(), []
+    steering = patch(model, vectors())
+    follow = Placed.follow
+    monkeypatch.setattr(Placed, "follow", lambda self: (follow(self), there.append(self)))
+    monkeypatch.setattr(patched_forward, "is_captured", lambda _: False)
+    monkeypatch.setattr(patched_forward, "can_be_captured", lambda _: bool(there))
+    with torch.no_grad():
+        model(torch.arange(3, 9)[None])
+    assert steering.placed[0].state.plan_buffer is not None
 
 
 @pytest.mark.parametrize("site", ["attention", "block"])
