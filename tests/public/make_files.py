@@ -17,7 +17,7 @@ from public.stand_in import Counting, Watched, calibration, evaluation, extracti
 from public.surface import commands, documents, imports, references
 
 import emokernel
-from emokernel.evaluate.report import write_report
+from emokernel.lab.report import write_report
 
 HERE = Path(__file__).parent
 FILES = HERE / "files"
@@ -28,7 +28,7 @@ OF_SCRIPTS = {
     ("emokernel.calibrate", "calibrate"),
     ("emokernel.demo.model", "load_model"),
     ("emokernel.demo.vectors", "load_vectors"),
-    ("emokernel.vectors.extraction.prompts", "Conditioning"),
+    ("emokernel.lab.extract.prompts", "Conditioning"),
 }
 TORN = '{"key": "torn'
 

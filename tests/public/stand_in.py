@@ -19,14 +19,14 @@ from word_model import NAMES, WordJudge, word_tokenizer
 
 from emokernel import EmotionVectors
 from emokernel.affect import Coordinates
-from emokernel.calibrate import Bounds, Calibrated, Prompts, calibrate
-from emokernel.evaluate.plan import Settings
-from emokernel.evaluate.prompting import prompting
-from emokernel.evaluate.run import evaluate
+from emokernel.lab.calibrate import Bounds, Calibrated, Prompts, calibrate
+from emokernel.lab.evaluate.evaluation import evaluate
+from emokernel.lab.evaluate.plan import Settings
+from emokernel.lab.evaluate.prompting import prompting
+from emokernel.lab.extract import Sampling, extract_answers
+from emokernel.lab.extract.prompts import Conditioning
+from emokernel.lab.extract.queries import Queries, Query
 from emokernel.vectors.calibration import Calibration
-from emokernel.vectors.extraction import Sampling, extract_answers
-from emokernel.vectors.extraction.prompts import Conditioning
-from emokernel.vectors.extraction.queries import Queries, Query
 
 LAYERS, WIDTH = 3, 16
 POINTS = ((-0.75, 0.5), (0.75, 0.5), (-0.5, -0.75), (0.25, 0.75))

@@ -28,7 +28,7 @@ from safetensors import safe_open
 
 import emokernel
 from emokernel import EmotionVectors, Request, patch
-from emokernel.evaluate.report import write_report
+from emokernel.lab.report import write_report
 
 FILES = Path(__file__).parent / "files"
 TEXTS = 3 * len(OPENINGS)  # of the extraction: two emotions and the neutral answers
