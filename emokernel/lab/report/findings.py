@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from emokernel.lab.evaluate.results import PROMPT, VECTOR, Interval, LawDose
 from emokernel.lab.report.figures import counted, interval, number, percent, times
-from emokernel.lab.report.tables import share
+from emokernel.lab.report.state_tables import share
 from emokernel.lab.report.view import ADD, NAMES, PRESERVE, View, title
 
 

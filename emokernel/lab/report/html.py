@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from emokernel.lab.report import about, definitions, findings, samples, tables
+from emokernel.lab.report import about, definitions, findings, samples, state_tables, tables
 from emokernel.lab.report.plots import Chart
 from emokernel.lab.report.view import View
 
@@ -54,17 +54,17 @@ class _Drawn(dict):  # type: ignore[type-arg]
 
 def _tables(view: View) -> dict[str, Any]:
     return {
-        "headline": tables.headline(view),
-        "by_template": tables.by_template(view),
-        "by_intensity": tables.by_intensity(view),
-        "states": tables.states(view),
-        "labels": tables.labels(view),
+        "headline": state_tables.headline(view),
+        "by_template": state_tables.by_template(view),
+        "by_intensity": state_tables.by_intensity(view),
+        "states": state_tables.states(view),
+        "labels": state_tables.labels(view),
         "ceilings": [
-            {"judge": each.judge, "least": each.least, "table": tables.ceiling(each)}
+            {"judge": each.judge, "least": each.least, "table": state_tables.ceiling(each)}
             for each in view.results.ceilings
         ],
         "everything": [
-            {"judge": judge, "table": tables.everything(view, judge)} for judge in view.judges
+            {"judge": judge, "table": state_tables.everything(view, judge)} for judge in view.judges
         ],
         "emotions": tables.emotions(view),
         "strengths": [tables.strengths(view, law) for law in view.laws],
@@ -73,5 +73,5 @@ def _tables(view: View) -> dict[str, Any]:
         "law_differences": tables.law_differences(view),
         "agreement": tables.agreement(view),
         "judges": tables.judges(view),
-        "by_judge": tables.by_judge(view),
+        "by_judge": state_tables.by_judge(view),
     }

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from emokernel.lab.evaluate.results import Sample
-from emokernel.lab.report import about, definitions, findings, samples, tables
+from emokernel.lab.report import about, definitions, findings, samples, state_tables, tables
 from emokernel.lab.report.plots import Chart
 from emokernel.lab.report.tables import Table
 from emokernel.lab.report.view import View
@@ -23,11 +23,11 @@ def markdown(view: View, charts: Mapping[str, Chart]) -> str:
         _table(tables.goals(view)),
         "## Consistency",
         *map(escaped, findings.consistency(view)),
-        _table(tables.headline(view)),
+        _table(state_tables.headline(view)),
         _picture(charts, "circumplex"),
         _picture(charts, "intensity"),
-        _table(tables.by_template(view)),
-        _table(tables.states(view)),
+        _table(state_tables.by_template(view)),
+        _table(state_tables.states(view)),
         "## Emotions",
         *map(escaped, findings.emotions(view)),
         _table(tables.emotions(view)),
@@ -43,7 +43,7 @@ def markdown(view: View, charts: Mapping[str, Chart]) -> str:
         *map(escaped, findings.judges(view)),
         _table(tables.judges(view)),
         _table(tables.agreement(view)),
-        _table(tables.by_judge(view)),
+        _table(state_tables.by_judge(view)),
         "## Samples",
         *map(_sample, results.samples[:_SHOWN_SAMPLES]),
         "## What was evaluated",

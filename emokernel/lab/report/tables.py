@@ -1,14 +1,32 @@
-"""Tables of the emotions, and of the two laws: does what was asked for show, and at what cost?"""
+"""Tables of the report: of the goals, the emotions, the two laws and the judges."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from emokernel.lab.evaluate.results import PROMPT, UNSTEERED, VECTOR, Measures
-from emokernel.lab.report.figures import MISSING, interval, number, percent, times
-from emokernel.lab.report.tables.table import DISTINCT, Table
+from emokernel.lab.report.figures import MISSING, interval, number, percent, plain, times, worded
 from emokernel.lab.report.view import ADD, NAMES, PRESERVE, View
+
+# Table head of a measure that several tables have.
+DISTINCT = "Distinct\N{NON-BREAKING HYPHEN}3"
+# What is said of a goal that holds, that does not, and that was not measured.
+HELD: dict[bool | None, str] = {True: "holds", False: "does not hold", None: "not measured"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text; the first of a row names it. ``words``: the other columns that hold text;
+    ``totalled``: whether the last row sums up the others."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: tuple[int, ...] = ()
+    totalled: bool = False
 
 
 def emotions(view: View) -> Table:
@@ -157,3 +175,59 @@ _OF_VECTORS: dict[str, tuple[Callable[[Measures], float], Callable[[float], str]
 
 def _mean_of(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
+
+
+def goals(view: View) -> Table:
+    """What the evaluation was asked to show."""
+    return Table(
+        "Goals",
+        ["Goal", "Found", "Asked for", "Verdict"],
+        [[goal.name, goal.value, goal.bound, HELD[goal.holds]] for goal in view.results.goals],
+        (1, 2, 3),
+    )
+
+
+def agreement(view: View) -> Table:
+    """Judges against each other."""
+    return Table(
+        "Two judges on the same texts",
+        ["Judges", "Texts", "Same top label", "Cohen's kappa", "Correlation of cosines",
+         "Within 45°"],
+        [
+            [
+                " and ".join(row.judges), f"{row.texts:,}", percent(row.equal), number(row.kappa),
+                number(row.cosine_correlation), percent(row.within_45),
+            ]
+            for row in view.results.agreement
+        ],
+    )  # fmt: skip
+
+
+def judges(view: View) -> Table:
+    """What is known of each judge; other facts than the usual ones get columns of their own."""
+    listed: Sequence[Mapping[str, Any]] = view.results.about.get("judges", ())
+    keys = list(dict.fromkeys(key for judge in listed for key in judge if key != "name"))
+    return Table(
+        "Judges",
+        ["Judge", *(worded(key).capitalize() for key in keys)],
+        [
+            [
+                plain(judge.get("name")),
+                *(
+                    percent(judge[key], 1) if _is_share(key, judge) else plain(judge.get(key))
+                    for key in keys
+                ),
+            ]
+            for judge in listed
+        ],
+        tuple(n for n, key in enumerate(keys, 1) if any(_is_words(j.get(key)) for j in listed)),
+    )
+
+
+def _is_words(value: Any) -> bool:
+    return value is not None and not isinstance(value, (int, float))
+
+
+def _is_share(key: str, judge: Mapping[str, Any]) -> bool:
+    value = judge.get(key)
+    return "accuracy" in key and isinstance(value, float) and 0 <= value <= 1

@@ -14,7 +14,7 @@ from emokernel.lab.report.figures import (
     probability,
     times,
 )
-from emokernel.lab.report.tables.table import DISTINCT, Table
+from emokernel.lab.report.tables import DISTINCT, Table
 from emokernel.lab.report.view import MODES, NAMES, View, title
 
 _SHOWN_LABELS = 3
