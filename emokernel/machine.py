@@ -79,16 +79,16 @@ def _driver_facts() -> dict[str, str]:
 
 def versions() -> dict[str, str | None]:
     """Versions of this package, Python and what the figures depend on; None if not installed."""
-    found: dict[str, str | None] = {
+    numbers: dict[str, str | None] = {
         "emokernel": emokernel.__version__,
         "python": platform.python_version(),
     }
     for package in _PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            numbers[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = None
-    return found
+            numbers[package] = None
+    return numbers
 
 
 def machine_slug() -> str:

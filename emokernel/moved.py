@@ -1,7 +1,8 @@
 """Old names of modules that moved, which work for one release and say where to look.
 
-``install`` puts a finder before the others; it costs a look-up of a prefix for each import, and
-nothing is imported until something is asked of an old name.
+What documents, an ``__all__`` or a module that moved had keeps its old path; what only the package
+itself imported does not. ``install`` puts a finder before the others; it costs a look-up of a
+prefix for each import, and nothing is imported until something is asked of an old name.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ _ROOT = Path(__file__).parent
 MODULES = {
     "affect.plots": "lab.report.positions_plot",
     "affect.positions": "lab.evaluate.positions",
+    "bench.compilations": "verify.compilations",
     "bench.environment": "machine",
     "bench.run": "bench.benchmark",
     "calibrate": "lab.calibrate",
     "calibrate.dose": "lab.measure.equal_doses",
     "calibrate.measure": "lab.calibrate.points",
     "calibrate.run": "lab.calibrate.calibrator",
-    "demo.conditions": "lab.evaluate.prompting.conditions",
+    "demo.conditions": "lab.measure.conditions",
     "demo.features": "lab.judges.features",
     "demo.judge": "lab.judges.judge",
     "demo.linear_judge": "lab.judges.linear_judge",
@@ -64,11 +66,15 @@ NAMES = {
     "affect.positions.Agreement": "affect.circular.Agreement",
     "affect.positions.agreement": "affect.circular.agreement",
     "affect.positions_of": "lab.evaluate.positions.positions_of",
+    "bench.Comparison": "bench.harness.PairedRatio",
+    "bench.run.Measured": "bench.benchmark.MeasuredCase",
+    "bench.run.Options": "bench.benchmark.BenchOptions",
     "evaluate.classifiers.EMBEDDED": "lab.judges.load.EMBEDDED",
     "evaluate.classifiers.EVALUATING": "lab.judges.load.EVALUATING",
     "evaluate.classifiers.load_classifier": "lab.judges.load.load_classifier",
     "evaluate.report.samples.Group": "lab.report.samples.SampleGroup",
     "evaluate.results.Agreement": "lab.evaluate.results.JudgeAgreement",
+    "vectors.SITES": "choices.SITE",
     "vectors.extraction.datasets.NEUTRAL": "lab.extract.labelled_texts.NEUTRAL",
     "vectors.extraction.datasets.normalised": "lab.extract.labelled_texts.normalised",
     "vectors.extraction.datasets.parse_rows": "lab.extract.text_files.parse_rows",
@@ -119,7 +125,11 @@ def _forward(module: str, name: str) -> Any:
         value = importlib.import_module(submodule)
     else:
         raise unknown
-    warnings.warn(f"{module}.{name} is {place}.{attribute} now", DeprecationWarning, stacklevel=3)
+    warnings.warn(
+        f"{module}.{name} is {place}.{attribute} now; the old name goes in the next release",
+        DeprecationWarning,
+        stacklevel=3,
+    )
     return value
 
 
@@ -127,6 +137,9 @@ class _Old(ModuleType):
     """A module by its old name: empty, it gives what the new one has."""
 
     def __getattr__(self, name: str) -> Any:
+        if name == "__all__":  # what `import *` asks for
+            new = importlib.import_module(str(new_module(self.__name__)))
+            return getattr(new, "__all__", [each for each in vars(new) if each[0] != "_"])
         return _forward(self.__name__, name)
 
     def __setattr__(self, name: str, value: Any) -> None:

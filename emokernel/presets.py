@@ -34,7 +34,7 @@ from emokernel.vectors.calibration import Calibration
 
 
 @dataclass(frozen=True)
-class Choices:
+class OpenChoices:
     """The choices that `emokernel.patch` leaves open.
 
     ``site`` None: the vectors' own; ``layers`` None: all that the vectors have.
@@ -52,20 +52,20 @@ class Preset:
     """A published method: ``paper`` says which, ``choices`` what it chooses."""
 
     paper: str
-    choices: Choices
+    choices: OpenChoices
 
 
 PRESETS = {
     "emotion-vectors": Preset(
         "Controllable Emotion Generation with Emotion Vectors, arXiv 2502.04075",
-        Choices(site="attention", law="add", dose="absolute", layers=None, positions="last"),
+        OpenChoices(site="attention", law="add", dose="absolute", layers=None, positions="last"),
     ),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settled(Choices):
-    """Choices with nothing left open, and how the model is patched.
+class Settled(OpenChoices):
+    """OpenChoices with nothing left open, and how the model is patched.
 
     ``calibration``: what says how much strength 1.0 is; None: the vectors as they are, and
     ``uncalibrated`` says why.
@@ -102,7 +102,7 @@ def settle(
     slots: int = 256,
     **given: Any,
 ) -> Settled:
-    """What `emokernel.patch` does with ``given``: fields of `Choices`, None where left open.
+    """What `emokernel.patch` does with ``given``: fields of `OpenChoices`, None where left open.
 
     Raises SteeringError for an unknown choice, or one that contradicts the preset, for
     ``calibrated=True`` where the calibration cannot be used, and without slots.
@@ -154,14 +154,14 @@ def _obstacle(vectors: EmotionVectors, preset: str | None, given: Mapping[str, A
     return None
 
 
-def choose(preset: str | None, vectors: EmotionVectors, **given: Any) -> Choices:
+def choose(preset: str | None, vectors: EmotionVectors, **given: Any) -> OpenChoices:
     """The choices of ``preset``, or those without one, and what was ``given``: fields, None if not.
 
     Raises SteeringError for an unknown preset, and for a choice that contradicts it.
     """
     given = {name: value for name, value in given.items() if value is not None}
     if preset is None:
-        return replace(Choices(), **given)
+        return replace(OpenChoices(), **given)
     if not isinstance(preset, str) or preset not in PRESETS:
         raise SteeringError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
     choices = PRESETS[preset].choices
@@ -182,7 +182,7 @@ def _agrees(name: str, given: Any, named: Any, vectors: EmotionVectors) -> bool:
     return all((layer in given) == (layer in named) for layer in vectors.layers)
 
 
-def _spelled(choices: Choices) -> str:
+def _spelled(choices: OpenChoices) -> str:
     named = {each.name: getattr(choices, each.name) for each in fields(choices)}
     if named["layers"] is None:
         named["layers"] = "all that the vectors have"

@@ -11,12 +11,14 @@ import pytest
 
 from emokernel import moved
 from emokernel.affect import agreement
+from emokernel.bench import PairedRatio
+from emokernel.bench.benchmark import BenchOptions
+from emokernel.choices import SITE
 from emokernel.lab import evaluate, learn, report
 from emokernel.lab.evaluate import positions
-from emokernel.lab.evaluate.prompting import conditions
 from emokernel.lab.extract import extract, prompts
 from emokernel.lab.judges import judge, load
-from emokernel.lab.measure import classifiers, journal, places
+from emokernel.lab.measure import classifiers, conditions, journal, places
 from emokernel.lab.report import positions_plot
 
 # What is not said of a moved name here is an error there, of the tests' own imports too.
@@ -51,6 +53,9 @@ def imported(statement: str, name: str) -> object:
         ("from emokernel.demo.conditions import CONDITIONS", conditions.CONDITIONS),
         ("from emokernel.journal import Journal", journal.Journal),
         ("from emokernel.learn import compare", learn.compare),
+        ("from emokernel.bench import Comparison", PairedRatio),
+        ("from emokernel.bench.run import Options", BenchOptions),
+        ("from emokernel.vectors import SITES", SITE),
         ("from emokernel.learn.compare import compare", learn.compare),
     ],
 )  # fmt: skip
@@ -130,3 +135,16 @@ emokernel.journal.Journal
 assert lab() == ["emokernel.lab", "emokernel.lab.measure", "emokernel.lab.measure.journal"], lab()
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("old", ["calibrate", "learn", "vectors.extraction", "sampling"])
+def test_a_star_takes_what_it_took(old):
+    """What the new module offers to a star: its ``__all__``, or all that has no underscore."""
+    scope = {"__name__": "users_own"}
+    with pytest.warns(DeprecationWarning) as seen:
+        exec(compile(f"from emokernel.{old} import *", "users_own.py", "exec"), scope)
+    assert {warning.filename for warning in seen} == {"users_own.py"}
+    new = importlib.import_module(str(moved.new_module(f"emokernel.{old}")))
+    names = getattr(new, "__all__", [name for name in vars(new) if name[0] != "_"])
+    assert names
+    assert all(scope[name] is getattr(new, name) for name in names)

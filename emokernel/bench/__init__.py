@@ -11,6 +11,7 @@ from emokernel.bench.harness import (
 from emokernel.bench.plots import plot_ops
 from emokernel.bench.results import append, now, read
 from emokernel.machine import machine, machine_slug, versions
+from emokernel.moved import renamed
 
 __all__ = [
     "PairedRatio",
@@ -27,3 +28,5 @@ __all__ = [
     "read",
     "versions",
 ]
+
+__getattr__ = renamed(__name__)

@@ -174,7 +174,7 @@ class _Variants:
                 except EmokernelError:
                     raise
                 except Exception as error:
-                    problem = self._told(variant, error)
+                    problem = self._reason(variant, error)
                 else:
                     self._decodings[variant.name] = decoding
             if problem is not None:
@@ -187,7 +187,7 @@ class _Variants:
             return self.obstacles[variant.baseline]
         return None
 
-    def _told(self, variant: Variant, error: Exception) -> str:
+    def _reason(self, variant: Variant, error: Exception) -> str:
         missing = obstacle(error)
         return _reason(error) if missing is None else self._required(variant, missing)
 

@@ -121,7 +121,7 @@ class PairedRatio:
         edge = max(self.low, 1 / self.low, self.high, 1 / self.high)
         return 1 / edge, edge
 
-    def told(self, noise: PairedRatio | None = None) -> str:
+    def in_words(self, noise: PairedRatio | None = None) -> str:
         """The ratio with its interval; no ratio where none `is_seen`."""
         if self.is_seen(noise):
             return f"{self.ratio:.3f}x ({self.low:.3f} to {self.high:.3f})"

@@ -97,5 +97,5 @@ def _ratio(key: str, ratio: PairedRatio | None, noise: PairedRatio | None) -> Ro
         return {}
     return {
         key: [ratio.ratio, ratio.low, ratio.high],
-        f"{key}_told": ratio.told(noise),
+        f"{key}_told": ratio.in_words(noise),
     }

@@ -103,7 +103,7 @@ def run(chosen: argparse.Namespace) -> None:
     from emokernel.demo.evaluation import NAME
     from emokernel.demo.model import openings
     from emokernel.lab.evaluate.evaluation import GENERATIONS, check_inputs, evaluate
-    from emokernel.lab.evaluate.goals import told
+    from emokernel.lab.evaluate.goals import verdicts
     from emokernel.lab.evaluate.labelled import read_labelled
     from emokernel.lab.evaluate.plan import check_asked
     from emokernel.lab.evaluate.prompting import prompting, read_lines
@@ -163,7 +163,7 @@ def run(chosen: argparse.Namespace) -> None:
             **{"accept": is_presentable, "notes": _notes(chosen)} if embedded else {},
         )
     written = write_report(chosen.output, results)
-    print(told(results.goals))
+    print(verdicts(results.goals))
     names = [path.name for path in written]
     print(f"\nWrote {', '.join(names)} and {GENERATIONS} to {chosen.output}/")
 

@@ -65,7 +65,7 @@ def emotions_of(chosen: argparse.Namespace, known: tuple[str, ...]) -> tuple[str
             raise EmokernelError(f"--emotions needs names such as joy,anger: {chosen.emotions!r}")
         return names
     if chosen.model == EMBEDDED and not known:
-        from emokernel.lab.evaluate.prompting.conditions import CONDITIONS
+        from emokernel.lab.measure.conditions import CONDITIONS
 
         return CONDITIONS[1:]
     if not known:

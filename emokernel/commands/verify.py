@@ -35,7 +35,7 @@ def run(chosen: argparse.Namespace) -> int:
     check_names(chosen.skip)
     given = given_vectors(chosen)
     model, tokenizer = load_checked(chosen)
-    about = [f"model {chosen.model}{_revision(chosen)}: {_told(model)}"]
+    about = [f"model {chosen.model}{_revision(chosen)}: {_description(model)}"]
     try:
         vectors, origin = vectors_of(chosen, given, model)
         subject = Subject(model, tokenizer, vectors, compile_backend=chosen.compile_backend)
@@ -55,7 +55,7 @@ def _revision(chosen: argparse.Namespace) -> str:
     return f" ({chosen.revision})" if chosen.revision else ""
 
 
-def _told(model: Any) -> str:
+def _description(model: Any) -> str:
     count = sum(parameter.numel() for parameter in model.parameters())
     return f"{type(model).__name__}, {count:,} parameters, {model.dtype}, {model.device}"
 

@@ -16,7 +16,7 @@ from emokernel.demo.model import load_model, openings
 from emokernel.demo.tables import samples, tables
 from emokernel.demo.vectors import load_vectors
 from emokernel.extras import need
-from emokernel.lab.evaluate.goals import told
+from emokernel.lab.evaluate.goals import verdicts
 from emokernel.lab.report import write_report
 from emokernel.machine import machine
 
@@ -45,7 +45,7 @@ def demo(
     told_times = {"milliseconds": medians, "machine": machine()}
     write_text(output / LATENCY, json.dumps(told_times, indent=1) + "\n")
     plot_latency(output / LATENCY_PLOT, times, f"Decoding, embedded model, {machine()['cpu']}")
-    print(samples(results), tables(results), _latency(medians), told(results.goals), sep="\n\n")
+    print(samples(results), tables(results), _latency(medians), verdicts(results.goals), sep="\n\n")
     print(f"\nWrote {', '.join([*written, LATENCY, LATENCY_PLOT])} to {output}/")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from emokernel.lab.evaluate.prompting.conditions import CONDITIONS, prefix
+from emokernel.lab.measure.conditions import CONDITIONS, prefix
 
 __all__ = ["CONDITIONS", "MODEL_PATH", "load_model", "openings", "prefix"]
 

@@ -135,14 +135,14 @@ def _is_within(blocks: nn.ModuleList, others: list[nn.ModuleList]) -> bool:
     return any(own < set(other.modules()) for other in others if other is not blocks)
 
 
-def _of_the_language_model(model: nn.Module, found: list[nn.ModuleList]) -> list[nn.ModuleList]:
+def _of_the_language_model(model: nn.Module, lists: list[nn.ModuleList]) -> list[nn.ModuleList]:
     """Those lists of blocks that are a part of what the model itself calls its decoder."""
     get_decoder = getattr(model, "get_decoder", None)
     decoder = get_decoder() if callable(get_decoder) else None
     if not isinstance(decoder, nn.Module):
-        return found
+        return lists
     parts = set(decoder.modules())
-    return [blocks for blocks in found if blocks in parts] or found
+    return [blocks for blocks in lists if blocks in parts] or lists
 
 
 def find_generator(model: nn.Module, decoder: Decoder) -> nn.Module | None:

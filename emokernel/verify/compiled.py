@@ -10,12 +10,12 @@ from torch import Tensor
 from transformers import StaticCache
 
 from emokernel.bench.benchmark import NO_GPU
-from emokernel.bench.compilations import Compilations, counted_compilations
 from emokernel.bench.compiling import obstacle
 from emokernel.bench.gpu import timer_for
 from emokernel.errors import EmokernelError
 from emokernel.requests import Request
 from emokernel.steering import Steering
+from emokernel.verify.compilations import Compilations, counted_compilations
 from emokernel.verify.finding import Failed, NotRun
 from emokernel.verify.subject import Subject
 

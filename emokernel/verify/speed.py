@@ -34,7 +34,8 @@ def speed(subject: Subject) -> str:
         name: compare_to(steps[name], ours) for name in (UNPATCHED, PLAIN_HOOK, PLAIN_HOOK_ADD)
     }
     summary = "; ".join(
-        f"against {name.replace('_', ' ')}: {ratio.told(noise)}" for name, ratio in against.items()
+        f"against {name.replace('_', ' ')}: {ratio.in_words(noise)}"
+        for name, ratio in against.items()
     )
     (row,) = [row for row in measured.rows if row["variant"] == EMOKERNEL]
     summary = f"{row['token_ms']:.3f} ms per token; {summary}"

@@ -11,12 +11,12 @@ from emokernel.bench import benchmark as bench_run
 from emokernel.bench import memory
 from emokernel.bench.benchmark import BenchOptions, bench, failed
 from emokernel.bench.cases import DIFFERENT, Case, cases
-from emokernel.bench.compilations import counted_compilations
 from emokernel.bench.compiling import check_backend, obstacle
 from emokernel.bench.decode import Decoding, Steered, random_prompt
 from emokernel.bench.stand_ins import scaled_random_vectors, stream_norms
 from emokernel.bench.variants import CHOICES, VARIANTS, with_baselines
 from emokernel.errors import EmokernelError, ModelStructureError
+from emokernel.verify.compilations import counted_compilations
 
 SHORT = {"new_tokens": 3, "rounds": 2, "compile_backend": "eager"}
 

@@ -33,7 +33,7 @@ SLOWER, FASTER = PairedRatio(1.04, 1.03, 1.06, 20), PairedRatio(0.97, 0.95, 0.98
 )
 def test_a_difference_is_seen_outside_of_the_noise_only(found, noise, seen):
     assert found.is_seen(noise) is seen
-    told = found.told(noise)
+    told = found.in_words(noise)
     assert told.startswith(f"{found.ratio:.3f}x" if seen else "no difference seen")
     assert told.endswith(f"({found.low:.3f} to {found.high:.3f})")
 
@@ -44,7 +44,7 @@ def test_fewer_than_six_rounds_show_nothing(rounds):
     assert found.rounds == rounds
     assert found.is_seen() is found.is_seen(QUIET) is (rounds == 6)
     told = "2.000x" if rounds == 6 else f"too few rounds to tell ({rounds} of at least 6)"
-    assert found.told(QUIET).startswith(told)
+    assert found.in_words(QUIET).startswith(told)
 
 
 def timings(step: float, rounds: int = 10) -> list[Timing]:

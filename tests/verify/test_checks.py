@@ -15,7 +15,6 @@ from word_model import word_tokenizer
 from emokernel import EmotionVectors
 from emokernel.bench.benchmark import MeasuredCase
 from emokernel.bench.cases import Case
-from emokernel.bench.compilations import Compilations
 from emokernel.bench.decode import Timing
 from emokernel.bench.summary import rows_of
 from emokernel.bench.variants import VARIANTS
@@ -23,6 +22,7 @@ from emokernel.choices import POSITIONS
 from emokernel.engines.compiled import CompiledForwards
 from emokernel.steering import Steering
 from emokernel.verify import CHECKS, Failed, Subject, checks, compiled, speed, verify
+from emokernel.verify.compilations import Compilations
 
 # What takes longest, and what another test is about.
 QUICK = ("compile", "speed")

@@ -29,7 +29,7 @@ from emokernel.atomic import write_text
 from emokernel.demo.clean import clean
 from emokernel.demo.train.corpus import Example, heldout_examples, language_examples
 from emokernel.demo.train.tokenizer import train_tokenizer
-from emokernel.lab.evaluate.prompting.conditions import CONDITIONS, prefix
+from emokernel.lab.measure.conditions import CONDITIONS, prefix
 
 Document = list[int]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from emokernel.lab.evaluate.prompting.conditions import CONDITIONS, prefix
+from emokernel.lab.measure.conditions import CONDITIONS, prefix
 
 BOS, EOS, PAD = "<|bos|>", "<|eos|>", "<|pad|>"
 

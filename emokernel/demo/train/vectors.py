@@ -20,8 +20,8 @@ from emokernel.demo.train.corpus import language_examples
 from emokernel.demo.vectors import VECTORS_PATH
 from emokernel.extras import need
 from emokernel.lab.calibrate import Prompts, calibrate, plots
-from emokernel.lab.evaluate.prompting.conditions import CONDITIONS, prefix
 from emokernel.lab.judges import load_classifier
+from emokernel.lab.measure.conditions import CONDITIONS, prefix
 
 DATA = (
     "single-emotion lines of GoEmotions (CC BY 4.0; the half not used by the evaluating judge) and"

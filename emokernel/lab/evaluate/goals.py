@@ -50,7 +50,7 @@ def goals(
     ]
 
 
-def told(goals: Sequence[Goal]) -> str:
+def verdicts(goals: Sequence[Goal]) -> str:
     """A line for each goal."""
     marks = {True: "yes", False: "NO", None: "-"}
     lines = [

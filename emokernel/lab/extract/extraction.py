@@ -182,10 +182,10 @@ def _recorder(model: nn.Module, options: Options, emotions: Collection[str]) -> 
 def _check_differ(group: Group, samples: Sequence[TokenizedText]) -> None:
     """EmokernelError for an emotion whose texts are the neutral ones: its vector would be noise."""
 
-    def told(rows: Iterable[int]) -> Counter[tuple[bytes, bytes]]:
+    def tokens(rows: Iterable[int]) -> Counter[tuple[bytes, bytes]]:
         return Counter((samples[n].ids.tobytes(), samples[n].own.tobytes()) for n in rows)
 
-    if group.rows and told(group.rows) == told(group.neutral):
+    if group.rows and tokens(group.rows) == tokens(group.neutral):
         raise EmokernelError(
             f"the texts of {group.emotion!r} and the neutral ones are the same tokens: give texts"
             " or contexts that differ"

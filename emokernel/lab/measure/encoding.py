@@ -50,14 +50,14 @@ class Encoded:
 def encode(
     tokenizer: Any, texts: Iterable[Text], max_length: int, *, add_special_tokens: bool = True
 ) -> list[TokenizedText]:
-    """Samples of texts of ``max_length`` tokens at most; context and special tokens are not own.
+    """The tokens of texts, ``max_length`` of each at most; context and special tokens are not own.
 
     ``add_special_tokens``: whether the tokenizer adds its own; the text of a chat template holds
     them already.
     EmokernelError for a slow tokenizer, or a single string in place of a list.
     """
     if not getattr(tokenizer, "is_fast", False):
-        raise EmokernelError("extraction needs a fast tokenizer, one that knows character offsets")
+        raise EmokernelError("this needs a fast tokenizer, one that knows character offsets")
     if isinstance(texts, str):
         raise EmokernelError("texts must be a list of texts, got one string")
     pairs = [("", text) if isinstance(text, str) else text for text in texts]

@@ -1,4 +1,4 @@
-"""Choices out of range are refused where they are made."""
+"""OpenChoices out of range are refused where they are made."""
 
 from __future__ import annotations
 

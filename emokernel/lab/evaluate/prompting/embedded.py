@@ -7,9 +7,9 @@ from typing import Any
 
 from emokernel.affect import Affect, Coordinates
 from emokernel.lab.evaluate.prompting.base import Prompt, Prompting
-from emokernel.lab.evaluate.prompting.conditions import CONDITIONS, prefix
 from emokernel.lab.evaluate.prompting.words import nearest
 from emokernel.lab.extract.prompts import check_tokens
+from emokernel.lab.measure.conditions import CONDITIONS, prefix
 
 TEMPLATES = {"prefix": "<|{emotion}|>"}
 

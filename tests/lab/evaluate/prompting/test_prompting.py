@@ -14,9 +14,9 @@ from emokernel.affect import TWELVE_STATES, Affect, Coordinates
 from emokernel.demo.model import openings
 from emokernel.lab.evaluate.prompting import prompting
 from emokernel.lab.evaluate.prompting.base import Prompting
-from emokernel.lab.evaluate.prompting.conditions import CONDITIONS
 from emokernel.lab.evaluate.prompting.questions import shipped
 from emokernel.lab.evaluate.prompting.worded import CHAT, PLAIN
+from emokernel.lab.measure.conditions import CONDITIONS
 
 QUERY = "The {kettle} is on the <|joy|> stove."
 WORDINGS = {"chat": CHAT, "without system": CHAT, "plain": PLAIN}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from emokernel.bench.compilations import Compilations, counted_compilations
+from emokernel.verify.compilations import Compilations, counted_compilations
 
 
 @pytest.fixture(autouse=True)
