@@ -141,7 +141,7 @@ assert lab() == ["emokernel.lab", "emokernel.lab.measure", "emokernel.lab.measur
 def test_a_star_takes_what_it_took(old):
     """What the new module offers to a star: its ``__all__``, or all that has no underscore."""
     scope = {"__name__": "users_own"}
-    with pytest.warns(DeprecationWarning) as seen:
+    with pytest.warns(DeprecationWarning, match="the old name goes in the next release") as seen:
         exec(compile(f"from emokernel.{old} import *", "users_own.py", "exec"), scope)
     assert {warning.filename for warning in seen} == {"users_own.py"}
     new = importlib.import_module(str(moved.new_module(f"emokernel.{old}")))

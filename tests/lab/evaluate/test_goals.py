@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from emokernel.lab.evaluate.analyse import Analysis
-from emokernel.lab.evaluate.goals import goals, told
+from emokernel.lab.evaluate.goals import goals, verdicts
 from emokernel.lab.evaluate.results import (
     Ceiling,
     Consistency,
@@ -148,11 +148,11 @@ def test_every_emotion_has_to_rise(correlation, holds):
 
 
 def test_lines_say_which_goals_hold():
-    lines = told(list(found(monotone=[Monotone("joy", "preserve", 0.0)]).values())).splitlines()
+    lines = verdicts(list(found(monotone=[Monotone("joy", "preserve", 0.0)]).values())).splitlines()
     assert lines[0] == "Goals:"
     assert sum(line.startswith("  yes ") for line in lines) == len(lines) - 2
     assert sum(line.startswith("  NO ") for line in lines) == 1
-    open_goal = told(list(found(monotone=[]).values()))
+    open_goal = verdicts(list(found(monotone=[]).values()))
     assert "  -   Emotion rises with strength" in open_goal
 
 
