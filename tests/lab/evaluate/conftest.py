@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from word_model import NAMES, WordJudge, word_tokenizer, word_vectors
+from word_model import NAMES, WordJudge, word_vectors
 
 from emokernel.affect import Coordinates
 from emokernel.lab.evaluate.evaluation import evaluate
@@ -22,19 +22,6 @@ class SecondJudge(WordJudge):
 
     def digest(self):
         return "second"
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return word_tokenizer()
-
-
-@pytest.fixture(scope="module")
-def model(tiny):
-    """With distributions that are not flat."""
-    model = tiny()
-    model.lm_head.weight.data *= 30
-    return model
 
 
 @pytest.fixture(scope="module")
