@@ -10,21 +10,20 @@ to benchmarks/results. Under pytest-benchmark (`make bench`) the embedded model 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from emokernel.bench import append, machine, now
 from emokernel.bench.benchmark import BenchOptions, bench
-from emokernel.bench.cases import cases
-from emokernel.bench.decode import Decoding, decodings
-from emokernel.bench.decode_plot import latency
+from emokernel.bench.cases import Case, cases
+from emokernel.bench.decode import Decoding, random_prompt
+from emokernel.bench.plots import latency
 from emokernel.bench.stand_ins import random_vectors
-from emokernel.bench.table import table
+from emokernel.bench.summary import table
 from emokernel.bench.variants import (
     CHOICES,
     EAGER,
@@ -68,11 +67,6 @@ def models() -> Iterator[tuple[str, str, PreTrainedModel, EmotionVectors]]:
         yield "random 1024x8", name, model, random_vectors(model)
 
 
-def progress(rounds: Iterable[int], what: str) -> Iterable[int]:
-    """A bar over the rounds of a case."""
-    return tqdm(rounds, desc=what)
-
-
 def main() -> None:
     """Measure every model, record and draw it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -88,31 +82,25 @@ def main() -> None:
     options = BenchOptions(tuple(with_baselines(names)), new_tokens=TOKENS, rounds=rounds)
     began = now()
     for name, dtype, model, vectors in models():
-        wanted = list(cases(chosen.batches, [CONTEXT], [1.0], ["one"]))
+        wanted = cases(chosen.batches, [CONTEXT], [1.0], ["one"])
         about = {"model": name, "dtype": dtype}
-        for done in bench(model, vectors, wanted, options, progress):
+        for done in bench(model, vectors, wanted, options):
             append(RESULTS, "decode", [about | row for row in done.rows], began)
             print(f"{name}, {dtype}, {table(done.case, done.rows)}\n")
-            times = {
-                variant: [1e3 * timing.step for timing in timings]
-                for variant, timings in done.timings.items()
-            }
             batch = done.case.batch
             suffix = "" if batch == 1 else f"-batch-{batch}"
             picture = RESULTS / f"decode-{name.replace(' ', '-')}-{dtype}{suffix}.png"
-            latency(picture, times, f"Decoding, {name} {dtype}, batch {batch}, {machine()['cpu']}")
-
-
-@pytest.fixture(scope="module")
-def decoding() -> dict[str, Decoding]:
-    """Eight tokens by the embedded model, by variant."""
-    model, _ = load_model()
-    return decodings(model, load_vectors())
+            title = f"Decoding, {name} {dtype}, batch {batch}, {machine()['cpu']}"
+            latency(picture, done.rows, title)
 
 
 @pytest.mark.parametrize("variant", [UNPATCHED, PLAIN_HOOK, EMOKERNEL])
-def test_decode_eight_tokens(benchmark, decoding, variant):
-    benchmark(decoding[variant])
+def test_decode_eight_tokens(benchmark, variant):
+    model, _ = load_model()
+    prompt = random_prompt(model, 1, CONTEXT)
+    decoding = Decoding(model, load_vectors(), VARIANTS[variant], prompt, 8)
+    decoding.ask(Case(1, CONTEXT))
+    benchmark(decoding)
 
 
 if __name__ == "__main__":

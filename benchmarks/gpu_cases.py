@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import torch
 import torch._inductor.config
+from gpu_timing import Call
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from emokernel import reference
-from emokernel.bench.gpu import Call
 from emokernel.bench.hooks import plain_steering
 from emokernel.choices import LAW, law_bits
 from emokernel.ops import schemas

@@ -27,6 +27,7 @@ from pathlib import Path
 import torch
 from gpu_goals import DECODE, report
 from gpu_plots import plot_decode
+from gpu_timing import Budget, Prepared, timer_for
 from torch import Tensor
 from tqdm import tqdm
 from transformers import (
@@ -39,7 +40,6 @@ from transformers import (
 )
 
 from emokernel import bench
-from emokernel.bench.gpu import Budget, Prepared, timer_for
 from emokernel.bench.hooks import add_plain_hooks
 from emokernel.bench.stand_ins import random_vectors, sharing_weights
 from emokernel.bench.variants import PLAIN_HOOK, UNPATCHED

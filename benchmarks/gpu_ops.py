@@ -41,10 +41,7 @@ import torch
 from gpu_cases import DTYPES, LAWS, MIXES, Case, Pool, Tables, Variants
 from gpu_goals import EAGER, HOST, HOST_OP, KERNEL, report
 from gpu_plots import plot_kernels
-from tqdm import tqdm
-
-from emokernel import bench
-from emokernel.bench.gpu import (
+from gpu_timing import (
     Budget,
     Call,
     Prepared,
@@ -52,6 +49,9 @@ from emokernel.bench.gpu import (
     enqueue_seconds,
     timer_for,
 )
+from tqdm import tqdm
+
+from emokernel import bench
 from emokernel.ops import available, schemas
 from emokernel.ops.backends import load
 

@@ -12,10 +12,18 @@ from typing import TextIO
 
 from emokernel import EmokernelError, __version__
 
-COMMANDS = (
-    "info", "extract", "convert", "show", "calibrate", "evaluate", "verify", "bench", "serve",
-    "demo",
-)  # fmt: skip
+COMMANDS = {
+    "info": "which backend is live here, and why the others are not",
+    "extract": "make emotion vectors of a model",
+    "convert": "emotion vectors from one file format to another",
+    "show": "what a file of emotion vectors holds",
+    "calibrate": "find site, layers and strengths of vectors, so that 1.0 means the same for all",
+    "evaluate": "the experiments of both papers: consistency, strength, fluency, dose",
+    "verify": "prove on your model and machine what emokernel promises",
+    "bench": "what steering costs on your model and machine, against hooks and nothing",
+    "serve": "serve a model over HTTP, with an emotion for each request",
+    "demo": "a small model speaks with emotion, a judge listens",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,14 +56,20 @@ def _run(arguments: Sequence[str] | None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"emokernel {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    modules = {name: importlib.import_module(f"emokernel.commands.{name}") for name in COMMANDS}
-    for module in modules.values():
-        module.add(commands)
-    chosen, chosen.passed_on = parser.parse_known_args(arguments)
-    if chosen.passed_on and not getattr(modules[chosen.command], "PASSES_ON", False):
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    asked = next((word for word in given if word in COMMANDS), None)
+    modules = {}
+    for name, about in COMMANDS.items():
+        command = commands.add_parser(name, help=about)
+        if name == asked or not given:  # what another imports takes seconds
+            modules[name] = importlib.import_module(f"emokernel.commands.{name}")
+            modules[name].add(command)
+    chosen, chosen.passed_on = parser.parse_known_args(given)
+    module = modules[chosen.command]
+    if chosen.passed_on and not getattr(module, "PASSES_ON", False):
         parser.error(f"unrecognized arguments: {' '.join(chosen.passed_on)}")
     try:
-        status = modules[chosen.command].run(chosen)
+        status = module.run(chosen)
     except (EmokernelError, OSError) as error:
         if isinstance(error, BrokenPipeError) and _reader_left():
             raise

@@ -11,12 +11,12 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 from transformers import PreTrainedModel, StaticCache
 
 from emokernel.bench.cases import Case
-from emokernel.bench.compiling import obstacle
-from emokernel.bench.decode import Decoding, Steered, Timing, random_prompt
-from emokernel.bench.gpu import WARM_UP
+from emokernel.bench.compiling import NO_GPU, WARM_UP, obstacle
+from emokernel.bench.decode import Decoding, Timing, random_prompt
 from emokernel.bench.harness import interleaved
 from emokernel.bench.memory import batch_bytes, is_out_of_memory, refusal
 from emokernel.bench.summary import Row, rows_of
@@ -25,7 +25,6 @@ from emokernel.errors import EmokernelError
 from emokernel.vectors import EmotionVectors
 
 OUT_OF_MEMORY = "out of memory"
-NO_GPU = "no GPU"
 _FAILED = "failed"
 _WARMUP = 2
 T = TypeVar("T")
@@ -56,24 +55,18 @@ class MeasuredCase:
     timings: dict[str, list[Timing]]
 
 
-Wrap = Callable[[Iterable[int], str], Iterable[int]]
-
-
-def check(cases: Sequence[Case], vectors: EmotionVectors, options: BenchOptions) -> None:
-    """EmokernelError for what cannot be measured with these vectors, before anything is."""
-    check_options(cases, options)
-    for case in cases:
-        case.check(vectors.names)
-
-
-def check_options(cases: Sequence[Case], options: BenchOptions) -> None:
-    """EmokernelError for what cannot be measured, whatever the model and its vectors are."""
+def check(
+    cases: Sequence[Case], options: BenchOptions, vectors: EmotionVectors | None = None
+) -> None:
+    """EmokernelError for what cannot be measured (with ``vectors``), before anything is."""
     for case in cases:
         if case.distinct > options.slots:
             raise EmokernelError(
                 f"{case}: {case.distinct} different mixes, but there are {options.slots} slots: use"
                 " a larger --slots"
             )
+        if vectors is not None:
+            case.check(vectors.names)
     for variant in options.variants:
         required = variant.mode == GRAPH and variant.name in options.required
         if required and not torch.cuda.is_available():
@@ -83,24 +76,20 @@ def check_options(cases: Sequence[Case], options: BenchOptions) -> None:
 
 
 def bench(
-    model: PreTrainedModel,
-    vectors: EmotionVectors,
-    cases: Sequence[Case],
-    options: BenchOptions,
-    wrap: Wrap = lambda rounds, _: rounds,
+    model: PreTrainedModel, vectors: EmotionVectors, cases: Sequence[Case], options: BenchOptions
 ) -> Iterator[MeasuredCase]:
-    """Every case as it is finished. ``wrap(rounds, what is done)`` shows the progress.
+    """Every case as it is finished.
 
     A KeyboardInterrupt comes through after the finished rounds of the running case were given.
     EmokernelError for what `check` refuses, and for a required variant that cannot run here.
     """
-    check(cases, vectors, options)
-    for (_, _), group in groupby(cases, key=lambda case: (case.batch, case.context)):
-        of_group = list(group)
-        variants = _Variants(model, vectors, of_group[0], options)
+    check(cases, options, vectors)
+    for _, group in groupby(cases, key=lambda case: (case.batch, case.context)):
+        alike = list(group)
+        variants = _Variants(model, vectors, alike[0], options)
         try:
-            for case in of_group:
-                yield from variants.measured(case, wrap)
+            for case in alike:
+                yield from variants.measured(case)
         finally:
             variants.free()
 
@@ -116,108 +105,83 @@ class _Variants:
         # Before a graph is captured, its step runs a few times behind the prompt.
         self._columns = case.context + max(options.new_tokens, WARM_UP + 2)
         self._decodings: dict[str, Decoding] = {}
-        self.obstacles: dict[str, str] = {}
-        self._static: StaticCache | None = None
-        self._made: dict[tuple[str, str], Decoding] = {}
+        self._obstacles: dict[str, str] = {}
         caches = 2 if any(v.mode != EAGER for v in options.variants) else 1
         needed = batch_bytes(model, case.batch, case.context, self._columns, caches)
         problem = refusal(needed, model.device, f"the cache, prompt and logits of {case}")
         if problem is not None:
-            self.obstacles = {v.name: f"{OUT_OF_MEMORY}: {problem}" for v in options.variants}
+            self._obstacles = {v.name: f"{OUT_OF_MEMORY}: {problem}" for v in options.variants}
 
+    # Both are made when first used, which is after what does not fit was refused.
     @cached_property
     def _prompt(self) -> Tensor:
-        """Made when first used, which is after what does not fit was refused."""
         return random_prompt(self._model, self._case.batch, self._case.context)
 
-    def measured(self, case: Case, wrap: Wrap) -> Iterator[MeasuredCase]:
+    @cached_property
+    def _static(self) -> StaticCache:
+        return StaticCache(config=self._model.config, max_cache_len=self._columns)
+
+    def measured(self, case: Case) -> Iterator[MeasuredCase]:
         timings: dict[str, list[Timing]] = {}
         stopped: dict[str, str] = {}
         interrupted = False
         try:
             if not self._decodings:
-                self._prepare(case, wrap)
+                self._prepare(case)
             for name, decoding in self._decodings.items():
-                _unless_stopped(name, partial(decoding.steered.ask, case), stopped)
+                _unless_stopped(name, partial(decoding.ask, case), stopped)
             timed = {
                 name: partial(_unless_stopped, name, decoding, stopped)
                 for name, decoding in self._decodings.items()
             }
-            if timed:
-                rounds = interleaved(
-                    timed, self._options.rounds, _WARMUP,
-                    wrap=lambda rounds: wrap(rounds, str(case)), clock=lambda call: call(),
-                )  # fmt: skip
-                for read in rounds:
-                    for name, timing in read.items():
-                        if timing is not None:
-                            timings.setdefault(name, []).append(timing)
+            bar = partial(tqdm, desc=str(case), leave=False, disable=not timed)
+            rounds = self._options.rounds
+            for read in interleaved(timed, rounds, _WARMUP, wrap=bar, clock=lambda call: call()):
+                for name, timing in read.items():
+                    if timing is not None:
+                        timings.setdefault(name, []).append(timing)
         except KeyboardInterrupt:
             interrupted = True
-        obstacles = self.obstacles | stopped
+        obstacles = self._obstacles | stopped
         rows = rows_of(case, self._options.variants, timings, obstacles, self._options.rounds)
         yield MeasuredCase(case, rows, timings)
         if interrupted:
             raise KeyboardInterrupt
 
-    def _prepare(self, case: Case, wrap: Wrap) -> None:
+    def _prepare(self, case: Case) -> None:
         """Run each variant once, which compiles and captures what is to be."""
-        left = [v for v in self._options.variants if v.name not in self.obstacles]
-        for number in wrap(range(len(left)), f"preparing batch {case.batch}"):
-            variant = left[number]
-            problem = self._obstacle(variant)
-            if problem is None:
-                try:
-                    decoding = self._decoding(variant)
-                    decoding.steered.ask(case)
-                    decoding()
-                except EmokernelError:
-                    raise
-                except Exception as error:
-                    problem = self._reason(variant, error)
-                else:
-                    self._decodings[variant.name] = decoding
-            if problem is not None:
-                self.obstacles[variant.name] = problem
+        left = [v for v in self._options.variants if v.name not in self._obstacles]
+        for variant in tqdm(left, desc=f"preparing batch {case.batch}", leave=False):
+            if variant.again:  # the very same decoding, measured twice
+                known = self._obstacles if variant.baseline in self._obstacles else self._decodings
+                known[variant.name] = known[variant.baseline]
+                continue
+            try:
+                self._decodings[variant.name] = self._tried(variant, case)
+            except EmokernelError:
+                raise
+            except Exception as error:
+                foreseen = obstacle(error)
+                if foreseen is not None and variant.name in self._options.required:
+                    raise EmokernelError(f"{variant.name} cannot run here: {foreseen}") from error
+                self._obstacles[variant.name] = foreseen or _reason(error)
 
-    def _obstacle(self, variant: Variant) -> str | None:
+    def _tried(self, variant: Variant, case: Case) -> Decoding:
         if variant.mode == GRAPH and self._model.device.type != "cuda":
-            return self._required(variant, NO_GPU)
-        if variant.again and variant.baseline in self.obstacles:
-            return self.obstacles[variant.baseline]
-        return None
-
-    def _reason(self, variant: Variant, error: Exception) -> str:
-        missing = obstacle(error)
-        return _reason(error) if missing is None else self._required(variant, missing)
-
-    def _required(self, variant: Variant, problem: str) -> str:
-        if variant.name in self._options.required:
-            raise EmokernelError(f"{variant.name} cannot run here: {problem}")
-        return problem
-
-    def _decoding(self, variant: Variant) -> Decoding:
-        """The second measurement of a baseline times the very same decoding, but in eager mode."""
-        key = variant.steering, variant.mode
-        if variant.again and variant.mode != EAGER and key in self._made:
-            return self._made[key]
-        if variant.mode != EAGER and self._static is None:
-            self._static = StaticCache(config=self._model.config, max_cache_len=self._columns)
-        steered = Steered(
-            self._model, self._vectors, variant.steering, self._case.batch, self._options.slots
-        )
-        self._made[key] = Decoding(
-            steered, self._prompt, self._options.new_tokens, variant.mode,
+            raise RuntimeError(NO_GPU)
+        decoding = Decoding(
+            self._model, self._vectors, variant, self._prompt, self._options.new_tokens,
+            slots=self._options.slots, compile_backend=self._options.compile_backend,
             static=None if variant.mode == EAGER else self._static,
-            compile_backend=self._options.compile_backend,
         )  # fmt: skip
-        return self._made[key]
+        decoding.ask(case)
+        decoding()
+        return decoding
 
     def free(self) -> None:
         """Let go of caches, graphs and what was compiled, of which torch keeps only so many."""
         self._decodings.clear()
-        self._made.clear()
-        self._static = None
+        self.__dict__.pop("_static", None)
         if any(variant.mode == COMPILED for variant in self._options.variants):
             torch.compiler.reset()
         gc.collect()

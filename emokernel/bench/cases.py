@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -85,19 +86,14 @@ def is_whole(share: float, batch: int) -> bool:
 
 def cases(
     batches: Sequence[int], contexts: Sequence[int], shares: Sequence[float], mixes: Sequence[str]
-) -> Iterator[Case]:
+) -> list[Case]:
     """All that differ, in order; shares that are no whole number of sequences are left out."""
-    seen = set()
-    for batch in batches:
-        for context in contexts:
-            for share in shares:
-                if not is_whole(share, batch):
-                    continue
-                for kind in mixes:
-                    case = Case(batch, context, share, kind)
-                    # One sequence alone cannot differ from others, and none can differ at all.
-                    if not case.steered or (case.steered == 1 and kind == DIFFERENT):
-                        case = Case(batch, context, share, ONE)
-                    if case not in seen:
-                        seen.add(case)
-                        yield case
+    found: dict[Case, None] = {}
+    for batch, context, share, kind in product(batches, contexts, shares, mixes):
+        if is_whole(share, batch):
+            case = Case(batch, context, share, kind)
+            # One sequence alone cannot differ from others, and none can differ at all.
+            if not case.steered or (case.steered == 1 and kind == DIFFERENT):
+                case = Case(batch, context, share, ONE)
+            found[case] = None
+    return list(found)

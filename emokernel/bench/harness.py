@@ -8,6 +8,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,6 +22,18 @@ def wall_clock(call: Callable[[], object]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage collection meanwhile."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def interleaved(
@@ -42,17 +55,12 @@ def interleaved(
         raise ValueError(f"rounds must be at least 1, got {rounds}")
     order = list(variants)
     shuffle = random.Random(0).shuffle
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with uncollected():
         for number in wrap(range(warmup + rounds)):
             shuffle(order)
             read = {name: clock(variants[name]) for name in order}
             if number >= warmup:
                 yield read
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def measure(
@@ -67,20 +75,6 @@ def measure(
         for name, value in read.items():
             readings[name].append(value)
     return readings
-
-
-def per_call(function: Callable[[], object], calls: int) -> Callable[[], None]:
-    """``function`` called ``calls`` times, for what is too short to time once."""
-
-    def repeat() -> None:
-        for _ in range(calls):
-            function()
-
-    return repeat
-
-
-def median(values: Sequence[float]) -> float:
-    return statistics.median(values)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from emokernel.patch.decoder import find_decoder
 from emokernel.vectors import EmotionVectors
 
+_STRENGTH = 1.0  # by which a hook multiplies in every call, as users write it
+
 
 def add_plain_hooks(
     model: nn.Module,
     vectors: Tensor,
-    strength: float = 1.0,
     *,
     rescale: bool = True,
     layers: Sequence[int] | None = None,
@@ -28,22 +29,25 @@ def add_plain_hooks(
     blocks = find_decoder(model).blocks
     added = []
     for layer in range(len(blocks)) if layers is None else layers:
-        block = blocks[layer]
-        added.append(vectors[layer].to(next(block.parameters()), copy=True))
-        block.register_forward_hook(_hook(added[-1], strength, rescale))
+        added.append(vectors[layer].to(next(blocks[layer].parameters()), copy=True))
+        blocks[layer].register_forward_hook(_hook(added[-1], rescale))
     return added
 
 
-def _hook(vector: Tensor, strength: float, rescale: bool) -> Callable:
+def _hook(vector: Tensor, rescale: bool) -> Callable:
     def hook(_: nn.Module, __: Any, output: Any) -> Any:
         hidden = output[0] if isinstance(output, tuple) else output
-        if rescale:
-            steered = plain_steering(hidden, vector, strength)
-        else:
-            steered = hidden + strength * vector
+        steered = plain_steering(hidden, vector) if rescale else hidden + _STRENGTH * vector
         return (steered, *output[1:]) if isinstance(output, tuple) else steered
 
     return hook
+
+
+def plain_steering(hidden: Tensor, vector: Tensor) -> Tensor:
+    """What the plain hook computes, in hidden's dtype: ``vector`` added, the old norm restored."""
+    norm = hidden.norm(dim=-1, keepdim=True)
+    steered = hidden + _STRENGTH * vector
+    return steered / steered.norm(dim=-1, keepdim=True) * norm
 
 
 def steered_layers(vectors: EmotionVectors) -> list[int]:
@@ -51,10 +55,3 @@ def steered_layers(vectors: EmotionVectors) -> list[int]:
     if vectors.calibration is None:
         return list(vectors.layers)
     return [layer for layer, weight in enumerate(vectors.calibration.profile) if weight]
-
-
-def plain_steering(hidden: Tensor, vector: Tensor, strength: float = 1.0) -> Tensor:
-    """What the plain hook computes, in hidden's dtype: ``vector`` added, the old norm restored."""
-    norm = hidden.norm(dim=-1, keepdim=True)
-    steered = hidden + strength * vector
-    return steered / steered.norm(dim=-1, keepdim=True) * norm

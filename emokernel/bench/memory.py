@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoConfig
 
 from emokernel.errors import EmokernelError
+from emokernel.model_class import model_class
 
 _MEMORY, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
@@ -38,15 +40,11 @@ def weights_bytes(name: str, dtype: str, revision: str | None = None) -> int:
 
     Raises what transformers raises for a config that cannot be read.
     """
-    from transformers import AutoConfig
-
-    from emokernel.model_class import model_class
-
     config = AutoConfig.from_pretrained(name, revision=revision)
     kind = config.dtype if dtype == "auto" else getattr(torch, dtype)
     with torch.device("meta"):
         model = model_class(config).from_config(config, dtype=kind or torch.float32)
-    return sum(p.numel() * p.element_size() for p in model.parameters())
+    return model.get_memory_footprint(return_buffers=False)
 
 
 def cache_bytes(config: Any, batch: int, columns: int, dtype: torch.dtype) -> int:

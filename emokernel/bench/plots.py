@@ -1,71 +1,47 @@
-"""Plots of recorded results."""
+"""The picture of a case: the time per token by variant."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from emokernel.atomic import save_figure
-from emokernel.bench.results import read
+from emokernel.bench.summary import Row
+from emokernel.bench.variants import VARIANTS
 from emokernel.extras import need
 
 _COLOURS = {
-    "copy": "#8d99a6",
-    "none": "#9ec9e2",
-    "k1": "#2b7bba",
-    "k3": "#1d5a94",
-    "k8": "#123c69",
-    "compiled": "#e8a33d",
-    "eager": "#c8553d",
-}
-_LABELS = {
-    "copy": "copy",
-    "none": "none steered",
-    "k1": "1 vector",
-    "k3": "mix of 3",
-    "k8": "mix of 8",
-    "compiled": "torch.compile",
-    "eager": "eager torch",
+    "nothing": "#8d99a6",
+    "hook_add": "#e8a33d",
+    "hook": "#c8553d",
+    "emokernel": "#1d5a94",
 }
 
 
-def plot_ops(path: Path) -> Path:
-    """Draws the last run of `benchmarks/ops.py` beside its results; returns the picture.
+def latency(path: Path, rows: Sequence[Row], title: str) -> None:
+    """Time per token of each variant of a case, by round, and its ratio where one is told."""
+    rows = [row for row in rows if "token_ms" in row]
+    size = 8, 0.8 + 0.75 * len(rows)
+    figure = need("matplotlib.figure").Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    boxes = axes.boxplot(
+        [row["token_ms_of_rounds"] for row in rows], orientation="horizontal", whis=(5, 95),
+        showfliers=False, widths=0.5, patch_artist=True,
+        boxprops={"edgecolor": "0.4"}, medianprops={"color": "black", "linewidth": 2},
+    )  # fmt: skip
+    for box, row in zip(boxes["boxes"], rows, strict=True):
+        box.set_facecolor(_COLOURS[VARIANTS[row["variant"]].steering])
+        box.set_alpha(0.6)
+    axes.set_yticks(range(1, len(rows) + 1), [_label(row) for row in rows])
+    axes.invert_yaxis()
+    axes.set(xlabel="ms per token (box: quartiles, whiskers: 5 to 95 %)", title=title)
+    axes.spines[["top", "right"]].set_visible(False)
+    save_figure(figure, path, dpi=120)
 
-    Left, the share of a copy's bandwidth that each variant reaches; right, its time.
-    """
-    rows = [row for row in read(path) if row["benchmark"] == "throughput"]
-    sizes = list(dict.fromkeys((row["rows"], row["d"], row["dtype"]) for row in rows))
-    variants = [name for name in _COLOURS if any(row["variant"] == name for row in rows)]
-    measured = {(row["rows"], row["d"], row["dtype"], row["variant"]): row for row in rows}
-    figure = need("matplotlib.figure").Figure(figsize=(13, 4.6), layout="constrained")
-    share, time = figure.subplots(1, 2)
-    width = 0.84 / len(variants)
-    for number, name in enumerate(variants):
-        places = [i + (number - (len(variants) - 1) / 2) * width for i in range(len(sizes))]
-        cells = [measured[(*size, name)] for size in sizes]
-        style = {"width": 0.92 * width, "color": _COLOURS[name], "label": _LABELS[name]}
-        if name != "copy":
-            heights = [100 * cell["others_over_this"]["copy"][0] for cell in cells]
-            share.bar(places, heights, **style)
-        times = [1e3 * cell["seconds"] for cell in cells]
-        time.bar(places, times, **style)
-    share.axhline(100, color="#8d99a6", linestyle="--", linewidth=1)
-    share.text(-0.5, 101, "copy", color="#5d6873", fontsize=8)
-    share.set_ylabel("bandwidth, % of a copy of the same bytes")
-    time.set_yscale("log")
-    time.set_ylabel("milliseconds (log scale)")
-    for axes in (share, time):
-        axes.set_xticks(range(len(sizes)), [f"{dtype}\n{r} x {d}" for r, d, dtype in sizes])
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", alpha=0.25)
-        axes.set_axisbelow(True)
-    time.legend(fontsize=8, ncols=2, frameon=False, loc="upper left", bbox_to_anchor=(0, 1.0))
-    time.set_ylim(top=time.get_ylim()[1] * 4)
-    about = rows[0]["machine"]
-    figure.suptitle(
-        f"add + steer + RMSNorm in one operation: {about['cpu']}, {about['threads']} threads,"
-        f" torch {rows[0]['versions']['torch']}"
-    )
-    picture = path.with_suffix(".png")
-    save_figure(figure, picture, dpi=130)
-    return picture
+
+def _label(row: Row) -> str:
+    times = row["token_ms_of_rounds"]
+    label = f"{VARIANTS[row['variant']].label}\n{sorted(times)[len(times) // 2]:.3g} ms"
+    if "ratio" not in row:
+        return label
+    return f"{label}, " + (f"{row['ratio'][0]:.2f}x" if row["ratio_seen"] else "no difference")

@@ -18,24 +18,18 @@ _SCALE = 0.2
 
 
 def random_vectors(
-    model: PreTrainedModel,
-    emotions: int = 4,
-    *,
-    site: str = "attention",
-    norms: Tensor | None = None,
+    model: PreTrainedModel, *, site: str = "attention", norms: Tensor | None = None
 ) -> EmotionVectors:
-    """Random vectors for a model that has none, of unit norm or of ``norms`` ``[L]``."""
+    """Four random vectors for a model that has none, of unit norm or of ``norms`` ``[L]``."""
     decoder = find_decoder(model)
     generator = torch.Generator().manual_seed(0)
     shape = len(decoder.blocks), decoder.hidden_size
     lengths = torch.ones(shape[0]) if norms is None else norms
+    directions = (
+        nn.functional.normalize(torch.randn(shape, generator=generator), dim=-1) for _ in range(4)
+    )
     return EmotionVectors.from_tensors(
-        {
-            f"emotion{n}": lengths[:, None]
-            * nn.functional.normalize(torch.randn(shape, generator=generator), dim=-1)
-            for n in range(emotions)
-        },
-        site=site,
+        {f"emotion{n}": lengths[:, None] * each for n, each in enumerate(directions)}, site=site
     )
 
 

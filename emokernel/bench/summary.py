@@ -1,17 +1,18 @@
-"""From timings to what is told of them: a row of results for each variant of a case."""
+"""From timings to what is told of them: a row of results for each variant, and lines of text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from statistics import median, quantiles
+from typing import Any
 
 from emokernel.bench.cases import Case
 from emokernel.bench.decode import Timing
 from emokernel.bench.harness import PairedRatio, compare_to
-from emokernel.bench.variants import OURS, PLAIN_HOOK, Variant
+from emokernel.bench.variants import EAGER, OURS, VARIANTS, Variant
 
-Row = dict[str, object]
+Row = dict[str, Any]
 
 
 def figures(timings: Sequence[Timing], batch: int) -> Row:
@@ -45,19 +46,17 @@ def rows_of(
     """
     rows: list[Row] = []
     for variant in variants:
-        row: Row = {
-            "variant": variant.name, "mode": variant.mode, **asdict(case),
-        }  # fmt: skip
-        measured = timings.get(variant.name)
+        row: Row = {"variant": variant.name, "mode": variant.mode, **asdict(case)}
+        rows.append(row)
+        measured, reason = timings.get(variant.name), obstacles.get(variant.name, "interrupted")
         if not measured:
-            rows.append({**row, "not_run": obstacles.get(variant.name, "interrupted")})
+            row["not_run"] = reason
             continue
         row |= figures(measured, case.batch)
         row["token_ms_of_rounds"] = [1e3 * timing.step for timing in measured]
         if len(measured) < rounds:
-            row["stopped"] = _stopped(
-                obstacles.get(variant.name, "interrupted"), len(measured), rounds
-            )
+            kind, colon, details = reason.partition(":")
+            row["stopped"] = f"{kind} after {len(measured)} of {rounds} rounds{colon}{details}"
         noise = _against(timings, variant.baseline, variant.noise)
         if variant.again and noise is not None:
             row["noise"] = list(noise.spread())
@@ -65,20 +64,9 @@ def rows_of(
             row |= _ratio("ratio", _against(timings, variant.baseline, variant.name), noise)
             row["baseline"] = variant.baseline
         if variant.steering == OURS:
-            hook = _hook_like(variant)
-            row |= _ratio("over_" + hook, _against(timings, hook, variant.name), noise)
-        rows.append(row)
+            against = _against(timings, variant.hook, variant.name)
+            row |= _ratio(f"over_{variant.hook}", against, noise)
     return rows
-
-
-def _stopped(reason: str, done: int, rounds: int) -> str:
-    kind, colon, details = reason.partition(":")
-    return f"{kind} after {done} of {rounds} rounds{colon}{details}"
-
-
-def _hook_like(variant: Variant) -> str:
-    """The plain hook that is run in the same way."""
-    return PLAIN_HOOK if variant.mode == "eager" else f"{variant.mode}_hook"
 
 
 def _against(
@@ -97,5 +85,42 @@ def _ratio(key: str, ratio: PairedRatio | None, noise: PairedRatio | None) -> Ro
         return {}
     return {
         key: [ratio.ratio, ratio.low, ratio.high],
+        f"{key}_seen": ratio.is_seen(noise),
         f"{key}_told": ratio.in_words(noise),
     }
+
+
+def table(case: Case, rows: Sequence[Row]) -> str:
+    """A headline, one line for each variant, and emokernel against the hook; times in ms."""
+    lines = [
+        f"{case}:",
+        f"  {'':<26}{'first':>9}{'median':>10}{'p90':>9}{'p99':>9}{'tokens/s':>10}"
+        "  time per token against the unpatched model",
+    ]
+    beside = []
+    for row in rows:
+        variant = VARIANTS[row["variant"]]
+        name = f"  {variant.label:<26}"
+        if "not_run" in row:
+            if not variant.again:  # the baseline's own line says it
+                lines.append(f"{name}not run: {row['not_run']}")
+            continue
+        lines.append(
+            f"{name}{row['first_ms']:>9.3f}{row['token_ms']:>10.3f}{row['token_ms_p90']:>9.3f}"
+            f"{row['token_ms_p99']:>9.3f}{row['tokens_per_second']:>10.1f}  {_told(row)}".rstrip()
+        )
+        if "stopped" in row:
+            lines.append(f"  {'':<26}{row['stopped']}")
+        if told := row.get(f"over_{variant.hook}_told"):
+            hook = variant.hook.replace("_", " ")
+            beside.append(f"  {variant.label} against the {hook}: {told}")
+    return "\n".join(lines + beside)
+
+
+def _told(row: Row) -> str:
+    """What a row says of the unpatched model: the noise, or the ratio to it."""
+    if VARIANTS[row["variant"]].again and "noise" in row:
+        low, high = row["noise"]
+        return f"noise: {low:.3f} to {high:.3f}"
+    mode = "" if row["mode"] == EAGER else f", {row['mode']} too"
+    return f"{row['ratio_told']}{mode}" if "ratio_told" in row else ""

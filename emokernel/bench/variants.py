@@ -9,6 +9,8 @@ from emokernel.errors import EmokernelError
 
 NOTHING, HOOK_ADD, HOOK, OURS = "nothing", "hook_add", "hook", "emokernel"
 EAGER, COMPILED, GRAPH = "eager", "compiled", "graph"
+UNPATCHED, PLAIN_HOOK_ADD, PLAIN_HOOK = "unpatched", "plain_hook_add", "plain_hook"
+EMOKERNEL = "emokernel"
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,12 @@ class Variant:
         """The name of the baseline measured again."""
         return f"{self.baseline}_again"
 
+    @property
+    def hook(self) -> str:
+        """The name of the plain hook that is run in the same way."""
+        return PLAIN_HOOK if self.mode == EAGER else f"{self.mode}_hook"
 
-UNPATCHED, PLAIN_HOOK_ADD, PLAIN_HOOK = "unpatched", "plain_hook_add", "plain_hook"
-COMPILED_HOOK, EMOKERNEL = "compiled_hook", "emokernel"
+
 _ALL = (
     Variant(UNPATCHED, NOTHING, EAGER),
     Variant("unpatched_again", NOTHING, EAGER, again=True),
@@ -50,7 +55,7 @@ _ALL = (
     Variant(EMOKERNEL, OURS, EAGER),
     Variant("unpatched_compiled", NOTHING, COMPILED),
     Variant("unpatched_compiled_again", NOTHING, COMPILED, again=True),
-    Variant(COMPILED_HOOK, HOOK, COMPILED),
+    Variant("compiled_hook", HOOK, COMPILED),
     Variant("emokernel_compiled", OURS, COMPILED),
     Variant("unpatched_graph", NOTHING, GRAPH),
     Variant("unpatched_graph_again", NOTHING, GRAPH, again=True),

@@ -7,13 +7,16 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from emokernel.affect import TABLES, Coordinates
+from emokernel.choices import SITE
 from emokernel.errors import EmokernelError
+from emokernel.lab.judges import load_classifier
+from emokernel.lab.measure.classifiers import TextClassifier
+from emokernel.vectors import EmotionVectors
+from emokernel.vectors.formats import FORMATS
 
-if TYPE_CHECKING:
-    from emokernel.affect import Coordinates
-    from emokernel.lab.measure.classifiers import TextClassifier
+EMBEDDED = "embedded"
 
 
 def positive(text: str) -> int:
@@ -37,14 +40,12 @@ def resumable(partial: Path) -> Iterator[None]:
         raise SystemExit(130) from None
 
 
-def add_model(parser: argparse.ArgumentParser, *, default: str | None = None) -> None:
-    """MODEL, which can be left out if there is a default, and how it is loaded."""
-    left_out = {} if default is None else {"nargs": "?", "default": default}
+def add_model(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """MODEL, or the embedded one where it is ``optional`` and left out, and how it is loaded."""
     parser.add_argument(
-        "model",
+        "model", nargs="?" if optional else None, default=EMBEDDED if optional else None,
         help='a folder, a repository id of the Hub, or "embedded" for the model of the demo',
-        **left_out,
-    )
+    )  # fmt: skip
     parser.add_argument("--revision", help="branch, tag or commit of the repository")
     parser.add_argument(
         "--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"),
@@ -57,34 +58,94 @@ def add_model(parser: argparse.ArgumentParser, *, default: str | None = None) ->
     )
 
 
-def add_labels(parser: argparse.ArgumentParser) -> None:
-    """--label EMOTION=LABEL, of a judge."""
+def add_vectors(parser: argparse.ArgumentParser, otherwise: str = "") -> None:
+    """--vectors, those of the embedded model unless given; ``otherwise``: those of any other."""
+    parser.add_argument(
+        "--vectors", type=Path,
+        help=f"file of emotion vectors (embedded: the shipped ones{otherwise})",
+    )  # fmt: skip
+
+
+def add_measured(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """What is measured: MODEL, --vectors (`models.vectors_of`) and --compile-backend."""
+    add_model(parser, optional=optional)
+    add_vectors(parser, "; of another model, random ones")
+    parser.add_argument(
+        "--compile-backend", default="inductor", metavar="NAME",
+        help="what torch.compile compiles with (inductor)",
+    )  # fmt: skip
+
+
+def add_file(parser: argparse.ArgumentParser, name: str) -> None:
+    """A file of vectors, and what it may not say itself."""
+    parser.add_argument(name, help="a file, or a folder with a file for each emotion")
+    parser.add_argument("--from", dest="format", choices=tuple(FORMATS), help="its format (found)")
+    parser.add_argument("--names", nargs="+", help="the emotions, where the file does not say them")
+    parser.add_argument("--site", choices=SITE, help="where they belong, if the file does not say")
+    parser.add_argument(
+        "--layer", type=int, help="that of a file with one vector of one layer (from 0)"
+    )
+    parser.add_argument(
+        "--num-layers", type=positive, help="layers of the model, if the file does not say"
+    )
+    parser.add_argument(
+        "--prefix", default="", help="what the names of all files begin with, and no emotion"
+    )
+
+
+def load_file(path: str, chosen: argparse.Namespace) -> EmotionVectors:
+    """The vectors of `add_file`'s arguments."""
+    return EmotionVectors.load(
+        path, format=chosen.format, names=chosen.names, site=chosen.site,
+        layer=chosen.layer, num_layers=chosen.num_layers, prefix=chosen.prefix,
+    )  # fmt: skip
+
+
+def add_judging(parser: argparse.ArgumentParser, judge: str, than: str = "") -> None:
+    """Who reads the texts of a run: --judge (``judge``), --label and --coordinates."""
+    parser.add_argument(
+        "--judge", default=judge,
+        help="classifier that reads the texts: a repository id or folder of Hugging Face, or the"
+        f" small English one of the package ({judge}){than}",
+    )  # fmt: skip
     parser.add_argument(
         "--label", action="append", default=[], metavar="EMOTION=LABEL[,LABEL]",
         help="what the judge calls an emotion, where the names differ",
     )  # fmt: skip
+    parser.add_argument(
+        "--coordinates", default="russell",
+        help="table of the circumplex: russell, glasgow or a JSON file (russell)",
+    )  # fmt: skip
+
+
+def add_writing(parser: argparse.ArgumentParser, tokens: str) -> None:
+    """How a run writes its texts, of ``tokens`` unless told, and goes on where it was stopped."""
+    parser.add_argument("--max-new-tokens", type=positive, help=f"of each text ({tokens})")
+    parser.add_argument("--batch-size", type=positive, default=240, help="texts at once (240)")
+    parser.add_argument(
+        "--other-model", action="store_true", help="allow vectors that another model's file holds"
+    )
+    parser.add_argument("--restart", action="store_true", help="begin anew, rename what is there")
 
 
 def labels_of(chosen: argparse.Namespace) -> dict[str, list[str]]:
-    """{emotion: labels} of `add_labels`'s argument; EmokernelError for what is none."""
-    given = assignments(chosen.label, "--label", "EMOTION=LABEL")
+    """{emotion: labels} of ``--label``; EmokernelError for what is none."""
+    given = _assignments(chosen.label, "--label", "EMOTION=LABEL")
     return {emotion: labels.split(",") for emotion, labels in given}
 
 
-def assignments(given: Iterable[str], option: str, form: str) -> Iterator[tuple[str, str]]:
+def _assignments(given: Iterable[str], option: str, form: str) -> Iterator[tuple[str, str]]:
     """(name, value) of each "name=value"; EmokernelError for what is none, with the ``form``."""
     for each in given:
-        name, separator, value = each.partition("=")
-        if not (name and separator and value):
+        name, _, value = each.partition("=")
+        if not (name and value):
             raise EmokernelError(f"{option} needs {form}, got {each!r}")
         yield name, value
 
 
 def load_judge(name: str, renamed: Iterable[str] = (), option: str = "") -> TextClassifier:
     """A classifier by name, some labels renamed by ``option``; EmokernelError if that fails."""
-    from emokernel.lab.judges import load_classifier
-
-    labels = dict(assignments(renamed, option, "LABEL=NAME"))
+    labels = dict(_assignments(renamed, option, "LABEL=NAME"))
     try:
         return load_classifier(name, labels=labels or None)
     except (OSError, ImportError) as error:  # ImportError: a missing package
@@ -92,8 +153,7 @@ def load_judge(name: str, renamed: Iterable[str] = (), option: str = "") -> Text
         raise EmokernelError(f"cannot load the judge {name}: {first}") from error
 
 
-def coordinates_named(name: str) -> Coordinates:
-    """A table of the package, or that of a file."""
-    from emokernel.affect import TABLES, Coordinates
-
+def coordinates_of(chosen: argparse.Namespace) -> Coordinates:
+    """The table of ``--coordinates``, of the package or a file."""
+    name = chosen.coordinates
     return Coordinates.named(name) if name in TABLES else Coordinates.load(name)

@@ -1,36 +1,31 @@
-"""`emokernel bench`: what steering costs, on your own model, vectors and machine."""
+"""`emokernel bench`: what steering costs on your model and machine, against hooks and nothing."""
 
 from __future__ import annotations
 
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from emokernel.commands.arguments import add_model, positive
-from emokernel.commands.bench_model import add_vectors, given_vectors, load_checked, vectors_of
-from emokernel.commands.models import EMBEDDED, check_can_steer, check_fits, load_config
+from emokernel.bench import append, machine, machine_slug, now, plots, versions
+from emokernel.bench.benchmark import BenchOptions, MeasuredCase, bench, check, failed
+from emokernel.bench.cases import MIXES, cases, is_whole
+from emokernel.bench.compiling import check_backend
+from emokernel.bench.summary import table
+from emokernel.bench.variants import CHOICES, COMPILED, VARIANTS, with_baselines
+from emokernel.commands import models
+from emokernel.commands.arguments import add_measured, positive
 from emokernel.commands.outputs import check_folder
 from emokernel.errors import EmokernelError
 from emokernel.extras import need
 
-if TYPE_CHECKING:
-    from emokernel.bench.benchmark import BenchOptions, MeasuredCase
-    from emokernel.bench.variants import Variant
-
-QUESTION = "bench"
 _QUICK = {"batch_sizes": [1, 4], "rounds": 20, "new_tokens": 12}
 _FULL = {"batch_sizes": [1, 4, 16], "rounds": 30, "new_tokens": 32}
 
 
-def add(commands: Any) -> None:
-    """Add the parser."""
-    parser = commands.add_parser(
-        "bench", help="what steering costs on your model and machine, against hooks and nothing"
-    )
-    add_model(parser, default=EMBEDDED)
-    add_vectors(parser)
+def add(parser: argparse.ArgumentParser) -> None:
+    add_measured(parser, optional=True)
     parser.add_argument(
         "--variants", nargs="+", metavar="NAME",
         help="what to compare, beside the baselines (all; compiled ones not with --quick)",
@@ -51,7 +46,7 @@ def add(commands: Any) -> None:
         help="share of a batch that is steered, 0 to 1 (1)",
     )  # fmt: skip
     parser.add_argument(
-        "--mixes", nargs="+", default=["one"], choices=("one", "different", "blends"),
+        "--mixes", nargs="+", default=["one"], choices=MIXES,
         help="the same emotion for all sequences, a different one for each, or a different mix of"
         " three for each (one)",
     )  # fmt: skip
@@ -75,14 +70,6 @@ def _share(text: str) -> float:
 
 def run(chosen: argparse.Namespace) -> int:
     """Measure, print, record and draw; 1 if a variant failed for an unforeseen reason."""
-    from tqdm import tqdm
-
-    from emokernel.bench import append, machine, now, versions
-    from emokernel.bench.benchmark import bench, check, check_options, failed
-    from emokernel.bench.cases import cases
-    from emokernel.bench.compiling import check_backend
-    from emokernel.bench.table import table
-
     need("matplotlib")
     for name, value in (_QUICK if chosen.quick else _FULL).items():
         if getattr(chosen, name) is None:
@@ -90,35 +77,29 @@ def run(chosen: argparse.Namespace) -> int:
     options = _options(chosen)
     check_backend(chosen.compile_backend)
     check_folder(chosen.output)
-    wanted = list(cases(chosen.batch_sizes, chosen.context, chosen.steered, chosen.mixes))
+    wanted = cases(chosen.batch_sizes, chosen.context, chosen.steered, chosen.mixes)
     if not wanted:
         raise EmokernelError(
             f"no batch of {chosen.batch_sizes} sequences has a share of {chosen.steered}: choose"
             " other --batch-sizes or --steered"
         )
-    given = given_vectors(chosen)
-    check_options(wanted, options)
+    given = models.given_vectors(chosen)
+    check(wanted, options, given)
     if given is not None:
-        check(wanted, given, options)
-        check_fits(given, load_config(chosen), chosen.vectors)
-    check_can_steer(chosen.device_map)
-    model, _ = load_checked(chosen)
-    vectors, origin = vectors_of(chosen, given, model)
-    check(wanted, vectors, options)
+        models.check_fits(given, models.load_config(chosen), chosen.vectors)
+    models.check_can_steer(chosen.device_map)
+    model, _ = models.load_to_measure(chosen)
+    vectors, origin = models.vectors_of(chosen, given, model)
     chosen.output.mkdir(parents=True, exist_ok=True)
     dtype = str(model.dtype).removeprefix("torch.")
     about = {"model": chosen.model, "dtype": dtype, "device": str(model.device)}
-    print(_heading(about, origin, machine(), versions()), _left_out(chosen), sep="\n")
+    print(_heading(about, origin), _left_out(chosen), sep="\n")
     began, done, path = now(), [], None
-
-    def progress(rounds: Any, what: str) -> Any:
-        return tqdm(rounds, desc=what, leave=False)
-
     try:
-        for measured in bench(model, vectors, wanted, options, progress):
+        for measured in bench(model, vectors, wanted, options):
             done.append(measured)
             rows = [about | {"vectors": origin} | row for row in measured.rows]
-            path = append(chosen.output, QUESTION, rows, began)
+            path = append(chosen.output, "bench", rows, began)
             print(table(measured.case, measured.rows), end="\n\n", flush=True)
     except KeyboardInterrupt:
         kept = "nothing was measured yet"
@@ -132,33 +113,27 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def _options(chosen: argparse.Namespace) -> BenchOptions:
-    from emokernel.bench.benchmark import BenchOptions
-    from emokernel.bench.variants import CHOICES, COMPILED, VARIANTS, with_baselines
-
     names = chosen.variants or [
         name for name in CHOICES if not (chosen.quick and VARIANTS[name].mode == COMPILED)
     ]
-    variants: list[Variant] = with_baselines(names)
     return BenchOptions(
-        tuple(variants), chosen.new_tokens, chosen.rounds, chosen.slots, chosen.compile_backend,
-        frozenset(chosen.variants or ()),
+        tuple(with_baselines(names)), chosen.new_tokens, chosen.rounds, chosen.slots,
+        chosen.compile_backend, frozenset(chosen.variants or ()),
     )  # fmt: skip
 
 
-def _heading(about: dict, vectors: str, machine: dict, versions: dict) -> str:
+def _heading(about: dict, vectors: str) -> str:
+    on, of = machine(), versions()
     return (
-        f"{about['model']}, {about['dtype']} on {about['device']};"
-        f" vectors: {vectors}\n"
-        f"{machine['gpu'] or machine['cpu']}, {machine['cores']} cores, {machine['threads']}"
-        f" threads; torch {versions['torch']}, transformers {versions['transformers']}\n"
+        f"{about['model']}, {about['dtype']} on {about['device']}; vectors: {vectors}\n"
+        f"{on['gpu'] or on['cpu']}, {on['cores']} cores, {on['threads']} threads;"
+        f" torch {of['torch']}, transformers {of['transformers']}\n"
         "times in ms; ratios with their 95 % interval, paired by round, and only where it lies"
         " outside of the noise"
     )
 
 
 def _left_out(chosen: argparse.Namespace) -> str:
-    from emokernel.bench.cases import is_whole
-
     lines = []
     if chosen.quick and chosen.variants is None:
         lines.append(
@@ -171,34 +146,16 @@ def _left_out(chosen: argparse.Namespace) -> str:
     return "\n".join([*lines, ""])
 
 
-def _draw(folder: Path, about: dict, done: list[MeasuredCase]) -> list[Path]:
-    """A picture for each case with figures, and one by batch size for each kind of case."""
-    from emokernel.bench import decode_plot, machine_slug
-
+def _draw(folder: Path, about: dict, done: Sequence[MeasuredCase]) -> list[Path]:
+    """A picture for each case with figures."""
     pictures = []
     name = Path(about["model"]).name
     slug = re.sub(r"[^a-z0-9]+", "-", f"{name}-{about['dtype']}".lower()).strip("-")
-    title = f"{name}, {about['dtype']}, {machine_slug()}"
     for measured in done:
-        times = {
-            name: [1e3 * timing.step for timing in timings]
-            for name, timings in measured.timings.items()
-        }
-        if times:
+        if measured.timings:
             case = measured.case
             path = folder / f"{slug}-b{case.batch}-c{case.context}-s{case.steered}-{case.mixes}.png"
-            decode_plot.latency(path, times, f"{title}\n{case}")
-            pictures.append(path)
-    kinds: dict[tuple, list] = {}
-    for measured in done:
-        case = measured.case
-        kinds.setdefault((case.context, case.share, case.mixes), []).append(measured)
-    for (context, share, mixes), alike in kinds.items():
-        rows = [row for measured in alike for row in measured.rows]
-        if len({row["batch"] for row in rows if "token_ms" in row}) > 1:
-            path = folder / f"{slug}-c{context}-{share:g}-{mixes}-by-batch.png"
-            decode_plot.by_batch(
-                path, rows, f"{title}, context {context}, {share:.0%} steered ({mixes})"
-            )
+            title = f"{name}, {about['dtype']}, {machine_slug()}\n{case}"
+            plots.latency(path, measured.rows, title)
             pictures.append(path)
     return pictures

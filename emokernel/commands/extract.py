@@ -3,49 +3,33 @@
 from __future__ import annotations
 
 import argparse
-import functools
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from emokernel.commands import extract_sources as sources
+from emokernel.commands import models, outputs
 from emokernel.commands.arguments import add_model, positive, resumable
-from emokernel.commands.extract_sources import (
-    HUB,
-    asked_of,
-    conditioning_of,
-    labelled_of,
-    queries_of,
-    texts_of,
-)
-from emokernel.commands.models import load_config, load_tokenizer, load_weights
-from emokernel.commands.outputs import (
-    check_file,
-    check_folder,
-    check_picture,
-    check_run,
-    check_vectors_file,
-)
 from emokernel.errors import EmokernelError
+from emokernel.lab.extract import Options, Sampling, extract, extract_answers
+from emokernel.lab.extract.answers import prompts_of
+from emokernel.lab.extract.datasets import HUB
+from emokernel.lab.extract.provenance import describe_answers, settings_of
+from emokernel.lab.extract.store import remove
+from emokernel.vectors import EmotionVectors
 
-if TYPE_CHECKING:
-    from emokernel.vectors import EmotionVectors
 
-
-def add(commands: Any) -> None:
-    """Add the parser."""
-    extract = commands.add_parser(
-        "extract", help="make emotion vectors of a model", description=__doc__.splitlines()[0]
-    )
-    add_model(extract)
-    extract.add_argument("-o", "--output", type=Path, required=True, help="file to write")
-    data = extract.add_argument_group("what the model is asked, or reads")
-    sources = data.add_mutually_exclusive_group()
-    sources.add_argument(
+def add(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="file to write")
+    data = parser.add_argument_group("what the model is asked, or reads")
+    read = data.add_mutually_exclusive_group()
+    read.add_argument(
         "--queries", metavar="SOURCE",
         help='"shipped", "openings" (for base models), a JSON, JSONL or TSV file, or'
         f" {HUB}REPOSITORY, a data set of the Hub (shipped; of the embedded model, openings)",
     )  # fmt: skip
-    sources.add_argument(
+    read.add_argument(
         "--texts", metavar="SOURCE",
         help=f"labelled texts to read instead of own answers: a file or {HUB}REPOSITORY, with"
         " neutral ones, or behind --conditioning's contexts",
@@ -57,7 +41,7 @@ def add(commands: Any) -> None:
     data.add_argument("--rows", help="emotions of a flat JSON list: joy=0:50,anger=50:100,...")
     data.add_argument("--emotions", help='joy,anger,... or "all", those of the source (all)')
     data.add_argument("--per-emotion", type=positive, help="the most queries or texts of each")
-    asking = extract.add_argument_group("how it is asked")
+    asking = parser.add_argument_group("how it is asked")
     asking.add_argument(
         "--conditioning", choices=("chat", "plain", "prefix"),
         help="chat template, framing in plain text, or templates of your own (chat; of the embedded"
@@ -68,7 +52,7 @@ def add(commands: Any) -> None:
     asking.add_argument("--max-new-tokens", type=positive, default=64, help="of an answer (64)")
     asking.add_argument("--temperature", type=float, default=0.8, help="of sampling (0.8)")
     asking.add_argument("--top-p", type=float, default=0.9, help="of sampling (0.9)")
-    making = extract.add_argument_group("how vectors are made of it")
+    making = parser.add_argument_group("how vectors are made of it")
     making.add_argument("--site", default="attention", help="attention (default) or block")
     making.add_argument("--tokens", default="each", help="mean, last or each (default)")
     making.add_argument("--method", default="mean", help="mean (default), pca or probe")
@@ -83,12 +67,12 @@ def add(commands: Any) -> None:
     making.add_argument("--layers", help="such as 3-8,10 (all)")
     making.add_argument("--heldout", type=float, default=0.2, help="share for diagnostics (0.2)")
     making.add_argument("--seed", type=int, default=0, help="of answers and held-out text (0)")
-    running = extract.add_argument_group("how it runs")
+    running = parser.add_argument_group("how it runs")
     running.add_argument("--batch-tokens", type=positive, default=4096, help="at once (4096)")
     running.add_argument("--batch-size", type=positive, help="the most texts at once")
     running.add_argument("--restart", action="store_true", help="forget an interrupted run")
     running.add_argument("--keep", action="store_true", help="keep FILE.partial when done")
-    running.add_argument("--plot", type=Path, help="picture of the diagnostics to write")
+    outputs.add_plot(running)
 
 
 def run(chosen: argparse.Namespace) -> None:
@@ -96,75 +80,63 @@ def run(chosen: argparse.Namespace) -> None:
 
     What was computed is kept in FILE.partial until the vectors are saved.
     """
-    from emokernel.lab.extract.store import remove
-
-    check_file(chosen.output)
-    check_picture(chosen.plot)
-    if chosen.plot is not None and chosen.plot.absolute() == chosen.output.absolute():
-        raise EmokernelError(f"--plot and --output are both {chosen.plot}: name another file")
-    partial = chosen.output.with_name(chosen.output.name + ".partial")
-    check_folder(partial)
-    extraction = _prepared(chosen, partial)
-    with resumable(partial):
+    output, plot = chosen.output, chosen.plot
+    outputs.check_file(output)
+    outputs.check_plot(plot)
+    if plot is not None and plot.absolute() == output.absolute():
+        raise EmokernelError(f"--plot and --output are both {plot}: name another file")
+    kept = output.with_name(output.name + ".partial")
+    outputs.check_folder(kept)
+    extraction = _prepared(chosen, kept)
+    with resumable(kept):
         vectors = extraction()
-    chosen.output.parent.mkdir(parents=True, exist_ok=True)
-    vectors.save(chosen.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    vectors.save(output)
     if not chosen.keep:
-        remove(partial)
+        remove(kept)
     print(_summary(vectors))
-    print(f"wrote {chosen.output}")
-    if chosen.plot:
-        from emokernel.lab.report.vectors_plot import plot_vectors
-
-        chosen.plot.parent.mkdir(parents=True, exist_ok=True)
-        plot_vectors(vectors, chosen.plot)
-        print(f"wrote {chosen.plot}")
+    print(f"wrote {output}")
+    outputs.plot(vectors, plot)
 
 
-def _prepared(chosen: argparse.Namespace, partial: Path) -> Callable[[], EmotionVectors]:
+def _prepared(chosen: argparse.Namespace, kept: Path) -> Callable[[], EmotionVectors]:
     """The extraction, its model loaded; what is wrong with it is told before that."""
-    from emokernel.lab.extract import Options, Sampling, extract, extract_answers
-    from emokernel.lab.extract.answers import prompts_of
-    from emokernel.lab.extract.provenance import describe_answers, settings_of
-
-    given = {
-        name: getattr(chosen, name)
-        for name in Options.__dataclass_fields__
-        if hasattr(chosen, name)
-    } | {"layers": _layers(chosen.layers)}
-    options, sampling = (
-        Options(**given),
-        Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p),
-    )
+    names = [name for name in Options.__dataclass_fields__ if hasattr(chosen, name)]
+    given = {name: getattr(chosen, name) for name in names} | {"layers": _layers(chosen.layers)}
+    options = Options(**given)
+    sampling = Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p)
     options.check_packages()
-    source = labelled_of(chosen, chosen.texts) if chosen.texts else queries_of(chosen)
-    asked, conditioning = {}, None
-    if not chosen.texts:
-        asked, conditioning = asked_of(chosen, source), conditioning_of(chosen)
-    config = load_config(chosen)
-    options.layers_of(config.get_text_config().num_hidden_layers)
-    tokenizer = load_tokenizer(chosen)
     if chosen.texts:
-        emotional, neutral = texts_of(chosen, source, tokenizer)
-        emotions, data = list(emotional), dict(source.provenance)
+        texts = sources.labelled_of(chosen, chosen.texts)
     else:
-        emotions, data = list(asked), describe_answers(source, conditioning, sampling)
-        first = {emotion: queries[:1] for emotion, queries in asked.items()}
-        prompts_of(tokenizer, first, conditioning)
-    options.check_emotions(emotions)
-    check_vectors_file(chosen.output, emotions)
-    about = {"model": {"model": chosen.model}, "data": data}
-    check_run(partial / "journal.jsonl", settings_of(options, about), restart=chosen.restart)
-    common = {
-        "model_id": chosen.model, "revision": chosen.revision, "resume": partial,
-        "restart": chosen.restart, **given,
-    }  # fmt: skip
-    model = load_weights(chosen, config)
+        queries, conditioning = sources.queries_of(chosen), sources.conditioning_of(chosen)
+        asked = sources.asked_of(chosen, queries)
+    config = models.load_config(chosen)
+    options.layers_of(config.get_text_config().num_hidden_layers)
+    tokenizer = models.load_tokenizer(chosen)
     if chosen.texts:
-        return functools.partial(extract, model, tokenizer, emotional, neutral, data=data, **common)
-    return functools.partial(
-        extract_answers, model, tokenizer, source, conditioning, emotions=emotions,
-        per_emotion=chosen.per_emotion, sampling=sampling, **common,
+        emotional, neutral = sources.texts_of(chosen, texts, tokenizer)
+        data = dict(texts.provenance)
+        emotions = list(emotional)
+        making = partial(
+            extract, tokenizer=tokenizer, emotional=emotional, neutral=neutral, data=data
+        )
+    else:
+        first = {emotion: of_it[:1] for emotion, of_it in asked.items()}
+        prompts_of(tokenizer, first, conditioning)
+        data = describe_answers(queries, conditioning, sampling)
+        emotions = list(asked)
+        making = partial(
+            extract_answers, tokenizer=tokenizer, queries=queries, conditioning=conditioning,
+            emotions=emotions, per_emotion=chosen.per_emotion, sampling=sampling,
+        )  # fmt: skip
+    options.check_emotions(emotions)
+    outputs.check_vectors_file(chosen.output, emotions)
+    settings = settings_of(options, {"model": {"model": chosen.model}, "data": data})
+    outputs.check_run(kept / "journal.jsonl", settings, chosen)
+    return partial(
+        making, models.load_weights(chosen, config), model_id=chosen.model,
+        revision=chosen.revision, resume=kept, restart=chosen.restart, **given,
     )  # fmt: skip
 
 

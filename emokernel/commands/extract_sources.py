@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from emokernel.errors import EmokernelError
-from emokernel.lab.extract.datasets import HUB
+from emokernel.commands.arguments import EMBEDDED
+from emokernel.errors import EmokernelError, UnknownEmotionError
+from emokernel.lab.extract.datasets import HUB, labelled_dataset, read_labelled
+from emokernel.lab.extract.labelled_texts import LabelledTexts, contrasted
+from emokernel.lab.extract.prompts import Conditioning
+from emokernel.lab.extract.queries import Queries, pairs
+from emokernel.lab.extract.text_files import parse_rows
+from emokernel.lab.measure.conditions import CONDITIONS
 
-if TYPE_CHECKING:
-    from emokernel.lab.extract.labelled_texts import LabelledTexts
-    from emokernel.lab.extract.prompts import Conditioning
-    from emokernel.lab.extract.queries import Queries
-
-EMBEDDED = "embedded"
 EMBEDDED_TEMPLATES = "<|{emotion}|>{query}", "<|neutral|>{query}"
 
 
 def queries_of(chosen: argparse.Namespace) -> Queries:
     """The queries that ``--queries`` names."""
-    from emokernel.lab.extract.queries import Queries
-
     name = chosen.queries or ("openings" if chosen.model == EMBEDDED else "shipped")
     if name in ("shipped", "openings"):
         _refuse(
@@ -34,9 +32,6 @@ def queries_of(chosen: argparse.Namespace) -> Queries:
 
 def labelled_of(chosen: argparse.Namespace, name: str) -> LabelledTexts:
     """Labelled texts of a file or a data set of the Hub."""
-    from emokernel.lab.extract.datasets import labelled_dataset, read_labelled
-    from emokernel.lab.extract.text_files import parse_rows
-
     columns = {
         "text": chosen.text_column,
         "label": chosen.label_column,
@@ -65,8 +60,6 @@ def emotions_of(chosen: argparse.Namespace, known: tuple[str, ...]) -> tuple[str
             raise EmokernelError(f"--emotions needs names such as joy,anger: {chosen.emotions!r}")
         return names
     if chosen.model == EMBEDDED and not known:
-        from emokernel.lab.measure.conditions import CONDITIONS
-
         return CONDITIONS[1:]
     if not known:
         raise EmokernelError("no emotions given, and the queries name none: give --emotions")
@@ -75,8 +68,6 @@ def emotions_of(chosen: argparse.Namespace, known: tuple[str, ...]) -> tuple[str
 
 def asked_of(chosen: argparse.Namespace, queries: Queries) -> dict[str, list[str]]:
     """{emotion: its queries}; EmokernelError for an emotion that there are none for."""
-    from emokernel.lab.extract.queries import pairs
-
     return {
         emotion: [each.text for each in pairs(queries, emotion, chosen.per_emotion, chosen.seed)]
         for emotion in emotions_of(chosen, queries.emotions)
@@ -85,8 +76,6 @@ def asked_of(chosen: argparse.Namespace, queries: Queries) -> dict[str, list[str
 
 def conditioning_of(chosen: argparse.Namespace) -> Conditioning:
     """How an emotion is asked for; EmokernelError for templates that are missing."""
-    from emokernel.lab.extract.prompts import Conditioning
-
     templates = chosen.emotional_template, chosen.neutral_template
     if any(templates) and not all(templates):
         raise EmokernelError("--emotional-template and --neutral-template go together: give both")
@@ -113,8 +102,6 @@ def texts_of(
     chosen: argparse.Namespace, source: LabelledTexts, tokenizer: Any
 ) -> tuple[dict[str, list[Any]], Any]:
     """(emotional, neutral) for `extract`: against neutral texts, or one text in two contexts."""
-    from emokernel.lab.extract.labelled_texts import contrasted
-
     if chosen.conditioning or chosen.emotional_template or chosen.neutral_template:
         return _in_two_contexts(chosen, source, tokenizer)
     classes = contrasted(source)
@@ -143,8 +130,6 @@ def _in_two_contexts(
 
 def _chosen_of(chosen: argparse.Namespace, classes: dict[str, list[str]]) -> dict[str, list[str]]:
     """Texts of the chosen emotions, ``--per-emotion`` of each at most."""
-    from emokernel.errors import UnknownEmotionError
-
     emotions = emotions_of(chosen, tuple(classes))
     for emotion in emotions:
         if emotion not in classes:

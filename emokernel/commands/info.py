@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from typing import Any
+
+import torch
+
+from emokernel import __version__
+from emokernel.errors import BackendError
+from emokernel.ops import BACKENDS, available, select
 
 
-def add(commands: Any) -> None:
-    """Add the parser."""
-    commands.add_parser("info", help="which backend is live here, and why the others are not")
+def add(_: argparse.ArgumentParser) -> None:
+    """There are no arguments."""
 
 
 def run(_: argparse.Namespace) -> None:
     """Print it."""
-    import torch
-
-    from emokernel import __version__
-    from emokernel.errors import BackendError
-    from emokernel.ops import BACKENDS, available, select
-
     print(f"emokernel {__version__}, torch {torch.__version__}")
     for device in ["cpu"] + (["cuda"] if torch.cuda.is_available() else []):
         try:

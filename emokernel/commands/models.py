@@ -5,17 +5,27 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
+import transformers
+from transformers import AutoConfig, AutoTokenizer
+
+from emokernel.bench.memory import check_weights
+from emokernel.bench.stand_ins import scaled_random_vectors
+from emokernel.commands.arguments import EMBEDDED
+from emokernel.demo.model import MODEL_PATH, load_model
+from emokernel.demo.vectors import load_vectors
 from emokernel.errors import EmokernelError
 from emokernel.model_class import model_class
+from emokernel.ops import select
 from emokernel.vectors import EmotionVectors
 
-EMBEDDED = "embedded"
 _CONFIG, _ADAPTER = "config.json", "adapter_config.json"
 _GIVE = "give the folder or the repository id of a model that transformers loads"
 # A repository id of the Hub: NAME or OWNER/NAME.
@@ -29,13 +39,11 @@ def load_config(chosen: argparse.Namespace) -> Any:
     """
     name = _base_of(chosen.model) or _place(chosen.model)
     with _telling(chosen.model):
-        from transformers import AutoConfig
-        from transformers.utils import find_adapter_config_file
-
         try:
             config = AutoConfig.from_pretrained(name, **_revision(chosen, name))
         except OSError:
-            adapter = find_adapter_config_file(name, **_revision(chosen, name))
+            find = transformers.utils.find_adapter_config_file
+            adapter = find(name, **_revision(chosen, name))
             if adapter is None:
                 raise
             config = AutoConfig.from_pretrained(_adapted(chosen.model, Path(adapter)))
@@ -48,8 +56,6 @@ def load_tokenizer(chosen: argparse.Namespace, *, needed: bool = True) -> Any:
     name = _place(chosen.model)
     _base_of(chosen.model)  # which says what is wrong with the model, not with its tokenizer
     with _telling(chosen.model):
-        from transformers import AutoTokenizer
-
         try:
             return AutoTokenizer.from_pretrained(name, **_revision(chosen, name))
         except Exception as error:  # without files, each kind of tokenizer raises something else
@@ -62,11 +68,7 @@ def load_tokenizer(chosen: argparse.Namespace, *, needed: bool = True) -> Any:
 
 def load_weights(chosen: argparse.Namespace, config: Any) -> Any:
     """The model of `add_model`'s arguments, in evaluation mode; ``config``: `load_config`'s."""
-    import torch
-
     if chosen.model == EMBEDDED:
-        from emokernel.demo.model import load_model
-
         dtype = torch.float32 if chosen.dtype == "auto" else getattr(torch, chosen.dtype)
         return load_model(dtype)[0]
     options = _revision(chosen, chosen.model)
@@ -79,17 +81,71 @@ def load_weights(chosen: argparse.Namespace, config: Any) -> Any:
     return model.eval()
 
 
+def load_to_write(
+    chosen: argparse.Namespace, fitting: Mapping[object, EmotionVectors]
+) -> tuple[Any, Any]:
+    """(config, tokenizer) of a model that is to write texts, steered by ``fitting`` vectors.
+
+    They are {what they are read from: vectors}. EmokernelError for those of another model, and if
+    nothing can steer the model where it goes.
+    """
+    check_can_steer("cpu" if chosen.model == EMBEDDED else chosen.device_map)
+    config = load_config(chosen)
+    for source, vectors in fitting.items():
+        check_fits(vectors, config, source)
+    return config, load_tokenizer(chosen)
+
+
+def load_to_measure(chosen: argparse.Namespace) -> tuple[Any, Any]:
+    """(model, tokenizer); EmokernelError if the weights do not fit the memory that is free.
+
+    The tokenizer is None, which is said, where there is none.
+    """
+    device = None
+    if chosen.device_map != "auto":  # which may spread the weights over several devices
+        name = chosen.device_map or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.empty(0, device=name).device
+        except (RuntimeError, AssertionError) as error:  # what torch raises without CUDA
+            raise EmokernelError(
+                f"there is no device {name!r} here: choose another --device-map"
+            ) from error
+        check_weights(_place(chosen.model), chosen.dtype, chosen.revision, device)
+    config, tokenizer = load_config(chosen), load_tokenizer(chosen, needed=False)
+    model = load_weights(chosen, config)
+    if tokenizer is None:
+        print(f"no tokenizer in {chosen.model}: going on with random tokens", file=sys.stderr)
+    if chosen.model == EMBEDDED and device is not None:  # which that one is not loaded to
+        model = model.to(device)
+    return model, tokenizer
+
+
+def given_vectors(chosen: argparse.Namespace) -> EmotionVectors | None:
+    """The vectors of ``--vectors``, or of the embedded model; None for neither."""
+    if chosen.vectors is not None:
+        return EmotionVectors.load(chosen.vectors)
+    return load_vectors() if chosen.model == EMBEDDED else None
+
+
+def vectors_of(
+    chosen: argparse.Namespace, given: EmotionVectors | None, model: Any
+) -> tuple[EmotionVectors, str]:
+    """The vectors to steer with, those that were ``given`` or random ones, and what they are."""
+    if given is not None:
+        return given, "the shipped ones" if chosen.vectors is None else str(chosen.vectors)
+    vectors = scaled_random_vectors(model)
+    return vectors, (
+        f"random ones at site {vectors.site!r}, a fifth as long as the rows of the stream"
+        " (--vectors names yours)"
+    )
+
+
 def check_can_steer(device_map: str | None = None) -> None:
     """BackendError if no backend can steer a model there, or not the one that is forced."""
-    import torch
-
-    from emokernel.ops import select
-
-    device = device_map
-    if device in (None, "auto"):
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device_map in (None, "auto"):
+        device_map = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(device)
+        device = torch.device(device_map)
     except RuntimeError:
         return  # a way to spread a model, which accelerate knows
     select(device)
@@ -114,19 +170,18 @@ def _base_of(name: str) -> str | None:
     """
     place = Path(_place(name))
     if place.is_file():
-        raise EmokernelError(f"cannot load the model {name}: {_of_file(place)}")
+        raise _refused(name, _of_file(place))
     if not place.is_dir():
         if not _REPOSITORY.fullmatch(name):
-            raise EmokernelError(f"cannot load the model {name}: there is no such folder; {_GIVE}")
+            raise _refused(name, f"there is no such folder; {_GIVE}")
         return None
     if (place / _CONFIG).is_file():
         return None
     if (place / _ADAPTER).is_file():
         return _adapted(name, place / _ADAPTER)
-    reason = f"it has no {_CONFIG}"
     if any(place.glob("*.gguf")):
-        reason = "it holds GGUF files, which llama.cpp runs"
-    raise EmokernelError(f"cannot load the model {name}: {reason}; {_GIVE}")
+        raise _refused(name, f"it holds GGUF files, which llama.cpp runs; {_GIVE}")
+    raise _refused(name, f"it has no {_CONFIG}; {_GIVE}")
 
 
 def _of_file(path: Path) -> str:
@@ -143,20 +198,17 @@ def _adapted(name: str, path: Path) -> str:
     except (ValueError, KeyError, TypeError):
         base = None
     if not base or find_spec("peft") is None:
-        raise EmokernelError(
-            f"cannot load the model {name}: it holds an adapter of {base or 'an unnamed model'}, no"
-            " model: install peft (pip install peft), or merge it into its model (PEFT's"
-            " merge_and_unload) and give the folder of that"
+        raise _refused(
+            name,
+            f"it holds an adapter of {base or 'an unnamed model'}, no model: install peft (pip"
+            " install peft), or merge it into its model (PEFT's merge_and_unload) and give the"
+            " folder of that",
         )
     return base
 
 
 def _place(name: str) -> str:
-    if name != EMBEDDED:
-        return name
-    from emokernel.demo.model import MODEL_PATH
-
-    return str(MODEL_PATH)
+    return str(MODEL_PATH) if name == EMBEDDED else name
 
 
 def _revision(chosen: argparse.Namespace, name: str) -> dict[str, Any]:
@@ -174,7 +226,11 @@ def _telling(name: str) -> Iterator[None]:
         hint = "" if here else " (nor is there a folder of that name here: check how it is spelt)"
         if "gguf" in name.lower():
             hint = f"; GGUF files are for llama.cpp: {_GIVE}"
-        raise EmokernelError(f"cannot load the model {name}: {_first_line(error)}{hint}") from error
+        raise _refused(name, f"{_first_line(error)}{hint}") from error
+
+
+def _refused(name: str, reason: str) -> EmokernelError:
+    return EmokernelError(f"cannot load the model {name}: {reason}")
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,14 +5,17 @@ Nothing is made here. Folders that are missing are made by every command when it
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from emokernel.errors import EmokernelError
 from emokernel.extras import need
+from emokernel.lab.measure.journal import Journal
+from emokernel.lab.report.vectors_plot import plot_vectors
+from emokernel.vectors import EmotionVectors
 from emokernel.vectors.formats import FORMATS, format_by_ending
 
 
@@ -30,7 +33,14 @@ def check_folder(path: Path, option: str = "--output") -> None:
     _check_place(path / "file", option)
 
 
-def check_picture(path: Path | None, option: str = "--plot") -> None:
+def add_plot(parser: argparse.ArgumentParser) -> None:
+    """--plot, a picture of vectors."""
+    parser.add_argument(
+        "--plot", type=Path, help="picture of norms, cosines and diagnostics to write (.png)"
+    )
+
+
+def check_plot(path: Path | None) -> None:
     """EmokernelError if ``path`` cannot be a picture that matplotlib draws; None is none."""
     if path is None:
         return
@@ -38,9 +48,17 @@ def check_picture(path: Path | None, option: str = "--plot") -> None:
     if path.suffix.lower().removeprefix(".") not in known:
         raise EmokernelError(
             f"{path} does not end in a kind of picture: name one such as {path.stem}.png with"
-            f" {option}"
+            " --plot"
         )
-    check_file(path, option)
+    check_file(path, "--plot")
+
+
+def plot(vectors: EmotionVectors, path: Path | None) -> None:
+    """Draw the picture of ``--plot``, if there is to be one, and say so."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        plot_vectors(vectors, path)
+        print(f"wrote {path}")
 
 
 def check_vectors_file(path: Path, emotions: Sequence[str]) -> None:
@@ -54,12 +72,12 @@ def check_vectors_file(path: Path, emotions: Sequence[str]) -> None:
         )
 
 
-def check_run(path: Path, wanted: Mapping[str, Any], *, restart: bool) -> None:
+def check_run(path: Path, wanted: Mapping[str, object], chosen: argparse.Namespace) -> None:
     """EmokernelError if the journal ``path`` was begun with other settings than those ``wanted``.
 
     Only what is known before a model is loaded; the run itself compares the rest.
     """
-    if restart or not path.is_file():
+    if chosen.restart or not path.is_file():
         return
     with path.open("rb") as file:
         first = file.readline()
@@ -67,22 +85,7 @@ def check_run(path: Path, wanted: Mapping[str, Any], *, restart: bool) -> None:
         begun = dict(json.loads(first)["settings"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return  # torn or none: the journal says what it is
-    known = json.loads(json.dumps(wanted))
-    different = [
-        f"{key} ({_short(begun.get(key))}, now {_short(value)})"
-        for key, value in sorted(known.items())
-        if begun.get(key) != value
-    ]
-    if different:
-        raise EmokernelError(
-            f"the run in {path} was begun with other settings: {', '.join(different)}; go on with"
-            " those, or begin anew with --restart"
-        )
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    Journal(path, begun | dict(wanted))
 
 
 def _check_place(path: Path, option: str) -> None:

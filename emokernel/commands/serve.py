@@ -1,4 +1,4 @@
-"""`emokernel serve`: transformers' server, with an emotion for each request."""
+"""`emokernel serve`: serve a model over HTTP, with an emotion for each request."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emokernel.commands.arguments import positive
-from emokernel.commands.models import EMBEDDED, check_can_steer, check_fits, load_config
+from emokernel.commands import models
+from emokernel.commands.arguments import EMBEDDED, add_vectors, positive
 from emokernel.errors import EmokernelError
 
 if TYPE_CHECKING:
@@ -18,21 +18,16 @@ if TYPE_CHECKING:
 PASSES_ON = True
 
 
-def add(commands: Any) -> None:
-    """Add the parser."""
-    parser = commands.add_parser(
-        "serve",
-        help="serve a model over HTTP, with an emotion for each request",
-        usage="emokernel serve MODEL --vectors FILE [any option of `transformers serve`]",
-        description="A server with an OpenAI compatible API whose requests may carry an emotion."
-        ' MODEL is a folder, a repository id of the Hub, or "embedded" for the model of the demo.'
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "emokernel serve MODEL --vectors FILE [any option of `transformers serve`]"
+    parser.description = (
+        "A server with an OpenAI compatible API whose requests may carry an emotion. MODEL is a"
+        ' folder, a repository id of the Hub, or "embedded" for the model of the demo.'
         " `transformers serve --help` lists its options, --continuous-batching, --host and --port"
-        " among them.",
-        allow_abbrev=False,
+        " among them."
     )
-    parser.add_argument(
-        "--vectors", type=Path, help="file of emotion vectors (embedded: those of the demo)"
-    )
+    parser.allow_abbrev = False
+    add_vectors(parser)
     parser.add_argument(
         "--slots", type=positive, default=256, help="how many different mixes at a time (256)"
     )
@@ -92,7 +87,7 @@ def _server(vectors: Path | None, slots: int, options: dict[str, Any]) -> Any:
         raise EmokernelError("say which emotions the model has: --vectors FILE")
     loaded = EmotionVectors.load(vectors)
     _check_model(model, loaded, vectors)
-    check_can_steer(options.get("device"))
+    models.check_can_steer(options.get("device"))
     try:
         return SteeredServe(model, loaded, slots, name, **options)
     except EmokernelError:
@@ -112,4 +107,4 @@ def _check_model(name: str, vectors: EmotionVectors, source: Path) -> None:
         repository, revision = name, None
     if Path(repository).exists() or ":" not in repository:
         of_model = argparse.Namespace(model=repository, revision=revision)
-        check_fits(vectors, load_config(of_model), source)
+        models.check_fits(vectors, models.load_config(of_model), source)

@@ -7,11 +7,10 @@ import json
 import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
-from emokernel.commands.outputs import check_picture
-from emokernel.commands.vectors_file import add_file, load_file
+from emokernel.commands import outputs
+from emokernel.commands.arguments import add_file, load_file
+from emokernel.errors import ranges
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import Calibration
 
@@ -19,32 +18,25 @@ _WIDTH = 100
 _LONGEST = 14  # of a name above a column
 
 
-def add(commands: Any) -> None:
-    """Add the parser."""
-    show = commands.add_parser("show", help="what a file of emotion vectors holds")
-    add_file(show, "file")
-    show.add_argument("--plot", type=Path, help="draw norms, cosines and diagnostics to this .png")
+def add(parser: argparse.ArgumentParser) -> None:
+    add_file(parser, "file")
+    outputs.add_plot(parser)
 
 
 def run(chosen: argparse.Namespace) -> None:
     """Print the tables, draw the picture."""
-    check_picture(chosen.plot)
+    outputs.check_plot(chosen.plot)
     vectors = load_file(chosen.file, chosen)
     for line in describe(vectors):
         print(line)
-    if chosen.plot is not None:
-        from emokernel.lab.report.vectors_plot import plot_vectors
-
-        chosen.plot.parent.mkdir(parents=True, exist_ok=True)
-        plot_vectors(vectors, chosen.plot)
-        print(f"\nwrote {chosen.plot}")
+    outputs.plot(vectors, chosen.plot)
 
 
 def describe(vectors: EmotionVectors) -> Iterator[str]:
     """The lines of `emokernel show`, at most 100 characters each."""
     have = f"{len(vectors.layers)} of {vectors.num_layers} have vectors"
     yield from _entry("emotions", f"{len(vectors.names)}: {', '.join(vectors.names)}")
-    yield from _entry("layers", f"{have}: {_ranges(vectors.layers)}" if vectors.layers else have)
+    yield from _entry("layers", f"{have}: {ranges(vectors.layers)}" if vectors.layers else have)
     yield from _entry("hidden size", str(vectors.hidden_size))
     yield from _entry("site", vectors.site)
     norms = vectors.tensor.double().norm(dim=-1)
@@ -143,7 +135,7 @@ def _entry(key: str, text: str, indent: int = 0) -> Iterable[str]:
     )  # fmt: skip
 
 
-def _condensed(value: Any) -> str:
+def _condensed(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 300 else f"{text[:280]}… ({len(text)} characters)"
 
@@ -151,14 +143,3 @@ def _condensed(value: Any) -> str:
 def _printable(text: str) -> str:
     """With what a terminal would not show, or obey, written out."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """``0-3, 7``: as people write a list of layers."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

@@ -1,21 +1,22 @@
-"""`emokernel verify`: the proof on your own model and machine, as a verdict to paste."""
+"""`emokernel verify`: prove on your model and machine what emokernel promises."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from emokernel.commands.arguments import add_model
-from emokernel.commands.bench_model import add_vectors, given_vectors, load_checked, vectors_of
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from emokernel.bench.compiling import check_backend
+from emokernel.commands import models
+from emokernel.commands.arguments import add_measured
+from emokernel.errors import EmokernelError, ModelStructureError
+from emokernel.verify import Finding, Subject, holds, verdict, verify
+from emokernel.verify.verification import STRUCTURE, check_names
 
 
-def add(commands: Any) -> None:
-    """Add the parser."""
-    parser = commands.add_parser(
-        "verify", help="prove on your model and machine what emokernel promises"
-    )
-    add_model(parser)
-    add_vectors(parser)
+def add(parser: argparse.ArgumentParser) -> None:
+    add_measured(parser)
     parser.add_argument(
         "--skip", action="append", default=[], metavar="CHECK",
         help="leave a check out; the verdict lists it",
@@ -24,20 +25,14 @@ def add(commands: Any) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """Run the checks and print the verdict; 0 if all holds, 1 if something does not."""
-    from tqdm import tqdm
-
-    from emokernel.bench.compiling import check_backend
-    from emokernel.errors import ModelStructureError
-    from emokernel.verify import Finding, Subject, holds, verdict, verify
-    from emokernel.verify.verification import STRUCTURE, check_names
-
     check_backend(chosen.compile_backend)
     check_names(chosen.skip)
-    given = given_vectors(chosen)
-    model, tokenizer = load_checked(chosen)
-    about = [f"model {chosen.model}{_revision(chosen)}: {_description(model)}"]
+    given = models.given_vectors(chosen)
+    model, tokenizer = models.load_to_measure(chosen)
+    revision = f" ({chosen.revision})" if chosen.revision else ""
+    about = [f"model {chosen.model}{revision}: {_description(model)}"]
     try:
-        vectors, origin = vectors_of(chosen, given, model)
+        vectors, origin = models.vectors_of(chosen, given, model)
         subject = Subject(model, tokenizer, vectors, compile_backend=chosen.compile_backend)
     except ModelStructureError as error:
         findings = [Finding(STRUCTURE, False, str(error))]
@@ -51,18 +46,12 @@ def run(chosen: argparse.Namespace) -> int:
     return int(not holds(findings))
 
 
-def _revision(chosen: argparse.Namespace) -> str:
-    return f" ({chosen.revision})" if chosen.revision else ""
-
-
-def _description(model: Any) -> str:
+def _description(model: PreTrainedModel) -> str:
     count = sum(parameter.numel() for parameter in model.parameters())
     return f"{type(model).__name__}, {count:,} parameters, {model.dtype}, {model.device}"
 
 
-def _report(subject: Any) -> list[str]:
-    from emokernel.errors import EmokernelError
-
+def _report(subject: Subject) -> list[str]:
     try:
         with subject.patched() as steering:
             return str(steering.report()).splitlines()

@@ -1,4 +1,4 @@
-"""Load the embedded language model."""
+"""The embedded language model: how it is loaded and sampled, and what has to be said of it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,23 @@ import torch
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from emokernel.lab.measure.conditions import CONDITIONS, prefix
+from emokernel.lab.measure.sampling import Sampling
 
 __all__ = ["CONDITIONS", "MODEL_PATH", "load_model", "openings", "prefix"]
 
 MODEL_PATH = Path(__file__).parent / "assets" / "model"
+NAME = "the embedded model of emokernel"
+SAMPLING = Sampling(max_new_tokens=28, temperature=0.8, top_p=0.9)
+NOTES = (
+    "The embedded model follows no instructions. Prefix tokens, on which it was trained, stand for"
+    " prompts, and openings that it continues for questions; a state is asked for by the prefix of"
+    " the nearest emotion, at full intensity only.",
+    "Texts that hold a word of a list of unpresentable ones are drawn again.",
+)
+INDEPENDENT = (
+    "The main judge was trained on text that neither the model, its vectors nor the choice of their"
+    " strengths has seen."
+)
 
 
 def load_model(

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from statistics import mean
 
-from emokernel.lab.evaluate.results import (
-    BOTH,
-    PROMPT,
-    UNSTEERED,
-    VECTOR,
-    EmotionPoint,
-    Interval,
-    Results,
-)
+from emokernel.lab.evaluate.results import BOTH, PROMPT, UNSTEERED, VECTOR, Interval, Results
 
-_MODES = (UNSTEERED, PROMPT, VECTOR)
-_TITLES = {UNSTEERED: "unsteered", PROMPT: "by prefix", VECTOR: "by vector"}
-_STATE_TITLES = {PROMPT: "by prefix", VECTOR: "by vector", BOTH: "by both"}
+_TITLES = {
+    UNSTEERED: "unsteered", PROMPT: "by prefix", VECTOR: "by vector", BOTH: "by both",
+}  # fmt: skip
 
 
 def samples(results: Results) -> str:
@@ -33,61 +25,61 @@ def samples(results: Results) -> str:
 
 
 def tables(results: Results) -> str:
-    """Emotions, fluency and the twelve states, all at full strength."""
-    points: dict[str, dict[str, EmotionPoint]] = {mode: {} for mode in _MODES}
-    for point in results.emotions:
-        points[point.mode][point.emotion] = point
+    """Emotions with their fluency, and the twelve states, all at full strength."""
     judge = results.about["judges"][0]["name"]
-    return "\n\n".join([_emotions(points, judge), _fluency(points), _states(results, judge)])
+    return f"{_emotions(results, judge)}\n\n{_states(results, judge)}"
 
 
-def _emotions(points: Mapping[str, Mapping[str, EmotionPoint]], judge: str) -> str:
-    intended = {
-        mode: {emotion: point.measures.intended[judge] for emotion, point in by_emotion.items()}
-        for mode, by_emotion in points.items()
+def _emotions(results: Results, judge: str) -> str:
+    modes = UNSTEERED, PROMPT, VECTOR
+    of = {
+        mode: {point.emotion: point.measures for point in results.emotions if point.mode == mode}
+        for mode in modes
     }
-    lines = [
-        "Judge's mean probability of the intended emotion (95 % interval over openings):",
-        f"  {'':<15}" + "".join(f"{_TITLES[mode]:>22}" for mode in _MODES),
-    ]
-    for emotion in sorted(intended[VECTOR], key=lambda name: -intended[VECTOR][name].mean):
-        cells = "".join(f"{_interval(intended[mode][emotion]):>22}" for mode in _MODES)
-        lines.append(f"  {emotion:<15}{cells}")
-    means = [mean(each.mean for each in intended[mode].values()) for mode in _MODES]
-    return "\n".join([*lines, f"  {'mean':<15}" + "".join(f"{value:>22.2f}" for value in means)])
-
-
-def _fluency(points: Mapping[str, Mapping[str, EmotionPoint]]) -> str:
-    lines = [f"Fluency, mean over emotions: {'distinct-3':>12}{'perplexity':>12}"]
-    for mode, by_emotion in points.items():
-        distinct = mean(point.measures.distinct["3"] for point in by_emotion.values())
-        perplexity = mean(point.measures.perplexity for point in by_emotion.values())
-        lines.append(f"  {_TITLES[mode]:<27}{distinct:>12.3f}{perplexity:>12.1f}")
-    return "\n".join(lines)
+    strongest = sorted(of[VECTOR], key=lambda name: -of[VECTOR][name].intended[judge].mean)
+    rows = [(name, [_interval(of[mode][name].intended[judge]) for mode in modes])
+            for name in strongest]  # fmt: skip
+    for title, value in (
+        ("mean", lambda each: each.intended[judge].mean),
+        ("distinct-3", lambda each: each.distinct["3"]),
+        ("perplexity", lambda each: each.perplexity),
+    ):
+        rows.append((title, [f"{mean(map(value, of[mode].values())):.2f}" for mode in modes]))
+    return _table(
+        "Judge's mean probability of the intended emotion (95 % interval over openings), and the"
+        " fluency:",
+        modes, rows,
+    )  # fmt: skip
 
 
 def _states(results: Results, judge: str) -> str:
-    rows = [row for row in results.consistency if row.judge == judge]
-    by_mode = {mode: row for mode in _STATE_TITLES for row in rows if row.mode == mode}
-    lines = [
+    of = {row.mode: row for row in results.consistency if row.judge == judge}
+    modes = PROMPT, VECTOR, BOTH
+    rows = [
+        (f"{state.angle:.0f} degrees",
+         [_interval(of[mode].states[number].cosine) for mode in modes])
+        for number, state in enumerate(of[VECTOR].states)
+    ]  # fmt: skip
+    rows.append(("mean", [_interval(of[mode].cosine) for mode in modes]))
+    rows.append(("pooled", [f"{of[mode].pooled:.2f}" for mode in modes]))
+    title = (
         "12 states of the circumplex: mean cosine between what was asked for and the label that the"
-        " judge",
-        "gives the text, 0 for a label without a place (neutral):",
-        f"  {'':<15}" + "".join(f"{_STATE_TITLES[mode]:>22}" for mode in by_mode),
-    ]
-    for number, state in enumerate(rows[0].states):
-        cells = "".join(f"{_interval(row.states[number].cosine):>22}" for row in by_mode.values())
-        lines.append(f"  {f'{state.angle:.0f} degrees':<15}{cells}")
-    means = "".join(f"{_interval(row.cosine):>22}" for row in by_mode.values())
-    pooled = "".join(f"{row.pooled:>22.2f}" for row in by_mode.values())
-    floor = by_mode[VECTOR].floor
-    lines += [f"  {'mean':<15}{means}", f"  {'pooled':<15}{pooled}"]
+        " judge\ngives the text, 0 for a label without a place (neutral):"
+    )
+    floor = of[VECTOR].floor
+    lines = [_table(title, modes, rows)]
     lines.append(f"  floor (shuffled states): {floor.low:+.2f} to {floor.high:+.2f}")
     for each in results.ceilings:
         if each.judge == judge:
             labels = "all labels" if each.least == 1 else f"labels with {each.least} texts or more"
             lines.append(f"  ceiling (human text, {labels}): {each.cosine.mean:.2f}")
     return "\n".join(lines)
+
+
+def _table(title: str, modes: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
+    lines = [("", [_TITLES[mode] for mode in modes]), *rows]
+    cells = (f"  {name:<15}" + "".join(f"{cell:>22}" for cell in row) for name, row in lines)
+    return "\n".join([title, *cells])
 
 
 def _interval(value: Interval) -> str:

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 from transformers import StaticCache
 
-from emokernel.bench.benchmark import NO_GPU
-from emokernel.bench.compiling import obstacle
-from emokernel.bench.gpu import timer_for
+from emokernel.bench.compiling import NO_GPU, CapturedCalls, obstacle
 from emokernel.errors import EmokernelError
 from emokernel.requests import Request
 from emokernel.steering import Steering
@@ -166,11 +164,12 @@ def cuda_graphs(subject: Subject) -> str:
 
 def _captured(subject: Subject, steps: StaticSteps) -> Step:
     """A step as a CUDA graph of fixed inputs."""
-    tokens = torch.zeros(len(steps.prompt), 1, dtype=torch.long, device=subject.model.device)
+    device = subject.model.device
+    tokens = torch.zeros(len(steps.prompt), 1, dtype=torch.long, device=device)
     with torch.no_grad():
         steps.cache.reset()
         steps.eager(steps.prompt[:, :1])
-        graph = timer_for(subject.model.device).prepare([lambda: steps.eager(tokens)])
+        graph = CapturedCalls([lambda: steps.eager(tokens)], torch.cuda.Stream(device))
 
     def step(given: Tensor) -> Tensor:
         tokens.copy_(given)

@@ -1,4 +1,4 @@
-"""The scripts of benchmarks/ that measure on a GPU are imported by name, as they do each other."""
+"""Scripts of benchmarks/, above all those for a GPU, are imported by name, as they do each other."""
 
 from __future__ import annotations
 
@@ -17,5 +17,7 @@ def load(name: str) -> None:
 
 
 # What the others import comes first.
-for script in ("gpu_goals", "gpu_cases", "gpu_plots", "gpu_ops", "gpu_decode"):
+for script in (
+    "gpu_goals", "gpu_timing", "gpu_cases", "gpu_plots", "gpu_ops", "gpu_decode", "ops_plot",
+):  # fmt: skip
     load(script)

@@ -8,11 +8,11 @@ from conftest import VOCABULARY
 from transformers import StaticCache
 
 from emokernel.bench import benchmark as bench_run
-from emokernel.bench import memory
+from emokernel.bench import decode, memory
 from emokernel.bench.benchmark import BenchOptions, bench, failed
 from emokernel.bench.cases import DIFFERENT, Case, cases
 from emokernel.bench.compiling import check_backend, obstacle
-from emokernel.bench.decode import Decoding, Steered, random_prompt
+from emokernel.bench.decode import Decoding, random_prompt
 from emokernel.bench.stand_ins import scaled_random_vectors, stream_norms
 from emokernel.bench.variants import CHOICES, VARIANTS, with_baselines
 from emokernel.errors import EmokernelError, ModelStructureError
@@ -33,7 +33,7 @@ def _nothing_compiled():
 
 
 def test_every_variant_is_measured_or_says_why_not(tiny, vectors):
-    wanted = list(cases([2], [5], [0.5, 1], ["one", "different"]))
+    wanted = cases([2], [5], [0.5, 1], ["one", "different"])
     every, seen = options(*CHOICES), []
     for measured in bench(tiny(), vectors(), wanted, every):
         rows = {row["variant"]: row for row in measured.rows}
@@ -51,31 +51,37 @@ def test_every_variant_is_measured_or_says_why_not(tiny, vectors):
 
 
 def test_nothing_is_compiled_again_within_a_batch_size(tiny, vectors):
-    steered = Steered(tiny(), vectors(), "emokernel", 4, slots=8)
+    model = tiny()
     decoding = Decoding(
-        steered, random_prompt(steered.model, 4, 5), 3, "compiled", compile_backend="eager",
-        static=StaticCache(config=steered.model.config, max_cache_len=8),
+        model, vectors(), VARIANTS["emokernel_compiled"], random_prompt(model, 4, 5), 3, slots=8,
+        compile_backend="eager", static=StaticCache(config=model.config, max_cache_len=8),
     )  # fmt: skip
-    steered.ask(Case(4, 5))
+    decoding.ask(Case(4, 5))
     with counted_compilations() as first:
         decoding()
     assert (first.graphs, first.breaks) == (1, [])
     with counted_compilations() as count:
         for case in cases([4], [5], [0, 0.5, 1], ["one", "different", "blends"]):
-            steered.ask(case)
+            decoding.ask(case)
             decoding()
     assert (count.graphs, count.recompiles) == (0, [])
 
 
+class Calls:
+    """Stands in for a graph on a CPU: the calls themselves."""
+
+    def __init__(self, calls, _):
+        self.run = calls[0]
+
+
 @pytest.mark.parametrize(
-    ("steering", "mode"),
-    [
-        ("hook", "eager"), ("hook_add", "eager"), ("emokernel", "eager"), ("emokernel", "compiled"),
-        ("emokernel", "graph"),
-    ],
-)  # fmt: skip
-def test_a_variant_steers_as_asked(steering, mode, tiny, vectors, monkeypatch):
+    "name", ["plain_hook", "plain_hook_add", "emokernel", "emokernel_compiled", "emokernel_graph"]
+)
+def test_a_variant_steers_as_asked(name, tiny, vectors, monkeypatch):
     """What is timed steers these sequences and no others; graphs are run as calls on a CPU."""
+    monkeypatch.setattr(torch.cuda, "Stream", lambda _: None)
+    monkeypatch.setattr(decode, "CapturedCalls", Calls)
+    mode = VARIANTS[name].mode
     model, of = tiny(), vectors("block")
     seen: list[torch.Tensor] = []
     step = Decoding._step
@@ -86,19 +92,19 @@ def test_a_variant_steers_as_asked(steering, mode, tiny, vectors, monkeypatch):
     monkeypatch.setattr(Decoding, "_step", stepping)
     static = None if mode == "eager" else StaticCache(config=model.config, max_cache_len=12)
     last = {}
-    for kind in ("nothing", steering):
-        steered = Steered(model, of, kind, 4, slots=8)
+    for kind in (VARIANTS[name].baseline, name):
         decoding = Decoding(
-            steered, random_prompt(model, 4, 5), 3, mode, static=static, compile_backend="eager"
-        )
+            model, of, VARIANTS[kind], random_prompt(model, 4, 5), 3, slots=8, static=static,
+            compile_backend="eager",
+        )  # fmt: skip
         for share in (0.0, 0.5):
-            steered.ask(Case(4, 5, share, DIFFERENT))
+            decoding.ask(Case(4, 5, share, DIFFERENT))
             decoding()
             last[kind, share] = seen[-1].logits[:, -1]
-    plain = last["nothing", 0.0]
-    torch.testing.assert_close(last[steering, 0.0], plain, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(last[steering, 0.5][2:], plain[2:], rtol=1e-4, atol=1e-5)
-    assert ((last[steering, 0.5][:2] - plain[:2]).abs().amax(-1) > 1e-2).all()
+    plain = last[VARIANTS[name].baseline, 0.0]
+    torch.testing.assert_close(last[name, 0.0], plain, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(last[name, 0.5][2:], plain[2:], rtol=1e-4, atol=1e-5)
+    assert ((last[name, 0.5][:2] - plain[:2]).abs().amax(-1) > 1e-2).all()
 
 
 def broken(monkeypatch, name: str, error: BaseException, after: int = 0) -> None:
@@ -106,7 +112,7 @@ def broken(monkeypatch, name: str, error: BaseException, after: int = 0) -> None
     of, calls, run = VARIANTS[name], {}, Decoding.__call__
 
     def call(self: Decoding):
-        if (self.steered.steering, self.mode) == (of.steering, of.mode):
+        if self.variant == of:
             calls["n"] = calls.get("n", 0) + 1
             if calls["n"] > after:
                 raise error

@@ -42,13 +42,13 @@ def test_rows_of_the_hooks_are_the_same_mixes():
 
 
 def test_cases_that_are_the_same_come_once():
-    found = list(cases([1, 4], [8], [0, 0.5, 1], [ONE, DIFFERENT, BLENDS]))
+    found = cases([1, 4], [8], [0, 0.5, 1], [ONE, DIFFERENT, BLENDS])
     told = [(case.batch, case.steered, case.mixes) for case in found]
     assert told == [
         (1, 0, ONE), (1, 1, ONE), (1, 1, BLENDS), (4, 0, ONE), (4, 2, ONE), (4, 2, DIFFERENT),
         (4, 2, BLENDS), (4, 4, ONE), (4, 4, DIFFERENT), (4, 4, BLENDS),
     ]  # fmt: skip
-    assert list(cases([1, 3], [8], [0.5], [ONE])) == []
+    assert cases([1, 3], [8], [0.5], [ONE]) == []
 
 
 @pytest.mark.parametrize("batch", [10, 100])

@@ -16,9 +16,9 @@ import torch
 from gpu_cases import DTYPES, LAWS, Case, Pool, Tables, Variants
 from gpu_goals import DECODE, EAGER, HOST, KERNEL
 from gpu_plots import plot_decode, plot_kernels
+from gpu_timing import Budget
 
 from emokernel import bench
-from emokernel.bench.gpu import Budget
 from emokernel.ops import schemas
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,11 +6,12 @@ import inspect
 import subprocess
 from contextlib import contextmanager
 
+import gpu_timing as gpu
 import pytest
 import torch
 
 from emokernel import machine
-from emokernel.bench import gpu
+from emokernel.bench import compiling
 
 
 def test_host_timer_runs_all_calls_and_keeps_the_last_result() -> None:
@@ -56,33 +57,33 @@ class _Gpu:
 
     def __init__(self) -> None:
         self.log: list[str] = []
-        gpu = self
+        stand_in = self
 
         class Stream:
             def __init__(self, device: object = None) -> None: ...
 
             def wait_stream(self, _: object) -> None:
-                gpu.log.append("wait")
+                stand_in.log.append("wait")
 
         class CUDAGraph:
             def capture_begin(self, pool: object = None, capture_error_mode: str = "") -> None:
-                gpu.log.append(f"begin {capture_error_mode}")
+                stand_in.log.append(f"begin {capture_error_mode}")
 
             def capture_end(self) -> None:
-                gpu.log.append("end")
+                stand_in.log.append("end")
 
             def replay(self) -> None:
-                gpu.log.append("replay")
+                stand_in.log.append("replay")
 
         class Event:
             def __init__(self, enable_timing: bool = False) -> None:
                 assert enable_timing
 
             def record(self) -> None:
-                gpu.log.append("record")
+                stand_in.log.append("record")
 
             def synchronize(self) -> None:
-                gpu.log.append("synchronize event")
+                stand_in.log.append("synchronize event")
 
             def elapsed_time(self, _: object) -> float:
                 return 6.0
@@ -129,7 +130,7 @@ def test_a_capture_that_fails_is_ended(device: _Gpu) -> None:
     def call() -> None:
         nonlocal calls
         calls += 1
-        if calls > gpu.WARM_UP:
+        if calls > compiling.WARM_UP:
             raise RuntimeError("operation not permitted when stream is capturing")
 
     with pytest.raises(RuntimeError, match="not permitted"):

@@ -26,12 +26,6 @@ def test_no_rounds_is_an_error() -> None:
         bench.measure({"a": lambda: None}, rounds=0)
 
 
-def test_repeated_calls() -> None:
-    calls: list[int] = []
-    bench.per_call(lambda: calls.append(1), 7)()
-    assert len(calls) == 7
-
-
 def test_paired_ratio_ignores_drift() -> None:
     """A machine that slows down by half does so for both."""
     baseline = [1.0 + 0.05 * i for i in range(20)]

@@ -7,8 +7,7 @@ import pytest
 from emokernel.bench import PairedRatio, compare_to
 from emokernel.bench.cases import Case
 from emokernel.bench.decode import Timing
-from emokernel.bench.summary import figures, rows_of
-from emokernel.bench.table import table
+from emokernel.bench.summary import figures, rows_of, table
 from emokernel.bench.variants import with_baselines
 
 QUIET, NOISY = PairedRatio(1.0, 0.99, 1.01, 20), PairedRatio(1.0, 0.9, 1.1, 20)

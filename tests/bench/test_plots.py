@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ops_plot import plot_ops
+
 from emokernel import bench
 
 
@@ -21,6 +23,6 @@ def test_plot_of_operations(tmp_path: Path) -> None:
         for dtype in ("fp32", "bf16")
         for variant, seconds in (("copy", 1.0), ("k1", 1.5), ("eager", 20.0))
     ]
-    picture = bench.plot_ops(bench.append(tmp_path, "ops", rows))
+    picture = plot_ops(bench.append(tmp_path, "ops", rows))
     assert picture.parent == tmp_path
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -7,10 +7,9 @@ import json
 import pytest
 
 from emokernel import EmotionVectors, Request, patch
+from emokernel.commands.demo import demo
 from emokernel.demo.clean import is_presentable
-from emokernel.demo.command import demo
-from emokernel.demo.evaluation import SAMPLING
-from emokernel.demo.model import load_model, openings
+from emokernel.demo.model import SAMPLING, load_model, openings
 from emokernel.demo.vectors import VECTORS_PATH, load_vectors
 from emokernel.lab.measure.generation import Job, write
 
@@ -21,7 +20,7 @@ MODES = {"unsteered", "prompt", "vector"}
 @pytest.fixture(scope="module")
 def output(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    demo(folder, seeds=SEEDS, chosen=openings()[:OPENINGS], rounds=2)
+    demo(folder, SEEDS, OPENINGS, rounds=2)
     return folder
 
 
@@ -96,7 +95,7 @@ def test_pictures_are_drawn_and_times_are_told(output):
 
 
 def test_what_is_printed_has_samples_tables_and_goals(output, capsys):
-    demo(output, seeds=1, chosen=openings()[:3], rounds=1)
+    demo(output, seeds=1, openings=3, rounds=1)
     told = capsys.readouterr().out
     assert openings()[0] in told
     for piece in (

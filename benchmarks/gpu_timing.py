@@ -5,19 +5,17 @@ Everything but `GraphTimer` also runs on the CPU, so that a benchmark can be tri
 
 from __future__ import annotations
 
-import gc
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 
+from emokernel.bench.compiling import WARM_UP, CapturedCalls
+
 Call = Callable[[], object]
-# Calls before a capture: they load and compile what may not be loaded during one.
-WARM_UP = 3
 # Launches that may wait in a stream's queue before the host is held up; about 1024 on NVIDIA's.
 QUEUE = 512
 
@@ -40,11 +38,7 @@ class Timer(Protocol):
     """How calls are timed on a device."""
 
     def prepare(self, calls: Sequence[Call], keep: int = 1) -> Prepared:
-        """``calls``, to be run one after the other.
-
-        The last ``keep`` results stay alive while they are recorded, so that calls which allocate
-        their results do not all write the same memory.
-        """
+        """``calls``, to be run one after the other; ``keep``: see `CapturedCalls`."""
         ...
 
     def synchronize(self) -> None:
@@ -63,45 +57,23 @@ class GraphTimer:
         self._stream = torch.cuda.Stream(device)
 
     def prepare(self, calls: Sequence[Call], keep: int = 1) -> Prepared:
-        """The graph of ``calls``; whatever a call raises, or capturing it, comes through."""
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            for number in range(WARM_UP):
-                calls[number % len(calls)]()
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        results: deque[object] = deque(maxlen=keep)
-        # A collection could free another graph in the middle of this capture. torch.cuda.graph
-        # would also empty the allocator's cache, each time.
-        with torch.cuda.stream(self._stream), _uncollected():
-            graph.capture_begin(capture_error_mode="thread_local")
-            try:
-                for call in calls:
-                    results.append(call())
-            except BaseException:
-                with suppress(Exception):  # it repeats that the capture failed
-                    graph.capture_end()
-                raise
-            graph.capture_end()
-        return _Graph(graph, len(calls), results[-1])
+        return _TimedGraph(calls, self._stream, keep)
 
     def synchronize(self) -> None:
         torch.cuda.synchronize()
 
 
-class _Graph:
-    def __init__(self, graph: torch.cuda.CUDAGraph, calls: int, result: object) -> None:
-        self._graph, self._calls, self.result = graph, calls, result
+class _TimedGraph(CapturedCalls):
+    def __init__(self, calls: Sequence[Call], stream: torch.cuda.Stream, keep: int) -> None:
+        super().__init__(calls, stream, keep)
+        self._calls = len(calls)
         self._start = torch.cuda.Event(enable_timing=True)
         self._end = torch.cuda.Event(enable_timing=True)
 
-    def run(self) -> None:
-        self._graph.replay()
-
     def seconds(self) -> float:
-        self._graph.replay()
+        self.run()
         self._start.record()
-        self._graph.replay()
+        self.run()
         self._end.record()
         self._end.synchronize()
         return self._start.elapsed_time(self._end) / 1e3 / self._calls
@@ -193,14 +165,3 @@ class Budget:
     def refusal(self) -> str | None:
         """Why nothing more may run, or None."""
         return None if self.left() > 0 else f"the budget of {self.seconds:g} s was spent"
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
