@@ -114,7 +114,7 @@ def main() -> None:
                 }
             )
             cost = rows[-1]["us_per_token"]
-            print(f"{name} {dtype} {variant:<20} {cost:8.2f} us/token  {against}")
+            print(f"{name} {dtype} {variant:<20} {cost:8.2f} us/token  {against.in_words()}")
         append(RESULTS, "extract", rows)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from emokernel import reference
-from emokernel.bench.hooks import plain_steering
+from emokernel.bench.decode import plain_steering
 from emokernel.choices import LAW, law_bits
 from emokernel.ops import schemas
 from emokernel.reference import MAX_COMPONENTS, Cast, Law

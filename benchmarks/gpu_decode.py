@@ -40,7 +40,7 @@ from transformers import (
 )
 
 from emokernel import bench
-from emokernel.bench.hooks import add_plain_hooks
+from emokernel.bench.decode import add_plain_hooks
 from emokernel.bench.stand_ins import random_vectors, sharing_weights
 from emokernel.bench.variants import PLAIN_HOOK, UNPATCHED
 from emokernel.steering import patch

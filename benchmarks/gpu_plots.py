@@ -9,7 +9,7 @@ from typing import Any
 from gpu_goals import DECODE, KERNEL
 
 from emokernel.atomic import save_figure
-from emokernel.bench.results import read
+from emokernel.bench.harness import read
 from emokernel.extras import need
 
 _STYLES = {

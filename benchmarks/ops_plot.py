@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from emokernel.atomic import save_figure
-from emokernel.bench.results import read
+from emokernel.bench.harness import read
 from emokernel.extras import need
 
 _COLOURS = {

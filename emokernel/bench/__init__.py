@@ -2,8 +2,7 @@
 
 from statistics import median
 
-from emokernel.bench.harness import PairedRatio, compare_to, measure
-from emokernel.bench.results import append, now, read
+from emokernel.bench.harness import PairedRatio, append, compare_to, measure, now, read
 from emokernel.machine import machine, machine_slug, versions
 from emokernel.moved import renamed
 

@@ -10,7 +10,6 @@ from itertools import groupby
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel, StaticCache
 
@@ -18,7 +17,7 @@ from emokernel.bench.cases import Case
 from emokernel.bench.compiling import NO_GPU, WARM_UP, obstacle
 from emokernel.bench.decode import Decoding, Timing, random_prompt
 from emokernel.bench.harness import interleaved
-from emokernel.bench.memory import batch_bytes, is_out_of_memory, refusal
+from emokernel.bench.memory import is_out_of_memory
 from emokernel.bench.summary import Row, rows_of
 from emokernel.bench.variants import COMPILED, EAGER, GRAPH, Variant
 from emokernel.errors import EmokernelError
@@ -101,21 +100,11 @@ class _Variants:
         self, model: PreTrainedModel, vectors: EmotionVectors, case: Case, options: BenchOptions
     ) -> None:
         self._model, self._vectors, self._options = model, vectors, options
-        self._case = case
+        self._prompt = random_prompt(model, case.batch, case.context)
         # Before a graph is captured, its step runs a few times behind the prompt.
         self._columns = case.context + max(options.new_tokens, WARM_UP + 2)
         self._decodings: dict[str, Decoding] = {}
         self._obstacles: dict[str, str] = {}
-        caches = 2 if any(v.mode != EAGER for v in options.variants) else 1
-        needed = batch_bytes(model, case.batch, case.context, self._columns, caches)
-        problem = refusal(needed, model.device, f"the cache, prompt and logits of {case}")
-        if problem is not None:
-            self._obstacles = {v.name: f"{OUT_OF_MEMORY}: {problem}" for v in options.variants}
-
-    # Both are made when first used, which is after what does not fit was refused.
-    @cached_property
-    def _prompt(self) -> Tensor:
-        return random_prompt(self._model, self._case.batch, self._case.context)
 
     @cached_property
     def _static(self) -> StaticCache:

@@ -1,9 +1,13 @@
-"""One variant of a model, generating: the time to its first token and of every token after it."""
+"""One variant of a model, generating: the time to its first token and of every token after it.
+
+The rivals steer by plain forward hooks, as a typical user writes them.
+"""
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,17 +15,18 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel, StaticCache
 
 from emokernel.bench.cases import Case
 from emokernel.bench.compiling import CapturedCalls
-from emokernel.bench.hooks import add_plain_hooks, steered_layers
-from emokernel.bench.memory import last_logits
 from emokernel.bench.stand_ins import sharing_weights
 from emokernel.bench.variants import COMPILED, GRAPH, HOOK, NOTHING, OURS, Variant
+from emokernel.patch.decoder import find_decoder
 from emokernel.steering import Steering, patch
 from emokernel.vectors import EmotionVectors
+
+_STRENGTH = 1.0  # by which a plain hook multiplies in every call, as users write it
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,9 @@ class Decoding:
             )
         self._graph: CapturedCalls | None = None
         self._token = torch.zeros(len(prompt), 1, dtype=torch.long, device=prompt.device)
-        self._last = last_logits(self._model)
+        # Where a model can be told so, it gives the logits of the last token alone.
+        takes = inspect.signature(type(self._model).forward).parameters
+        self._last = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
 
     def ask(self, case: Case) -> None:
         """What the generations from now on are steered by."""
@@ -155,3 +162,47 @@ def random_prompt(model: PreTrainedModel, batch: int, context: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     vocabulary = model.get_input_embeddings().weight.shape[0]
     return torch.randint(vocabulary, (batch, context), generator=generator).to(model.device)
+
+
+def add_plain_hooks(
+    model: nn.Module,
+    vectors: Tensor,
+    *,
+    rescale: bool = True,
+    layers: Sequence[int] | None = None,
+) -> list[Tensor]:
+    """A forward hook on every block, or on those of ``layers``; what each adds, in order.
+
+    vectors ``[L, d]``, or ``[L, batch, 1, d]`` for one each per sequence, cast to the model's dtype
+    once. The tensors that are returned may be overwritten in place. ``rescale``: back to the old
+    norm, otherwise addition alone.
+    """
+    blocks = find_decoder(model).blocks
+    added = []
+    for layer in range(len(blocks)) if layers is None else layers:
+        added.append(vectors[layer].to(next(blocks[layer].parameters()), copy=True))
+        blocks[layer].register_forward_hook(_hook(added[-1], rescale))
+    return added
+
+
+def _hook(vector: Tensor, rescale: bool) -> Callable:
+    def hook(_: nn.Module, __: Any, output: Any) -> Any:
+        hidden = output[0] if isinstance(output, tuple) else output
+        steered = plain_steering(hidden, vector) if rescale else hidden + _STRENGTH * vector
+        return (steered, *output[1:]) if isinstance(output, tuple) else steered
+
+    return hook
+
+
+def plain_steering(hidden: Tensor, vector: Tensor) -> Tensor:
+    """What the plain hook computes, in hidden's dtype: ``vector`` added, the old norm restored."""
+    norm = hidden.norm(dim=-1, keepdim=True)
+    steered = hidden + _STRENGTH * vector
+    return steered / steered.norm(dim=-1, keepdim=True) * norm
+
+
+def steered_layers(vectors: EmotionVectors) -> list[int]:
+    """The layers that `patch` steers with these vectors where no others are chosen."""
+    if vectors.calibration is None:
+        return list(vectors.layers)
+    return [layer for layer, weight in enumerate(vectors.calibration.profile) if weight]

@@ -1,8 +1,12 @@
-"""Interleaved timing of variants in one process, and paired comparison of what came out."""
+"""Interleaved timing of variants in one process, their comparison in pairs, and its record.
+
+Results are JSON lines, one file per machine and question, to which every run appends.
+"""
 
 from __future__ import annotations
 
 import gc
+import json
 import math
 import random
 import statistics
@@ -10,7 +14,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
+
+from emokernel.machine import machine, machine_slug, versions
 
 T = TypeVar("T")
 # Fewer pairs have no distribution-free 95 % interval: 2 / 2^5 is more than 5 %.
@@ -90,9 +97,6 @@ class PairedRatio:
     high: float
     rounds: int
 
-    def __str__(self) -> str:
-        return f"{self.ratio:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
     def is_seen(self, noise: PairedRatio | None = None) -> bool:
         """Whether there is a difference that is more than noise.
 
@@ -148,3 +152,33 @@ def _sign_test_rank(count: int) -> int:
             break
         rank = k
     return rank
+
+
+def now() -> str:
+    """The date and time (UTC), as results have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def append(
+    folder: Path, question: str, rows: Iterable[Mapping[str, object]], date: str | None = None
+) -> Path:
+    """Appends ``rows`` to ``<folder>/<question>-<machine>.jsonl``; returns the file.
+
+    Every line also holds the date (UTC) of the run, the machine and the versions. A run that
+    appends several times gives its own ``date``, `now` when it began.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{question}-{machine_slug()}.jsonl"
+    about = {"date": date or now(), "machine": machine(), "versions": versions()}
+    lines = "".join(json.dumps({**row, **about}) + "\n" for row in rows)
+    with path.open("a", encoding="utf-8") as file:  # at once: another run may append as well
+        file.write(lines)
+    return path
+
+
+def read(path: Path, *, last_run: bool = True) -> list[dict]:
+    """The lines of a results file, by default those of its last run only."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    if last_run and rows:
+        rows = [row for row in rows if row["date"] == rows[-1]["date"]]
+    return rows

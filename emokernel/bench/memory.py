@@ -1,11 +1,9 @@
-"""Whether a model and its cache fit the memory, told before anything is allocated."""
+"""Whether a model fits the memory, told before anything is allocated."""
 
 from __future__ import annotations
 
-import inspect
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import AutoConfig
@@ -47,46 +45,6 @@ def weights_bytes(name: str, dtype: str, revision: str | None = None) -> int:
     return model.get_memory_footprint(return_buffers=False)
 
 
-def cache_bytes(config: Any, batch: int, columns: int, dtype: torch.dtype) -> int:
-    """Bytes of the keys and values of ``batch`` sequences of ``columns`` tokens, at most.
-
-    Sliding windows and layers without attention take less.
-    """
-    text = config.get_text_config()
-    heads = getattr(text, "num_attention_heads", None) or 1
-    kept = getattr(text, "num_key_value_heads", None) or heads
-    width = getattr(text, "head_dim", None) or text.hidden_size // heads
-    return 2 * text.num_hidden_layers * batch * columns * kept * width * dtype.itemsize
-
-
-def batch_bytes(model: Any, batch: int, context: int, columns: int, caches: int = 1) -> int:
-    """Bytes of ``batch`` sequences: their caches of ``columns`` tokens, their prompts and logits.
-
-    Logits of the whole prompt where the model cannot be told to keep those of its last token.
-    """
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    rows = batch if last_logits(model) else batch * context
-    return (
-        caches * cache_bytes(model.config, batch, columns, model.dtype)
-        + batch * context * torch.long.itemsize
-        + rows * vocabulary * model.dtype.itemsize
-    )
-
-
-def last_logits(model: Any) -> dict[str, int]:
-    """The arguments of a call by which a model gives the logits of the last token alone."""
-    forward = inspect.signature(type(model).forward).parameters
-    return {"logits_to_keep": 1} if "logits_to_keep" in forward else {}
-
-
-def refusal(needed: int, device: torch.device, what: str) -> str | None:
-    """Why ``needed`` bytes for ``what`` cannot be had, or None."""
-    free = available_bytes(device)
-    if needed <= free:
-        return None
-    return f"{what} needs about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
-
-
 def check_weights(name: str, dtype: str, revision: str | None, device: torch.device) -> None:
     """EmokernelError if the weights are larger than the memory that is free.
 
@@ -96,9 +54,12 @@ def check_weights(name: str, dtype: str, revision: str | None, device: torch.dev
         needed = weights_bytes(name, dtype, revision)
     except (OSError, ValueError, ImportError, KeyError):
         return
-    problem = refusal(needed, device, f"the model {name}")
-    if problem is not None:
-        raise EmokernelError(f"{problem}: choose a smaller --dtype, or another --device-map")
+    free = available_bytes(device)
+    if needed > free:
+        raise EmokernelError(
+            f"the model {name} needs about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are"
+            " free: choose a smaller --dtype, or another --device-map"
+        )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

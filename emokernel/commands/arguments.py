@@ -28,6 +28,18 @@ def positive(text: str) -> int:
 
 
 @contextmanager
+def telling(what: str, hint: str = "") -> Iterator[None]:
+    """EmokernelError that names ``what`` cannot be done in place of what transformers raises."""
+    try:
+        yield
+    except EmokernelError:
+        raise
+    except (OSError, ValueError, ImportError) as error:  # ImportError: a missing package
+        first = str(error).strip().partition("\n")[0]
+        raise EmokernelError(f"cannot {what}: {first}{hint}") from error
+
+
+@contextmanager
 def resumable(partial: Path) -> Iterator[None]:
     """A run that keeps what it did in ``partial``; interrupted, it says so and exits with 130."""
     try:
@@ -146,11 +158,8 @@ def _assignments(given: Iterable[str], option: str, form: str) -> Iterator[tuple
 def load_judge(name: str, renamed: Iterable[str] = (), option: str = "") -> TextClassifier:
     """A classifier by name, some labels renamed by ``option``; EmokernelError if that fails."""
     labels = dict(_assignments(renamed, option, "LABEL=NAME"))
-    try:
+    with telling(f"load the judge {name}"):
         return load_classifier(name, labels=labels or None)
-    except (OSError, ImportError) as error:  # ImportError: a missing package
-        first = str(error).strip().partition("\n")[0]
-        raise EmokernelError(f"cannot load the judge {name}: {first}") from error
 
 
 def coordinates_of(chosen: argparse.Namespace) -> Coordinates:

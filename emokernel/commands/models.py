@@ -6,8 +6,8 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from emokernel.bench.memory import check_weights
 from emokernel.bench.stand_ins import scaled_random_vectors
-from emokernel.commands.arguments import EMBEDDED
+from emokernel.commands.arguments import EMBEDDED, telling
 from emokernel.demo.model import MODEL_PATH, load_model
 from emokernel.demo.vectors import load_vectors
 from emokernel.errors import EmokernelError
@@ -63,7 +63,8 @@ def load_tokenizer(chosen: argparse.Namespace, *, needed: bool = True) -> Any:
                 return None
             if isinstance(error, OSError | ValueError | ImportError):
                 raise
-            raise EmokernelError(f"its tokenizer is damaged ({_first_line(error)})") from error
+            first = str(error).strip().partition("\n")[0]
+            raise ValueError(f"its tokenizer is damaged ({first})") from error
 
 
 def load_weights(chosen: argparse.Namespace, config: Any) -> Any:
@@ -216,22 +217,14 @@ def _revision(chosen: argparse.Namespace, name: str) -> dict[str, Any]:
     return {"revision": chosen.revision} if chosen.revision and name == chosen.model else {}
 
 
-@contextmanager
-def _telling(name: str) -> Iterator[None]:
-    """EmokernelError that names the model in place of what transformers raises."""
-    try:
-        yield
-    except (OSError, ValueError, ImportError) as error:  # ImportError: a missing package
-        here = Path(_place(name)).exists()
-        hint = "" if here else " (nor is there a folder of that name here: check how it is spelt)"
-        if "gguf" in name.lower():
-            hint = f"; GGUF files are for llama.cpp: {_GIVE}"
-        raise _refused(name, f"{_first_line(error)}{hint}") from error
+def _telling(name: str) -> AbstractContextManager[None]:
+    hint = " (nor is there a folder of that name here: check how it is spelt)"
+    if "gguf" in name.lower():
+        hint = f"; GGUF files are for llama.cpp: {_GIVE}"
+    elif Path(_place(name)).exists():
+        hint = ""
+    return telling(f"load the model {name}", hint)
 
 
 def _refused(name: str, reason: str) -> EmokernelError:
     return EmokernelError(f"cannot load the model {name}: {reason}")
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]

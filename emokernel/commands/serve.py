@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emokernel.commands import models
-from emokernel.commands.arguments import EMBEDDED, add_vectors, positive
+from emokernel.commands.arguments import EMBEDDED, add_vectors, positive, telling
+from emokernel.demo.model import MODEL_PATH
+from emokernel.demo.vectors import VECTORS_PATH
 from emokernel.errors import EmokernelError
-
-if TYPE_CHECKING:
-    from emokernel.vectors import EmotionVectors
+from emokernel.vectors import EmotionVectors
 
 # What this command does not know itself goes to `transformers serve`.
 PASSES_ON = True
@@ -71,7 +71,6 @@ def served(vectors: Path | None, slots: int, passed_on: list[str]) -> Any:
 
 def _server(vectors: Path | None, slots: int, options: dict[str, Any]) -> Any:
     from emokernel.serve.server import SteeredServe
-    from emokernel.vectors import EmotionVectors
 
     name = options.pop("force_model")
     del options["non_blocking"]
@@ -79,22 +78,14 @@ def _server(vectors: Path | None, slots: int, options: dict[str, Any]) -> Any:
         raise EmokernelError("name the model to serve: emokernel serve MODEL --vectors FILE")
     model = name
     if name == EMBEDDED:
-        from emokernel.demo.model import MODEL_PATH
-        from emokernel.demo.vectors import VECTORS_PATH
-
         model, vectors = str(MODEL_PATH), vectors or VECTORS_PATH
     if vectors is None:
         raise EmokernelError("say which emotions the model has: --vectors FILE")
     loaded = EmotionVectors.load(vectors)
     _check_model(model, loaded, vectors)
     models.check_can_steer(options.get("device"))
-    try:
+    with telling(f"serve {name}"):
         return SteeredServe(model, loaded, slots, name, **options)
-    except EmokernelError:
-        raise
-    except (OSError, ValueError, ImportError) as error:  # ImportError: a missing package
-        first = str(error).strip().partition("\n")[0]
-        raise EmokernelError(f"cannot serve {name}: {first}") from error
 
 
 def _check_model(name: str, vectors: EmotionVectors, source: Path) -> None:

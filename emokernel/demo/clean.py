@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 import zlib
+from importlib.resources import files
 
 from emokernel.demo.wordlist import default_word_list
 
@@ -37,24 +38,10 @@ _ACRONYMS = frozenset(
     "TV US UK DVD CEO FBI NFL NBA DNA BBC USA ID PC OK AM PM TVs MVP DJ LA".split()
 )
 _VOWELLESS = frozenset("mr mrs dr ms st tv dvd nfl pc pm hmm shh mvp dj hm mm ms th nd rd".split())
-_SPELLINGS = {
-    "i": "I", "im": "I'm", "ive": "I've", "dont": "don't", "cant": "can't", "didnt": "didn't",
-    "doesnt": "doesn't", "isnt": "isn't", "wasnt": "wasn't", "arent": "aren't", "wont": "won't",
-    "werent": "weren't", "wouldnt": "wouldn't", "couldnt": "couldn't", "shouldnt": "shouldn't",
-    "havent": "haven't", "hasnt": "hasn't", "hadnt": "hadn't", "youre": "you're", "thats": "that's",
-    "theyre": "they're", "youve": "you've", "youll": "you'll", "theres": "there's",
-    "whats": "what's", "hes": "he's", "shes": "she's", "theyll": "they'll", "aint": "ain't",
-    "u": "you", "ur": "your", "r": "are", "y": "why", "n": "and", "thx": "thanks", "pls": "please",
-    "plz": "please", "cuz": "because", "coz": "because", "cos": "because", "bc": "because",
-    "tho": "though", "ppl": "people", "omg": "oh my god", "idk": "I don't know", "ok": "okay",
-    "alot": "a lot", "rn": "right now", "gonna": "going to", "wanna": "want to",
-    "gotta": "got to", "kinda": "kind of", "gimme": "give me", "dunno": "don't know",
-    "lemme": "let me", "yea": "yeah", "ya": "you", "l": "I", "outta": "out of",
-    "god": "God", "haha": "haha", "hahaha": "haha", "hahahaha": "haha", "hehe": "haha",
-    "monday": "Monday", "tuesday": "Tuesday", "wednesday": "Wednesday", "thursday": "Thursday",
-    "friday": "Friday", "saturday": "Saturday", "sunday": "Sunday", "english": "English",
-    "christmas": "Christmas", "america": "America", "american": "American",
-}  # fmt: skip
+_SPELLINGS = dict(
+    line.split("\t")
+    for line in files(__package__).joinpath("spellings.txt").read_text("utf-8").splitlines()
+)
 # A line of English holds at least one of these; a list of names or of foreign words does not.
 _FUNCTION_WORDS = frozenset(
     "a an the i i'm i've i'll i'd you you're he he's she she's it it's its we we're they they're "

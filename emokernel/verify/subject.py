@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from emokernel.bench.hooks import steered_layers
+from emokernel.bench.decode import steered_layers
 from emokernel.errors import EmokernelError
 from emokernel.steering import Steering, patch
 from emokernel.vectors import EmotionVectors

@@ -1,4 +1,4 @@
-"""Scripts of benchmarks/, above all those for a GPU, are imported by name, as they do each other."""
+"""Scripts of benchmarks/, most of them for a GPU, are imported by name, as they do each other."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import VOCABULARY
 from transformers import StaticCache
 
 from emokernel.bench import benchmark as bench_run
@@ -179,46 +178,6 @@ def test_finished_rounds_are_given_when_interrupted(tiny, vectors, monkeypatch):
         found.extend(running)
     (measured,) = found
     assert {row["rounds"] for row in measured.rows} == {2}
-
-
-def test_a_cache_that_does_not_fit_is_not_tried(tiny, vectors, monkeypatch):
-    model = tiny()
-    of_two = memory.cache_bytes(model.config, 2, 8, torch.float32)
-    assert of_two == 2 * 3 * 2 * 8 * 2 * 16 * 4  # kinds, layers, batch, columns, heads, width
-    monkeypatch.setattr(memory, "available_bytes", lambda _: of_two - 1)
-    made = []
-    monkeypatch.setattr(
-        bench_run, "random_prompt", lambda *of: made.append(of[1:]) or random_prompt(*of)
-    )
-    names = options("emokernel")
-    small, large = bench(model, vectors(), [Case(1, 5), Case(2, 5)], names)
-    assert all("token_ms" in row for row in small.rows)
-    for row in large.rows:
-        assert row["not_run"].startswith(
-            "out of memory: the cache, prompt and logits of batch 2, context 5, "
-        )
-    assert made == [(1, 5)]
-
-
-def test_prompts_and_logits_count(tiny):
-    model = tiny()
-    cache = memory.cache_bytes(model.config, 2, 8, torch.float32)
-    logits = 2 * VOCABULARY * 4  # of the last token alone
-    assert memory.batch_bytes(model, 2, 5, 8, caches=2) == 2 * cache + 2 * 5 * 8 + logits
-
-
-def test_logits_of_the_whole_prompt_count_where_they_are_made(tiny, monkeypatch):
-    model = tiny()
-    fewer = memory.batch_bytes(model, 2, 5, 8)
-    monkeypatch.setattr(memory, "last_logits", lambda _: {})
-    assert memory.batch_bytes(model, 2, 5, 8) - fewer == 2 * (5 - 1) * VOCABULARY * 4
-
-
-def test_sequences_beyond_all_memory_are_refused_at_once(tiny, vectors, monkeypatch):
-    monkeypatch.setattr(Case, "_mix", None)  # nothing is made for each of them
-    monkeypatch.setattr(memory, "available_bytes", lambda _: 2**30)
-    (measured,) = bench(tiny(), vectors(), [Case(10**9, 64)], options("emokernel"))
-    assert {row["not_run"].partition(":")[0] for row in measured.rows} == {"out of memory"}
 
 
 @pytest.mark.parametrize(

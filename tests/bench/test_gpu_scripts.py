@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -237,6 +238,17 @@ def test_no_plots_of_nothing(tmp_path: Path) -> None:
     assert plot_decode(path) == []
 
 
+def asked_for(script: str) -> list[list[str]]:
+    """The words behind every Python of gpu.sh, up to what the shell fills in."""
+    text = re.sub(r"#.*|\\\n", "", script)
+    found = []
+    for line in re.findall(r'"\$python" ([^;|>)\n]*)', text):
+        words = [word.strip('"') for word in line.split()]
+        known = [word for word in words if not word.startswith(("$", "&"))]
+        found.append(known[:1] if known[0] == "-c" else known)
+    return found
+
+
 def program(path: Path, text: str) -> None:
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
@@ -255,12 +267,15 @@ def elsewhere(tmp_path: Path) -> Path:
 
 
 def test_the_whole_script_with_a_stand_in_for_the_gpu(elsewhere: Path, tmp_path: Path) -> None:
-    """Every stage of gpu.sh: what needs no GPU runs, and all of it starts."""
-    programs, out = tmp_path / "programs", tmp_path / "out"
+    """Every stage of gpu.sh: what needs no GPU runs, and all of it starts with all its options."""
+    programs, out, started = (tmp_path / name for name in ("programs", "out", "started"))
     programs.mkdir()
     stand_in = Path(__file__).with_name("gpu_stand_in.py")
     program(programs / "python", f'exec {sys.executable} {stand_in} "$@"')
-    tool = 'while [ "${1#--}" != "$1" ]; do shift 2; done; echo "=== ERROR SUMMARY: 0"; exec "$@"'
+    tool = (
+        f'echo "[\\"$2\\"]" >>{started}\n'
+        'while [ "${1#--}" != "$1" ]; do shift 2; done; echo "=== ERROR SUMMARY: 0"; exec "$@"'
+    )
     program(programs / "compute-sanitizer", tool)
     done = subprocess.run(
         ["bash", str(elsewhere / "benchmarks" / "gpu.sh")],
@@ -268,7 +283,8 @@ def test_the_whole_script_with_a_stand_in_for_the_gpu(elsewhere: Path, tmp_path:
         env={
             "PATH": f"{programs}:/usr/bin:/bin", "PYTHON": str(programs / "python"),
             "OUT": str(out), "HOME": str(tmp_path), "TORCHDYNAMO_DISABLE": "1",
-            "EMOKERNEL_GPU_PATIENCE": "9", "EMOKERNEL_GPU_JOBS": "1", "OMP_NUM_THREADS": "1",
+            "EMOKERNEL_GPU_PATIENCE": "9", "EMOKERNEL_GPU_JOBS": "2", "OMP_NUM_THREADS": "1",
+            "STARTED": str(started),
         },
     )  # fmt: skip
     logs = {path.stem.removeprefix("gpu-"): path.read_text() for path in out.glob("gpu-*.log")}
@@ -277,6 +293,16 @@ def test_the_whole_script_with_a_stand_in_for_the_gpu(elsewhere: Path, tmp_path:
     assert sorted(logs) == sorted([*stages, "summary"])
     for name in stages:
         assert f"{name:<12} exit 0 " in logs["summary"], logs[name]
+    starts = [json.loads(line) for line in started.read_text().splitlines()]
+    script = (ROOT / "benchmarks/gpu.sh").read_text()
+    for words in asked_for(script):
+        assert any(set(words) <= set(start) for start in starts), words
+    assert {tool for tool in ("memcheck", "racecheck") if [tool] in starts} == set(
+        re.findall(r"sanitize (\w+) \"", script)
+    )
+    assert len([start for start in starts if start == ["tests/gpu/sanitize.py"]]) == 2
+    (tested,) = [start for start in starts if start[:2] == ["-m", "pytest"]]
+    assert {"tests/ops", "tests/gpu", "tests/patch", "tests/test_steering.py"} <= set(tested)
     assert "tests/gpu/test_launches.py" in logs["tests"]
     assert "every kernel ran" in logs["memcheck"]
     assert "Triton 64" in logs["warm"]
