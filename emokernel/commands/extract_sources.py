@@ -79,18 +79,15 @@ def conditioning_of(chosen: argparse.Namespace) -> Conditioning:
     templates = chosen.emotional_template, chosen.neutral_template
     if any(templates) and not all(templates):
         raise EmokernelError("--emotional-template and --neutral-template go together: give both")
-    kind = chosen.conditioning
-    if kind is None and chosen.model == EMBEDDED:
-        kind = "prefix"
-    if kind is None:
-        kind = "prefix" if all(templates) else "chat"
+    embedded = chosen.model == EMBEDDED
+    kind = chosen.conditioning or ("prefix" if embedded or all(templates) else "chat")
     if kind == "chat":
         return Conditioning.chat(variants=[templates]) if all(templates) else Conditioning.chat()
     if all(templates):
         return Conditioning.prefix(*templates)
     if kind == "plain":
         return Conditioning.plain(openings=bool(chosen.texts) or chosen.queries == "openings")
-    if chosen.model == EMBEDDED:
+    if embedded:
         return Conditioning.prefix(*EMBEDDED_TEMPLATES)
     raise EmokernelError(
         "--conditioning prefix needs --emotional-template and --neutral-template, such as"
@@ -100,7 +97,7 @@ def conditioning_of(chosen: argparse.Namespace) -> Conditioning:
 
 def texts_of(
     chosen: argparse.Namespace, source: LabelledTexts, tokenizer: Any
-) -> tuple[dict[str, list[Any]], Any]:
+) -> tuple[dict[str, list], list | dict[str, list]]:
     """(emotional, neutral) for `extract`: against neutral texts, or one text in two contexts."""
     if chosen.conditioning or chosen.emotional_template or chosen.neutral_template:
         return _in_two_contexts(chosen, source, tokenizer)
@@ -111,7 +108,7 @@ def texts_of(
 
 def _in_two_contexts(
     chosen: argparse.Namespace, source: LabelledTexts, tokenizer: Any
-) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+) -> tuple[dict[str, list], dict[str, list]]:
     conditioning = conditioning_of(chosen)
     if not conditioning.adds_special_tokens:
         raise EmokernelError("given texts stand in no chat: use --conditioning plain or prefix")

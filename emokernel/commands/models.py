@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 from emokernel.bench.memory import check_weights
 from emokernel.bench.stand_ins import scaled_random_vectors
@@ -32,7 +32,7 @@ _GIVE = "give the folder or the repository id of a model that transformers loads
 _REPOSITORY = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 
 
-def load_config(chosen: argparse.Namespace) -> Any:
+def load_config(chosen: argparse.Namespace) -> PreTrainedConfig:
     """The config of the model, so that what does not fit it is refused before it is loaded.
 
     EmokernelError, with what to give instead, for what is no model.
@@ -67,16 +67,16 @@ def load_tokenizer(chosen: argparse.Namespace, *, needed: bool = True) -> Any:
             raise ValueError(f"its tokenizer is damaged ({first})") from error
 
 
-def load_weights(chosen: argparse.Namespace, config: Any) -> Any:
+def load_weights(chosen: argparse.Namespace, config: PreTrainedConfig) -> PreTrainedModel:
     """The model of `add_model`'s arguments, in evaluation mode; ``config``: `load_config`'s."""
     if chosen.model == EMBEDDED:
         dtype = torch.float32 if chosen.dtype == "auto" else getattr(torch, chosen.dtype)
         return load_model(dtype)[0]
-    options = _revision(chosen, chosen.model)
+    options = _revision(chosen, chosen.model) | {"dtype": chosen.dtype}
     if chosen.device_map:
         options["device_map"] = chosen.device_map
     with _telling(chosen.model):
-        model = model_class(config).from_pretrained(chosen.model, dtype=chosen.dtype, **options)
+        model = model_class(config).from_pretrained(chosen.model, **options)
         if not chosen.device_map and torch.cuda.is_available():
             model = model.to("cuda")
     return model.eval()
@@ -84,7 +84,7 @@ def load_weights(chosen: argparse.Namespace, config: Any) -> Any:
 
 def load_to_write(
     chosen: argparse.Namespace, fitting: Mapping[object, EmotionVectors]
-) -> tuple[Any, Any]:
+) -> tuple[PreTrainedConfig, Any]:
     """(config, tokenizer) of a model that is to write texts, steered by ``fitting`` vectors.
 
     They are {what they are read from: vectors}. EmokernelError for those of another model, and if
@@ -97,7 +97,7 @@ def load_to_write(
     return config, load_tokenizer(chosen)
 
 
-def load_to_measure(chosen: argparse.Namespace) -> tuple[Any, Any]:
+def load_to_measure(chosen: argparse.Namespace) -> tuple[PreTrainedModel, Any]:
     """(model, tokenizer); EmokernelError if the weights do not fit the memory that is free.
 
     The tokenizer is None, which is said, where there is none.
@@ -129,7 +129,7 @@ def given_vectors(chosen: argparse.Namespace) -> EmotionVectors | None:
 
 
 def vectors_of(
-    chosen: argparse.Namespace, given: EmotionVectors | None, model: Any
+    chosen: argparse.Namespace, given: EmotionVectors | None, model: PreTrainedModel
 ) -> tuple[EmotionVectors, str]:
     """The vectors to steer with, those that were ``given`` or random ones, and what they are."""
     if given is not None:
@@ -152,7 +152,7 @@ def check_can_steer(device_map: str | None = None) -> None:
     select(device)
 
 
-def check_fits(vectors: EmotionVectors, config: Any, source: object) -> None:
+def check_fits(vectors: EmotionVectors, config: PreTrainedConfig, source: object) -> None:
     """EmokernelError if vectors have not the layers and width of a model."""
     text = config.get_text_config()
     given = vectors.num_layers, vectors.hidden_size
@@ -212,7 +212,7 @@ def _place(name: str) -> str:
     return str(MODEL_PATH) if name == EMBEDDED else name
 
 
-def _revision(chosen: argparse.Namespace, name: str) -> dict[str, Any]:
+def _revision(chosen: argparse.Namespace, name: str) -> dict[str, str]:
     """``revision`` is that of the model itself, not of what an adapter is put on."""
     return {"revision": chosen.revision} if chosen.revision and name == chosen.model else {}
 

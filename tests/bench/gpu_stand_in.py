@@ -1,8 +1,8 @@
 """Stands in for the Python of a machine with a GPU, in a run of benchmarks/gpu.sh.
 
 What gpu.sh asks of a GPU is answered, benchmarks run tiny and on the CPU, tests are only collected,
-nothing is installed and nothing is built. pip fails, so that what stands in for it starts too. Every
-start is a line of the file STARTED.
+nothing is installed or built. pip fails, so that what takes its place starts too. Every start is a
+line of the file STARTED.
 """
 
 from __future__ import annotations
