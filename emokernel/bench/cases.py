@@ -79,21 +79,14 @@ class Case:
         return rows
 
 
-def is_whole(share: float, batch: int) -> bool:
-    """Whether a share of a batch is a whole number of sequences, but for rounding."""
-    return abs(share * batch - round(share * batch)) <= 1e-9
-
-
 def cases(
     batches: Sequence[int], contexts: Sequence[int], shares: Sequence[float], mixes: Sequence[str]
 ) -> list[Case]:
-    """All that differ, in order; shares that are no whole number of sequences are left out."""
+    """All that differ, in order; a share is rounded to whole sequences, but not to none."""
     found: dict[Case, None] = {}
     for batch, context, share, kind in product(batches, contexts, shares, mixes):
-        if is_whole(share, batch):
-            case = Case(batch, context, share, kind)
-            # One sequence alone cannot differ from others, and none can differ at all.
-            if not case.steered or (case.steered == 1 and kind == DIFFERENT):
-                case = Case(batch, context, share, ONE)
-            found[case] = None
+        steered = max(1, round(share * batch)) if share else 0
+        # One sequence alone cannot differ from others, and none can differ at all.
+        alike = not steered or (steered == 1 and kind == DIFFERENT)
+        found[Case(batch, context, steered / batch, ONE if alike else kind)] = None
     return list(found)

@@ -10,14 +10,13 @@ from pathlib import Path
 
 from emokernel.bench import append, machine, machine_slug, now, plots, versions
 from emokernel.bench.benchmark import BenchOptions, MeasuredCase, bench, check, failed
-from emokernel.bench.cases import MIXES, cases, is_whole
+from emokernel.bench.cases import MIXES, cases
 from emokernel.bench.compiling import check_backend
 from emokernel.bench.summary import table
 from emokernel.bench.variants import CHOICES, COMPILED, VARIANTS, with_baselines
 from emokernel.commands import models
 from emokernel.commands.arguments import add_measured, positive
 from emokernel.commands.outputs import check_folder
-from emokernel.errors import EmokernelError
 from emokernel.extras import need
 
 _QUICK = {"batch_sizes": [1, 4], "rounds": 20, "new_tokens": 12}
@@ -43,7 +42,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--steered", type=_share, nargs="+", default=[1.0], metavar="SHARE",
-        help="share of a batch that is steered, 0 to 1 (1)",
+        help="share of a batch that is steered, 0 to 1, rounded to whole sequences (1)",
     )  # fmt: skip
     parser.add_argument(
         "--mixes", nargs="+", default=["one"], choices=MIXES,
@@ -78,11 +77,6 @@ def run(chosen: argparse.Namespace) -> int:
     check_backend(chosen.compile_backend)
     check_folder(chosen.output)
     wanted = cases(chosen.batch_sizes, chosen.context, chosen.steered, chosen.mixes)
-    if not wanted:
-        raise EmokernelError(
-            f"no batch of {chosen.batch_sizes} sequences has a share of {chosen.steered}: choose"
-            " other --batch-sizes or --steered"
-        )
     given = models.given_vectors(chosen)
     check(wanted, options, given)
     if given is not None:
@@ -93,7 +87,13 @@ def run(chosen: argparse.Namespace) -> int:
     chosen.output.mkdir(parents=True, exist_ok=True)
     dtype = str(model.dtype).removeprefix("torch.")
     about = {"model": chosen.model, "dtype": dtype, "device": str(model.device)}
-    print(_heading(about, origin), _left_out(chosen), sep="\n")
+    print(_heading(about, origin))
+    if chosen.quick and chosen.variants is None:
+        print(
+            "left out by --quick: what torch.compile makes faster, since compiling alone takes up"
+            " to a minute (name it with --variants)"
+        )
+    print()
     began, done, path = now(), [], None
     try:
         for measured in bench(model, vectors, wanted, options):
@@ -131,19 +131,6 @@ def _heading(about: dict, vectors: str) -> str:
         "times in ms; ratios with their 95 % interval, paired by round, and only where it lies"
         " outside of the noise"
     )
-
-
-def _left_out(chosen: argparse.Namespace) -> str:
-    lines = []
-    if chosen.quick and chosen.variants is None:
-        lines.append(
-            "left out by --quick: what torch.compile makes faster, since compiling alone takes up"
-            " to a minute (name it with --variants)"
-        )
-    shares = [(share, batch) for share in chosen.steered for batch in chosen.batch_sizes]
-    if not all(is_whole(share, batch) for share, batch in shares):
-        lines.append("left out: shares that are no whole number of sequences")
-    return "\n".join([*lines, ""])
 
 
 def _draw(folder: Path, about: dict, done: Sequence[MeasuredCase]) -> list[Path]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emokernel import EmotionVectors
-from emokernel.bench.cases import BLENDS, DIFFERENT, MIXES, ONE, Case, cases, is_whole
+from emokernel.bench.cases import BLENDS, DIFFERENT, MIXES, ONE, Case, cases
 from emokernel.bench.variants import CHOICES, VARIANTS, with_baselines
 from emokernel.errors import EmokernelError
 
@@ -48,14 +48,17 @@ def test_cases_that_are_the_same_come_once():
         (1, 0, ONE), (1, 1, ONE), (1, 1, BLENDS), (4, 0, ONE), (4, 2, ONE), (4, 2, DIFFERENT),
         (4, 2, BLENDS), (4, 4, ONE), (4, 4, DIFFERENT), (4, 4, BLENDS),
     ]  # fmt: skip
-    assert cases([1, 3], [8], [0.5], [ONE]) == []
 
 
 @pytest.mark.parametrize("batch", [10, 100])
-def test_a_share_is_whole_but_for_rounding(batch):
+def test_a_share_is_rounded_to_whole_sequences(batch):
     for number in range(batch + 1):
-        assert is_whole(number / batch, batch)  # 0.29 * 100 is no 29 in floating point
-    assert not is_whole(0.305, batch)
+        (case,) = cases([batch], [8], [number / batch], [ONE])
+        assert case.steered == number  # 0.29 * 100 is no 29 in floating point
+    (case,) = cases([3], [8], [0.6, 0.7], [ONE])
+    assert (case.steered, case.share) == (2, 2 / 3)
+    (case,) = cases([batch], [8], [0.001], [ONE])
+    assert case.steered == 1
 
 
 def test_blends_need_three_emotions():

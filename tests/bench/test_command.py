@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from argparse import Namespace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from word_model import word_tokenizer
 from emokernel import bench
 from emokernel.bench.decode import Decoding
 from emokernel.cli import main
-from emokernel.commands.bench import _left_out
 
 SHORT = ("--rounds", "2", "--new-tokens", "3", "--context", "5", "--batch-sizes", "1", "2")
 
@@ -60,7 +58,6 @@ def test_results_pictures_and_a_table(folder, tmp_path, capsys):
         assert (output / name).read_bytes().startswith(b"\x89PNG")
         assert name in told
     assert "batch 2, context 5, 1 steered (one):" in told
-    assert "left out: shares that are no whole number of sequences" in told
     assert main([*arguments, "-o", str(output)]) == 0
     assert len(rows_in(output)) == 2 * len(rows)
 
@@ -119,13 +116,6 @@ def test_an_interrupt_while_preparing_says_that_nothing_was_measured(
     assert "interrupted; nothing was measured yet" in capsys.readouterr().err
 
 
-def test_shares_that_are_whole_but_for_rounding_are_not_said_to_be_left_out():
-    chosen = Namespace(quick=False, variants=None, steered=[0.29, 1.0], batch_sizes=[100])
-    assert "shares" not in _left_out(chosen)
-    chosen.batch_sizes = [99, 100]
-    assert "left out: shares that are no whole number of sequences" in _left_out(chosen)
-
-
 def test_an_unforeseen_failure_exits_with_1(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(Decoding, "__call__", lambda self: {}["missing"])
     arguments = ["bench", str(folder), *SHORT, "--variants", "emokernel", "-o", str(tmp_path)]
@@ -138,7 +128,6 @@ def test_an_unforeseen_failure_exits_with_1(folder, tmp_path, monkeypatch):
     [
         (["--variants", "fast"], "unknown variant 'fast': choose from unpatched"),
         (["--batch-sizes", "9", "--mixes", "different", "--slots", "8"], "9 different mixes, but"),
-        (["--steered", "0.3"], "no batch of [1, 2] sequences has a share of [0.3]"),
         (["--compile-backend", "abacus"], "torch.compile has no backend 'abacus'"),
         (["--new-tokens", "1"], "--new-tokens must be at least 2"),
         (["--variants", "emokernel_graph"], "emokernel_graph cannot run here: no GPU"),
