@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel, StaticCache
 
@@ -100,11 +101,16 @@ class _Variants:
         self, model: PreTrainedModel, vectors: EmotionVectors, case: Case, options: BenchOptions
     ) -> None:
         self._model, self._vectors, self._options = model, vectors, options
-        self._prompt = random_prompt(model, case.batch, case.context)
+        self._case = case
         # Before a graph is captured, its step runs a few times behind the prompt.
         self._columns = case.context + max(options.new_tokens, WARM_UP + 2)
         self._decodings: dict[str, Decoding] = {}
         self._obstacles: dict[str, str] = {}
+
+    # Both are made when a variant is tried, so that what does not fit is told as its own.
+    @cached_property
+    def _prompt(self) -> Tensor:
+        return random_prompt(self._model, self._case.batch, self._case.context)
 
     @cached_property
     def _static(self) -> StaticCache:

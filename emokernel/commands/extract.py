@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from emokernel.commands import extract_sources as sources
 from emokernel.commands import models, outputs
 from emokernel.commands.arguments import add_model, positive, resumable
+from emokernel.commands.show import table
 from emokernel.errors import EmokernelError
 from emokernel.lab.extract import Options, Sampling, extract, extract_answers
 from emokernel.lab.extract.answers import prompts_of
@@ -94,8 +95,7 @@ def run(chosen: argparse.Namespace) -> None:
     vectors.save(output)
     if not chosen.keep:
         remove(kept)
-    print(_summary(vectors))
-    print(f"wrote {output}")
+    print(*_summary(vectors), f"wrote {output}", sep="\n")
     outputs.plot(vectors, plot)
 
 
@@ -154,9 +154,9 @@ def _layers(text: str | None) -> list[int] | None:
     return layers
 
 
-def _summary(vectors: EmotionVectors) -> str:
+def _summary(vectors: EmotionVectors) -> Iterator[str]:
     """A table: for each emotion the layer that separates best, and what the vector is there."""
-    lines = [f"{'emotion':<16}{'best layer':>11}{'AUC neutral':>13}{'AUC others':>12}{'length':>8}"]
+    rows = {}
     for number, name in enumerate(vectors.names):
         figures = {
             layer: [
@@ -166,7 +166,7 @@ def _summary(vectors: EmotionVectors) -> str:
             for layer in vectors.layers
         }
         best = max(figures, key=lambda layer: sum(auc or 0.0 for auc in figures[layer][:2]))
-        shown = ["-" if value is None else f"{value:.3f}" for value in figures[best]]
-        lines.append(f"{name:<16}{best:>11}{shown[0]:>13}{shown[1]:>12}{shown[2]:>8}")
-    lines.append("AUC on held-out text; length relative to the rows of the residual stream")
-    return "\n".join(lines)
+        rows[name] = [best, *figures[best]]
+    title = "AUC on held-out text; length relative to the rows of the residual stream"
+    columns = ("best layer", "AUC neutral", "AUC others", "length")
+    return table(title, "emotion", columns, rows, longest=24)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from emokernel.commands import outputs
 from emokernel.commands.arguments import add_file, load_file
 from emokernel.errors import ranges
+from emokernel.lab.report.diagnostic_arrays import columns_of
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import Calibration
 
@@ -41,7 +42,7 @@ def describe(vectors: EmotionVectors) -> Iterator[str]:
     yield from _entry("site", vectors.site)
     norms = vectors.tensor.double().norm(dim=-1)
     layers = {str(layer): norms[layer].tolist() for layer in vectors.layers}
-    yield from _table("Norm of the vectors", "layer", vectors.names, layers)
+    yield from table("Norm of the vectors", "layer", vectors.names, layers)
     if vectors.provenance:
         yield from ("", "Provenance")
         for key, value in vectors.provenance.items():
@@ -69,12 +70,10 @@ def _calibration(calibration: Calibration) -> Iterator[str]:
         for name in emotions
     }
     title = "Weight of strength 1.0"
-    yield from _table(title, "emotion", list(calibration.strengths), rows, longest=24)
+    yield from table(title, "emotion", list(calibration.strengths), rows, longest=24)
 
 
 def _diagnostics(vectors: EmotionVectors) -> Iterator[str]:
-    from emokernel.lab.report.diagnostic_arrays import columns_of
-
     columns = columns_of(vectors)
     if columns:
         rows = {
@@ -83,18 +82,18 @@ def _diagnostics(vectors: EmotionVectors) -> Iterator[str]:
             if not all(math.isnan(values[layer]) for values in columns.values())
         }
         title = "Diagnostics, means over the emotions"
-        yield from _table(title, "layer", list(columns), rows)
+        yield from table(title, "layer", list(columns), rows)
     heldout = vectors.diagnostics.get("heldout_texts")
     if isinstance(heldout, Mapping):
         counts = ", ".join(f"{name} {count}" for name, count in heldout.items())
         yield from _entry("held-out texts", counts, indent=2)
 
 
-def _table(
+def table(
     title: str,
     corner: str,
     names: Sequence[str],
-    rows: Mapping[str, Sequence[float]],
+    rows: Mapping[str, Sequence[float | None]],
     longest: int = _LONGEST,
 ) -> Iterator[str]:
     """A table in as many parts, one below the other, as its columns need."""
@@ -120,9 +119,11 @@ def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def _number(value: float) -> str:
-    if math.isnan(value):
+def _number(value: float | None) -> str:
+    if value is None or math.isnan(value):
         return "-"
+    if isinstance(value, int):
+        return str(value)
     return f"{value:.3f}" if 0.01 <= abs(value) < 1000 or not value else f"{value:.2g}"
 
 
