@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import pytest
 import torch
@@ -10,20 +11,20 @@ import transformers
 
 from emokernel import EmotionVectors
 from emokernel.cli import main
+from emokernel.commands import arguments
 from emokernel.demo.vectors import load_vectors
+from emokernel.lab.judges import load_classifier
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """A folder to work in, with files of vectors; whatever loads a model fails."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """With files of vectors and of much else; no test may change it."""
+    tmp_path = tmp_path_factory.mktemp("refusals")
     embedded = load_vectors().with_calibration(None)
-    embedded.save("v.safetensors")
-    embedded.select(["anger"]).save("anger.safetensors")
-    EmotionVectors.from_tensors({"joy": torch.ones(2, 4)}).save("small.safetensors")
-    EmotionVectors.from_tensors({"joy": torch.zeros(6, 384)}).save("zero.safetensors")
+    embedded.save(tmp_path / "v.safetensors")
+    embedded.select(["anger"]).save(tmp_path / "anger.safetensors")
+    for name, tensor in (("small", torch.ones(2, 4)), ("zero", torch.zeros(6, 384))):
+        EmotionVectors.from_tensors({"joy": tensor}).save(tmp_path / f"{name}.safetensors")
     (tmp_path / "damaged.safetensors").write_bytes(b"\0" * 40)
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
@@ -36,12 +37,28 @@ def here(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(json.dumps(begun) + "\n")
     (tmp_path / "one.txt").write_text("Only one?\n")
+    return tmp_path
+
+
+@cache
+def judge(name: str):
+    """Each is loaded once."""
+    return load_classifier(name)
+
+
+@pytest.fixture
+def here(folder, monkeypatch):
+    """The folder to work in; whatever loads a model fails."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
     def loaded(*_, **__):
         raise AssertionError("a model was loaded")
 
     monkeypatch.setattr(transformers.PreTrainedModel, "from_pretrained", loaded)
-    return tmp_path
+    monkeypatch.setattr(arguments, "load_classifier", lambda name, labels: judge(name))
+    return folder
 
 
 EXTRACT = ["extract", "embedded", "-o"]
