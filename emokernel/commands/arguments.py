@@ -82,10 +82,7 @@ def add_measured(parser: argparse.ArgumentParser, *, optional: bool = False) -> 
     """What is measured: MODEL, --vectors (`models.vectors_of`) and --compile-backend."""
     add_model(parser, optional=optional)
     add_vectors(parser, "; of another model, random ones")
-    parser.add_argument(
-        "--compile-backend", default="inductor", metavar="NAME",
-        help="what torch.compile compiles with (inductor)",
-    )  # fmt: skip
+    parser.add_argument("--compile-backend", default="inductor", help="of torch.compile (inductor)")
 
 
 def add_file(parser: argparse.ArgumentParser, name: str) -> None:
@@ -94,15 +91,9 @@ def add_file(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--from", dest="format", choices=tuple(FORMATS), help="its format (found)")
     parser.add_argument("--names", nargs="+", help="the emotions, where the file does not say them")
     parser.add_argument("--site", choices=SITE, help="where they belong, if the file does not say")
-    parser.add_argument(
-        "--layer", type=int, help="that of a file with one vector of one layer (from 0)"
-    )
-    parser.add_argument(
-        "--num-layers", type=positive, help="layers of the model, if the file does not say"
-    )
-    parser.add_argument(
-        "--prefix", default="", help="what the names of all files begin with, and no emotion"
-    )
+    parser.add_argument("--layer", type=int, help="layer of a file with one vector (from 0)")
+    parser.add_argument("--num-layers", type=positive, help="of the model, if no file says it")
+    parser.add_argument("--prefix", default="", help="of all names of files, before the emotion")
 
 
 def load_file(path: str, chosen: argparse.Namespace) -> EmotionVectors:
@@ -134,9 +125,7 @@ def add_writing(parser: argparse.ArgumentParser, tokens: str) -> None:
     """How a run writes its texts, of ``tokens`` unless told, and goes on where it was stopped."""
     parser.add_argument("--max-new-tokens", type=positive, help=f"of each text ({tokens})")
     parser.add_argument("--batch-size", type=positive, default=240, help="texts at once (240)")
-    parser.add_argument(
-        "--other-model", action="store_true", help="allow vectors that another model's file holds"
-    )
+    parser.add_argument("--other-model", action="store_true", help="allow another model's vectors")
     parser.add_argument("--restart", action="store_true", help="begin anew, rename what is there")
 
 

@@ -34,12 +34,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="sequences at a time (1 4 16; quick: 1 4)",
     )  # fmt: skip
     parser.add_argument(
-        "--context", type=positive, nargs="+", default=[64], metavar="N",
-        help="tokens of a prompt (64)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--new-tokens", type=positive, metavar="N", help="tokens to generate (32; quick: 12)"
+        "--context", type=positive, nargs="+", default=[64], help="prompt tokens (64)"
     )
+    parser.add_argument("--new-tokens", type=positive, help="tokens to generate (32; quick: 12)")
     parser.add_argument(
         "--steered", type=_share, nargs="+", default=[1.0], metavar="SHARE",
         help="share of a batch that is steered, 0 to 1, rounded to whole sequences (1)",
@@ -51,9 +48,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--slots", type=positive, default=256, help="different mixes at once (256)")
     parser.add_argument("--rounds", type=positive, help="measurements of each (30; quick: 20)")
-    parser.add_argument(
-        "--quick", action="store_true", help="a short form, without what torch.compile compiles"
-    )
+    parser.add_argument("--quick", action="store_true", help="short, without what is compiled")
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("emokernel-bench"),
         help="folder for results (appended) and pictures (emokernel-bench)",

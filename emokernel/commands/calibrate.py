@@ -24,9 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--vectors", type=Path, nargs="+", required=True,
         help="file of vectors; of several, the best is calibrated",
     )  # fmt: skip
-    parser.add_argument(
-        "-o", "--output", type=Path, help="file for the calibrated vectors (the one of --vectors)"
-    )
+    parser.add_argument("-o", "--output", type=Path, help="calibrated file (that of --vectors)")
     arguments.add_judging(parser, "embedded-calibration")
     parser.add_argument(
         "--max-perplexity", type=float, default=1.5,
@@ -39,10 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     for name, known in (("site", SITE), ("law", LAW), ("dose", DOSE)):
         parser.add_argument(f"--{name}", choices=known, help=f"try this {name} only (both)")
     parser.add_argument("--prompts", type=positive, default=40, help="how many (40)")
-    parser.add_argument(
-        "--queries", type=Path,
-        help="file of your own queries, of which the neutral ones are used if there are any",
-    )  # fmt: skip
+    parser.add_argument("--queries", type=Path, help="file of your own, the neutral ones if any")
     arguments.add_writing(parser, "28, in a chat 64")
 
 

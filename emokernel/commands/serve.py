@@ -28,9 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.allow_abbrev = False
     add_vectors(parser)
-    parser.add_argument(
-        "--slots", type=positive, default=256, help="how many different mixes at a time (256)"
-    )
+    parser.add_argument("--slots", type=positive, default=256, help="different mixes at once (256)")
 
 
 def run(chosen: argparse.Namespace) -> None:
