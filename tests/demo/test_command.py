@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from contextlib import redirect_stdout
 
 import pytest
 
@@ -20,7 +22,10 @@ MODES = {"unsteered", "prompt", "vector"}
 @pytest.fixture(scope="module")
 def output(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    demo(folder, SEEDS, OPENINGS, rounds=2)
+    (folder / "generations.jsonl").write_text("of an earlier run")
+    with redirect_stdout(io.StringIO()) as told:
+        demo(folder, SEEDS, OPENINGS, rounds=2)
+    (folder / "told.txt").write_text(told.getvalue(), "utf-8")
     return folder
 
 
@@ -94,9 +99,12 @@ def test_pictures_are_drawn_and_times_are_told(output):
     assert all(value > 0 for value in times.values())
 
 
-def test_what_is_printed_has_samples_tables_and_goals(output, capsys):
-    demo(output, seeds=1, openings=3, rounds=1)
-    told = capsys.readouterr().out
+def test_an_earlier_run_is_set_aside(output):
+    assert (output / "generations.jsonl.1").read_text() == "of an earlier run"
+
+
+def test_what_is_printed_has_samples_tables_and_goals(output):
+    told = (output / "told.txt").read_text("utf-8")
     assert openings()[0] in told
     for piece in (
         "gratitude", "distinct-3", "330 degrees", "by both", "ceiling (human text, all labels)",
