@@ -104,12 +104,12 @@ def load_file(path: str, chosen: argparse.Namespace) -> EmotionVectors:
     )  # fmt: skip
 
 
-def add_judging(parser: argparse.ArgumentParser, judge: str, than: str = "") -> None:
+def add_judging(parser: argparse.ArgumentParser, judge: str, but: str = "") -> None:
     """Who reads the texts of a run: --judge (``judge``), --label and --coordinates."""
     parser.add_argument(
         "--judge", default=judge,
         help="classifier that reads the texts: a repository id or folder of Hugging Face, or the"
-        f" small English one of the package ({judge}){than}",
+        f" small English one of the package ({judge}){but}",
     )  # fmt: skip
     parser.add_argument(
         "--label", action="append", default=[], metavar="EMOTION=LABEL[,LABEL]",

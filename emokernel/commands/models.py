@@ -61,10 +61,8 @@ def load_tokenizer(chosen: argparse.Namespace, *, needed: bool = True) -> Any:
         except Exception as error:  # without files, each kind of tokenizer raises something else
             if not needed:
                 return None
-            if isinstance(error, OSError | ValueError | ImportError):
-                raise
             first = str(error).strip().partition("\n")[0]
-            raise ValueError(f"its tokenizer is damaged ({first})") from error
+            raise ValueError(f"its tokenizer cannot be read ({first})") from error
 
 
 def load_weights(chosen: argparse.Namespace, config: PreTrainedConfig) -> PreTrainedModel:
