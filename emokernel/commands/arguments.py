@@ -45,6 +45,8 @@ def resumable(partial: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        if not partial.exists():
+            raise
         print(
             f"\ninterrupted; the same command goes on with {partial}, unless it says --restart",
             file=sys.stderr,
