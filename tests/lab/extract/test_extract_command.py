@@ -52,7 +52,7 @@ def test_own_answers_of_the_embedded_model(openings, tmp_path, capsys):
     assert not (tmp_path / "new" / "v.safetensors.partial").exists()
     printed = capsys.readouterr().out
     assert "AUC neutral" in printed
-    assert [line.split()[0] for line in printed.splitlines()[1:3]] == ["joy", "anger"]
+    assert [line.split()[0] for line in printed.splitlines()[3:5]] == ["joy", "anger"]
     assert f"wrote {output}" in printed
 
 
