@@ -81,7 +81,7 @@ def _calibration(calibration: Calibration) -> Iterator[str]:
 
 
 def _diagnostics(vectors: EmotionVectors) -> Iterator[str]:
-    from emokernel.lab.report.diagnostic_arrays import columns_of
+    from emokernel.lab.report.vectors_plot import columns_of
 
     columns = columns_of(vectors)
     if columns:

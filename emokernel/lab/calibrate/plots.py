@@ -26,20 +26,29 @@ _COLOURS = {
 _LARGEST_PERPLEXITY = 4.0
 _COLUMNS, _HEIGHT, _LOWER_HEIGHT = 4, 2.7, 4.4
 
-# {emotion: {law and dose: its points}}
-Curves = Mapping[str, Mapping[str, Sequence[Point]]]
+# {law and dose: its points}
+Curves = Mapping[str, Sequence[Point]]
 
 
 def frontier(path: Path, result: Calibrated) -> None:
     """Emotion against perplexity for each law and dose, of all emotions and of each; the candidates
     and the twelve states below. Stars are strength 1.0.
     """
-    curves = _curves(result)
-    lines = math.ceil((len(curves) + 1) / _COLUMNS)
+    by_emotion: dict[str, dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
+    for row in result.rows:
+        if row.stage == FRONTIER:
+            by_emotion[row.name][key_of(row.law, row.dose)].append(row.point)
+    titled = {"all emotions, mean": _mean(by_emotion), **dict(sorted(by_emotion.items()))}
+    lines = math.ceil(len(titled) / _COLUMNS)
     size = 14, _HEIGHT * lines + _LOWER_HEIGHT
     figure = need("matplotlib.figure").Figure(figsize=size, layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=[_HEIGHT * lines, _LOWER_HEIGHT])
-    _frontiers(upper.subplots(lines, _COLUMNS, squeeze=False).flatten(), curves, result)
+    panels = upper.subplots(lines, _COLUMNS, squeeze=False).flatten()
+    for panel in panels[len(titled) :]:
+        panel.set_axis_off()
+    for panel, (name, curves) in zip(panels, titled.items(), strict=False):
+        _curves(panel, name, curves, result)
+    panels[0].legend(fontsize=8, frameon=False, loc="upper left")
     upper.supxlabel("perplexity, times unsteered", fontsize=10)
     upper.supylabel("judge's probability of the emotion", fontsize=10)
     left, right = lower.subfigures(1, 2)
@@ -48,48 +57,33 @@ def frontier(path: Path, result: Calibrated) -> None:
     save_figure(figure, path, dpi=110)
 
 
-def _curves(result: Calibrated) -> Curves:
-    curves: dict[str, dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
-    for row in result.rows:
-        if row.stage == FRONTIER:
-            curves[row.name][key_of(row.law, row.dose)].append(row.point)
-    return curves
-
-
-def _frontiers(panels: Sequence[Any], curves: Curves, result: Calibrated) -> None:
-    bound = result.vectors.calibration.record["bounds"]["perplexity"]
-    titled = {"all emotions, mean": _means(curves), **dict(sorted(curves.items()))}
-    for panel in panels[len(titled) :]:
-        panel.set_axis_off()
-    for panel, (name, curve) in zip(panels, titled.items(), strict=False):
-        for key, points in curve.items():
-            points = sorted(points, key=lambda point: point.divergence)
-            xs, ys = ([getattr(p, axis) for p in points] for axis in ("perplexity", "effect"))
-            panel.plot(xs, ys, ".-", color=_COLOURS[key], lw=1, label=key)
-            best = result.chosen[key].get(name)
-            if best:
-                panel.plot(best.perplexity, best.effect, "*", color=_COLOURS[key], markersize=11)
-        panel.axvline(bound, color="0.6", lw=0.8, ls=":")
-        panel.set_title(name, fontsize=10)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.set(xlim=(0.7, _LARGEST_PERPLEXITY), ylim=(0, 1))
-    panels[0].legend(fontsize=8, frameon=False, loc="upper left")
-
-
-def _means(curves: Curves) -> dict[str, list[Point]]:
+def _mean(by_emotion: Mapping[str, Curves]) -> Curves:
     """Of each law and dose, the mean over the emotions at each divergence that all reach."""
     means: dict[str, list[Point]] = {}
-    for key in next(iter(curves.values())):
-        by_level: dict[float, list[Point]] = defaultdict(list)
-        for curve in curves.values():
-            for point in curve[key]:
-                by_level[point.divergence].append(point)
-        means[key] = [
-            Point(*(float(np.mean([getattr(p, field) for p in level])) for field in vars(level[0])))
-            for level in by_level.values()
-            if len(level) == len(curves)
-        ]
+    for key in next(iter(by_emotion.values())):
+        levels: dict[float, list[Point]] = defaultdict(list)
+        for curves in by_emotion.values():
+            for point in curves[key]:
+                levels[point.divergence].append(point)
+        reached = [level for level in levels.values() if len(level) == len(by_emotion)]
+        columns = ([list(vars(point).values()) for point in level] for level in reached)
+        means[key] = [Point(*np.mean(each, axis=0).tolist()) for each in columns]
     return means
+
+
+def _curves(panel: Any, name: str, curves: Curves, result: Calibrated) -> None:
+    for key, points in curves.items():
+        points = sorted(points, key=lambda point: point.divergence)
+        xs, ys = ([getattr(p, axis) for p in points] for axis in ("perplexity", "effect"))
+        panel.plot(xs, ys, ".-", color=_COLOURS[key], lw=1, label=key)
+        best = result.chosen[key].get(name)
+        if best:
+            panel.plot(best.perplexity, best.effect, "*", color=_COLOURS[key], markersize=11)
+    bound = result.vectors.calibration.record["bounds"]["perplexity"]
+    panel.axvline(bound, color="0.6", lw=0.8, ls=":")
+    panel.set_title(name, fontsize=10)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.set(xlim=(0.7, _LARGEST_PERPLEXITY), ylim=(0, 1))
 
 
 def _candidates(panel: Any, result: Calibrated) -> None:
@@ -107,14 +101,12 @@ def _circle(panel: Any, result: Calibrated) -> None:
     """Affect along the asked direction of the twelve states, for each mapping."""
     calibration = result.vectors.calibration
     for number, mapping in enumerate(MAPPING):
-        circle = result.chosen.get(key_of(calibration.law, calibration.dose, mapping))
-        if circle is None:
-            continue
-        width = 2 * math.pi / len(circle)
+        circle = result.chosen.get(key_of(calibration.law, calibration.dose, mapping), {})
         angles = [math.radians(float(name.split()[0])) for name in circle]
-        centres = [angle + width * (number - 0.5) / 2 for angle in angles]
+        width = math.pi / max(len(circle), 1)
+        centres = [angle + width * (number - 0.5) for angle in angles]
         values = [max(0.0, point.effect) for point in circle.values()]
-        panel.bar(centres, values, width=width / 2, alpha=0.85, label=mapping)
+        panel.bar(centres, values, width=width, alpha=0.85, label=mapping)
     panel.set_title("Twelve states at strength 1.0: affect along their direction", fontsize=10)
     panel.tick_params(labelsize=8)
     if panel.patches:

@@ -1,4 +1,4 @@
-"""Measuring doses: texts written under them, read by the judge and by the unsteered model."""
+"""Measuring doses: texts written behind prompts, read by the judge and by the unsteered model."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from torch import Tensor
 from emokernel.affect import Affect, Coordinates
 from emokernel.errors import EmokernelError
 from emokernel.lab.calibrate.choose import Point
+from emokernel.lab.extract.prompts import question
+from emokernel.lab.extract.queries import Queries, pairs
 from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier, emotion_probabilities
 from emokernel.lab.measure.encoding import Encoded, encoded
 from emokernel.lab.measure.equal_doses import Ask
@@ -29,20 +31,49 @@ _POINTS_AT_ONCE = 12
 
 
 @dataclass(frozen=True)
+class Prompts:
+    """(prefix, opening) of each text, see `emokernel.lab.measure.generation.Job`.
+
+    special_tokens: whether the tokenizer adds its own to them.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+    special_tokens: bool
+
+    @classmethod
+    def of(cls, tokenizer: Any, texts: Sequence[str] | None = None, count: int = 40) -> Prompts:
+        """``count`` of ``texts``, or of the package's own neutral ones unless given.
+
+        A model with a chat template is asked them as questions, without an instruction; any other
+        continues them as openings. The package's own are taken from the end of the order in which
+        `extract` takes them from its beginning, so that the two meet only when it uses most of
+        them. EmokernelError without texts.
+        """
+        chat = bool(getattr(tokenizer, "chat_template", None))
+        if texts is None:
+            shipped = Queries.shipped() if chat else Queries.openings()
+            texts = [query.text for query in reversed(pairs(shipped, "any", share_neutral=1.0))]
+        chosen = list(dict.fromkeys(texts))[:count]
+        if not chosen:
+            raise EmokernelError("calibration needs prompts: the list is empty")
+        if chat:
+            return cls(tuple((question(text, tokenizer), "") for text in chosen), False)
+        return cls(tuple(("", text) for text in chosen), True)
+
+
+@dataclass(frozen=True)
 class Setting:
     """What is written and who reads it; the same for every dose.
 
-    prompts: (prefix, opening) of each text, see `Job`; ``special_tokens``: whether the tokenizer
-    adds its own to them. labels: {emotion: the judge's labels} where they are called otherwise.
-    batch_size: texts that are written at once.
+    labels: {emotion: the judge's labels} where they are called otherwise. batch_size: texts that
+    are written at once.
     """
 
     model: Any
     tokenizer: Any
     judge: TextClassifier
-    prompts: Sequence[tuple[str, str]]
+    prompts: Prompts
     sampling: Sampling
-    special_tokens: bool
     coordinates: Coordinates
     labels: LabelsOf
     batch_size: int = 240
@@ -73,12 +104,13 @@ class Unsteered:
     def texts(self, setting: Setting, count: int) -> Encoded:
         """``count`` of them, as the divergence of a dose is measured on."""
         pairs = [one.read for one in self.written if one.pair[1]]
-        return encoded(setting.tokenizer, pairs[:count], special_tokens=setting.special_tokens)
+        special_tokens = setting.prompts.special_tokens
+        return encoded(setting.tokenizer, pairs[:count], special_tokens=special_tokens)
 
 
 def unsteered(setting: Setting, steering: Steering) -> Unsteered:
     """Write and measure the texts that all others are compared with."""
-    jobs = [Job("", "unsteered", opening, prefix=prefix) for prefix, opening in setting.prompts]
+    jobs = [Job("", "", opening, prefix=prefix) for prefix, opening in setting.prompts.pairs]
     texts = _written(setting, steering, jobs)
     surprise, distinct = _surprise(setting, texts), _distinct(texts)
     if not (math.isfinite(surprise) and distinct):
@@ -123,10 +155,10 @@ def _measure(
     jobs = [
         Job(str(number), ask.name, opening, ask.at(strength), prefix)
         for number, (ask, _, strength) in enumerate(chunk)
-        for prefix, opening in setting.prompts
+        for prefix, opening in setting.prompts.pairs
     ]
     written = _written(setting, steering, jobs)
-    size = len(setting.prompts)
+    size = len(setting.prompts.pairs)
     measured = []
     for number, (ask, divergence, strength) in enumerate(chunk):
         texts = written[number * size : (number + 1) * size]
@@ -146,7 +178,7 @@ def _measure(
 def _written(setting: Setting, steering: Steering, jobs: Sequence[Job]) -> list[Written]:
     batches = write(
         setting.model, setting.tokenizer, steering, jobs, _SEED, sampling=setting.sampling,
-        special_tokens=setting.special_tokens, batch_size=setting.batch_size,
+        special_tokens=setting.prompts.special_tokens, batch_size=setting.batch_size,
     )  # fmt: skip
     return [one for batch in batches for one in batch]
 
@@ -165,7 +197,7 @@ def _surprise(setting: Setting, texts: Iterable[Written]) -> float:
     """Nats per token of what was written, under the unsteered model."""
     pairs = [one.read for one in texts]
     surprise, tokens = surprises(
-        setting.model, setting.tokenizer, pairs, special_tokens=setting.special_tokens
+        setting.model, setting.tokenizer, pairs, special_tokens=setting.prompts.special_tokens
     )
     # A model that writes nothing at all is as surprising as can be.
     return float(surprise.sum() / tokens.sum()) if tokens.any() else math.inf

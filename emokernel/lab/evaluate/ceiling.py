@@ -52,21 +52,6 @@ def shipped(classifier: TextClassifier) -> Confusion | None:
     return json.loads((classifier.folder / "judge.json").read_text("utf-8"))["confusion"]
 
 
-def most_texts(
-    counts: Confusion, coordinates: Coordinates, labels_of: LabelsOf | None = None
-) -> int:
-    """How many texts the label with the most has, of those that have a direction in the table."""
-    names = names_in(coordinates, list(counts), labels_of)
-    return max(
-        (
-            sum(row.values())
-            for name, row in zip(names, counts.values(), strict=True)
-            if name in coordinates and coordinates[name].radius
-        ),
-        default=0,
-    )
-
-
 def ceiling(
     counts: Confusion,
     coordinates: Coordinates,
@@ -76,8 +61,8 @@ def ceiling(
     states: Sequence[Affect] = TWELVE_STATES,
     labels_of: LabelsOf | None = None,
     least: int = 1,
-) -> Ceiling:
-    """The consistency of labelled text, from `confusion`.
+) -> Ceiling | None:
+    """The consistency of labelled text, from `confusion`; None if no label has ``least`` texts.
 
     The mean over states of the mean over the texts of the nearest label, which may be the nearest
     of several states. Of labels that are equally near it is the one with the higher cosine, lest
@@ -85,7 +70,7 @@ def ceiling(
     texts. The interval is a bootstrap over the texts of each label (multinomial draws from its
     counts). ``labels_of`` as in `emokernel.lab.measure.places.names_in`.
 
-    EmokernelError if no label counts.
+    EmokernelError if no label has a direction.
     """
     labels = {*counts, *(top for row in counts.values() for top in row)}
     names = names_in(coordinates, sorted(labels), labels_of)
@@ -99,11 +84,7 @@ def ceiling(
         )
     taken = [label for label in sorted(placed) if texts[label] >= max(1, least)]
     if not taken:
-        raise EmokernelError(
-            f"{source}: no label of the table {coordinates.name!r} has {least} texts: the most are"
-            f" {max(texts[label] for label in placed)}; give more text, or ask for fewer"
-        )
-
+        return None
     wheel = np.stack([direction(state) for state in states])
     random = np.random.default_rng(0)
     means, cosines = {}, {}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
 
 from emokernel.lab.evaluate.results import (
     BOTH,
@@ -16,6 +15,7 @@ from emokernel.lab.evaluate.results import (
     Consistency,
     EmotionPoint,
     Interval,
+    LawDose,
     Results,
 )
 
@@ -35,23 +35,18 @@ class View:
     def __init__(self, results: Results) -> None:
         self.results = results
 
-    @cached_property
+    @property
     def judge(self) -> str:
-        """The main judge: the one whose role says so, else the first."""
-        listed = [judge for judge in self._listed if "main" in str(judge.get("role", ""))]
-        return str(listed[0]["name"]) if listed else next(iter(self.judges), "")
+        """The main judge, which is the first."""
+        return next(iter(self.judges), "")
 
     @cached_property
     def judges(self) -> tuple[str, ...]:
         """The names of all judges, in the order in which they come."""
-        names = [str(judge["name"]) for judge in self._listed]
+        names = [str(judge["name"]) for judge in self.results.about.get("judges", ())]
         names += [row.judge for row in self.results.consistency]
         names += [name for point in self.results.emotions for name in point.measures.intended]
         return tuple(dict.fromkeys(names))
-
-    @property
-    def _listed(self) -> list[Mapping[str, Any]]:
-        return [judge for judge in self.results.about.get("judges", ()) if "name" in judge]
 
     def rows(self, judge: str, mode: str = "", template: str | None = None) -> list[Consistency]:
         """The consistency as ``judge`` reads it, in order of mode, template and intensity."""
@@ -63,7 +58,7 @@ class View:
         templates = list(dict.fromkeys(row.template for row in chosen))
         return sorted(
             chosen,
-            key=lambda row: (_place(row.mode), templates.index(row.template), row.intensity),
+            key=lambda r: (MODES.index(r.mode), templates.index(r.template), r.intensity),
         )
 
     @cached_property
@@ -88,9 +83,7 @@ class View:
         """A mode by intensity: of the templates with most intensities the best at the highest."""
         curves = [self.rows(self.judge, mode, each) for each in self.templates(mode)]
         return max(
-            curves,
-            key=lambda rows: (len(rows), _or_least(rows[-1].cosine.mean)),
-            default=[],
+            curves, key=lambda rows: (len(rows), _or_least(rows[-1].cosine.mean)), default=[]
         )
 
     def full(self, judge: str = "") -> dict[str, Consistency]:
@@ -115,6 +108,21 @@ class View:
         """The emotions that were asked for, in their order."""
         asked = [p.emotion for p in self.results.emotions if p.mode != UNSTEERED and p.emotion]
         return tuple(dict.fromkeys(asked))
+
+    @cached_property
+    def strongest_first(self) -> list[str]:
+        """The emotions by the probability of the intended one by vector."""
+
+        def strength(name: str) -> float:
+            value = self.intended(self.at(name, VECTOR))
+            return _or_least(value.mean) if value else -math.inf
+
+        return sorted(self.emotions, key=lambda name: -strength(name))
+
+    @cached_property
+    def doses(self) -> list[LawDose]:
+        """The laws at equal doses, the smallest first."""
+        return sorted(self.results.laws, key=lambda row: row.divergence)
 
     @cached_property
     def laws(self) -> tuple[str, ...]:
@@ -158,6 +166,11 @@ class View:
                 values.setdefault(point.template, []).append(_or_least(intended.mean))
         return max(values, key=lambda name: (len(values[name]), sum(values[name])), default="")
 
+    @property
+    def prompted_by(self) -> str:
+        """`emotion_template` as an addition to a caption."""
+        return f", prompts {self.emotion_template}" if self.emotion_template else ""
+
     def at(self, emotion: str, mode: str) -> EmotionPoint | None:
         """An emotion unsteered, by `emotion_template`, or by vector at strength 1.0."""
         if mode == VECTOR:
@@ -184,13 +197,3 @@ class View:
 
 def _or_least(value: float) -> float:
     return -math.inf if math.isnan(value) else value
-
-
-def _place(mode: str) -> tuple[int, str]:
-    return (MODES.index(mode) if mode in MODES else len(MODES)), mode
-
-
-def title(row: Consistency, among: Sequence[str] = ()) -> str:
-    """A condition in words; its template is named where there is more than one."""
-    name = NAMES.get(row.mode, row.mode)
-    return f"{name} ({row.template})" if row.template and len(among) > 1 else name

@@ -61,13 +61,14 @@ def test_a_point_is_what_its_texts_say(setting, patched, word_vectors):
     jobs = [
         measuring.Job("", "", opening, ask.at(3.0))
         for ask in asks
-        for _, opening in setting.prompts
+        for _, opening in setting.prompts.pairs
     ]
     texts = [one.text for one in measuring._written(setting, steering, jobs)]
-    size = len(setting.prompts)
+    size = len(setting.prompts.pairs)
     joy = setting.judge.probabilities(texts[:size])[:, 1].mean().item()
     assert found[asks[0]].effect == pytest.approx(joy)
-    pairs = [(o, text[len(o) :]) for (_, o), text in zip(setting.prompts, texts, strict=False)]
+    openings = [opening for _, opening in setting.prompts.pairs]
+    pairs = [(o, text[len(o) :]) for o, text in zip(openings, texts, strict=False)]
     loss = perplexity(setting.model, setting.tokenizer, pairs)
     all_pairs = [one.pair for one in plain.written]
     expected = loss / perplexity(setting.model, setting.tokenizer, all_pairs)
