@@ -76,8 +76,8 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     judges.add_argument(
         "--human",
-        help="text by humans that the ceiling is measured on: a TSV or JSONL file of texts and"
-        " labels, or hub:REPOSITORY (the embedded judges come with their figures)",
+        help="text by humans that the ceiling is measured on: a TSV, JSONL or JSON file of texts"
+        " and labels, or hub:REPOSITORY (the embedded judges come with their figures)",
     )
     size = parser.add_argument_group("how much")
     size.add_argument("--openings", type=positive, default=50, help="queries a condition (50)")

@@ -14,7 +14,7 @@ from emokernel.choices import MAPPING
 from emokernel.errors import EmokernelError, ModelStructureError, SteeringError
 from emokernel.lab.calibrate.candidates import Candidate, candidates
 from emokernel.lab.calibrate.choose import Bounds, Point, choose, first_of_equal
-from emokernel.lab.calibrate.points import Setting, Unsteered, points, unsteered
+from emokernel.lab.calibrate.points import Setting, Texts, points, unsteered
 from emokernel.lab.calibrate.result import CANDIDATES, CIRCLE, FRONTIER, Calibrated, Row
 from emokernel.lab.measure.divergence import MOST_REQUESTS
 from emokernel.lab.measure.equal_doses import Ask, equal_doses
@@ -57,7 +57,7 @@ class Calibrator:
         few = replace(setting.prompts, pairs=setting.prompts.pairs[::2])
         self._few = replace(setting, prompts=few)
         self._journal, self._progress = journal, progress
-        self._plain: dict[bool, Unsteered] = {}  # behind the few prompts, behind all
+        self._plain: dict[bool, Texts] = {}  # behind the few prompts, behind all
         self._rows: list[Row] = []
         self._chosen: dict[str, dict[str, Point]] = {}
 
@@ -176,7 +176,7 @@ class Calibrator:
             step = f"{stage} | {candidate.name}"
             with tqdm(desc=f"{title}: dose", unit=" rows", disable=not self._progress) as bar:
                 doses = equal_doses(
-                    setting.model, steering, plain.texts(setting, texts), asks, levels, bar.update
+                    setting.model, steering, plain.encoded(setting, texts), asks, levels, bar.update
                 )
             measuring = points(setting, steering, plain, doses, self._journal, step)
             total = sum(map(len, doses.values()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -87,9 +87,9 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Unsteered:
-    """The texts of the unsteered model: label probabilities ``[n, labels]``, nats per token,
-    distinct 3-grams.
+class Texts:
+    """Texts as they are read: label probabilities ``[n, labels]``, nats per token under the
+    unsteered model, distinct 3-grams (0 for texts too short to have any).
     """
 
     written: Sequence[Written]
@@ -97,35 +97,55 @@ class Unsteered:
     surprise: float
     distinct: float
 
-    def effect(self, setting: Setting, ask: Ask) -> float:
-        """What a point measures, without steering."""
-        return _effect(setting, ask, self.probabilities)
+    @classmethod
+    def read(cls, setting: Setting, written: Sequence[Written]) -> Texts:
+        """Read by the judge and by the model, which must be unsteered."""
+        surprise, tokens = surprises(
+            setting.model, setting.tokenizer, [one.read for one in written],
+            special_tokens=setting.prompts.special_tokens,
+        )  # fmt: skip
+        try:
+            distinct = distinct_n([one.pair[1] for one in written])
+        except ValueError:
+            distinct = 0.0
+        # A model that writes nothing at all is as surprising as can be.
+        nats = float(surprise.sum() / tokens.sum()) if tokens.any() else math.inf
+        return cls(
+            written, setting.judge.probabilities([one.text for one in written]), nats, distinct
+        )
 
-    def texts(self, setting: Setting, count: int) -> Encoded:
+    def effect(self, setting: Setting, ask: Ask) -> float:
+        """Mean probability of the emotion's labels, or mean affect along the state's direction."""
+        if isinstance(ask.emotion, Affect):
+            affect = affect_of(self.probabilities, setting.places(), setting.coordinates).mean(0)
+            direction = torch.tensor([ask.emotion.valence, ask.emotion.arousal])
+            return float(affect @ (direction / ask.emotion.radius))
+        shown = emotion_probabilities(setting.judge, self.probabilities, ask.name, setting.labels)
+        return float(shown.mean())
+
+    def encoded(self, setting: Setting, count: int) -> Encoded:
         """``count`` of them, as the divergence of a dose is measured on."""
         pairs = [one.read for one in self.written if one.pair[1]]
         special_tokens = setting.prompts.special_tokens
         return encoded(setting.tokenizer, pairs[:count], special_tokens=special_tokens)
 
 
-def unsteered(setting: Setting, steering: Steering) -> Unsteered:
-    """Write and measure the texts that all others are compared with."""
+def unsteered(setting: Setting, steering: Steering) -> Texts:
+    """Write and read the texts that all others are compared with."""
     jobs = [Job("", "", opening, prefix=prefix) for prefix, opening in setting.prompts.pairs]
-    texts = _written(setting, steering, jobs)
-    surprise, distinct = _surprise(setting, texts), _distinct(texts)
-    if not (math.isfinite(surprise) and distinct):
+    texts = Texts.read(setting, _written(setting, steering, jobs))
+    if not (math.isfinite(texts.surprise) and texts.distinct):
         raise EmokernelError(
             "the unsteered model writes next to nothing behind these prompts, not three words in a"
             " row: let it write more (--max-new-tokens), or give other prompts (--queries)"
         )
-    probabilities = setting.judge.probabilities([one.text for one in texts])
-    return Unsteered(texts, probabilities, surprise, distinct)
+    return texts
 
 
 def points(
     setting: Setting,
     steering: Steering,
-    plain: Unsteered,
+    plain: Texts,
     doses: Mapping[Ask, Mapping[float, float]],
     journal: Journal,
     step: str,
@@ -149,7 +169,7 @@ def points(
 def _measure(
     setting: Setting,
     steering: Steering,
-    plain: Unsteered,
+    plain: Texts,
     chunk: Sequence[tuple[Ask, float, float]],
 ) -> list[Point]:
     jobs = [
@@ -161,17 +181,11 @@ def _measure(
     size = len(setting.prompts.pairs)
     measured = []
     for number, (ask, divergence, strength) in enumerate(chunk):
-        texts = written[number * size : (number + 1) * size]
-        probabilities = setting.judge.probabilities([one.text for one in texts])
-        measured.append(
-            Point(
-                strength,
-                divergence,
-                _effect(setting, ask, probabilities),
-                exponential(_surprise(setting, texts) - plain.surprise),
-                _distinct(texts) / plain.distinct,
-            )
-        )
+        texts = Texts.read(setting, written[number * size : (number + 1) * size])
+        perplexity = exponential(texts.surprise - plain.surprise)
+        distinct = texts.distinct / plain.distinct
+        effect = texts.effect(setting, ask)
+        measured.append(Point(strength, divergence, effect, perplexity, distinct))
     return measured
 
 
@@ -181,31 +195,3 @@ def _written(setting: Setting, steering: Steering, jobs: Sequence[Job]) -> list[
         special_tokens=setting.prompts.special_tokens, batch_size=setting.batch_size,
     )  # fmt: skip
     return [one for batch in batches for one in batch]
-
-
-def _effect(setting: Setting, ask: Ask, probabilities: Tensor) -> float:
-    """Mean probability of the emotion's labels, or mean affect along the state's direction."""
-    if isinstance(ask.emotion, Affect):
-        affect = affect_of(probabilities, setting.places(), setting.coordinates).mean(0)
-        direction = torch.tensor([ask.emotion.valence, ask.emotion.arousal]) / ask.emotion.radius
-        return float(affect @ direction)
-    shown = emotion_probabilities(setting.judge, probabilities, ask.name, setting.labels)
-    return float(shown.mean())
-
-
-def _surprise(setting: Setting, texts: Iterable[Written]) -> float:
-    """Nats per token of what was written, under the unsteered model."""
-    pairs = [one.read for one in texts]
-    surprise, tokens = surprises(
-        setting.model, setting.tokenizer, pairs, special_tokens=setting.prompts.special_tokens
-    )
-    # A model that writes nothing at all is as surprising as can be.
-    return float(surprise.sum() / tokens.sum()) if tokens.any() else math.inf
-
-
-def _distinct(texts: Sequence[Written]) -> float:
-    """Distinct 3-grams of what was written; 0 for texts too short to have any."""
-    try:
-        return distinct_n([one.pair[1] for one in texts])
-    except ValueError:
-        return 0.0
