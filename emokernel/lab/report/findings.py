@@ -57,7 +57,7 @@ def emotions(view: View) -> list[str]:
 
 def laws(view: View) -> list[str]:
     """Preserve against add at equal dose: probability, surprise and adherence."""
-    rows = view.doses
+    rows = view.results.laws
     if not rows:
         return []
     return [

@@ -71,8 +71,9 @@ def emotions(view: View) -> Table:
         means = [number(_mean([each.mean for each in of if each])) for of in by_condition]
         described = (said(_mean(list(map(measure, steered)))) for measure, said in shown.values())
         rows.append(["mean", *means, *described])
+    prompts = f", prompts {view.emotion_template}" if view.emotion_template else ""
     return Table(
-        f"Probability of the intended emotion, judge {view.judge}{view.prompted_by}; the right"
+        f"Probability of the intended emotion, judge {view.judge}{prompts}; the right"
         " half describes the texts by vector at strength 1.0",
         ["Emotion", *(NAMES[mode].capitalize() for mode in _CONDITIONS), *shown],
         rows,
@@ -106,7 +107,7 @@ def laws(view: View) -> Table:
                 interval(row.adherence_difference, 3, signed=True),
                 str(len(row.emotions)),
             ]
-            for row in view.doses
+            for row in view.results.laws
         ],
     )
 

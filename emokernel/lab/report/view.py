@@ -15,7 +15,6 @@ from emokernel.lab.evaluate.results import (
     Consistency,
     EmotionPoint,
     Interval,
-    LawDose,
     Results,
 )
 
@@ -66,32 +65,26 @@ class View:
         """The highest intensity, at which conditions are compared."""
         return max((row.intensity for row in self.results.consistency), default=math.nan)
 
-    def templates(self, mode: str) -> tuple[str, ...]:
-        """The templates of a mode, in their order."""
-        return tuple(dict.fromkeys(row.template for row in self.rows(self.judge, mode)))
-
-    def template(self, mode: str) -> str | None:
-        """The template with the highest mean cosine at full intensity, by the main judge."""
-        best = max(
-            (row for row in self.rows(self.judge, mode) if row.intensity == self.intensity),
-            key=lambda row: _or_least(row.cosine.mean),
-            default=None,
-        )
-        return best.template if best else None
-
     def by_intensity(self, mode: str) -> list[Consistency]:
         """A mode by intensity: of the templates with most intensities the best at the highest."""
-        curves = [self.rows(self.judge, mode, each) for each in self.templates(mode)]
+        templates = dict.fromkeys(row.template for row in self.rows(self.judge, mode))
+        curves = [self.rows(self.judge, mode, each) for each in templates]
         return max(
             curves, key=lambda rows: (len(rows), _or_least(rows[-1].cosine.mean)), default=[]
         )
 
     def full(self, judge: str = "") -> dict[str, Consistency]:
         """{mode: its best template at full intensity}, the template chosen by the main judge."""
+        best: dict[str, Consistency] = {}
+        for row in self.rows(self.judge):
+            if row.intensity == self.intensity:
+                rival = best.setdefault(row.mode, row)
+                if _or_least(row.cosine.mean) > _or_least(rival.cosine.mean):
+                    best[row.mode] = row
         return {
             mode: row
-            for mode in MODES
-            for row in self.rows(judge or self.judge, mode, self.template(mode))
+            for mode, chosen in best.items()
+            for row in self.rows(judge or self.judge, mode, chosen.template)
             if row.intensity == self.intensity
         }
 
@@ -118,11 +111,6 @@ class View:
             return _or_least(value.mean) if value else -math.inf
 
         return sorted(self.emotions, key=lambda name: -strength(name))
-
-    @cached_property
-    def doses(self) -> list[LawDose]:
-        """The laws at equal doses, the smallest first."""
-        return sorted(self.results.laws, key=lambda row: row.divergence)
 
     @cached_property
     def laws(self) -> tuple[str, ...]:
@@ -166,11 +154,6 @@ class View:
                 values.setdefault(point.template, []).append(_or_least(intended.mean))
         return max(values, key=lambda name: (len(values[name]), sum(values[name])), default="")
 
-    @property
-    def prompted_by(self) -> str:
-        """`emotion_template` as an addition to a caption."""
-        return f", prompts {self.emotion_template}" if self.emotion_template else ""
-
     def at(self, emotion: str, mode: str) -> EmotionPoint | None:
         """An emotion unsteered, by `emotion_template`, or by vector at strength 1.0."""
         if mode == VECTOR:
@@ -186,13 +169,9 @@ class View:
             None,
         )
 
-    def intended(self, point: EmotionPoint | None, judge: str = "") -> Interval | None:
-        """The probability of the intended emotion, by the main judge unless given."""
-        return point.measures.intended.get(judge or self.judge) if point else None
-
-    def strengths(self, law: str) -> list[float]:
-        """All strengths under a law."""
-        return sorted({p.strength for name in self.emotions for p in self.curve(name, law)})
+    def intended(self, point: EmotionPoint | None) -> Interval | None:
+        """The probability of the intended emotion, by the main judge."""
+        return point.measures.intended.get(self.judge) if point else None
 
 
 def _or_least(value: float) -> float:

@@ -19,7 +19,7 @@ _DIFFERENCE = Look("preserve less add, 95 % interval", "#111827", "o", "")
 
 def doses(view: View) -> Chart | None:
     """The frontier of both laws, and their differences; None without doses."""
-    rows = view.doses
+    rows = view.results.laws
     if not drawable(value for row in rows for value in row.intended.values()):
         return None
     laws = dict.fromkeys(law for row in rows for law in row.intended)

@@ -86,11 +86,10 @@ def measures(view: View) -> Chart | None:
 
 
 def _by_strength(view: View, law: str, measure: Callable[[Measures], float]) -> Curve:
-    points: dict[float, list[EmotionPoint]] = {at: [] for at in view.strengths(law)}
-    for name in view.emotions:
-        for point in view.curve(name, law):
-            points[point.strength].append(point)
-    return Curve(law_look(law), list(points), [_middle(each, measure) for each in points.values()])
+    points = [point for name in view.emotions for point in view.curve(name, law)]
+    strengths = sorted({point.strength for point in points})
+    middles = [_middle([p for p in points if p.strength == at], measure) for at in strengths]
+    return Curve(law_look(law), strengths, middles)
 
 
 def _middle(points: Sequence[EmotionPoint], measure: Callable[[Measures], float]) -> float:
