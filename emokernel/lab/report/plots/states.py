@@ -38,13 +38,13 @@ def circumplex(view: View) -> Chart | None:
         for mode, row in rows.items()
     ]
     ceiling = view.ceiling()
-    curves = [
-        Curve(MODES[mode], [s.angle for s in row.states], [s.cosine.mean for s in row.states])
+    by_angle = [
+        (MODES[mode], sorted((state.angle, state.cosine.mean) for state in row.states))
         for mode, row in rows.items()
     ]
     if ceiling:
-        human = ceiling.states
-        curves.append(Curve(CEILING, [s.angle for s in human], [s.cosine for s in human]))
+        by_angle.append((CEILING, sorted((s.angle, s.cosine) for s in ceiling.states)))
+    curves = [Curve(look, *zip(*points, strict=True)) for look, points in by_angle if points]
     by_state = lines(
         "Cosine by state", curves, levels=[(0, ZERO)], within=(-0.2, 1.0),
         xlabel="requested angle, degrees", ylabel="mean cosine", xticks=range(0, 361, 90),
