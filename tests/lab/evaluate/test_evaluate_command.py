@@ -92,7 +92,7 @@ def test_a_chat_model_is_asked_questions_and_judged_by_a_classifier_with_named_l
     chat, nameless, tmp_path
 ):
     questions = tmp_path / "questions.txt"
-    questions.write_text("What is a home?\nWhat is rain?\nWhat is a day?\nWhat is bread?\n")
+    questions.write_text("What is a home?\nWhat is rain?\n")
     human = tmp_path / "human.tsv"
     human.write_text("text\tlabel\nso happy\tjoy\nso afraid\tfear\n")
     labels = [f"LABEL_{n}={name}" for n, name in enumerate(("joy", "fear", "neutral"))]
@@ -101,7 +101,7 @@ def test_a_chat_model_is_asked_questions_and_judged_by_a_classifier_with_named_l
         tmp_path / "out", str(chat), "--vectors", str(chat / "vectors.safetensors"),
         "--second-judge", str(nameless), *options, "--human", str(human), "--emotions", "joy",
         "--questions", str(questions), "--templates", "values", "--max-new-tokens", "24",
-        "--seeds", "1",
+        "--seeds", "1", "--doses",
     )  # fmt: skip
     assert code == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))
