@@ -85,8 +85,9 @@ def add(commands: Any) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Calibrate, and write the vectors, the frontier and its picture."""
-    from emokernel.lab.calibrate import Bounds, Prompts, calibrate, check_inputs, plots
+    from emokernel.lab.calibrate import Bounds, Prompts, calibrate, check_inputs
     from emokernel.lab.measure.sampling import Sampling
+    from emokernel.lab.report.frontier_plot import plot_frontier
     from emokernel.vectors import EmotionVectors
 
     need("matplotlib")
@@ -150,7 +151,7 @@ def run(chosen: argparse.Namespace) -> None:
         )
     result.vectors.save(output)
     result.save_rows(rows)
-    plots.frontier(picture, result)
+    plot_frontier(picture, result)
     journal.unlink()
     print(result.summary())
     print(f"\nWrote {output}, {rows.name} and {picture.name}")

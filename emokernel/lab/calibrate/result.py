@@ -73,6 +73,9 @@ class Calibrated:
         weak = [name for name, point in shown if not point.strength]
         if weak:
             lines.append(f"No dose within the bounds strengthens {', '.join(weak)}.")
+        candidates = calibration.record["candidates"]
+        lines += ["", "Mean effect of the sites and layers that were tried, at their best doses:"]
+        lines += [f"  {name:<48}{score:>8.3f}" for name, score in candidates.items()]
         lines += ["", "Mean effect at strength 1.0 by law, dose and mapping:"]
         lines += [
             f"  {key:<26}{mean(point.effect for point in points.values()):>8.3f}"

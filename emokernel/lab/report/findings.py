@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from emokernel.lab.evaluate.results import PROMPT, VECTOR, Consistency, Interval
-from emokernel.lab.report.figures import counted, number, times
+from emokernel.lab.evaluate.results import PROMPT, VECTOR, Interval
+from emokernel.lab.report.figures import counted, times
 from emokernel.lab.report.view import View
 
 
@@ -24,15 +24,13 @@ def verdict(view: View) -> list[str]:
     return [f"{'. '.join(said)}."]
 
 
-def consistency(view: View) -> list[str]:
-    """Vectors against prompts, and whether a ceiling is known."""
-    full = view.full()
-    if not full or view.ceiling():
-        return _compared(full)
+def no_ceiling(view: View) -> list[str]:
+    """That there is no ceiling, where there is none."""
+    if view.ceiling() or not view.results.consistency:
+        return []
     return [
-        *_compared(full),
         f"No ceiling is known for the judge {view.judge}: how much of the distance to 1 is the"
-        " judge's own cannot be said.",
+        " judge's own cannot be said."
     ]
 
 
@@ -67,25 +65,11 @@ def laws(view: View) -> list[str]:
     ]
 
 
-def judges(view: View) -> list[str]:
-    """What the other judges say of vectors against prompts."""
-    if len(view.judges) == 1:
-        return ["There was one judge only, so nothing checks it but the ceiling."]
-    others = [judge for judge in view.judges if judge != view.judge]
-    return [f"As {judge} reads them: {each}" for judge in others
-            for each in _compared(view.full(judge))]  # fmt: skip
-
-
-def _compared(full: dict[str, Consistency]) -> list[str]:
-    """The means as they are shown; that their intervals overlap or not would decide nothing."""
-    if not {PROMPT, VECTOR} <= full.keys():
+def one_judge(view: View) -> list[str]:
+    """That there was one judge, where there was."""
+    if len(view.judges) != 1:
         return []
-    vector, prompt = (round(full[mode].cosine.mean, 2) for mode in (VECTOR, PROMPT))
-    difference = number(vector - prompt, signed=True)
-    return [
-        f"Mean cosine by vector less that by prompt: {difference} ({number(vector)} against"
-        f" {number(prompt)})."
-    ]
+    return ["There was one judge only, so nothing checks it but the ceiling."]
 
 
 def _law(what: str, differences: Sequence[Interval], better: int) -> str:

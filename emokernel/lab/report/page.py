@@ -34,19 +34,20 @@ def title(view: View) -> str:
 def sections(view: View) -> list[Section]:
     """All of it, in the order in which it is read."""
     results = view.results
+    several = view.judges if len({row.intensity for row in results.consistency}) > 1 else ()
     notes = [Text(plain(note), "note") for note in results.about.get("notes", ())]
     measured = {
         "consistency": (
             "Consistency: asked for and found",
             Text(_TWELVE_STATES),
-            *map(Text, findings.consistency(view)),
+            *map(Text, findings.no_ceiling(view)),
             state_tables.conditions(view, view.judge),
             plots.circumplex(view),
             plots.intensity(view),
             state_tables.states(view),
             state_tables.labels(view),
             *map(state_tables.ceiling, results.ceilings),
-            *(state_tables.conditions(view, judge, everything=True) for judge in view.judges),
+            *(state_tables.conditions(view, judge, everything=True) for judge in several),
         ),
         "emotions": (
             "Emotions: by prompt and by vector",
@@ -63,7 +64,7 @@ def sections(view: View) -> list[Section]:
         ),
         "judges": (
             "Judges",
-            *map(Text, findings.judges(view)),
+            *map(Text, findings.one_judge(view)),
             tables.judges(view),
             tables.agreement(view),
             *(state_tables.conditions(view, judge) for judge in view.judges[1:]),

@@ -11,7 +11,7 @@ from word_model import NAMES
 from word_model import word_vectors as make_vectors
 
 from emokernel import Affect, EmokernelError, EmotionVectors, Request
-from emokernel.lab.calibrate import Bounds, Prompts, calibrate, calibrator, plots
+from emokernel.lab.calibrate import Bounds, Prompts, calibrate, calibrator
 from emokernel.lab.calibrate import points as measuring
 from emokernel.lab.calibrate.points import points, unsteered
 from emokernel.lab.calibrate.result import CANDIDATES, CIRCLE, FRONTIER
@@ -20,6 +20,7 @@ from emokernel.lab.measure.equal_doses import Ask
 from emokernel.lab.measure.fluency import distinct_n, perplexity
 from emokernel.lab.measure.journal import Journal
 from emokernel.lab.measure.sampling import Sampling
+from emokernel.lab.report.frontier_plot import plot_frontier
 from emokernel.vectors.fingerprint import fingerprint
 
 PROMPTS = Prompts(tuple(("", f"w{n} w{n + 1} w{n + 2}") for n in range(20, 26)), True)
@@ -259,7 +260,7 @@ def test_rows_summary_and_picture(calibrated, tmp_path):
     assert {"stage", "name", "law", "dose", "strength", "divergence", "effect"} <= set(rows[0])
     shown = calibrated.summary()
     assert all(name in shown for name in (*NAMES, calibrated.vectors.calibration.law))
-    plots.frontier(tmp_path / "frontier.png", calibrated)
+    plot_frontier(tmp_path / "frontier.png", calibrated)
     content = (tmp_path / "frontier.png").read_bytes()
     assert content.startswith(b"\x89PNG")
     assert len(content) > 20_000

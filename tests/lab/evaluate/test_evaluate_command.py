@@ -92,7 +92,7 @@ def test_a_chat_model_is_asked_questions_and_judged_by_a_classifier_with_named_l
     chat, nameless, tmp_path
 ):
     questions = tmp_path / "questions.txt"
-    questions.write_text("What is a home?\nWhat is rain?\n")
+    questions.write_text("What is a home?\nWhat is rain?\nWhat is a day?\nWhat is bread?\n")
     human = tmp_path / "human.tsv"
     human.write_text("text\tlabel\nso happy\tjoy\nso afraid\tfear\n")
     labels = [f"LABEL_{n}={name}" for n, name in enumerate(("joy", "fear", "neutral"))]

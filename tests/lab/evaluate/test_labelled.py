@@ -55,4 +55,4 @@ def test_what_cannot_be_read_is_told(tmp_path):
     with pytest.raises(EmokernelError, match=r"texts are read from \.json"):
         read_labelled(written(tmp_path, "a.csv", "a,joy"))
     with pytest.raises(EmokernelError, match="none is the label"):
-        read_labelled(written(tmp_path, "a.tsv", "a\tb\nc\td\n"))
+        read_labelled(written(tmp_path, "a.tsv", "text\tb\nc\td\n"))
