@@ -102,9 +102,9 @@ def run(chosen: argparse.Namespace) -> None:
     from emokernel.demo.clean import is_presentable
     from emokernel.demo.evaluation import NAME
     from emokernel.demo.model import openings
+    from emokernel.lab.evaluate.ceiling import read_labelled
     from emokernel.lab.evaluate.evaluation import GENERATIONS, check_inputs, evaluate
     from emokernel.lab.evaluate.goals import verdicts
-    from emokernel.lab.evaluate.labelled import read_labelled
     from emokernel.lab.evaluate.plan import check_asked
     from emokernel.lab.evaluate.prompting import prompting, read_lines
     from emokernel.lab.report import write_report

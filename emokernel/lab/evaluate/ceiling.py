@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from emokernel.affect import TWELVE_STATES, Affect, Coordinates
 from emokernel.errors import EmokernelError
 from emokernel.lab.evaluate.consistency import direction, rows_of, unit
 from emokernel.lab.evaluate.results import Ceiling, CeilingState, Interval
+from emokernel.lab.extract import datasets
+from emokernel.lab.extract.labelled_texts import NEUTRAL
 from emokernel.lab.judges import EMBEDDED
 from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier
 from emokernel.lab.measure.intervals import percentiles
@@ -26,6 +29,22 @@ from emokernel.lab.measure.places import names_in
 Confusion = Mapping[str, Mapping[str, int]]
 
 _DRAWS = 2000
+
+
+def read_labelled(source: str) -> tuple[list[str], list[str]]:
+    """(texts, labels) of a file that `datasets.read_labelled` knows, or of a data set of the Hub.
+
+    "hub:REPOSITORY" is the test split of one, of which the rows with exactly one label count.
+    Labels of a file that are numbers are looked up in ``labels.txt`` beside it, one name on each
+    line from number 0 on. What `datasets` raises, this raises.
+    """
+    if source.startswith(datasets.HUB):
+        found = datasets.labelled_dataset(source.removeprefix(datasets.HUB), split="test")
+    else:
+        named = Path(source).with_name("labels.txt")
+        names = named.read_text("utf-8-sig").splitlines() if named.is_file() else None
+        found = datasets.read_labelled(source, label_names=names)
+    return [text for _, text in found.rows], [emotion or NEUTRAL for emotion, _ in found.rows]
 
 
 def confusion(

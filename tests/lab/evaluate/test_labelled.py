@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emokernel.errors import EmokernelError
-from emokernel.lab.evaluate.labelled import read_labelled
+from emokernel.lab.evaluate.ceiling import read_labelled
 
 
 def written(folder: Path, name: str, text: str) -> str:
