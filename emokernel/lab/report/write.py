@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from emokernel.atomic import write_text
+from emokernel.extras import need
 from emokernel.lab.evaluate.results import Results
 from emokernel.lab.report.markdown import markdown
 from emokernel.lab.report.page import charts, sections, title
@@ -41,10 +40,11 @@ def write_report(folder: Path, results: Results) -> list[Path]:
 
 def html(title: str, page: Sequence[Section]) -> str:
     """One file that needs nothing beside it: all text is escaped, pictures are data URIs."""
-    environment = Environment(
-        loader=PackageLoader("emokernel.lab.report", "."),
+    jinja2 = need("jinja2")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("emokernel.lab.report", "."),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
