@@ -1,4 +1,4 @@
-"""The report as Markdown for a model card: all but the tables that are shown on demand."""
+"""The report as Markdown, for a model card."""
 
 from __future__ import annotations
 
@@ -38,8 +38,6 @@ def _facts(part: Facts) -> str:
 
 
 def _table(part: Table) -> str:
-    if part.folded:
-        return ""
     rule = ["---", *("---" if n in part.words else "---:" for n in range(1, len(part.columns)))]
     lines = [map(escaped, part.columns), rule, *(map(escaped, row) for row in part.rows)]
     cells = "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -34,7 +34,6 @@ def title(view: View) -> str:
 def sections(view: View) -> list[Section]:
     """All of it, in the order in which it is read."""
     results = view.results
-    several = view.judges if len({row.intensity for row in results.consistency}) > 1 else ()
     notes = [Text(plain(note), "note") for note in results.about.get("notes", ())]
     measured = {
         "consistency": (
@@ -46,8 +45,6 @@ def sections(view: View) -> list[Section]:
             plots.intensity(view),
             state_tables.states(view),
             state_tables.labels(view),
-            *map(state_tables.ceiling, results.ceilings),
-            *(state_tables.conditions(view, judge, everything=True) for judge in several),
         ),
         "emotions": (
             "Emotions: by prompt and by vector",

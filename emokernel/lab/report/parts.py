@@ -30,8 +30,7 @@ class Facts:
 @dataclass(frozen=True)
 class Table:
     """Cells of text; the first of a row names it. ``words``: the other columns that hold text;
-    ``totalled``: whether the last row sums up the others; ``folded``: what a table is called that
-    is shown on demand, and left out of the short form."""
+    ``totalled``: whether the last row sums up the others."""
 
     kind: ClassVar[str] = "table"
     caption: str
@@ -39,7 +38,6 @@ class Table:
     rows: Sequence[Sequence[str]]
     words: Sequence[int] = ()
     totalled: bool = False
-    folded: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from emokernel.lab.evaluate.results import Ceiling, Consistency, StateResult
+from emokernel.lab.evaluate.results import Consistency, StateResult
 from emokernel.lab.report.figures import (
     MISSING,
-    counted,
     interval,
     number,
     percent,
@@ -34,31 +33,28 @@ _DETAILS: dict[str, Callable[[Consistency], str]] = {
 }
 
 
-def conditions(view: View, judge: str, *, everything: bool = False) -> Table:
-    """Every mode and template at full intensity, as a judge reads them, above its ceiling;
-    ``everything``: at all intensities, shown on demand."""
+def conditions(view: View, judge: str) -> Table:
+    """Every mode and template at full intensity, as a judge reads them, above its ceiling."""
     human = view.ceiling(judge)
     top = human.cosine.mean if human else 0.0
     rows = [
         [
             f"{NAMES[row.mode]}: {row.template}" if row.template else NAMES[row.mode],
-            number(row.intensity),
             interval(row.cosine),
             percent(row.cosine.mean / top if top > 0 else None),
             number(row.pooled),
             *(said(row) for said in _DETAILS.values()),
         ]
         for row in view.rows(judge)
-        if everything or row.intensity == view.intensity
+        if row.intensity == view.intensity
     ]
     if human:
-        of_human = [MISSING, interval(human.cosine), MISSING, number(human.pooled)]
-        rows.append(["ceiling (human text)", *of_human, *(MISSING for _ in _DETAILS)])
+        of_human = [interval(human.cosine), MISSING, number(human.pooled)]
+        rows.append([f"ceiling ({human.source})", *of_human, *(MISSING for _ in _DETAILS)])
     return Table(
-        f"Twelve states, judge {judge}",
-        ["Emotion asked for", "Intensity", "Mean cosine", "Of ceiling", "Pooled", *_DETAILS],
+        f"12 states at intensity {number(view.intensity)}, judge {judge}",
+        ["Emotion asked for", "Mean cosine", "Of ceiling", "Pooled", *_DETAILS],
         rows,
-        folded=f"All modes, templates and intensities ({judge})" if everything else "",
     )
 
 
@@ -82,23 +78,6 @@ def labels(view: View) -> Table:
         columns,
         [[_state(angle), *cells] for angle, cells in rows.items()],
         range(1, len(columns)),
-        folded="Most frequent labels of each state",
-    )
-
-
-def ceiling(human: Ceiling) -> Table:
-    """The human text that stands for each state."""
-    of = f"{human.judge}, labels with at least {counted(human.least, 'text')}"
-    return Table(
-        f"Ceiling: {human.source}, judge {of}: mean cosine {interval(human.cosine)}, pooled"
-        f" {number(human.pooled)}",
-        ["State", "Label", "Texts", "Cosine"],
-        [
-            [_state(state.angle), state.label, f"{state.texts:,}", number(state.cosine)]
-            for state in human.states
-        ],
-        (1,),
-        folded=f"Ceiling: the human text of each state ({of})",
     )
 
 

@@ -110,11 +110,11 @@ def test_comparisons_take_the_best_template_and_the_highest_ceiling() -> None:
     assert view.by_intensity("prompt") == rows[:2]
     assert view.ceiling().least == 30
     table = state_tables.conditions(view, "one")
-    assert [row[:4] for row in table.rows[1:4:2]] == [
-        ["by prompt: second", "1.00", "0.40 [0.38, 0.42]", "50\xa0%"],
-        ["by vector", "1.00", "0.50 [0.48, 0.52]", "62\xa0%"],
+    assert [row[:3] for row in table.rows[1:4:2]] == [
+        ["by prompt: second", "0.40 [0.38, 0.42]", "50\xa0%"],
+        ["by vector", "0.50 [0.48, 0.52]", "62\xa0%"],
     ]
-    assert table.rows[-1][:3] == ["ceiling (human text)", "–", "0.80 [0.80, 0.80]"]
+    assert table.rows[-1][:2] == ["ceiling (text)", "0.80 [0.80, 0.80]"]
     assert findings.no_ceiling(view) == []
 
 

@@ -162,7 +162,6 @@ def test_whole_page_is_light_and_shows_every_chart() -> None:
 
 
 def test_both_forms_have_the_same_sections_and_captions(written: Path) -> None:
-    """But for the tables that the page shows on demand."""
     shown = " ".join(_page(written).text.split())
     text = (written / "report.md").read_text("utf-8")
     headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
