@@ -57,7 +57,7 @@ MODULES = {
     "serving": "serve",
     "vectors.extraction": "lab.extract",
     "vectors.extraction.extract": "lab.extract.extraction",
-    "vectors.measured": "lab.report.diagnostic_arrays",
+    "vectors.measured": "lab.report.vectors_plot",
     "vectors.plots": "lab.report.vectors_plot",
     "verify.run": "verify.verification",
 }
@@ -72,7 +72,6 @@ NAMES = {
     "evaluate.classifiers.EMBEDDED": "lab.judges.load.EMBEDDED",
     "evaluate.classifiers.EVALUATING": "lab.judges.load.EVALUATING",
     "evaluate.classifiers.load_classifier": "lab.judges.load.load_classifier",
-    "evaluate.report.samples.Group": "lab.report.samples.SampleGroup",
     "evaluate.results.Agreement": "lab.evaluate.results.JudgeAgreement",
     "vectors.SITES": "choices.SITE",
     "vectors.extraction.datasets.NEUTRAL": "lab.extract.labelled_texts.NEUTRAL",

@@ -12,9 +12,10 @@ from emokernel.commands.arguments import positive
 from emokernel.commands.outputs import check_file, check_run
 from emokernel.errors import EmokernelError
 from emokernel.extras import need
-from emokernel.lab.calibrate import Bounds, Prompts, calibrate, check_inputs, plots
+from emokernel.lab.calibrate import Bounds, Prompts, calibrate, check_inputs
 from emokernel.lab.extract.queries import Queries
 from emokernel.lab.measure.sampling import Sampling
+from emokernel.lab.report.frontier_plot import plot_frontier
 from emokernel.vectors import EmotionVectors
 
 
@@ -90,7 +91,7 @@ def run(chosen: argparse.Namespace) -> None:
         )  # fmt: skip
     result.vectors.save(output)
     result.save_rows(rows)
-    plots.frontier(picture, result)
+    plot_frontier(picture, result)
     journal.unlink()
     print(result.summary())
     print(f"\nWrote {output}, {rows.name} and {picture.name}")

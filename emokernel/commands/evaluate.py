@@ -17,9 +17,9 @@ from emokernel.demo.clean import is_presentable
 from emokernel.demo.model import INDEPENDENT, NAME, NOTES, SAMPLING, openings
 from emokernel.errors import EmokernelError, NoDoseError
 from emokernel.extras import need
+from emokernel.lab.evaluate.ceiling import read_labelled
 from emokernel.lab.evaluate.evaluation import GENERATIONS, check_inputs, evaluate
 from emokernel.lab.evaluate.goals import verdicts
-from emokernel.lab.evaluate.labelled import read_labelled
 from emokernel.lab.evaluate.plan import Settings, check_asked
 from emokernel.lab.evaluate.prompting import prompting, read_lines
 from emokernel.lab.evaluate.results import Results
@@ -53,8 +53,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         )  # fmt: skip
     judges.add_argument(
         "--human",
-        help="text by humans that the ceiling is measured on: a TSV or JSONL file of texts and"
-        " labels, or hub:REPOSITORY (the embedded judges come with their figures)",
+        help="text by humans that the ceiling is measured on: a TSV, JSONL or JSON file of texts"
+        " and labels, or hub:REPOSITORY (the embedded judges come with their figures)",
     )
     size = parser.add_argument_group("how much, and of what")
     size.add_argument("--openings", type=positive, default=50, help="queries a condition (50)")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from emokernel.commands import outputs
 from emokernel.commands.arguments import add_file, load_file
 from emokernel.errors import ranges
-from emokernel.lab.report.diagnostic_arrays import columns_of
+from emokernel.lab.report.vectors_plot import columns_of
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import Calibration
 

@@ -19,9 +19,10 @@ from emokernel.demo.model import load_model
 from emokernel.demo.train.corpus import language_examples
 from emokernel.demo.vectors import VECTORS_PATH
 from emokernel.extras import need
-from emokernel.lab.calibrate import Prompts, calibrate, plots
+from emokernel.lab.calibrate import Prompts, calibrate
 from emokernel.lab.judges import load_classifier
 from emokernel.lab.measure.conditions import CONDITIONS, prefix
+from emokernel.lab.report.frontier_plot import plot_frontier
 
 DATA = (
     "single-emotion lines of GoEmotions (CC BY 4.0; the half not used by the evaluating judge) and"
@@ -76,7 +77,7 @@ def main() -> None:
     result.vectors.save(arguments.out)
     journal.unlink()
     if arguments.frontier:
-        plots.frontier(arguments.frontier, result)
+        plot_frontier(arguments.frontier, result)
     print(result.summary())
 
 

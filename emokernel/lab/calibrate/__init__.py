@@ -17,8 +17,7 @@ from emokernel.extras import need
 from emokernel.lab.calibrate.calibrator import FEW_LEVELS, LEVELS, Calibrator
 from emokernel.lab.calibrate.candidates import candidates
 from emokernel.lab.calibrate.choose import Bounds, Point
-from emokernel.lab.calibrate.points import Setting
-from emokernel.lab.calibrate.prompts import Prompts
+from emokernel.lab.calibrate.points import Prompts, Setting
 from emokernel.lab.calibrate.result import Calibrated, Row
 from emokernel.lab.judges import EVALUATING
 from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier, columns_of
@@ -77,11 +76,8 @@ def calibrate(
     prompts = prompts or Prompts.of(tokenizer)
     # Openings are sentences begun; an answer in a chat needs room to come to the point.
     sampling = sampling or Sampling(28 if prompts.special_tokens else 64)
-    setting = Setting(
-        model, tokenizer, judge, prompts.pairs, sampling, prompts.special_tokens, coordinates,
-        dict(labels or {}), batch_size,
-    )  # fmt: skip
-    bounds = bounds or Bounds()
+    labels, bounds = dict(labels or {}), bounds or Bounds()
+    setting = Setting(model, tokenizer, judge, prompts, sampling, coordinates, labels, batch_size)
     pairs = [(law, dose) for law in laws for dose in doses]
     settings = {
         "model": fingerprint(model),
@@ -99,7 +95,7 @@ def calibrate(
         "coordinates": {
             label: (at.valence, at.arousal) for label, at in coordinates.points.items()
         },
-        "labels": dict(labels or {}),
+        "labels": labels,
     }
     kept = Journal(Path(journal) if journal else None, settings, restart=restart)
     return Calibrator(setting, bounds, pairs, kept, progress=progress).run(several, sites)

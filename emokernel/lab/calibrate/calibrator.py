@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from statistics import mean
 
@@ -15,12 +14,12 @@ from emokernel.choices import MAPPING
 from emokernel.errors import EmokernelError, ModelStructureError, SteeringError
 from emokernel.lab.calibrate.candidates import Candidate, candidates
 from emokernel.lab.calibrate.choose import Bounds, Point, choose, first_of_equal
-from emokernel.lab.calibrate.points import Setting, Unsteered, points, unsteered
+from emokernel.lab.calibrate.points import Setting, Texts, points, unsteered
 from emokernel.lab.calibrate.result import CANDIDATES, CIRCLE, FRONTIER, Calibrated, Row
 from emokernel.lab.measure.divergence import MOST_REQUESTS
 from emokernel.lab.measure.equal_doses import Ask, equal_doses
 from emokernel.lab.measure.journal import Journal
-from emokernel.steering import Steering, patch
+from emokernel.steering import patch
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import STATES_OF_CIRCLE, Calibration, key_of
 
@@ -55,9 +54,10 @@ class Calibrator:
         """``doses``: (law, dose) pairs; ``journal`` keeps what was measured."""
         self._setting, self._bounds, self._doses = setting, bounds, tuple(doses)
         # Half of the prompts will do to choose among sites and layers.
-        self._few = replace(setting, prompts=setting.prompts[::2])
+        few = replace(setting.prompts, pairs=setting.prompts.pairs[::2])
+        self._few = replace(setting, prompts=few)
         self._journal, self._progress = journal, progress
-        self._plain: dict[int, Unsteered] = {}
+        self._plain: dict[bool, Texts] = {}  # behind the few prompts, behind all
         self._rows: list[Row] = []
         self._chosen: dict[str, dict[str, Point]] = {}
 
@@ -74,7 +74,7 @@ class Calibrator:
             "bounds": asdict(self._bounds),
             "judge": self._setting.judge.name,
             "judge_digest": self._setting.judge.digest(),
-            "prompts": len(self._setting.prompts),
+            "prompts": len(self._setting.prompts.pairs),
             "sampling": asdict(self._setting.sampling),
             "at_strength_1": {
                 key: {name: asdict(point) for name, point in points_by_name.items()}
@@ -95,7 +95,7 @@ class Calibrator:
         scores: dict[Candidate, float] = {}
         for number, candidate in enumerate(tried):
             raw = candidate.raw(self._doses[:1], self._setting.coordinates)
-            asks = self._asks(candidate.vectors, self._doses[:1])
+            asks = [Ask(name, name, *self._doses[0]) for name in raw.names]
             title = f"{CANDIDATES}, {number + 1} of {len(tried)}"
             try:
                 best = self._best(raw, asks, title, candidate, self._few)
@@ -110,7 +110,7 @@ class Calibrator:
 
     def _frontier(self, candidate: Candidate) -> Calibration:
         raw = candidate.raw(self._doses, self._setting.coordinates)
-        asks = self._asks(candidate.vectors, self._doses)
+        asks = [Ask(name, name, *each) for each in self._doses for name in raw.names]
         best = self._best(raw, asks, FRONTIER, candidate, self._setting)
         for ask, point in best.items():
             self._chosen.setdefault(key_of(ask.law, ask.dose), {})[ask.name] = point
@@ -155,9 +155,6 @@ class Calibrator:
         chosen = first_of_equal({m: mean(point.effect for point in best[m]) for m in best})
         return replace(calibration, mapping=chosen, circle=circle)
 
-    def _asks(self, vectors: EmotionVectors, doses: Sequence[tuple[str, str]]) -> list[Ask]:
-        return [Ask(name, name, *each) for each in doses for name in vectors.names]
-
     def _best(
         self,
         vectors: EmotionVectors,
@@ -170,13 +167,16 @@ class Calibrator:
         few = setting is self._few
         levels, texts = (FEW_LEVELS, _TEXTS_OF_DOSE // 2) if few else (LEVELS, _TEXTS_OF_DOSE)
         measured: dict[Ask, list[Point]] = {ask: [] for ask in asks}
-        with self._patched(vectors) as steering:
-            plain = self._unsteered(setting, steering)
+        steering = patch(setting.model, vectors, slots=MOST_REQUESTS)
+        try:
+            if few not in self._plain:
+                self._plain[few] = unsteered(setting, steering)
+            plain = self._plain[few]
             stage = title.partition(",")[0]
             step = f"{stage} | {candidate.name}"
             with tqdm(desc=f"{title}: dose", unit=" rows", disable=not self._progress) as bar:
                 doses = equal_doses(
-                    setting.model, steering, plain.texts(setting, texts), asks, levels, bar.update
+                    setting.model, steering, plain.encoded(setting, texts), asks, levels, bar.update
                 )
             measuring = points(setting, steering, plain, doses, self._journal, step)
             total = sum(map(len, doses.values()))
@@ -185,24 +185,12 @@ class Calibrator:
             ):
                 measured[ask].append(point)
                 self._rows.append(Row(stage, candidate.name, ask.name, ask.law, ask.dose, point))
+        finally:
+            steering.unpatch()
         return {
             ask: choose(ladder, plain.effect(setting, ask), self._bounds)
             for ask, ladder in measured.items()
         }
-
-    def _unsteered(self, setting: Setting, steering: Steering) -> Unsteered:
-        count = len(setting.prompts)
-        if count not in self._plain:
-            self._plain[count] = unsteered(setting, steering)
-        return self._plain[count]
-
-    @contextmanager
-    def _patched(self, vectors: EmotionVectors) -> Iterator[Steering]:
-        steering = patch(self._setting.model, vectors, slots=MOST_REQUESTS)
-        try:
-            yield steering
-        finally:
-            steering.unpatch()
 
 
 def _possible(vectors: EmotionVectors, asks: Sequence[Ask]) -> list[Ask]:

@@ -29,17 +29,10 @@ class Candidate:
         ones = {key_of(*each): dict.fromkeys(self.vectors.names, 1.0) for each in doses}
         return self.vectors.with_calibration(
             Calibration(
-                self.site,
-                self.profile,
-                law,
-                dose,
-                "wheel",
-                coordinates.name,
-                ones,
-                {},
+                self.site, self.profile, law, dose, "wheel", coordinates.name, ones, {},
                 table={} if known else points,
             )
-        )
+        )  # fmt: skip
 
 
 def candidates(

@@ -1,9 +1,9 @@
-"""Measuring doses: texts written under them, read by the judge and by the unsteered model."""
+"""Measuring doses: texts written behind prompts, read by the judge and by the unsteered model."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from torch import Tensor
 from emokernel.affect import Affect, Coordinates
 from emokernel.errors import EmokernelError
 from emokernel.lab.calibrate.choose import Point
+from emokernel.lab.extract.prompts import question
+from emokernel.lab.extract.queries import Queries, pairs
 from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier, emotion_probabilities
 from emokernel.lab.measure.encoding import Encoded, encoded
 from emokernel.lab.measure.equal_doses import Ask
@@ -29,20 +31,50 @@ _POINTS_AT_ONCE = 12
 
 
 @dataclass(frozen=True)
+class Prompts:
+    """(prefix, opening) of each text, see `emokernel.lab.measure.generation.Job`.
+
+    special_tokens: whether the tokenizer adds its own to them.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+    special_tokens: bool
+
+    @classmethod
+    def of(cls, tokenizer: Any, texts: Sequence[str] | None = None, count: int = 40) -> Prompts:
+        """``count`` of ``texts``, or of the package's own neutral ones unless given.
+
+        A model with a chat template is asked them as questions, without an instruction; any other
+        continues them as openings. The package's own are taken from the end of the order in which
+        `extract` takes them from its beginning, so that the two meet only when it uses most of
+        them. EmokernelError without texts.
+        """
+        chat = bool(getattr(tokenizer, "chat_template", None))
+        if texts is None:
+            shipped = Queries.shipped() if chat else Queries.openings()
+            neutral = pairs(Queries(shipped.neutral), "any")
+            texts = [query.text for query in reversed(neutral)]
+        chosen = list(dict.fromkeys(texts))[:count]
+        if not chosen:
+            raise EmokernelError("calibration needs prompts: the list is empty")
+        if chat:
+            return cls(tuple((question(text, tokenizer), "") for text in chosen), False)
+        return cls(tuple(("", text) for text in chosen), True)
+
+
+@dataclass(frozen=True)
 class Setting:
     """What is written and who reads it; the same for every dose.
 
-    prompts: (prefix, opening) of each text, see `Job`; ``special_tokens``: whether the tokenizer
-    adds its own to them. labels: {emotion: the judge's labels} where they are called otherwise.
-    batch_size: texts that are written at once.
+    labels: {emotion: the judge's labels} where they are called otherwise. batch_size: texts that
+    are written at once.
     """
 
     model: Any
     tokenizer: Any
     judge: TextClassifier
-    prompts: Sequence[tuple[str, str]]
+    prompts: Prompts
     sampling: Sampling
-    special_tokens: bool
     coordinates: Coordinates
     labels: LabelsOf
     batch_size: int = 240
@@ -56,9 +88,9 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Unsteered:
-    """The texts of the unsteered model: label probabilities ``[n, labels]``, nats per token,
-    distinct 3-grams.
+class Texts:
+    """Texts as they are read: label probabilities ``[n, labels]``, nats per token under the
+    unsteered model, distinct 3-grams (0 for texts too short to have any).
     """
 
     written: Sequence[Written]
@@ -66,34 +98,55 @@ class Unsteered:
     surprise: float
     distinct: float
 
-    def effect(self, setting: Setting, ask: Ask) -> float:
-        """What a point measures, without steering."""
-        return _effect(setting, ask, self.probabilities)
+    @classmethod
+    def read(cls, setting: Setting, written: Sequence[Written]) -> Texts:
+        """Read by the judge and by the model, which must be unsteered."""
+        surprise, tokens = surprises(
+            setting.model, setting.tokenizer, [one.read for one in written],
+            special_tokens=setting.prompts.special_tokens,
+        )  # fmt: skip
+        try:
+            distinct = distinct_n([one.pair[1] for one in written])
+        except ValueError:
+            distinct = 0.0
+        # A model that writes nothing at all is as surprising as can be.
+        nats = float(surprise.sum() / tokens.sum()) if tokens.any() else math.inf
+        return cls(
+            written, setting.judge.probabilities([one.text for one in written]), nats, distinct
+        )
 
-    def texts(self, setting: Setting, count: int) -> Encoded:
+    def effect(self, setting: Setting, ask: Ask) -> float:
+        """Mean probability of the emotion's labels, or mean affect along the state's direction."""
+        if isinstance(ask.emotion, Affect):
+            affect = affect_of(self.probabilities, setting.places(), setting.coordinates).mean(0)
+            direction = torch.tensor([ask.emotion.valence, ask.emotion.arousal])
+            return float(affect @ (direction / ask.emotion.radius))
+        shown = emotion_probabilities(setting.judge, self.probabilities, ask.name, setting.labels)
+        return float(shown.mean())
+
+    def encoded(self, setting: Setting, count: int) -> Encoded:
         """``count`` of them, as the divergence of a dose is measured on."""
         pairs = [one.read for one in self.written if one.pair[1]]
-        return encoded(setting.tokenizer, pairs[:count], special_tokens=setting.special_tokens)
+        special_tokens = setting.prompts.special_tokens
+        return encoded(setting.tokenizer, pairs[:count], special_tokens=special_tokens)
 
 
-def unsteered(setting: Setting, steering: Steering) -> Unsteered:
-    """Write and measure the texts that all others are compared with."""
-    jobs = [Job("", "unsteered", opening, prefix=prefix) for prefix, opening in setting.prompts]
-    texts = _written(setting, steering, jobs)
-    surprise, distinct = _surprise(setting, texts), _distinct(texts)
-    if not (math.isfinite(surprise) and distinct):
+def unsteered(setting: Setting, steering: Steering) -> Texts:
+    """Write and read the texts that all others are compared with."""
+    jobs = [Job("", "", opening, prefix=prefix) for prefix, opening in setting.prompts.pairs]
+    texts = Texts.read(setting, _written(setting, steering, jobs))
+    if not (math.isfinite(texts.surprise) and texts.distinct):
         raise EmokernelError(
             "the unsteered model writes next to nothing behind these prompts, not three words in a"
             " row: let it write more (--max-new-tokens), or give other prompts (--queries)"
         )
-    probabilities = setting.judge.probabilities([one.text for one in texts])
-    return Unsteered(texts, probabilities, surprise, distinct)
+    return texts
 
 
 def points(
     setting: Setting,
     steering: Steering,
-    plain: Unsteered,
+    plain: Texts,
     doses: Mapping[Ask, Mapping[float, float]],
     journal: Journal,
     step: str,
@@ -117,63 +170,29 @@ def points(
 def _measure(
     setting: Setting,
     steering: Steering,
-    plain: Unsteered,
+    plain: Texts,
     chunk: Sequence[tuple[Ask, float, float]],
 ) -> list[Point]:
     jobs = [
         Job(str(number), ask.name, opening, ask.at(strength), prefix)
         for number, (ask, _, strength) in enumerate(chunk)
-        for prefix, opening in setting.prompts
+        for prefix, opening in setting.prompts.pairs
     ]
     written = _written(setting, steering, jobs)
-    size = len(setting.prompts)
+    size = len(setting.prompts.pairs)
     measured = []
     for number, (ask, divergence, strength) in enumerate(chunk):
-        texts = written[number * size : (number + 1) * size]
-        probabilities = setting.judge.probabilities([one.text for one in texts])
-        measured.append(
-            Point(
-                strength,
-                divergence,
-                _effect(setting, ask, probabilities),
-                exponential(_surprise(setting, texts) - plain.surprise),
-                _distinct(texts) / plain.distinct,
-            )
-        )
+        texts = Texts.read(setting, written[number * size : (number + 1) * size])
+        perplexity = exponential(texts.surprise - plain.surprise)
+        distinct = texts.distinct / plain.distinct
+        effect = texts.effect(setting, ask)
+        measured.append(Point(strength, divergence, effect, perplexity, distinct))
     return measured
 
 
 def _written(setting: Setting, steering: Steering, jobs: Sequence[Job]) -> list[Written]:
     batches = write(
         setting.model, setting.tokenizer, steering, jobs, _SEED, sampling=setting.sampling,
-        special_tokens=setting.special_tokens, batch_size=setting.batch_size,
+        special_tokens=setting.prompts.special_tokens, batch_size=setting.batch_size,
     )  # fmt: skip
     return [one for batch in batches for one in batch]
-
-
-def _effect(setting: Setting, ask: Ask, probabilities: Tensor) -> float:
-    """Mean probability of the emotion's labels, or mean affect along the state's direction."""
-    if isinstance(ask.emotion, Affect):
-        affect = affect_of(probabilities, setting.places(), setting.coordinates).mean(0)
-        direction = torch.tensor([ask.emotion.valence, ask.emotion.arousal]) / ask.emotion.radius
-        return float(affect @ direction)
-    shown = emotion_probabilities(setting.judge, probabilities, ask.name, setting.labels)
-    return float(shown.mean())
-
-
-def _surprise(setting: Setting, texts: Iterable[Written]) -> float:
-    """Nats per token of what was written, under the unsteered model."""
-    pairs = [one.read for one in texts]
-    surprise, tokens = surprises(
-        setting.model, setting.tokenizer, pairs, special_tokens=setting.special_tokens
-    )
-    # A model that writes nothing at all is as surprising as can be.
-    return float(surprise.sum() / tokens.sum()) if tokens.any() else math.inf
-
-
-def _distinct(texts: Sequence[Written]) -> float:
-    """Distinct 3-grams of what was written; 0 for texts too short to have any."""
-    try:
-        return distinct_n([one.pair[1] for one in texts])
-    except ValueError:
-        return 0.0

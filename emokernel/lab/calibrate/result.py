@@ -55,6 +55,8 @@ class Calibrated:
         calibration = self.vectors.calibration
         law, dose = calibration.law, calibration.dose
         layers = [layer for layer, weight in enumerate(calibration.profile) if weight]
+        keys = key_of(law, dose), key_of(law, dose, calibration.mapping)
+        shown = [each for key in keys for each in self.chosen.get(key, {}).items()]
         lines = [
             f"chosen: {calibration.record['chosen']} (layers {layers}), law {law}, dose {dose},"
             f" mapping {calibration.mapping}",
@@ -63,21 +65,17 @@ class Calibrated:
             " perplexity and distinct-3 times unsteered):",
             f"  {'':<16}{'strength':>10}{'effect':>9}{'perplexity':>12}{'distinct-3':>12}",
         ]
-        for key in (key_of(law, dose), key_of(law, dose, calibration.mapping)):
-            for name, point in self.chosen.get(key, {}).items():
-                lines.append(
-                    f"  {name:<16}{point.strength:>10.3g}{point.effect:>9.3f}"
-                    f"{point.perplexity:>12.2f}{point.distinct:>12.2f}"
-                )
-        shown = (key_of(law, dose), key_of(law, dose, calibration.mapping))
-        weak = [
-            n
-            for key in shown
-            for n, point in self.chosen.get(key, {}).items()
-            if not point.strength
+        lines += [
+            f"  {name:<16}{point.strength:>10.3g}{point.effect:>9.3f}{point.perplexity:>12.2f}"
+            f"{point.distinct:>12.2f}"
+            for name, point in shown
         ]
+        weak = [name for name, point in shown if not point.strength]
         if weak:
             lines.append(f"No dose within the bounds strengthens {', '.join(weak)}.")
+        candidates = calibration.record["candidates"]
+        lines += ["", "Mean effect of the sites and layers that were tried, at their best doses:"]
+        lines += [f"  {name:<48}{score:>8.3f}" for name, score in candidates.items()]
         lines += ["", "Mean effect at strength 1.0 by law, dose and mapping:"]
         lines += [
             f"  {key:<26}{mean(point.effect for point in points.values()):>8.3f}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from emokernel.affect import TWELVE_STATES, Affect, Coordinates
 from emokernel.errors import EmokernelError
 from emokernel.lab.evaluate.consistency import direction, rows_of, unit
 from emokernel.lab.evaluate.results import Ceiling, CeilingState, Interval
+from emokernel.lab.extract import datasets
+from emokernel.lab.extract.labelled_texts import NEUTRAL
 from emokernel.lab.judges import EMBEDDED
 from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier
 from emokernel.lab.measure.intervals import percentiles
@@ -26,6 +29,22 @@ from emokernel.lab.measure.places import names_in
 Confusion = Mapping[str, Mapping[str, int]]
 
 _DRAWS = 2000
+
+
+def read_labelled(source: str) -> tuple[list[str], list[str]]:
+    """(texts, labels) of a file that `datasets.read_labelled` knows, or of a data set of the Hub.
+
+    "hub:REPOSITORY" is the test split of one, of which the rows with exactly one label count.
+    Labels of a file that are numbers are looked up in ``labels.txt`` beside it, one name on each
+    line from number 0 on. What `datasets` raises, this raises.
+    """
+    if source.startswith(datasets.HUB):
+        found = datasets.labelled_dataset(source.removeprefix(datasets.HUB), split="test")
+    else:
+        named = Path(source).with_name("labels.txt")
+        names = named.read_text("utf-8-sig").splitlines() if named.is_file() else None
+        found = datasets.read_labelled(source, label_names=names)
+    return [text for _, text in found.rows], [emotion or NEUTRAL for emotion, _ in found.rows]
 
 
 def confusion(
@@ -52,21 +71,6 @@ def shipped(classifier: TextClassifier) -> Confusion | None:
     return json.loads((classifier.folder / "judge.json").read_text("utf-8"))["confusion"]
 
 
-def most_texts(
-    counts: Confusion, coordinates: Coordinates, labels_of: LabelsOf | None = None
-) -> int:
-    """How many texts the label with the most has, of those that have a direction in the table."""
-    names = names_in(coordinates, list(counts), labels_of)
-    return max(
-        (
-            sum(row.values())
-            for name, row in zip(names, counts.values(), strict=True)
-            if name in coordinates and coordinates[name].radius
-        ),
-        default=0,
-    )
-
-
 def ceiling(
     counts: Confusion,
     coordinates: Coordinates,
@@ -76,8 +80,8 @@ def ceiling(
     states: Sequence[Affect] = TWELVE_STATES,
     labels_of: LabelsOf | None = None,
     least: int = 1,
-) -> Ceiling:
-    """The consistency of labelled text, from `confusion`.
+) -> Ceiling | None:
+    """The consistency of labelled text, from `confusion`; None if no label has ``least`` texts.
 
     The mean over states of the mean over the texts of the nearest label, which may be the nearest
     of several states. Of labels that are equally near it is the one with the higher cosine, lest
@@ -85,7 +89,7 @@ def ceiling(
     texts. The interval is a bootstrap over the texts of each label (multinomial draws from its
     counts). ``labels_of`` as in `emokernel.lab.measure.places.names_in`.
 
-    EmokernelError if no label counts.
+    EmokernelError if no label has a direction.
     """
     labels = {*counts, *(top for row in counts.values() for top in row)}
     names = names_in(coordinates, sorted(labels), labels_of)
@@ -99,11 +103,7 @@ def ceiling(
         )
     taken = [label for label in sorted(placed) if texts[label] >= max(1, least)]
     if not taken:
-        raise EmokernelError(
-            f"{source}: no label of the table {coordinates.name!r} has {least} texts: the most are"
-            f" {max(texts[label] for label in placed)}; give more text, or ask for fewer"
-        )
-
+        return None
     wheel = np.stack([direction(state) for state in states])
     random = np.random.default_rng(0)
     means, cosines = {}, {}

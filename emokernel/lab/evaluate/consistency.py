@@ -8,6 +8,7 @@ answer, None) and a label without a direction (none in the table, or at its cent
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,11 +17,14 @@ import numpy as np
 from torch import Tensor
 
 from emokernel.affect import TWELVE_STATES, Affect, Coordinates
-from emokernel.lab.evaluate.results import Consistency, Interval, StateResult
+from emokernel.extras import need
+from emokernel.lab.evaluate.results import Consistency, Interval, JudgeAgreement, StateResult
 from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier
 from emokernel.lab.measure.intervals import mean_interval, percentiles
 from emokernel.lab.measure.places import places
 
+# The top label of each text, None for an empty answer.
+Tops = Sequence[str | None]
 # The point of each label, None for one that the table lacks.
 Points = Mapping[str, Affect | None]
 
@@ -50,13 +54,13 @@ def top_labels(
     ]
 
 
-def cosines(tops: Sequence[str | None], state: Affect, points: Points) -> np.ndarray:
+def cosines(tops: Tops, state: Affect, points: Points) -> np.ndarray:
     """Cosine ``[n]`` between a state and the point of each text's top label, -1..1."""
     return unit(rows_of(tops, points)) @ direction(state)
 
 
 def consistency(
-    tops: Sequence[str | None],
+    tops: Tops,
     requested: Sequence[int],
     openings: Sequence[object],
     points: Points,
@@ -110,7 +114,7 @@ def consistency(
     )
 
 
-def rows_of(tops: Sequence[str | None], points: Points) -> np.ndarray:
+def rows_of(tops: Tops, points: Points) -> np.ndarray:
     """(valence, arousal) ``[n, 2]`` of top labels; (0, 0) where there is no label or no point."""
     places = (None if top is None else points[top] for top in tops)
     rows = [(point.valence, point.arousal) if point else (0.0, 0.0) for point in places]
@@ -141,3 +145,49 @@ def _shuffled(sums: np.ndarray) -> np.ndarray:
     columns = np.tile(np.arange(len(sums)), (SHUFFLES, 1))
     columns = np.random.default_rng(0).permuted(columns, axis=1)
     return sums[np.arange(len(sums)), columns].sum(1)
+
+
+def agreement(
+    judges: tuple[str, str],
+    tops: Sequence[Tops],
+    cosines: Sequence[Sequence[float]],
+    points: Sequence[Points],
+) -> JudgeAgreement:
+    """What two judges make of the same texts: their top labels, cosines and points of labels.
+
+    ``equal`` is of all texts; a judge that has not got the other's label can never agree on it.
+    ``kappa`` (Cohen 1960) is of the texts on which both judges chose a label that both have, so
+    that it compares judgements and not vocabularies. Empty answers (None) are in neither.
+    NaN for what is not defined: without a text that counts, for kappa where all labels are the
+    same, for the correlation where one judge's cosines are. ValueError unless all are of as many
+    texts.
+    """
+    first, second = tops
+    if len({len(each) for each in (*tops, *cosines)}) > 1:
+        raise ValueError("two judges can be compared on the same texts only")
+    written = [(a, b) for a, b in zip(first, second, strict=True) if None not in (a, b)]
+    shared = points[0].keys() & points[1].keys()
+    rows = [unit(rows_of(top, table)) for top, table in zip(tops, points, strict=True)]
+    placed = rows[0].any(1) & rows[1].any(1)
+    # Cosine of an angle of less than 45 degrees.
+    near = (rows[0] * rows[1]).sum(1)[placed] > math.cos(math.pi / 4)
+    return JudgeAgreement(
+        judges=judges,
+        texts=len(first),
+        equal=sum(a == b for a, b in written) / len(written) if written else math.nan,
+        kappa=_kappa([pair for pair in written if shared.issuperset(pair)]),
+        cosine_correlation=_correlation(*cosines),
+        within_45=float(near.mean()) if len(near) else math.nan,
+    )
+
+
+def _kappa(pairs: Sequence[tuple[str, str]]) -> float:
+    if len({label for pair in pairs for label in pair}) < 2:
+        return math.nan
+    return float(need("sklearn.metrics").cohen_kappa_score(*zip(*pairs, strict=True)))
+
+
+def _correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return math.nan
+    return float(need("scipy.stats").pearsonr(first, second).statistic)

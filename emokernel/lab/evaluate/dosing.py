@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -22,12 +21,8 @@ from emokernel.requests import Request
 _TEXTS = 24
 
 
-@dataclass(frozen=True)
-class Dose:
-    """The strength for a dose that was asked for, and the divergence that it really makes."""
-
-    strength: float
-    divergence: float
+# The strength for a dose that was asked for, and the divergence that it really makes.
+Dose = tuple[float, float]
 
 
 class Doses:
@@ -58,7 +53,7 @@ class Doses:
             f"divergence {self._digest} | {law} | {emotion} | {strength:.9g}": (
                 emotion, law, strength,
             )
-            for emotion, law in self._plan.moved()
+            for emotion, law in self._plan.moved
             for strength in self._plan.settings.strengths
         }  # fmt: skip
         missing = [key for key in wanted if self._journal.get(key) is None]
@@ -78,44 +73,36 @@ class Doses:
             f"doses {self._digest} {list(wanted)} | {law} | {emotion}": Ask(
                 emotion, emotion, law, self._plan.dose
             )
-            for emotion, law in self._plan.moved()
+            for emotion, law in self._plan.moved
             if wanted
         }
         missing = {key: ask for key, ask in asks.items() if self._journal.get(key) is None}
         if missing:
-            corrected = self._corrected(self._equal(list(missing.values())))
-            self._journal.put(
-                {
-                    key: [
-                        [dose, reached.strength, reached.divergence]
-                        for dose, reached in corrected[ask].items()
-                    ]
-                    for key, ask in missing.items()
-                }
-            )
+            found: dict[Ask, list[tuple[float, ...]]] = {ask: [] for ask in missing.values()}
+            for ask, *reached in self._found(list(found)):
+                found[ask].append(reached)
+            self._journal.put({key: found[ask] for key, ask in missing.items()})
         return {
-            (ask.name, ask.law): {dose: Dose(*values) for dose, *values in self._journal.get(key)}
+            (ask.name, ask.law): {
+                dose: (strength, made) for dose, strength, made in self._journal.get(key)
+            }
             for key, ask in asks.items()
         }
 
-    def _equal(self, asks: Sequence[Ask]) -> dict[Ask, dict[float, float]]:
-        """Strengths by interpolation, of the doses that are reached."""
+    def _found(self, asks: Sequence[Ask]) -> list[tuple[Ask, float, float, float]]:
+        """(ask, dose, strength, divergence) of the doses that are reached: strengths by
+        interpolation, corrected once by what they make; small doses go with their square.
+        """
         wanted = self._plan.settings.doses
         with tqdm(desc="equal doses", unit=" rows", disable=not self._progress) as bar:
             strengths = equal_doses(
                 self._model, self._plan.steering, self._texts, asks, wanted, bar.update
             )
-        return {ask: {dose: s for dose, s in by_dose.items() if dose in wanted}
-                for ask, by_dose in strengths.items()}  # fmt: skip
-
-    def _corrected(
-        self, strengths: Mapping[Ask, Mapping[float, float]]
-    ) -> dict[Ask, dict[float, Dose]]:
-        """Strengths corrected once by what they make; small doses go with their square."""
         rows = [
             (ask, dose, strength)
             for ask, by_dose in strengths.items()
             for dose, strength in by_dose.items()
+            if dose in wanted
         ]
         made = self._measured([ask.at(s) for ask, _, s in rows], "equal doses, checked")
         rows = [
@@ -123,10 +110,7 @@ class Doses:
             for (ask, dose, strength), divergence in zip(rows, made, strict=True)
         ]
         made = self._measured([ask.at(s) for ask, _, s in rows], "equal doses, corrected")
-        corrected: dict[Ask, dict[float, Dose]] = {ask: {} for ask in strengths}
-        for (ask, dose, strength), divergence in zip(rows, made, strict=True):
-            corrected[ask][dose] = Dose(strength, divergence)
-        return corrected
+        return [(*row, divergence) for row, divergence in zip(rows, made, strict=True)]
 
     def _measured(self, requests: Sequence[Request], title: str) -> list[float]:
         if not requests:

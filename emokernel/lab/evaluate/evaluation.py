@@ -9,17 +9,16 @@ from typing import Any
 
 from emokernel.errors import EmokernelError, UnknownEmotionError
 from emokernel.extras import need
-from emokernel.lab.evaluate.about import about
-from emokernel.lab.evaluate.analyse import Analysis, Judged, Texts
-from emokernel.lab.evaluate.ceiling import ceiling, confusion, most_texts, shipped
-from emokernel.lab.evaluate.consistency import points_of
+from emokernel.lab.evaluate.about import about, identity
+from emokernel.lab.evaluate.analyse import Analysis
+from emokernel.lab.evaluate.ceiling import ceiling, confusion, shipped
 from emokernel.lab.evaluate.dosing import Doses
 from emokernel.lab.evaluate.goals import goals
-from emokernel.lab.evaluate.identity import identity
-from emokernel.lab.evaluate.plan import EMOTIONS, Plan, Settings
+from emokernel.lab.evaluate.plan import EMOTIONS, Cell, Plan, Settings
 from emokernel.lab.evaluate.prompting import Prompting
+from emokernel.lab.evaluate.reader import Reader
 from emokernel.lab.evaluate.results import Ceiling, Results
-from emokernel.lab.evaluate.writing import Reader, Record, Writer
+from emokernel.lab.evaluate.writing import Record, Writer
 from emokernel.lab.measure.classifiers import (
     LabelsOf,
     TextClassifier,
@@ -78,12 +77,11 @@ def evaluate(
     check_inputs(vectors, judge, second, labels_of)
     check_made_from(vectors, model, other_model)
     coordinates = prompting.coordinates
-    judges = [
-        Judged(Reader.of(each, vectors.names, names), points_of(each, coordinates, names))
-        for each, names in ((judge, labels_of), (second, _unknown_to(second, labels_of)))
-        if each is not None
-    ]
-    ceilings = _ceilings(judges, prompting, labels_of, human)
+    readers = [Reader.of(judge, vectors.names, labels_of, coordinates)]
+    if second is not None:  # what is said of labels is of the first judge, unless it knows better
+        of_second = {name: its for name, its in labels_of.items() if name not in second.labels}
+        readers.append(Reader.of(second, vectors.names, of_second, coordinates))
+    ceilings = [c for each in readers for c in _ceilings(each.judge, prompting, labels_of, human)]
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     steering = patch(
@@ -91,20 +89,17 @@ def evaluate(
     )
     try:
         plan = Plan(steering, prompting, settings)
-        identical = identity(model, steering, prompting, settings.sampling, judges)
+        identical = identity(model, plan, readers)
         journal = Journal(folder / GENERATIONS, identical, restart=restart)
-        writer = Writer(
-            model, tokenizer, steering, [each.reader for each in judges], settings, journal,
-            special_tokens=prompting.special_tokens, accept=accept, progress=progress,
-        )  # fmt: skip
-        texts = _write(model, tokenizer, plan, writer, journal, progress)
-        facts, anchors = about(plan, judges), writer.anchors()
+        writer = Writer(model, tokenizer, plan, readers, journal, accept=accept, progress=progress)
+        plain, cells = _write(model, tokenizer, plan, writer, journal, progress)
+        facts, anchors = about(plan, readers), writer.anchors()
     finally:
         steering.unpatch()
-    analysis = Analysis(texts, judges, plan)
+    analysis = Analysis(plain, cells, readers, plan)
     points = analysis.emotions()
     consistency, monotone = analysis.consistency(), analysis.monotone(points)
-    every = [record for records in (texts.plain, *texts.cells.values()) for record in records]
+    every = [record for records in (plain, *cells.values()) for record in records]
     earlier = [
         f"{writer.known} texts were there from an earlier run; the time taken is that of the last."
     ]
@@ -159,80 +154,42 @@ def check_inputs(
 
 def _write(
     model: Any, tokenizer: Any, plan: Plan, writer: Writer, journal: Journal, progress: bool
-) -> Texts:
-    """All texts, those known from earlier and those that are missing."""
-    plain = writer.unsteered(plan.unsteered(), (plan.questions, plan.queries))
+) -> tuple[list[Record], dict[Cell, list[Record]]]:
+    """The unsteered texts and those of every cell, from earlier where they are known."""
+    unsteered = plan.unsteered()
+    plain = writer.unsteered(unsteered, (plan.questions, plan.queries))
     pairs = [writer.pair(record) for record in plain if record["answer"].strip()]
     doses = Doses(model, tokenizer, plan, pairs, journal, progress=progress)
-    moved, equal = doses.of_strengths(), doses.equal()
-    strengths = {
-        asked: {dose: d.strength for dose, d in each.items()} for asked, each in equal.items()
-    }
     cells = [
         *plan.states(),
         *plan.emotions_by_prompt(),
-        *plan.emotions_by_strength(),
-        *plan.emotions_by_dose(strengths),
+        *plan.emotions_by_strength(doses.of_strengths()),
+        *plan.emotions_by_dose(doses.equal()),
     ]
     writer.write(cells, "writing")
-    emotions = [plan.unsteered(), *(cell for cell in cells if cell.experiment == EMOTIONS)]
-    adherence = writer.adhere(emotions)
-    return Texts(
-        plain=_with_adherence(plain, adherence.pop(emotions[0])),
-        cells={cell: _with_adherence(writer.records(cell), adherence.get(cell)) for cell in cells},
-        moved=moved,
-        realised={
-            (*asked, dose): d.divergence
-            for asked, each in equal.items()
-            for dose, d in each.items()
-        },
-    )
-
-
-def _with_adherence(
-    records: Sequence[Record], adherence: Sequence[tuple[float, float]] | None
-) -> list[Record]:
-    """Records with their topic adherence, where that was measured."""
-    if adherence is None:
-        return list(records)
-    return [
-        record | {"to_unsteered": unsteered, "to_query": query}
-        for record, (unsteered, query) in zip(records, adherence, strict=True)
-    ]
-
-
-def _unknown_to(judge: TextClassifier | None, labels_of: LabelsOf) -> LabelsOf:
-    """What is said of the labels of the first judge, where the second one does not know better."""
-    known = () if judge is None else judge.labels
-    return {emotion: labels for emotion, labels in labels_of.items() if emotion not in known}
+    found = writer.adhering([unsteered, *(cell for cell in cells if cell.experiment == EMOTIONS)])
+    plain = found.pop(unsteered)
+    return plain, {cell: found.get(cell) or writer.records(cell) for cell in cells}
 
 
 def _ceilings(
-    judges: Sequence[Judged],
+    judge: TextClassifier,
     prompting: Prompting,
     labels_of: LabelsOf,
     human: tuple[str, Sequence[str], Sequence[str]] | None,
 ) -> list[Ceiling]:
-    """Of every judge that there is human text for."""
-    ceilings = []
-    for judged in judges:
-        judge, source = judged.reader.judge, _SHIPPED
-        counts = shipped(judge)
-        if human is not None:
-            source, texts, labels = human
-            counts = confusion(judge, texts, labels)
-        if counts is not None:
-            most = most_texts(counts, prompting.coordinates, labels_of)
-            ceilings += [
-                ceiling(
-                    counts,
-                    prompting.coordinates,
-                    judge=judge.name,
-                    source=source,
-                    labels_of=labels_of,
-                    least=least,
-                )
-                for least in _LEAST_TEXTS
-                if least == 1 or least <= most
-            ]
-    return ceilings
+    """Of a judge, if there is human text for it."""
+    source, counts = _SHIPPED, shipped(judge)
+    if human is not None:
+        source, texts, labels = human
+        counts = confusion(judge, texts, labels)
+    if counts is None:
+        return []
+    found = (
+        ceiling(
+            counts, prompting.coordinates, judge=judge.name, source=source, labels_of=labels_of,
+            least=least,
+        )
+        for least in _LEAST_TEXTS
+    )  # fmt: skip
+    return [each for each in found if each is not None]

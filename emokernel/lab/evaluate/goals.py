@@ -37,15 +37,16 @@ def goals(
     ``advantages``: {template: mean cosine by vector less that by prompt, paired}.
     """
     states = [each for each in consistency if each.judge == judge]
-    steered = [p for p in emotions if _is_full(p, law)]
+    steered = [p for p in emotions if (p.by, p.strength, p.law) == (STRENGTH, 1, law)]
     # What no dose strengthens is written unsteered, which is fluent for nothing.
     moved = [point for point in steered if point.divergence]
+    vector = next(each for each in states if each.mode == VECTOR and each.intensity == 1)
     return [
-        _cosine(judge, ceilings, states),
-        _above_prompts(states, advantages),
-        _intended(judge, emotions, steered),
+        _cosine(vector, [each.cosine.mean for each in ceilings if each.judge == judge]),
+        _above_prompts(vector, [each for each in states if each.mode == PROMPT], advantages),
+        _intended(judge, steered, [point for point in emotions if point.mode == PROMPT]),
         _perplexity(moved),
-        _monotone(law, monotone),
+        _monotone([each for each in monotone if each.law == law]),
         _distinct(moved),
     ]
 
@@ -60,17 +61,14 @@ def verdicts(goals: Sequence[Goal]) -> str:
     return "\n".join(["Goals:", *lines])
 
 
-def _cosine(judge: str, ceilings: Sequence[Ceiling], states: Sequence[Consistency]) -> Goal:
-    row = _vector(states)
+def _cosine(row: Consistency, ceilings: Sequence[float]) -> Goal:
     cosine, bound, asked = row.cosine, COSINE, f"at least {COSINE}"
     # Of several ceilings the highest, lest the goal be too easy; one within the floor is none.
-    highest = max((c.cosine.mean for c in ceilings if c.judge == judge), default=-1.0)
+    highest = max(ceilings, default=-1.0)
     if highest > row.floor.high:
-        bound = min(COSINE, OF_CEILING * highest)
-        asked += (
-            f", or {OF_CEILING:.0%} of the ceiling {highest:.3f}, which is"
-            f" {OF_CEILING * highest:.3f}"
-        )
+        share = OF_CEILING * highest
+        bound = min(COSINE, share)
+        asked += f", or {OF_CEILING:.0%} of the ceiling {highest:.3f}, which is {share:.3f}"
     return Goal(
         "Mean cosine of twelve states by vector",
         f"{cosine.mean:.3f} ({cosine.low:.3f} to {cosine.high:.3f})",
@@ -79,14 +77,15 @@ def _cosine(judge: str, ceilings: Sequence[Ceiling], states: Sequence[Consistenc
     )
 
 
-def _above_prompts(states: Sequence[Consistency], advantages: Mapping[str, Interval]) -> Goal:
+def _above_prompts(
+    vector: Consistency, prompts: Sequence[Consistency], advantages: Mapping[str, Interval]
+) -> Goal:
     """Against the best of all prompts, at whatever intensity."""
     name = "Mean cosine by vector above that by prompt"
-    prompts = [each for each in states if each.mode == PROMPT]
     if not prompts:
         return _not_measured(name, "above the best prompt")
     best = max(prompts, key=lambda each: each.cosine.mean)
-    cosine, more = _vector(states).cosine.mean, advantages[best.template]
+    cosine, more = vector.cosine.mean, advantages[best.template]
     return Goal(
         name,
         f"{cosine:.3f}; text by text {more.mean:+.3f} ({more.low:+.3f} to {more.high:+.3f})",
@@ -96,20 +95,20 @@ def _above_prompts(states: Sequence[Consistency], advantages: Mapping[str, Inter
 
 
 def _intended(
-    judge: str, emotions: Sequence[EmotionPoint], steered: Sequence[EmotionPoint]
+    judge: str, steered: Sequence[EmotionPoint], prompted: Sequence[EmotionPoint]
 ) -> Goal:
     """Against the best of the prompts, over the emotions that it asks for."""
     name = "Probability of the intended emotion at strength 1"
     values = {point.emotion: point.measures.intended[judge].mean for point in steered}
-    prompted: dict[str, dict[str, float]] = {}
-    for point in emotions:
-        if point.mode == PROMPT and point.emotion in values:
-            values_of = prompted.setdefault(point.template, {})
-            values_of[point.emotion] = point.measures.intended[judge].mean
-    if not prompted:
+    by_template: dict[str, dict[str, float]] = {}
+    for point in prompted:
+        if point.emotion in values:
+            means = by_template.setdefault(point.template, {})
+            means[point.emotion] = point.measures.intended[judge].mean
+    if not by_template:
         return _not_measured(name, "above prompts", f"{mean(values.values()):.3f}")
     # Most emotions first, then the highest mean.
-    best = max(prompted.values(), key=lambda means: (len(means), mean(means.values())))
+    best = max(by_template.values(), key=lambda means: (len(means), mean(means.values())))
     value, bound = mean(values[emotion] for emotion in best), mean(best.values())
     over = "" if len(best) == len(values) else f" over {len(best)} of {len(values)} emotions"
     return Goal(name, f"{value:.3f}{over}", f"above {bound:.3f}, by prompt", value > bound)
@@ -125,19 +124,15 @@ def _perplexity(steered: Sequence[EmotionPoint]) -> Goal:
     return Goal(name, value, asked, ratio <= PERPLEXITY)
 
 
-def _monotone(law: str, monotone: Sequence[Monotone]) -> Goal:
+def _monotone(curves: Sequence[Monotone]) -> Goal:
     name = "Emotion rises with strength: Spearman's correlation of every emotion"
-    of_law = [each for each in monotone if each.law == law]
-    if not of_law:
-        return _not_measured(name, f"at least {SPEARMAN}")
-    least = min(of_law, key=lambda each: each.correlation)
-    enough = sum(each.correlation >= SPEARMAN for each in of_law)
-    return Goal(
-        name,
-        f"least {least.correlation:.2f} ({least.emotion}); {enough} of {len(of_law)} reach it",
-        f"at least {SPEARMAN}",
-        enough == len(of_law),
-    )
+    asked = f"at least {SPEARMAN}"
+    if not curves:
+        return _not_measured(name, asked)
+    least = min(curves, key=lambda each: each.correlation)
+    enough = sum(each.correlation >= SPEARMAN for each in curves)
+    value = f"least {least.correlation:.2f} ({least.emotion}); {enough} of {len(curves)} reach it"
+    return Goal(name, value, asked, enough == len(curves))
 
 
 def _distinct(steered: Sequence[EmotionPoint]) -> Goal:
@@ -150,12 +145,3 @@ def _distinct(steered: Sequence[EmotionPoint]) -> Goal:
 
 def _not_measured(name: str, asked: str, value: str = "not measured") -> Goal:
     return Goal(name, value, asked, None)
-
-
-def _vector(states: Sequence[Consistency]) -> Consistency:
-    return next(each for each in states if each.mode == VECTOR and each.intensity == 1)
-
-
-def _is_full(point: EmotionPoint, law: str) -> bool:
-    full = point.by == STRENGTH and point.strength == 1
-    return full and point.mode == VECTOR and point.law == law

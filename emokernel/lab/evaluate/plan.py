@@ -74,7 +74,8 @@ class Settings:
 class Cell:
     """One condition. ``name``: the emotion, or the angle of the state in degrees.
 
-    ``prompts``: {query: (prefix, opening)}, see `Job`. ``divergence``: of a dose, nats per token.
+    ``prompts``: {query: (prefix, opening)}, see `Job`. In nats per token: ``divergence`` is what a
+    dose asks for, ``moves`` what was measured of a strength or a dose.
     """
 
     experiment: str
@@ -88,6 +89,7 @@ class Cell:
     by: str = ""
     strength: float = 0.0
     divergence: float = math.nan
+    moves: float = math.nan
 
     @property
     def key(self) -> str:
@@ -127,6 +129,7 @@ class Plan:
     ``questions`` and ``queries`` are those that the states and the emotions are asked with.
     ``refused``: {what: why} of emotions and states that no dose within the bounds of the
     calibration strengthens; they are written unsteered, so that they count as what they are.
+    ``moved``: (emotion, law) of all others.
     """
 
     def __init__(self, steering: Steering, prompting: Prompting, settings: Settings) -> None:
@@ -149,7 +152,7 @@ class Plan:
         self.refused: dict[str, str] = {}
         for state in TWELVE_STATES:
             self._allowed(_scaled(state, 1.0))
-        self._moved = [
+        self.moved = [
             (emotion, law)
             for law in self.laws
             for emotion in steering.vectors.names
@@ -178,9 +181,11 @@ class Plan:
                     if intensity != 1 and template != self.templates[0]:
                         continue
                     # Prompts that know no intensity are as they are beside a vector that does.
-                    prompted = self._asked(
-                        template, state, intensity if intensity in known else 1.0
-                    )
+                    level = intensity if intensity in known else 1.0
+                    prompted = {
+                        question: self.prompting.of_state(template, state, question, level)
+                        for question in self.questions
+                    }
                     cell = Cell(STATES, BOTH, name, prompted, request, template, intensity)
                     yield cell
                     if intensity in known:
@@ -197,35 +202,32 @@ class Plan:
                 if None not in asked.values():
                     yield Cell(EMOTIONS, PROMPT, emotion, asked, template=template)
 
-    def emotions_by_strength(self) -> Iterator[Cell]:
-        """Every emotion under every law at every strength."""
+    def emotions_by_strength(self, moves: Mapping[tuple[str, str, float], float]) -> Iterator[Cell]:
+        """Every emotion under every law at every strength; {(emotion, law, strength): divergence},
+        0 for what is not there.
+        """
         for law in self.laws:
             for emotion in self.steering.vectors.names:
                 for strength in self.settings.strengths:
-                    yield self._emotion(emotion, law, STRENGTH, strength)
+                    made = moves.get((emotion, law, strength), 0.0)
+                    yield self._emotion(emotion, law, STRENGTH, strength, moves=made)
 
     def emotions_by_dose(
-        self, strengths: Mapping[tuple[str, str], Mapping[float, float]]
+        self, strengths: Mapping[tuple[str, str], Mapping[float, tuple[float, float]]]
     ) -> Iterator[Cell]:
-        """Every emotion under every law at every dose; {(emotion, law): {dose: strength}}."""
+        """Every emotion under every law at every dose; {(emotion, law): {dose: (the strength for
+        it, the divergence that this makes)}}.
+        """
         for (emotion, law), by_dose in strengths.items():
-            for divergence, strength in by_dose.items():
-                yield replace(self._emotion(emotion, law, DOSE, strength), divergence=divergence)
+            for dose, (strength, made) in by_dose.items():
+                yield self._emotion(emotion, law, DOSE, strength, divergence=dose, moves=made)
 
-    def moved(self) -> list[tuple[str, str]]:
-        """(emotion, law) of all that can be dosed."""
-        return list(self._moved)
-
-    def _emotion(self, emotion: str, law: str, by: str, strength: float) -> Cell:
+    def _emotion(self, emotion: str, law: str, by: str, strength: float, **more: float) -> Cell:
         plain = {query: self.prompting.plain(query) for query in self.queries}
         request = self._allowed(Request(emotion, strength, law, self.dose))
-        return Cell(EMOTIONS, VECTOR, emotion, plain, request, law=law, by=by, strength=strength)
-
-    def _asked(self, template: str, state: Affect, intensity: float) -> dict[str, tuple[str, str]]:
-        return {
-            question: self.prompting.of_state(template, state, question, intensity)
-            for question in self.questions
-        }
+        return Cell(
+            EMOTIONS, VECTOR, emotion, plain, request, law=law, by=by, strength=strength, **more
+        )
 
     def _allowed(self, request: Request) -> Request | None:
         """The request, or None if no dose within the bounds of the calibration strengthens it."""

@@ -1,4 +1,7 @@
-"""What an evaluation found, as plain data that the report draws and a file keeps."""
+"""What an evaluation found, as plain data that the report draws and a file keeps.
+
+`docs/evaluation.md` and the report itself define the figures. Shares are 0..1.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,8 @@ class Interval:
 
 @dataclass(frozen=True)
 class StateResult:
-    """One state of the circle: cosine per text, the mean direction found, the labels found.
-
-    ``found``: (valence, arousal), the mean over texts of the coordinates of their top labels, a
-    label without coordinates counting as (0, 0). ``tops``: {label: texts}, most frequent first.
+    """One state of the circle: cosine per text; ``found``, the mean (valence, arousal) of the top
+    labels; ``tops``: {label: texts}, most frequent first.
     """
 
     angle: float
@@ -37,12 +38,9 @@ class Consistency:
     """Twelve states asked for in one way, as one judge reads the answers.
 
     mode: prompt, vector or both. template: how it was prompted ("" for vectors alone). intensity:
-    0..1. cosine: mean over texts of the cosine between the state and the coordinates of the text's
-    top label; 0 for a label without coordinates and for an empty
-    answer. pooled: mean over states of the cosine of the mean direction. floor: the same texts
-    with the states shuffled, mean and the 2.5 and 97.5 percentiles over shuffles; p: share of
-    shuffles at least as good. placeless, refusals, empty: shares of the texts, 0..1. perplexity
-    and distinct_3: times those of unsteered texts.
+    0..1. floor: mean and the 2.5 and 97.5 percentiles over shuffles of the states; p: share of
+    shuffles at least as good. placeless, refusals, empty: shares of the texts. perplexity and
+    distinct_3: times those of unsteered texts.
     """
 
     mode: str
@@ -88,12 +86,9 @@ class Ceiling:
 class Measures:
     """Texts of one condition.
 
-    intended: {judge: mean probability of the intended emotion's labels}. perplexity: of what was
-    written, under the unsteered model; perplexity_ratio: times that of the unsteered texts.
-    distinct: {n: distinct n-grams over all}, n = 1, 2, 3. repetition: mean share of the 4-grams of
-    a text that it has had before.
-    to_unsteered and to_query: topic adherence, the similarity with the unsteered answer to the same
-    opening and with the opening itself, -1..1.
+    intended: {judge: mean probability of the intended emotion's labels}. The ratios are to the
+    unsteered texts. distinct: {n: distinct n-grams over all}, n = 1, 2, 3. to_unsteered, to_query:
+    topic adherence, -1..1.
     """
 
     intended: Mapping[str, Interval]
@@ -114,8 +109,7 @@ class EmotionPoint:
     """One emotion under one condition.
 
     mode: unsteered (strength 0), prompt or vector. by: "strength" or "dose", which of the two was
-    given; divergence: the dose, KL of the steered from the unsteered next-token distribution in
-    nats per token; NaN for prompts. template: of the prompt.
+    given; divergence: as measured, nats per token, NaN for prompts. template: of the prompt.
     """
 
     emotion: str
@@ -133,9 +127,8 @@ class LawDose:
     """All emotions at one dose under both laws; differences are preserve less add, paired.
 
     divergence: the dose that was asked for; realised: {law: mean divergence at the strengths that
-    were found}. intended_difference: by the main judge. surprise_difference: mean over texts of
-    nats per token, of pairs in which neither is empty. An emotion that does not reach the dose
-    under both laws is left out; ``emotions`` are those that count.
+    were found}. intended_difference: by the main judge. surprise_difference: nats per token.
+    ``emotions``: those that reach the dose under both laws.
     """
 
     divergence: float
@@ -159,9 +152,7 @@ class Monotone:
 
 @dataclass(frozen=True)
 class JudgeAgreement:
-    """Two judges on the same texts: share of equal top labels, Cohen's kappa of the top labels,
-    Pearson's correlation of the cosines of texts, and the share of texts whose top labels are less
-    than 45 degrees apart, of those where both have a place."""
+    """Two judges on the same texts, see `emokernel.lab.evaluate.consistency.agreement`."""
 
     judges: tuple[str, str]
     texts: int

@@ -12,7 +12,6 @@ of what is left.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,19 +26,6 @@ from emokernel.patch.decoder import device_of, evaluating, find_decoder
 
 # The query and the seed of an answer.
 Key = tuple[str, int]
-
-
-@dataclass(frozen=True)
-class Anchors:
-    """What unsteered answers have in common with each other, to read the similarities by.
-
-    other_seed: mean similarity of two answers to one query; other_query: to two different ones.
-    separation: how often the former is larger (area under the ROC curve, 0.5 is chance).
-    """
-
-    other_seed: float
-    other_query: float
-    separation: float
 
 
 class Topic:
@@ -82,9 +68,11 @@ class Topic:
         asked = np.array([self._queries[query] for query, _ in keys]).reshape(rows.shape)
         return (rows * plain).sum(1), (rows * asked).sum(1)
 
-    def anchors(self) -> Anchors:
-        """Of all pairs of unsteered answers that are not empty.
+    def anchors(self) -> dict[str, float]:
+        """Of all pairs of unsteered answers that are not empty, to read the similarities by.
 
+        other_seed: mean similarity of two answers to one query; other_query: to two different ones.
+        separation: how often the former is larger (area under the ROC curve, 0.5 is chance).
         EmokernelError unless there are both pairs of one query and pairs of different ones.
         """
         written = [(query, row) for (query, _), row in self._answers.items() if row.any()]
@@ -96,11 +84,11 @@ class Topic:
                 "the similarity of unsteered answers needs two queries or more, and two seeds or"
                 " more: give both"
             )
-        return Anchors(
-            float(similar[same].mean()),
-            float(similar[~same].mean()),
-            float(need("sklearn.metrics").roc_auc_score(same, similar)),
-        )
+        return {
+            "other_seed": float(similar[same].mean()),
+            "other_query": float(similar[~same].mean()),
+            "separation": float(need("sklearn.metrics").roc_auc_score(same, similar)),
+        }
 
     @torch.no_grad()
     def _rows(self, texts: Sequence[str]) -> np.ndarray:

@@ -4,68 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
 
-from torch import Tensor
 from tqdm import tqdm
 
 from emokernel.errors import EmokernelError
 from emokernel.lab.evaluate.consistency import top_labels
-from emokernel.lab.evaluate.plan import EMOTIONS, Cell, Settings
+from emokernel.lab.evaluate.plan import EMOTIONS, Cell, Plan
+from emokernel.lab.evaluate.reader import Reader
 from emokernel.lab.evaluate.results import UNSTEERED
 from emokernel.lab.evaluate.topic import Topic
-from emokernel.lab.measure.classifiers import (
-    LabelsOf,
-    TextClassifier,
-    columns_of,
-    emotion_probabilities,
-)
 from emokernel.lab.measure.fluency import distinct_n, surprises
 from emokernel.lab.measure.generation import Job, Written, write
 from emokernel.lab.measure.journal import Journal
-from emokernel.steering import Steering
 
 # What is known of a text, as JSON.
 Record = dict[str, Any]
 # More empty answers of the unsteered model than this share, and there is nothing to evaluate.
 _MOST_EMPTY = 0.5
 _READ_AT_ONCE = 32
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A judge, the emotions that it has labels for, and those that it has none for."""
-
-    judge: TextClassifier
-    emotions: tuple[str, ...]
-    unknown: tuple[str, ...]
-    labels_of: LabelsOf
-
-    @classmethod
-    def of(cls, judge: TextClassifier, emotions: Sequence[str], labels_of: LabelsOf) -> Reader:
-        """A reader of as many of ``emotions`` as the judge knows."""
-        known, unknown = [], []
-        for emotion in emotions:
-            try:
-                columns_of(judge, emotion, labels_of)
-            except EmokernelError:
-                unknown.append(emotion)
-            else:
-                known.append(emotion)
-        return cls(judge, tuple(known), tuple(unknown), labels_of)
-
-    def intended(self, probabilities: Tensor) -> list[dict[str, float]]:
-        """{emotion: probability} of each text."""
-        columns = [
-            emotion_probabilities(self.judge, probabilities, emotion, self.labels_of).tolist()
-            for emotion in self.emotions
-        ]
-        return [
-            {emotion: round(p, 5) for emotion, p in zip(self.emotions, row, strict=True)}
-            for row in (zip(*columns, strict=True) if columns else [()] * len(probabilities))
-        ]
 
 
 class Writer:
@@ -81,18 +39,17 @@ class Writer:
         self,
         model: Any,
         tokenizer: Any,
-        steering: Steering,
+        plan: Plan,
         readers: Sequence[Reader],
-        settings: Settings,
         journal: Journal,
         *,
-        special_tokens: bool,
         accept: Callable[[str], bool],
         progress: bool,
     ) -> None:
-        self._model, self._tokenizer, self._steering = model, tokenizer, steering
-        self._readers, self._settings, self._journal = readers, settings, journal
-        self._special_tokens, self._accept, self._progress = special_tokens, accept, progress
+        self._model, self._tokenizer, self._steering = model, tokenizer, plan.steering
+        self._readers, self._settings, self._journal = readers, plan.settings, journal
+        self._special_tokens = plan.prompting.special_tokens
+        self._accept, self._progress = accept, progress
         self._plain: Mapping[str, tuple[str, str]] = {}
         self._topic: Topic | None = None
         self._digest = ""
@@ -118,13 +75,12 @@ class Writer:
         self._digest = hashlib.sha256(repr(sorted(answers.items())).encode()).hexdigest()[:12]
         return records
 
-    def adhere(self, cells: Sequence[Cell]) -> dict[Cell, list[tuple[float, float]]]:
-        """Topic adherence of the texts of ``cells``, in the order of `records`.
+    def adhering(self, cells: Sequence[Cell]) -> dict[Cell, list[Record]]:
+        """The `records` of ``cells`` with their topic adherence.
 
-        (Similarity with the unsteered answer, with the query) of each. It depends on all unsteered
-        texts, so the journal keeps it under their digest.
+        It depends on all unsteered texts, so the journal keeps it under their digest.
         """
-        pairs = {}
+        found = {}
         title = "topic adherence"
         for cell in tqdm(cells, desc=title, unit=" cells", disable=not self._progress):
             records = self.records(cell)
@@ -136,12 +92,15 @@ class Writer:
                 )
                 rows = [[round(s, 4) for s in pair] for pair in zip(*map(list, both), strict=True)]
                 self._journal.put({key: rows})
-            pairs[cell] = [tuple(pair) for pair in self._journal.get(key)]
-        return pairs
+            found[cell] = [
+                record | {"to_unsteered": unsteered, "to_query": query}
+                for record, (unsteered, query) in zip(records, self._journal.get(key), strict=True)
+            ]
+        return found
 
     def anchors(self) -> dict[str, float]:
         """Topic adherence of unsteered answers to each other; none with a single seed."""
-        return asdict(self._topic.anchors()) if self._settings.seeds > 1 else {}
+        return self._topic.anchors() if self._settings.seeds > 1 else {}
 
     def write(self, cells: Sequence[Cell], title: str) -> None:
         """All texts of ``cells``, with progress in texts."""
@@ -181,17 +140,13 @@ class Writer:
 
     def _read(self, cells: Sequence[Cell], written: Sequence[Written]) -> list[Record]:
         records = [
-            cell.about()
-            | {
-                "query": one.job.query,
-                "seed": one.seed,
-                "opening": one.job.opening,
-                "answer": one.pair[1],
-                "redrawn": one.redrawn,
+            {
+                **cell.about(), "query": one.job.query, "seed": one.seed,
+                "opening": one.job.opening, "answer": one.pair[1], "redrawn": one.redrawn,
                 "top": {},
             }
             for cell, one in zip(cells, written, strict=True)
-        ]
+        ]  # fmt: skip
         nats, tokens = surprises(
             self._model, self._tokenizer, [self.pair(record) for record in records],
             special_tokens=self._special_tokens,
@@ -212,7 +167,7 @@ class Writer:
             record["top"][judge.name] = top
             if cell.mode == UNSTEERED:
                 record.setdefault("intended", {})[judge.name] = shown
-            elif _of_emotion(cell) and cell.name in shown:
+            elif cell.experiment == EMOTIONS and cell.name in shown:
                 record.setdefault("intended", {})[judge.name] = shown[cell.name]
 
     def pair(self, record: Record) -> tuple[str, str]:
@@ -234,10 +189,6 @@ def _check(answers: Sequence[str]) -> None:
             f"the unsteered model writes next to nothing in {len(answers)} texts, not three words"
             " in a row: let it write more (--max-new-tokens, --openings, --seeds)"
         ) from None
-
-
-def _of_emotion(cell: Cell) -> bool:
-    return cell.experiment == EMOTIONS
 
 
 def _key(seed: int, cell: Cell, job: Job) -> str:

@@ -88,6 +88,6 @@ def worded(key: Any) -> str:
     return str(key).replace("_", " ")
 
 
-def counted(count: int, singular: str, plural: str = "") -> str:
+def counted(count: int, singular: str) -> str:
     """A number of things: "1 dose", "5 doses"."""
-    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+    return f"{count:,} {singular}{'' if count == 1 else 's'}"

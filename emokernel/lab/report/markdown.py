@@ -1,66 +1,21 @@
-"""The report in short, as Markdown for a model card."""
+"""The report as Markdown, for a model card."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 
-from emokernel.lab.evaluate.results import Sample
-from emokernel.lab.report import about, definitions, findings, samples, state_tables, tables
+from emokernel.lab.report.figures import MISSING
+from emokernel.lab.report.parts import Facts, SampleGroup, Section, Table, Text
 from emokernel.lab.report.plots import Chart
-from emokernel.lab.report.tables import Table
-from emokernel.lab.report.view import View
-
-_SHOWN_SAMPLES = 3
 
 
-def markdown(view: View, charts: Mapping[str, Chart]) -> str:
+def markdown(title: str, page: Sequence[Section]) -> str:
     """GitHub-flavoured; refers to the pictures that `Chart.write` puts beside it."""
-    results = view.results
-    parts = [
-        f"# Emotion steering of {escaped(about.name(results.about))}: evaluation",
-        escaped(findings.verdict(view)),
-        _table(tables.goals(view)),
-        "## Consistency",
-        *map(escaped, findings.consistency(view)),
-        _table(state_tables.headline(view)),
-        _picture(charts, "circumplex"),
-        _picture(charts, "intensity"),
-        _table(state_tables.by_template(view)),
-        _table(state_tables.states(view)),
-        "## Emotions",
-        *map(escaped, findings.emotions(view)),
-        _table(tables.emotions(view)),
-        _picture(charts, "emotions"),
-        _picture(charts, "strengths"),
-        _picture(charts, "measures"),
-        "## Dose and laws",
-        *map(escaped, findings.laws(view)),
-        _table(tables.laws(view)),
-        _table(tables.law_differences(view)),
-        _picture(charts, "doses"),
-        "## Judges",
-        *map(escaped, findings.judges(view)),
-        _table(tables.judges(view)),
-        _table(tables.agreement(view)),
-        _table(state_tables.by_judge(view)),
-        "## Samples",
-        *map(_sample, results.samples[:_SHOWN_SAMPLES]),
-        "## What was evaluated",
-        "\n".join(f"- {escaped(note)}" for note in about.notes(results.about)),
-        "\n".join(
-            f"- **{escaped(title)}**: "
-            + "; ".join(f"{escaped(key)} {escaped(value)}" for key, value in facts)
-            for title, facts in about.sections(results.about).items()
-        ),
-        "## Definitions",
-        "Every measure is defined in [report.html](report.html), section “Definitions”. The"
-        " papers: "
-        + ", ".join(f"[{source.text}]({source.link})" for source, _ in definitions.SOURCES[:2])
-        + ". "
-        + definitions.OWN_CHOICES[0],
-    ]
-    return "\n\n".join(_without_empty_sections([part for part in parts if part])) + "\n"
+    texts = [f"# {escaped(title)}"]
+    for section in page:
+        texts += [f"## {section.title}", *(_WRITERS[part.kind](part) for part in section.parts)]
+    return "\n\n".join(text for text in texts if text) + "\n"
 
 
 def escaped(text: str) -> str:
@@ -70,37 +25,43 @@ def escaped(text: str) -> str:
     return " ".join(text.split())
 
 
-def _table(data: Table) -> str:
-    if not data.rows:
-        return ""
-    return f"**{escaped(data.caption)}**\n\n{_cells(data)}"
+def _text(part: Text) -> str:
+    return f"- {escaped(part.text)}" if part.look == "note" else escaped(part.text)
 
 
-def _cells(data: Table) -> str:
-    rule = ["---", *("---" if n in data.words else "---:" for n in range(1, len(data.columns)))]
-    lines = [map(escaped, data.columns), rule, *(map(escaped, row) for row in data.rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _facts(part: Facts) -> str:
+    lines = []
+    for term, said, link in part.rows:
+        term = f"[{escaped(term)}]({link})" if link else escaped(term)
+        lines.append(f"- {term}: {escaped(said)}")
+    return "\n".join([f"**{escaped(part.title)}**", "", *lines])
 
 
-def _sample(sample: Sample) -> str:
-    group = samples.group(sample)
-    data = samples.table(group)
-    alone = [f"- {escaped(condition)}: {escaped(text)}" for condition, text in group.alone]
-    parts = [f"**{escaped(data.caption)}**", "\n".join(alone), _cells(data) if data.rows else ""]
-    return "\n\n".join(part for part in parts if part)
+def _table(part: Table) -> str:
+    rule = ["---", *("---" if n in part.words else "---:" for n in range(1, len(part.columns)))]
+    lines = [map(escaped, part.columns), rule, *(map(escaped, row) for row in part.rows)]
+    cells = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"**{escaped(part.caption)}**\n\n{cells}"
 
 
-def _picture(charts: Mapping[str, Chart], name: str) -> str:
-    if name not in charts:
-        return ""
-    chart = charts[name]
-    return f"![{escaped(chart.message)}]({name}.png)\n\n*{escaped(chart.caption)}*"
+def _samples(part: SampleGroup) -> str:
+    caption = f"{part.title} (seed {part.seed})"
+    rows = [[emotion, *(text or MISSING for text in texts)] for emotion, texts in part.rows]
+    ways = [way.capitalize() for way in part.ways]
+    table = Table("Emotion by emotion", ["Emotion", *ways], rows, range(1, len(ways) + 1))
+    alone = _facts(Facts(caption, [(*pair, "") for pair in part.alone]))
+    return f"{alone}\n\n{_table(table)}" if rows else alone
 
 
-def _without_empty_sections(parts: list[str]) -> list[str]:
-    following = [*parts[1:], "## "]
-    return [
-        part
-        for part, after in zip(parts, following, strict=True)
-        if not (part.startswith("## ") and after.startswith("## "))
-    ]
+def _chart(part: Chart) -> str:
+    return f"![{escaped(part.message)}]({part.file})\n\n*{escaped(part.caption)}*"
+
+
+_WRITERS: dict[str, Callable[..., str]] = {
+    "text": _text,
+    "facts": _facts,
+    "table": _table,
+    "goals": _table,
+    "samples": _samples,
+    "chart": _chart,
+}

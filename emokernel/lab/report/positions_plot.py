@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from emokernel.affect import Coordinates, agreement
-from emokernel.affect.regression import Array
 from emokernel.atomic import save_figure
 from emokernel.extras import need
 from emokernel.lab.evaluate.positions import positions_of
@@ -42,16 +41,14 @@ def plot_positions(
     axes.add_patch(need("matplotlib.patches").Circle((0, 0), 1, fill=False, color="0.75", zorder=0))
     axes.axhline(0, color="0.9", zorder=0)
     axes.axvline(0, color="0.9", zorder=0)
-    in_table: dict[str, Place] = {}
+    rings = {name: (p.valence, p.arousal) for name in positions if (p := coordinates.get(name))}
     for name, place in positions.items():
-        point = coordinates.get(name)
-        if point is None:
+        if name not in rings:
             axes.plot(*place, "s", color="0.45", markersize=8, zorder=3)
             continue
-        in_table[name] = point.valence, point.arousal
-        colour = colours.hsv_to_rgb((point.angle / 360, 0.75, 0.72))
-        axes.plot(*zip(in_table[name], place, strict=True), color=colour, alpha=0.6, zorder=1)
-        axes.plot(*in_table[name], "o", markersize=8, color=colour, markerfacecolor="w", zorder=2)
+        colour = colours.hsv_to_rgb((coordinates[name].angle / 360, 0.75, 0.72))
+        axes.plot(*zip(rings[name], place, strict=True), color=colour, alpha=0.6, zorder=1)
+        axes.plot(*rings[name], "o", markersize=8, color=colour, markerfacecolor="w", zorder=2)
         axes.plot(*place, "o", color=colour, markersize=8, zorder=3)
     reach = 1.15 * max(1.0, *(abs(x) for place in positions.values() for x in place))
     axes.set(
@@ -59,14 +56,18 @@ def plot_positions(
         ylabel="arousal",
     )  # fmt: skip
     axes.set_title(_title(positions, coordinates), fontsize=11)
-    _legend(axes, coordinates, everything_placed=len(in_table) == len(positions))
-    lines = [
-        tuple(np.add(place, share * np.subtract(in_table[name], place)))
-        for name, place in positions.items()
-        if name in in_table
-        for share in np.linspace(0, 1, 16)
-    ]
-    _label(axes, positions, dots=[*in_table.values(), *positions.values()], lines=lines)
+    looks = {
+        f"table {coordinates.name!r}": {"marker": "o", "markerfacecolor": "w", "color": "0.3"},
+        "model": {"marker": "o", "color": "0.3"},
+    }
+    if len(rings) < len(positions):
+        looks["model, not in the table"] = {"marker": "s", "color": "0.45"}
+    line = need("matplotlib.lines").Line2D
+    axes.legend(
+        handles=[line([], [], linestyle="", label=label, **look) for label, look in looks.items()],
+        loc="lower center", bbox_to_anchor=(0.5, -0.11), ncols=len(looks), frameon=False,
+    )  # fmt: skip
+    _label(axes, positions, [*rings.values(), *positions.values()])
     save_figure(figure, path)
 
 
@@ -82,33 +83,14 @@ def _title(positions: Mapping[str, Place], coordinates: Coordinates) -> str:
     )
 
 
-def _legend(axes: Axes, coordinates: Coordinates, everything_placed: bool) -> None:
-    looks = [
-        (f"table {coordinates.name!r}", {"marker": "o", "markerfacecolor": "w", "color": "0.3"}),
-        ("model", {"marker": "o", "color": "0.3"}),
-        ("model, not in the table", {"marker": "s", "color": "0.45"}),
-    ]
-    shown = looks[:2] if everything_placed else looks
-    line = need("matplotlib.lines").Line2D
-    axes.legend(
-        handles=[line([], [], linestyle="", label=label, **look) for label, look in shown],
-        loc="lower center", bbox_to_anchor=(0.5, -0.11), ncols=len(shown), frameon=False,
-    )  # fmt: skip
-
-
-def _label(
-    axes: Axes, places: Mapping[str, Place], dots: Sequence[Place], lines: Sequence[Place]
-) -> None:
-    """Write each name beside its place, clear of ``dots``, of other names and, if it can, of lines.
-
-    Of 16 directions and 5 distances it takes the one that covers least and is near. ``lines``:
-    points along them.
-    """
+def _label(axes: Axes, places: Mapping[str, Place], dots: Sequence[Place]) -> None:
+    """Write each name at the nearest spot that is clear of ``dots``, other names and the frame."""
     renderer = need("matplotlib.backends.backend_agg").FigureCanvasAgg(axes.figure).get_renderer()
     axes.figure.draw(renderer)  # lays the figure out, so that data have their final size
     to_pixels = axes.transData.transform
-    dots, lines = to_pixels(np.array(dots)), to_pixels(np.array(lines))
-    frame, written = axes.get_window_extent(), []
+    frame = axes.get_window_extent()
+    # Centres and half sizes of what is taken, in pixels.
+    taken = [(dot, np.full(2, 5.0)) for dot in to_pixels(list(dots))]
     turns = np.arange(16) * math.tau / 16
     directions = np.stack([np.cos(turns), np.sin(turns)], axis=1)
     for name, place in places.items():
@@ -116,26 +98,16 @@ def _label(
         extent = text.get_window_extent(renderer)
         half = np.array([extent.width, extent.height]) / 2 + 2
 
-        def cost(distance: float, centre: Array, half: Array = half) -> float:
-            corners = centre - half, centre + half
-            return (
-                10 * np.sum(np.all(abs(dots - centre) < half + 5, axis=1))
-                + 200 * sum(np.all(abs(at - centre) < half + size) for at, size in written)
-                + 400 * sum(not frame.contains(*corner) for corner in corners)
-                + np.sum(np.all(abs(lines - centre) < half, axis=1))
-                + distance / 8
+        def overlaps(centre: np.ndarray, half: np.ndarray = half) -> int:
+            others = sum(bool(np.all(abs(at - centre) < half + size)) for at, size in taken)
+            return others + sum(
+                not frame.contains(*each) for each in (centre - half, centre + half)
             )
 
-        distance, centre = min(
-            (
-                (distance, to_pixels(place) + direction * (half + distance))
-                for distance in (8, 16, 28, 44, 64)
-                for direction in directions
-            ),
-            key=lambda candidate: cost(*candidate),
-        )
-        written.append((centre, half))
+        far = np.arange(8, 96, 8)[:, None, None]
+        spots = (to_pixels(place) + directions * (half + far)).reshape(-1, 2)
+        centre = min(spots, key=overlaps)  # the first, so the nearest, of the best
+        taken.append((centre, half))
         spot = axes.transData.inverted().transform(centre)
         text.set_position(spot)
-        if distance > 16:
-            axes.plot(*zip(place, spot, strict=True), color="0.8", linewidth=0.7, zorder=0)
+        axes.plot(*zip(place, spot, strict=True), color="0.8", linewidth=0.7, zorder=0)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
 
 from emokernel.lab.evaluate.results import (
     BOTH,
@@ -35,23 +34,18 @@ class View:
     def __init__(self, results: Results) -> None:
         self.results = results
 
-    @cached_property
+    @property
     def judge(self) -> str:
-        """The main judge: the one whose role says so, else the first."""
-        listed = [judge for judge in self._listed if "main" in str(judge.get("role", ""))]
-        return str(listed[0]["name"]) if listed else next(iter(self.judges), "")
+        """The main judge, which is the first."""
+        return next(iter(self.judges), "")
 
     @cached_property
     def judges(self) -> tuple[str, ...]:
         """The names of all judges, in the order in which they come."""
-        names = [str(judge["name"]) for judge in self._listed]
+        names = [str(judge["name"]) for judge in self.results.about.get("judges", ())]
         names += [row.judge for row in self.results.consistency]
         names += [name for point in self.results.emotions for name in point.measures.intended]
         return tuple(dict.fromkeys(names))
-
-    @property
-    def _listed(self) -> list[Mapping[str, Any]]:
-        return [judge for judge in self.results.about.get("judges", ()) if "name" in judge]
 
     def rows(self, judge: str, mode: str = "", template: str | None = None) -> list[Consistency]:
         """The consistency as ``judge`` reads it, in order of mode, template and intensity."""
@@ -63,7 +57,7 @@ class View:
         templates = list(dict.fromkeys(row.template for row in chosen))
         return sorted(
             chosen,
-            key=lambda row: (_place(row.mode), templates.index(row.template), row.intensity),
+            key=lambda r: (MODES.index(r.mode), templates.index(r.template), r.intensity),
         )
 
     @cached_property
@@ -71,34 +65,26 @@ class View:
         """The highest intensity, at which conditions are compared."""
         return max((row.intensity for row in self.results.consistency), default=math.nan)
 
-    def templates(self, mode: str) -> tuple[str, ...]:
-        """The templates of a mode, in their order."""
-        return tuple(dict.fromkeys(row.template for row in self.rows(self.judge, mode)))
-
-    def template(self, mode: str) -> str | None:
-        """The template with the highest mean cosine at full intensity, by the main judge."""
-        best = max(
-            (row for row in self.rows(self.judge, mode) if row.intensity == self.intensity),
-            key=lambda row: _or_least(row.cosine.mean),
-            default=None,
-        )
-        return best.template if best else None
-
     def by_intensity(self, mode: str) -> list[Consistency]:
         """A mode by intensity: of the templates with most intensities the best at the highest."""
-        curves = [self.rows(self.judge, mode, each) for each in self.templates(mode)]
+        templates = dict.fromkeys(row.template for row in self.rows(self.judge, mode))
+        curves = [self.rows(self.judge, mode, each) for each in templates]
         return max(
-            curves,
-            key=lambda rows: (len(rows), _or_least(rows[-1].cosine.mean)),
-            default=[],
+            curves, key=lambda rows: (len(rows), _or_least(rows[-1].cosine.mean)), default=[]
         )
 
     def full(self, judge: str = "") -> dict[str, Consistency]:
         """{mode: its best template at full intensity}, the template chosen by the main judge."""
+        best: dict[str, Consistency] = {}
+        for row in self.rows(self.judge):
+            if row.intensity == self.intensity:
+                rival = best.setdefault(row.mode, row)
+                if _or_least(row.cosine.mean) > _or_least(rival.cosine.mean):
+                    best[row.mode] = row
         return {
             mode: row
-            for mode in MODES
-            for row in self.rows(judge or self.judge, mode, self.template(mode))
+            for mode, chosen in best.items()
+            for row in self.rows(judge or self.judge, mode, chosen.template)
             if row.intensity == self.intensity
         }
 
@@ -115,6 +101,16 @@ class View:
         """The emotions that were asked for, in their order."""
         asked = [p.emotion for p in self.results.emotions if p.mode != UNSTEERED and p.emotion]
         return tuple(dict.fromkeys(asked))
+
+    @cached_property
+    def strongest_first(self) -> list[str]:
+        """The emotions by the probability of the intended one by vector."""
+
+        def strength(name: str) -> float:
+            value = self.intended(self.at(name, VECTOR))
+            return _or_least(value.mean) if value else -math.inf
+
+        return sorted(self.emotions, key=lambda name: -strength(name))
 
     @cached_property
     def laws(self) -> tuple[str, ...]:
@@ -173,24 +169,10 @@ class View:
             None,
         )
 
-    def intended(self, point: EmotionPoint | None, judge: str = "") -> Interval | None:
-        """The probability of the intended emotion, by the main judge unless given."""
-        return point.measures.intended.get(judge or self.judge) if point else None
-
-    def strengths(self, law: str) -> list[float]:
-        """All strengths under a law."""
-        return sorted({p.strength for name in self.emotions for p in self.curve(name, law)})
+    def intended(self, point: EmotionPoint | None) -> Interval | None:
+        """The probability of the intended emotion, by the main judge."""
+        return point.measures.intended.get(self.judge) if point else None
 
 
 def _or_least(value: float) -> float:
     return -math.inf if math.isnan(value) else value
-
-
-def _place(mode: str) -> tuple[int, str]:
-    return (MODES.index(mode) if mode in MODES else len(MODES)), mode
-
-
-def title(row: Consistency, among: Sequence[str] = ()) -> str:
-    """A condition in words; its template is named where there is more than one."""
-    name = NAMES.get(row.mode, row.mode)
-    return f"{name} ({row.template})" if row.template and len(among) > 1 else name

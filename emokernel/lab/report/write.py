@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from emokernel.atomic import write_text
+from emokernel.extras import need
 from emokernel.lab.evaluate.results import Results
-from emokernel.lab.report.html import html
 from emokernel.lab.report.markdown import markdown
-from emokernel.lab.report.plots import charts
+from emokernel.lab.report.page import charts, sections, title
+from emokernel.lab.report.parts import Section
 from emokernel.lab.report.view import View
 
 HTML, MARKDOWN, FIGURES = "report.html", "report.md", "results.json"
@@ -25,16 +26,31 @@ def write_report(folder: Path, results: Results) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     view = View(results)
-    drawn = charts(view)
+    name, page = title(view), sections(view)
+    figures = _finite(results.to_json())
     texts = {
-        HTML: html(view, drawn),
-        MARKDOWN: markdown(view, drawn),
-        FIGURES: json.dumps(_finite(results.to_json()), indent=1, ensure_ascii=False,
-                            allow_nan=False) + "\n",
-    }  # fmt: skip
-    for name, text in texts.items():
-        write_text(folder / name, text)
-    return [*(folder / name for name in texts), *(each.write(folder) for each in drawn.values())]
+        HTML: html(name, page),
+        MARKDOWN: markdown(name, page),
+        FIGURES: json.dumps(figures, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+    }
+    for file, text in texts.items():
+        write_text(folder / file, text)
+    return [*(folder / file for file in texts), *(each.write(folder) for each in charts(page))]
+
+
+def html(title: str, page: Sequence[Section]) -> str:
+    """One file that needs nothing beside it: all text is escaped, pictures are data URIs."""
+    jinja2 = need("jinja2")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("emokernel.lab.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"zip": zip}
+    template = environment.get_template("report.html.jinja")
+    return template.render(title=title, sections=page).lstrip()
 
 
 def _finite(value: Any) -> Any:

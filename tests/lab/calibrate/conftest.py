@@ -6,7 +6,7 @@ import pytest
 from word_model import WordJudge
 
 from emokernel.affect import Coordinates
-from emokernel.lab.calibrate.points import Setting
+from emokernel.lab.calibrate.points import Prompts, Setting
 from emokernel.lab.measure.sampling import Sampling
 
 
@@ -17,7 +17,5 @@ def judge():
 
 @pytest.fixture(scope="module")
 def setting(model, tokenizer, judge):
-    prompts = tuple(("", f"w{n} w{n + 1} w{n + 2}") for n in range(20, 36))
-    return Setting(
-        model, tokenizer, judge, prompts, Sampling(8), True, Coordinates.named("russell"), {}
-    )
+    prompts = Prompts(tuple(("", f"w{n} w{n + 1} w{n + 2}") for n in range(20, 36)), True)
+    return Setting(model, tokenizer, judge, prompts, Sampling(8), Coordinates.named("russell"), {})

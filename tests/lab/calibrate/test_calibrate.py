@@ -11,7 +11,7 @@ from word_model import NAMES
 from word_model import word_vectors as make_vectors
 
 from emokernel import Affect, EmokernelError, EmotionVectors, Request
-from emokernel.lab.calibrate import Bounds, Prompts, calibrate, calibrator, plots
+from emokernel.lab.calibrate import Bounds, Prompts, calibrate, calibrator
 from emokernel.lab.calibrate import points as measuring
 from emokernel.lab.calibrate.points import points, unsteered
 from emokernel.lab.calibrate.result import CANDIDATES, CIRCLE, FRONTIER
@@ -20,6 +20,7 @@ from emokernel.lab.measure.equal_doses import Ask
 from emokernel.lab.measure.fluency import distinct_n, perplexity
 from emokernel.lab.measure.journal import Journal
 from emokernel.lab.measure.sampling import Sampling
+from emokernel.lab.report.frontier_plot import plot_frontier
 from emokernel.vectors.fingerprint import fingerprint
 
 PROMPTS = Prompts(tuple(("", f"w{n} w{n + 1} w{n + 2}") for n in range(20, 26)), True)
@@ -38,8 +39,14 @@ OPTIONS = {
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Two doses of each instead of eight."""
+    """Two doses of each instead of eight, at all layers of every site."""
+    every = calibrator.candidates
     monkeypatch.setattr(calibrator, "LEVELS", (0.2, 1.0))
+    monkeypatch.setattr(
+        calibrator,
+        "candidates",
+        lambda *given: [each for each in every(*given) if each.name.endswith("all layers")],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +68,14 @@ def test_a_point_is_what_its_texts_say(setting, patched, word_vectors):
     jobs = [
         measuring.Job("", "", opening, ask.at(3.0))
         for ask in asks
-        for _, opening in setting.prompts
+        for _, opening in setting.prompts.pairs
     ]
     texts = [one.text for one in measuring._written(setting, steering, jobs)]
-    size = len(setting.prompts)
+    size = len(setting.prompts.pairs)
     joy = setting.judge.probabilities(texts[:size])[:, 1].mean().item()
     assert found[asks[0]].effect == pytest.approx(joy)
-    pairs = [(o, text[len(o) :]) for (_, o), text in zip(setting.prompts, texts, strict=False)]
+    openings = [opening for _, opening in setting.prompts.pairs]
+    pairs = [(o, text[len(o) :]) for o, text in zip(openings, texts, strict=False)]
     loss = perplexity(setting.model, setting.tokenizer, pairs)
     all_pairs = [one.pair for one in plain.written]
     expected = loss / perplexity(setting.model, setting.tokenizer, all_pairs)
@@ -252,7 +260,7 @@ def test_rows_summary_and_picture(calibrated, tmp_path):
     assert {"stage", "name", "law", "dose", "strength", "divergence", "effect"} <= set(rows[0])
     shown = calibrated.summary()
     assert all(name in shown for name in (*NAMES, calibrated.vectors.calibration.law))
-    plots.frontier(tmp_path / "frontier.png", calibrated)
+    plot_frontier(tmp_path / "frontier.png", calibrated)
     content = (tmp_path / "frontier.png").read_bytes()
     assert content.startswith(b"\x89PNG")
     assert len(content) > 20_000

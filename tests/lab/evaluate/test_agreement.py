@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emokernel.affect import Affect
-from emokernel.lab.evaluate.agreement import agreement
+from emokernel.lab.evaluate.consistency import agreement
 
 POINTS = {"joy": Affect.at(8), "glad": Affect.at(350), "anger": Affect.at(99), "neutral": None}
 

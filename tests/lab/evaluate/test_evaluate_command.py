@@ -94,14 +94,14 @@ def test_a_chat_model_is_asked_questions_and_judged_by_a_classifier_with_named_l
     questions = tmp_path / "questions.txt"
     questions.write_text("What is a home?\nWhat is rain?\nWhat is a day?\nWhat is bread?\n")
     human = tmp_path / "human.tsv"
-    human.write_text("so happy\tjoy\nso afraid\tfear\n")
+    human.write_text("text\tlabel\nso happy\tjoy\nso afraid\tfear\n")
     labels = [f"LABEL_{n}={name}" for n, name in enumerate(("joy", "fear", "neutral"))]
     options = [option for each in labels for option in ("--second-judge-label", each)]
     code = evaluate(
         tmp_path / "out", str(chat), "--vectors", str(chat / "vectors.safetensors"),
         "--second-judge", str(nameless), *options, "--human", str(human), "--emotions", "joy",
         "--questions", str(questions), "--templates", "values", "--max-new-tokens", "24",
-        "--seeds", "1",
+        "--seeds", "1", "--doses",
     )  # fmt: skip
     assert code == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))
@@ -133,7 +133,7 @@ def test_a_chat_model_is_asked_questions_and_judged_by_a_classifier_with_named_l
         (["--judge-label", "joy"], "--judge-label needs LABEL=NAME, got 'joy'"),
         (["--label", "joy"], "--label needs EMOTION=LABEL, got 'joy'"),
         (["--questions", "missing.txt"], "no such file of questions"),
-        (["--human", "missing.tsv"], "no such file of labelled texts"),
+        (["--human", "missing.tsv"], "no such file of texts"),
         (["--templates", "sung"], "no template 'sung'"),
         (["--intensities", "0.5"], "about intensity 1 and strength 1"),
         (["--coordinates", "missing.json"], "missing.json"),

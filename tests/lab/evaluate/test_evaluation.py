@@ -325,8 +325,8 @@ def test_only_missing_doses_are_counted_as_unsteered(run, tmp_path, word_emotion
 
 
 def test_a_run_that_grew_is_the_run_that_was_large_at_once(run, tmp_path, settings):
-    large = replace(settings, strengths=(1.0,), intensities=(1.0,))
-    run(tmp_path / "grown", settings=replace(large, openings=3, seeds=1))
+    large = replace(settings, openings=3, strengths=(1.0,), intensities=(1.0,))
+    run(tmp_path / "grown", settings=replace(large, openings=2, seeds=1))
     grown = run(tmp_path / "grown", settings=large)
     fresh = run(tmp_path / "fresh", settings=large)
     assert grown.consistency == fresh.consistency
@@ -338,10 +338,10 @@ def test_a_run_that_grew_is_the_run_that_was_large_at_once(run, tmp_path, settin
 def test_other_queries_in_the_same_folder_have_their_own_adherence(
     run, tmp_path, settings, tokenizer
 ):
-    few = replace(settings, strengths=(1.0,), intensities=(1.0,), doses=())
+    few = replace(settings, openings=3, strengths=(1.0,), intensities=(1.0,), doses=())
     other = prompting(
         tokenizer, embedded=False, coordinates=RUSSELL,
-        openings=[f"w{n} w{n + 7}" for n in range(40, 44)] + ["w20 w21 w22"],
+        openings=["w40 w47", "w41 w48", "w20 w21 w22"],
     )  # fmt: skip
     run(tmp_path / "both", settings=few)
     after = run(tmp_path / "both", settings=few, prompting=other)

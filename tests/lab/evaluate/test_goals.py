@@ -172,6 +172,6 @@ def test_rising_is_asked_of_strengths_up_to_one():
         point("joy", "vector", 0.0, strength=0.7, law="add", by="dose"),
         *(p for p in EMOTIONS if p.emotion == "fear"),
     ]
-    judged = SimpleNamespace(_judges=[SimpleNamespace(name=JUDGE)])
+    judged = SimpleNamespace(_main=SimpleNamespace(name=JUDGE))
     found = {(m.emotion, m.law): m.correlation for m in Analysis.monotone(judged, points)}
     assert found == pytest.approx({("joy", "add"): 1.0, ("joy", "preserve"): 0.8})

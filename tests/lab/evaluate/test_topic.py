@@ -40,9 +40,9 @@ def topic(embedded, answers) -> Topic:
 
 def test_answers_under_another_seed_are_nearer_than_those_to_another_opening(topic):
     found = topic.anchors()
-    assert found.separation > 0.6
-    assert found.other_seed > found.other_query + 0.1
-    assert abs(found.other_query) < 0.05
+    assert found["separation"] > 0.6
+    assert found["other_seed"] > found["other_query"] + 0.1
+    assert abs(found["other_query"]) < 0.05
 
 
 def test_the_same_answer_is_as_near_as_can_be(topic, answers):

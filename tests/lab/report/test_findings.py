@@ -16,13 +16,12 @@ from emokernel.lab.evaluate.results import (
     EmotionPoint,
     Goal,
     Interval,
-    JudgeAgreement,
     LawDose,
     Measures,
     Results,
     Sample,
 )
-from emokernel.lab.report import about, figures, findings, samples, tables
+from emokernel.lab.report import figures, findings, page, state_tables, tables
 from emokernel.lab.report.markdown import escaped
 from emokernel.lab.report.view import View
 
@@ -45,49 +44,45 @@ AHEAD, BEHIND = Interval(0.01, -0.01, 0.03), Interval(-0.01, -0.03, 0.01)
 @pytest.mark.parametrize(
     ("differences", "said"),
     [
-        ([AHEAD, BEHIND, BEHIND], "at 1 of 3 doses; the interval of the difference includes 0 at 3."
-         " Neither law is shown to be better."),
-        ([LOSES, AHEAD], "at 1 of 2 doses; the interval of the difference includes 0 at 1. Preserve"
-         " wins nowhere; add wins at 1 dose."),
-        ([WINS, WINS, LOSES], "at 2 of 3 doses; the interval of the difference includes 0 at 0."
-         " Preserve wins at 2 doses and loses at 1."),
-        ([WINS, AHEAD], "Preserve wins at 1 dose and loses nowhere."),
-        ([UNKNOWN], "cannot be said: no dose gave figures."),
+        ([AHEAD, BEHIND, BEHIND], ", at equal dose: preserve is ahead at 1 of 3 doses; the interval"
+         " of the difference includes 0 at 3; neither law is shown to be better."),
+        ([LOSES, AHEAD], "preserve is ahead at 1 of 2 doses; the interval of the difference"
+         " includes 0 at 1; preserve wins at 0, add at 1."),
+        ([WINS, WINS, LOSES], "at 2 of 3 doses; the interval of the difference includes 0 at 0;"
+         " preserve wins at 2, add at 1."),
+        ([WINS, AHEAD], "preserve wins at 1, add at 0."),
+        ([UNKNOWN], ": no dose gave figures."),
     ],
 )  # fmt: skip
 def test_laws_are_compared_by_their_intervals(differences: list[Interval], said: str) -> None:
     sentence = findings.laws(View(_results(laws=[_dose(each) for each in differences])))[0]
-    assert sentence.startswith("At equal dose, ")
+    assert sentence.startswith("Probability of the intended emotion")
     assert sentence.endswith(said)
 
 
 def test_less_surprise_is_a_win() -> None:
     sentences = findings.laws(View(_results(laws=[_dose(UNKNOWN, LOSES)])))
-    assert sentences[1].startswith("Preserve has the less surprising text")
-    assert sentences[1].endswith("Preserve wins at 1 dose and loses nowhere.")
+    assert sentences[1].startswith("Surprise, of which less is better, at equal dose: preserve is")
+    assert sentences[1].endswith("preserve wins at 1, add at 0.")
 
 
 @pytest.mark.parametrize(
     ("held", "said"),
     [
         ([], ""),
-        ([True], "The goal holds."),
-        ([True, True], "All 2 goals hold."),
-        ([False], "0 of 1 goal holds. Not reached: a."),
-        ([False, True, False], "1 of 3 goals holds. Not reached: a; c."),
-        ([False, True, True], "2 of 3 goals hold. Not reached: a."),
-        ([True, None, True], "2 of 2 measured goals hold. Not measured: b."),
-        ([True, None], "1 of 1 measured goal holds. Not measured: b."),
-        ([False, None, True, None], "1 of 2 measured goals holds. Not reached: a. Not measured:"
-         " b; d."),
-        ([None, None], "No goal was measured: a; b."),
+        ([True], "Goals that hold: 1 of 1 measured."),
+        ([False, True, False], "Goals that hold: 1 of 3 measured. Not reached: a; c."),
+        ([True, None, True], "Goals that hold: 2 of 2 measured. Not measured: b."),
+        ([False, None, True, None], "Goals that hold: 1 of 2 measured. Not reached: a. Not"
+         " measured: b; d."),
+        ([None, None], "Goals that hold: 0 of 0 measured. Not measured: a; b."),
     ],
 )  # fmt: skip
 def test_verdict_counts_measured_goals_and_names_the_others(
     held: list[bool | None], said: str
 ) -> None:
     goals = [Goal(name, "1", "2", holds) for name, holds in zip("abcd", held, strict=False)]
-    assert findings.verdict(View(_results(goals=goals))) == said
+    assert "".join(findings.verdict(View(_results(goals=goals)))) == said
 
 
 def _consistency(mode: str, mean: float, template: str = "", intensity: float = 1.0) -> Consistency:
@@ -114,44 +109,18 @@ def test_comparisons_take_the_best_template_and_the_highest_ceiling() -> None:
     assert view.full() == {"prompt": rows[2], "vector": rows[4]}
     assert view.by_intensity("prompt") == rows[:2]
     assert view.ceiling().least == 30
-    first, second, compared = findings.consistency(view)
-    assert first.startswith("By prompt (second): mean cosine 0.40 [0.38, 0.42], 50\xa0% of the")
-    assert second.startswith("By vector: mean cosine 0.50")
-    assert compared == (
-        "By vector the mean cosine is 0.10 higher than by prompt (0.50 against 0.40)."
-    )
-
-
-@pytest.mark.parametrize(
-    ("vector", "prompt", "said"),
-    [
-        (0.502, 0.498, "By vector and by prompt the mean cosine is equal to two decimals (0.50)."),
-        (0.496, 0.504, "By vector and by prompt the mean cosine is equal to two decimals (0.50)."),
-        (0.49, 0.504, "By vector the mean cosine is 0.01 lower than by prompt (0.49 against"
-         " 0.50)."),
-        (math.nan, 0.5, "Vectors and prompts cannot be compared."),
-    ],
-)  # fmt: skip
-def test_comparisons_agree_with_the_figures_shown(vector: float, prompt: float, said: str) -> None:
-    rows = [_consistency("prompt", prompt), _consistency("vector", vector)]
-    assert findings.consistency(View(_results(consistency=rows)))[-1] == said
-
-
-def test_empty_answers_that_judges_are_not_compared_on_are_said() -> None:
-    agreed = JudgeAgreement(("one", "two"), 1200, 0.5, 0.4, 0.3, 0.2)
-    row = _consistency("vector", 0.5)
-    for empty, said in (
-        (0.0, "one and two give the same label to 50\xa0% of 1,200 texts (Cohen's kappa 0.40)."),
-        (0.1, "one and two give the same label to 50\xa0% of 1,200 texts, empty answers left out"
-         " (Cohen's kappa 0.40)."),
-    ):  # fmt: skip
-        found = _results(agreement=[agreed], consistency=[replace(row, empty=empty)])
-        assert findings.judges(View(found))[0] == said
+    table = state_tables.conditions(view, "one")
+    assert [row[:3] for row in table.rows[1:4:2]] == [
+        ["by prompt: second", "0.40 [0.38, 0.42]", "50\xa0%"],
+        ["by vector", "0.50 [0.48, 0.52]", "62\xa0%"],
+    ]
+    assert table.rows[-1][:2] == ["ceiling (text)", "0.80 [0.80, 0.80]"]
+    assert findings.no_ceiling(view) == []
 
 
 def test_no_ceiling_is_said() -> None:
     view = View(_results(consistency=[_consistency("vector", 0.5)]))
-    assert findings.consistency(view)[1].startswith("No ceiling is known for the judge one")
+    assert findings.no_ceiling(view)[0].startswith("No ceiling is known for the judge one")
 
 
 def _point(
@@ -210,9 +179,10 @@ def test_laws_are_shown_with_the_doses_reached() -> None:
         "Dose asked for (nats)", "Dose reached, add", "Dose reached, preserve",
     ]  # fmt: skip
     assert table.rows[0][:3] == ["0.100", "0.098", "0.103"]
-    assert tables.law_differences(view).rows == [
-        ["0.100", "+0.010 [−0.010, +0.030]", "−0.020 [−0.030, −0.010]", "–"],
-    ]
+    assert table.columns[7:] == [
+        "Difference in intended", "Difference in surprise", "Difference in adherence", "Emotions",
+    ]  # fmt: skip
+    assert table.rows[0][7:] == ["+0.010 [−0.010, +0.030]", "−0.020 [−0.030, −0.010]", "–", "1"]
 
 
 def test_ways_to_ask_for_an_emotion_stand_together() -> None:
@@ -220,15 +190,12 @@ def test_ways_to_ask_for_an_emotion_stand_together() -> None:
         "unsteered": " plain", "joy, by vector": " ", "a, b, by prompt": "p", "joy, by prompt": "q",
         "a, b, by vector": "v", "fear, by vector": "w", "by magic, not": "x",
     }  # fmt: skip
-    group = samples.group(Sample("He", 3, texts))
+    group = tables.samples(Sample("He", 3, texts))
     assert group.alone == [("unsteered", " plain"), ("by magic, not", "x")]
     assert group.ways == ["by prompt", "by vector"]
     assert group.rows == [
         ("joy", ["q", "(empty)"]), ("a, b", ["p", "v"]), ("fear", [None, "w"]),
     ]  # fmt: skip
-    table = samples.table(group)
-    assert (table.caption, table.columns) == ("He (seed 3)", ["Emotion", "By prompt", "By vector"])
-    assert table.rows[2] == ["fear", "–", "w"]
 
 
 def test_curves_begin_at_the_unsteered_texts() -> None:
@@ -267,9 +234,11 @@ def test_figures_as_people_read_them(shown: str, said: str) -> None:
 
 
 def test_unknown_facts_are_shown_too() -> None:
-    sections = about.sections({"weather": {"wind_speed": 3}, "luck": "good", "model": "m"})
-    assert sections["Weather"] == [("wind speed", "3")]
-    assert ("luck", "good") in sections["Run"]
+    facts = {"weather": {"wind_speed": 3}, "luck": "good", "model": "m"}
+    (run,) = (each for each in page.sections(View(_results(about=facts))) if each.key == "run")
+    lists = {each.title: each.rows for each in run.parts}
+    assert lists["Weather"] == [("wind speed", "3", "")]
+    assert ("luck", "good", "") in lists["Run"]
 
 
 @example("a](b) \\](c) \\\\|")

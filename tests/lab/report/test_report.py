@@ -16,9 +16,10 @@ from html_page import Page
 
 from emokernel.lab.evaluate.results import Results, Sample
 from emokernel.lab.report import write_report
-from emokernel.lab.report.html import html
-from emokernel.lab.report.plots import charts
+from emokernel.lab.report.markdown import markdown
+from emokernel.lab.report.page import charts, sections
 from emokernel.lab.report.view import View
+from emokernel.lab.report.write import html
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)> | [a](http://b.c)\n# *x* $a_$ 怒'
 FEW = ("joy", "fear")
@@ -49,6 +50,15 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         paths = write_report(folder, CASES[request.param]())
     assert {path.name for path in paths} == {path.name for path in folder.iterdir()}
     return folder
+
+
+def _without_pictures(found: Results) -> str:
+    """The page without its charts, which take seconds to draw."""
+    page = [
+        dataclasses.replace(each, parts=[p for p in each.parts if p.kind != "chart"])
+        for each in sections(View(found))
+    ]
+    return html("report", page)
 
 
 def _page(folder: Path) -> Page:
@@ -113,50 +123,58 @@ def test_markdown_tables_have_their_columns_and_pictures(written: Path) -> None:
     for picture in re.findall(r"\]\((\w+\.png)\)", text):
         assert (written / picture).read_bytes().startswith(b"\x89PNG")
     assert "<" not in text
-    assert all(of.stem in text for of in written.glob("*.png") if of.stem != "headline")
+    assert all(of.name in text for of in written.glob("*.png"))
 
 
-def test_hostile_text_is_shown_as_it_is(tmp_path: Path) -> None:
-    source = html(View(_hostile()), {})
+def test_hostile_text_is_shown_as_it_is() -> None:
+    source = _without_pictures(_hostile())
     assert "<script" not in source
     assert Page(source).text.count("<script>alert(1)</script>") > 10
     assert "(empty)" in source
     assert "[…]" in source
 
 
-def test_samples_stand_emotion_by_emotion(tmp_path: Path) -> None:
-    view = View(report_samples.results(emotions=FEW))
-    page = Page(html(view, {})).text
-    markdown = (write_report(tmp_path, view.results)[1]).read_text("utf-8")
+def test_samples_stand_emotion_by_emotion() -> None:
+    found = report_samples.results(emotions=FEW)
+    page = Page(_without_pictures(found)).text
+    text = markdown("report", [each for each in sections(View(found)) if each.key == "samples"])
     first, second = (f" {each}" for each in ("thought of fear", "was full of fear"))
-    assert page.count("joy by vector") == len(view.results.samples)
+    assert page.count("joy by vector") == len(found.samples)
     assert re.search(rf"fear\s+by prompt\s+{first}[^.]*\.\s+by vector\s+{second}", page)
-    assert re.search(rf"\| fear \|{first}[^|]*\|{second}", markdown)
-    assert "- unsteered: and then it went home" in markdown
+    assert re.search(rf"\| fear \|{first}[^|]*\|{second}", text)
+    assert "- unsteered: and then it went home" in text
 
 
 def test_missing_figures_are_dashes_and_make_no_charts() -> None:
-    view = View(CASES["no numbers"]())
-    assert charts(view) == {}
-    assert Page(html(view, {})).text.count("–") > 200
+    found = CASES["no numbers"]()
+    assert charts(sections(View(found))) == []
+    assert Page(_without_pictures(found)).text.count("–") > 150
 
 
 def test_whole_page_is_light_and_shows_every_chart() -> None:
-    view = View(report_samples.results())
-    drawn = charts(view)
-    assert list(drawn) == [
-        "headline", "circumplex", "intensity", "emotions", "strengths", "measures", "doses",
-    ]  # fmt: skip
-    source = html(view, drawn)
+    page = sections(View(report_samples.results()))
+    drawn = charts(page)
+    names = [chart.name for chart in drawn]
+    assert names == ["circumplex", "intensity", "strengths", "measures", "doses"]
+    source = html("report", page)
     assert len(source) < 1_500_000
-    assert len(Page(source).all("img")) == sum(len(chart.panels) for chart in drawn.values())
+    assert len(Page(source).all("img")) == sum(len(chart.panels) for chart in drawn)
+
+
+def test_both_forms_have_the_same_sections_and_captions(written: Path) -> None:
+    shown = " ".join(_page(written).text.split())
+    text = (written / "report.md").read_text("utf-8")
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert len(headings) == 8
+    captions = re.findall(r"^\*\*([\w ,:;.-]+)\*\*$", text, re.MULTILINE)
+    for each in [*headings, *captions]:
+        assert each in shown or each == "Emotion by emotion"
 
 
 def test_figures_are_in_the_page() -> None:
     found = report_samples.results(emotions=FEW)
-    view = View(found)
-    text = Page(html(view, {})).text
-    row = view.full()["vector"]
+    text = Page(_without_pictures(found)).text
+    row = View(found).full()["vector"]
     assert f"{row.cosine.mean:.2f} [{row.cosine.low:.2f}, {row.cosine.high:.2f}]" in text
     for goal in found.goals:
         assert goal.name in text

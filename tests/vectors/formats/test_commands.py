@@ -10,8 +10,7 @@ from vectors_samples import foreign_files, rows, some_vectors
 
 from emokernel import EmotionVectors
 from emokernel.cli import main
-from emokernel.lab.report.diagnostic_arrays import columns_of, grid
-from emokernel.lab.report.vectors_plot import mean_cosines, plot_vectors
+from emokernel.lab.report.vectors_plot import columns_of, diagnostic, mean_cosines, plot_vectors
 
 
 def run(capsys, *arguments):
@@ -163,7 +162,7 @@ def test_measured_values_are_arrays_with_gaps():
     vectors = EmotionVectors(("joy", "fear"), torch.ones(3, 2, 4), "block", {}, told)
     nan = np.nan
     expected = [[0.5, 0.7], [nan, nan], [nan, 0.9]]
-    np.testing.assert_array_equal(grid(vectors, "auc_neutral"), expected)
+    np.testing.assert_array_equal(diagnostic(vectors, "auc_neutral"), expected)
     columns = columns_of(vectors)
     assert list(columns) == ["AUC neutral"]  # the share has too few layers
     np.testing.assert_allclose(columns["AUC neutral"], [0.6, nan, 0.9])

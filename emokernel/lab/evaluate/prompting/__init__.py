@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from emokernel.affect import Coordinates
-from emokernel.lab.evaluate.prompting.base import Prompting
-from emokernel.lab.evaluate.prompting.embedded import Embedded
+from emokernel.lab.evaluate.prompting.prompts import CHAT, EMBEDDED, PLAIN, Prompting
 from emokernel.lab.evaluate.prompting.questions import read_lines, shipped
 from emokernel.lab.evaluate.prompting.refusals import is_refusal
-from emokernel.lab.evaluate.prompting.worded import Chat, Plain
 
 __all__ = ["Prompting", "is_refusal", "prompting", "read_lines"]
 
@@ -35,10 +33,10 @@ def prompting(
     the prefixes lie, and which numbers stand for an emotion. EmokernelError for an empty list or
     one that holds a text twice, and if the tokenizer lacks the tokens of the embedded model.
     """
-    chat = not embedded and bool(getattr(tokenizer, "chat_template", None))
-    own = shipped() if chat else {"questions": openings, "queries": openings}
-    kind = Embedded if embedded else Chat if chat else Plain
-    return kind(
+    kind = EMBEDDED if embedded else CHAT if getattr(tokenizer, "chat_template", None) else PLAIN
+    own = shipped("questions") if kind == CHAT else {"questions": openings, "queries": openings}
+    return Prompting(
+        kind,
         tokenizer,
         own["questions"] if questions is None else questions,
         own["queries"] if queries is None else queries,

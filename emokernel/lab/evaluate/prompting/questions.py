@@ -8,15 +8,20 @@ from functools import cache
 from importlib.resources import files
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from emokernel.errors import EmokernelError
 from emokernel.lab.extract.labelled_texts import normalised
 
 
 @cache
-def shipped() -> dict[str, list[str]]:
-    """The package's own "questions" (10) and "queries" (50), and "notes" on where they are from."""
-    text = (files("emokernel.lab.evaluate.prompting") / "questions.json").read_text("utf-8")
+def shipped(name: str) -> dict[str, Any]:
+    """The package's own texts of this name.
+
+    "questions": lists of "questions" (10) and "queries" (50), and "notes" on where they are from.
+    "wordings": {kind: {name of a template: its text}}, and their "source".
+    """
+    text = (files("emokernel.lab.evaluate.prompting") / f"{name}.json").read_text("utf-8")
     return json.loads(text)
 
 
@@ -33,11 +38,15 @@ def read_lines(path: str | PathLike[str]) -> tuple[str, ...]:
         content = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise EmokernelError(f"{path} is not UTF-8 ({error}): save it as UTF-8") from error
-    if path.suffix.lower() == ".json":
-        lines = _json(path, content)
-    else:
-        lines = [line.strip() for line in content.split("\n") if line.strip()]
-    return checked(lines, str(path))
+    if path.suffix.lower() != ".json":
+        return checked([line for line in map(str.strip, content.split("\n")) if line], str(path))
+    try:
+        lines = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise EmokernelError(f"{path} is no JSON: {error}") from error
+    if not isinstance(lines, list):
+        raise EmokernelError(f'{path} holds no JSON list: write ["a text", "another"]')
+    return checked([line.strip() if isinstance(line, str) else line for line in lines], str(path))
 
 
 def checked(texts: Sequence[str], source: str) -> tuple[str, ...]:
@@ -55,13 +64,3 @@ def checked(texts: Sequence[str], source: str) -> tuple[str, ...]:
             raise EmokernelError(f"{source}: {text!r} occurs more than once; keep one")
         seen.add(normalised(text))
     return tuple(texts)
-
-
-def _json(path: Path, content: str) -> list[str]:
-    try:
-        lines = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise EmokernelError(f"{path} is no JSON: {error}") from error
-    if not isinstance(lines, list):
-        raise EmokernelError(f'{path} holds no JSON list: write ["a text", "another"]')
-    return [line.strip() if isinstance(line, str) else line for line in lines]

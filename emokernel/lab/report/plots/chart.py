@@ -9,8 +9,9 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from emokernel.atomic import save_figure
 from emokernel.extras import need
@@ -18,30 +19,6 @@ from emokernel.extras import need
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# SVG text stays text, so that it is crisp at any width and needs no glyphs of ours.
-_STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "emokernel",
-    "font.size": 9,
-    "axes.labelsize": 9,
-    "axes.titlesize": 10,
-    "axes.edgecolor": "#6b7280",
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.formatter.use_mathtext": False,
-    "grid.color": "#e5e7eb",
-    "grid.linewidth": 0.7,
-    "xtick.color": "#4b5563",
-    "ytick.color": "#4b5563",
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "text.color": "#1f2937",
-    "axes.labelcolor": "#1f2937",
-    "text.parse_math": False,
-}
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 _DPI = 160
 
@@ -74,12 +51,18 @@ class Panel:
 class Chart:
     """Panels of ``size`` inches, at most ``columns`` beside each other, and what they mean."""
 
+    kind: ClassVar[str] = "chart"
     name: str
     caption: str
     panels: Sequence[Panel]
     looks: Sequence[Look] = ()
     size: tuple[float, float] = (3.6, 2.7)
     columns: int = 3
+
+    @property
+    def file(self) -> str:
+        """What `write` calls the picture."""
+        return f"{self.name}.png"
 
     @property
     def message(self) -> str:
@@ -91,8 +74,7 @@ class Chart:
         return [_uri(panel, self.size) for panel in self.panels]
 
     def write(self, folder: Path) -> Path:
-        """All panels and the legend in one picture, ``folder / (name + ".png")``."""
-        path = folder / f"{self.name}.png"
+        """All panels and the legend in one picture, ``folder / file``."""
         columns = min(self.columns, len(self.panels))
         lines = math.ceil(len(self.panels) / columns)
         width, height = self.size
@@ -117,8 +99,8 @@ class Chart:
                     loc="outside lower center", ncols=min(len(self.looks), 2 * columns),
                     frameon=False,
                 )  # fmt: skip
-            save_figure(figure, path, dpi=_DPI)
-        return path
+            save_figure(figure, folder / self.file, dpi=_DPI)
+        return folder / self.file
 
 
 def shortened(text: str, length: int) -> str:
@@ -137,7 +119,12 @@ def _uri(panel: Panel, size: tuple[float, float]) -> str:
 
 @contextmanager
 def _styled() -> Iterator[None]:
-    with need("matplotlib").rc_context(_STYLE), warnings.catch_warnings():
+    style = files("emokernel.lab.report") / "report.mplstyle"
+    with (
+        as_file(style) as file,
+        need("matplotlib").rc_context(fname=file),
+        warnings.catch_warnings(),
+    ):
         # A script that matplotlib's font lacks is drawn by the reader's fonts in the SVG.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield

@@ -1,135 +1,104 @@
-"""The intended emotion: bars by condition, and curves against strength."""
+"""The emotions: the intended one against strength, and what strength costs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from statistics import median
 from typing import TYPE_CHECKING
 
-from emokernel.lab.evaluate.results import PROMPT, UNSTEERED, VECTOR, Interval
-from emokernel.lab.report.figures import number
-from emokernel.lab.report.plots.chart import Chart, Panel, shortened
-from emokernel.lab.report.plots.curves import curve_with_intervals, drawable, errors, level
-from emokernel.lab.report.plots.looks import MODES, PROMPTED, law_look
-from emokernel.lab.report.tables import prompted_by
-from emokernel.lab.report.view import NAMES, View
+from emokernel.extras import need
+from emokernel.lab.evaluate.results import PROMPT, EmotionPoint, Measures
+from emokernel.lab.report.plots.chart import Chart, Look
+from emokernel.lab.report.plots.lines import Curve, Value, drawable, lines, parts
+from emokernel.lab.report.plots.looks import PROMPTED, TOPIC, law_look
+from emokernel.lab.report.view import View
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_CONDITIONS = (UNSTEERED, PROMPT, VECTOR)
-_BARS_OF_A_PANEL = 8
-
-
-def emotions(view: View) -> Chart | None:
-    """Bars of each emotion unsteered, by prompt and by vector at strength 1.0, strongest first."""
-    names = sorted(view.emotions, key=lambda name: -_mean(view, name, VECTOR))
-    bars = [view.intended(view.at(name, mode)) for name in names for mode in _CONDITIONS]
-    if not drawable(bar.mean for bar in bars if bar):
-        return None
-    count = math.ceil(len(names) / _BARS_OF_A_PANEL)
-    size = math.ceil(len(names) / count)
-    groups = [names[start : start + size] for start in range(0, len(names), size)]
-    reach = _reach(bars)
-    return Chart(
-        "emotions",
-        f"Probability of the intended emotion by the judge {view.judge}, with 95 % intervals;"
-        f" vectors at strength 1.0{prompted_by(view)}.",
-        [
-            Panel(
-                "Emotions" if count == 1 else f"Emotions, part {part} of {count}",
-                _bars_message(view, group),
-                lambda axes, group=group: _bars(axes, view, group, reach),
-            )
-            for part, group in enumerate(groups, 1)
-        ],
-        [replace(MODES[mode], marker="s", line="") for mode in _CONDITIONS],
-        size=(3.9, 0.7 + 0.46 * size),
-        columns=2,
-    )
+_PERPLEXITY, _ADHERENCE = "Perplexity", "Topic adherence"
+_MEASURES: dict[str, tuple[str, Callable[[Measures], float]]] = {
+    _PERPLEXITY: ("times unsteered", lambda values: values.perplexity_ratio),
+    "Distinct 3-grams": ("times unsteered", lambda values: values.distinct_3_ratio),
+    "Repetition": ("share of 4-grams", lambda values: values.repetition),
+    _ADHERENCE: ("similarity", lambda values: values.to_unsteered.mean),
+}
 
 
 def strengths(view: View) -> Chart | None:
-    """Small multiples: each emotion against strength under both laws, the prompt as a line."""
-    bars = [
-        view.intended(point)
+    """Small multiples: each emotion against strength under every law, the prompt as a line."""
+    curves = {
+        name: [
+            Curve(law_look(law), [p.strength for p in points], list(map(view.intended, points)))
+            for law in view.laws
+            if (points := view.curve(name, law))
+        ]
         for name in view.emotions
-        for law in view.laws
-        for point in view.curve(name, law)
-    ]
-    if not drawable(each.mean for each in bars if each):
+    }
+    values = [value for each in curves.values() for curve in each for value in curve.ys]
+    if not drawable(values):
         return None
-    reach = _reach(bars)
-
-    prompted = any(view.at(name, PROMPT) for name in view.emotions)
-
-    def draw(axes: Axes, name: str) -> None:
-        level(axes, view.intended(view.at(name, PROMPT)), PROMPTED)
-        for law in view.laws:
-            points = view.curve(name, law)
-            xs = [point.strength for point in points]
-            curve_with_intervals(axes, xs, list(map(view.intended, points)), law_look(law))
-        axes.set(ylim=(0, reach))
-
+    prompted = {name: view.intended(view.at(name, PROMPT)) for name in curves}
+    highs = [high for high in parts(values)[2] if math.isfinite(high)]
+    reach = min(1.0, math.ceil(10.5 * max(highs, default=1.0)) / 10)
     return Chart(
         "strengths",
         f"Probability of the intended emotion by the judge {view.judge} against strength, with"
         " 95 % intervals, in panels of one scale. Strength 1.0 is the calibrated strength;"
         " a level line is the prompt.",
         [
-            Panel(name, _curve_message(view, name), lambda axes, name=name: draw(axes, name))
-            for name in view.emotions
+            lines(name, each, levels=[(prompted[name], PROMPTED)], ylim=(0, reach))
+            for name, each in curves.items()
         ],
-        [*map(law_look, view.laws), *([PROMPTED] if prompted else [])],
+        [*map(law_look, view.laws), *([PROMPTED] if any(prompted.values()) else [])],
         size=(1.8, 1.5),
         columns=6,
     )
 
 
-def _mean(view: View, name: str, mode: str) -> float:
-    value = view.intended(view.at(name, mode))
-    return value.mean if value and math.isfinite(value.mean) else 0.0
-
-
-def _reach(bars: Iterable[Interval | None]) -> float:
-    highs = [each.high for each in bars if each and math.isfinite(each.high)]
-    return min(1.0, math.ceil(10.5 * max(highs, default=1.0)) / 10)
-
-
-def _bars(axes: Axes, view: View, names: Sequence[str], reach: float) -> None:
-    for offset, mode in zip((-0.27, 0, 0.27), _CONDITIONS, strict=True):
-        for place, name in enumerate(names):
-            value = view.intended(view.at(name, mode))
-            if value and math.isfinite(value.mean):
-                axes.barh(
-                    place + offset, value.mean, 0.25, color=MODES[mode].colour,
-                    xerr=errors(value), error_kw={"elinewidth": 0.9, "ecolor": "#1f2937"},
-                )  # fmt: skip
-    axes.set_yticks(range(len(names)), [shortened(name, 18) for name in names])
-    axes.set(xlim=(0, reach), ylim=(len(names) - 0.5, -0.5), xlabel="probability")
-    axes.grid(axis="y", visible=False)
-
-
-def _bars_message(view: View, names: Sequence[str]) -> str:
-    def text(name: str) -> str:
-        values = ((mode, view.intended(view.at(name, mode))) for mode in _CONDITIONS)
-        return f"{name} " + ", ".join(
-            f"{NAMES[mode]} {number(each.mean)}" for mode, each in values if each
+def measures(view: View) -> Chart | None:
+    """The median over emotions at each strength, by law, and of the prompts as a line."""
+    topic = {key: look for key, look in TOPIC.items() if key in view.topic}
+    prompted = [point for name in view.emotions if (point := view.at(name, PROMPT))]
+    panels, drawn = [], []
+    for name, (label, measure) in _MEASURES.items():
+        curves = [_by_strength(view, law, measure) for law in view.laws]
+        drawn += [value for curve in curves for value in curve.ys]
+        levels: list[tuple[Value, Look]] = [(_middle(prompted, measure), PROMPTED)]
+        if name == _ADHERENCE:
+            levels += [(view.topic[key], look) for key, look in topic.items()]
+        finish = _log_times if name == _PERPLEXITY else None
+        panels.append(
+            lines(name, curves, levels=levels, finish=finish, xlabel="strength", ylabel=label)
         )
+    if not drawable(drawn):
+        return None
+    return Chart(
+        "measures",
+        "What strength costs: the median over emotions, by law; a level line is the prompt. Topic"
+        " adherence is the similarity with the unsteered answer.",
+        panels,
+        [*map(law_look, view.laws), *([PROMPTED] if prompted else []), *topic.values()],
+        size=(2.75, 2.2),
+        columns=4,
+    )
 
-    return f"{'; '.join(map(text, names))}."
+
+def _by_strength(view: View, law: str, measure: Callable[[Measures], float]) -> Curve:
+    points = [point for name in view.emotions for point in view.curve(name, law)]
+    strengths = sorted({point.strength for point in points})
+    middles = [_middle([p for p in points if p.strength == at], measure) for at in strengths]
+    return Curve(law_look(law), strengths, middles)
 
 
-def _curve_message(view: View, name: str) -> str:
-    parts = []
-    for law in view.laws:
-        known = [
-            (value.mean, point.strength)
-            for point in view.curve(name, law)
-            if (value := view.intended(point)) and math.isfinite(value.mean)
-        ]
-        if known:
-            best, strength = max(known)
-            parts.append(f"{law} highest, {number(best)}, at strength {number(strength)}")
-    return f"{'; '.join(parts) or 'no figures'}."
+def _middle(points: Sequence[EmotionPoint], measure: Callable[[Measures], float]) -> float:
+    values = [value for point in points if not math.isnan(value := measure(point.measures))]
+    return median(values) if values else math.nan
+
+
+def _log_times(axes: Axes) -> None:
+    ticker = need("matplotlib.ticker")
+    axes.set_yscale("log", base=2)
+    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}×"))
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())

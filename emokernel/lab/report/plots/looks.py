@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from emokernel.lab.evaluate.results import BOTH, PROMPT, UNSTEERED, VECTOR
 from emokernel.lab.report.plots.chart import Look
 from emokernel.lab.report.view import ADD, NAMES, PRESERVE
@@ -15,11 +13,12 @@ MODES = {
     VECTOR: Look(NAMES[VECTOR], "#d55e00", "o"),
     BOTH: Look(NAMES[BOTH], "#009e73", "^"),
 }
-LAWS = {ADD: Look(ADD, "#a87900", "s", "--"), PRESERVE: Look(PRESERVE, "#7a1f5c", "o")}
+_LAWS = {ADD: Look(ADD, "#a87900", "s", "--"), PRESERVE: Look(PRESERVE, "#7a1f5c", "o")}
 # The prompt where it is a level beside curves.
-PROMPTED = replace(MODES[PROMPT], marker="")
+PROMPTED = Look(NAMES[PROMPT], "#00568f", "")
 CEILING = Look("ceiling (human text)", "#111827", "", "-.")
 FLOOR = Look("floor (states shuffled)", "#6b7280", "", ":")
+ZERO = Look("", "#6b7280", "")
 # Levels of topic adherence, by their keys in what is known of the topic.
 TOPIC = {
     "other_seed": Look("two unsteered answers to one opening", "#111827", "", "-."),
@@ -27,11 +26,6 @@ TOPIC = {
 }
 
 
-def mode_look(mode: str) -> Look:
-    """The look of a mode, a grey one for a mode that has none."""
-    return MODES.get(mode, Look(mode, "#374151", "v"))
-
-
 def law_look(law: str) -> Look:
     """The look of a law, a grey one for a law that has none."""
-    return LAWS.get(law, Look(law, "#374151", "v", "-."))
+    return _LAWS.get(law, Look(law, "#374151", "v", "-."))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -34,7 +35,13 @@ def tokenizer() -> Any:
 def made(tokenizer) -> Callable[..., Prompting]:
     """``made(kind)``: prompts for "embedded", "plain", or a chat template of `TEMPLATES`."""
 
+    @cache
+    def usual(kind: str) -> Prompting:
+        return make(kind, openings=openings())
+
     def make(kind: str, **more: Any) -> Prompting:
+        if not more:
+            return usual(kind)
         own = copy.deepcopy(tokenizer)
         own.chat_template = TEMPLATES.get(kind)
         given = {"openings": openings(), "coordinates": Coordinates.named("russell")} | more

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from emokernel import EmokernelError
 from emokernel.affect import TWELVE_STATES, Affect, Coordinates
 from emokernel.demo.model import openings
-from emokernel.lab.evaluate.prompting import prompting
-from emokernel.lab.evaluate.prompting.base import Prompting
+from emokernel.lab.evaluate.prompting import Prompting, prompting
 from emokernel.lab.evaluate.prompting.questions import shipped
-from emokernel.lab.evaluate.prompting.worded import CHAT, PLAIN
 from emokernel.lab.measure.conditions import CONDITIONS
 
 QUERY = "The {kettle} is on the <|joy|> stove."
+CHAT, PLAIN = shipped("wordings")["chat"], shipped("wordings")["plain"]
 WORDINGS = {"chat": CHAT, "without system": CHAT, "plain": PLAIN}
 TENSE = Affect(valence=0.0, arousal=1.0)
 
@@ -157,7 +156,7 @@ def test_a_tokenizer_without_the_prefix_tokens_is_refused(made):
             return {"<|neutral|>": 3}
 
     with pytest.raises(EmokernelError, match=r"other/words has no token '<\|anger\|>'"):
-        type(made("embedded"))(Other(), ["I"], ["I"], Coordinates.named("russell"))
+        Prompting("embedded", Other(), ["I"], ["I"], Coordinates.named("russell"))
 
 
 def test_a_table_without_the_emotions_of_the_prefixes_is_refused(made):
@@ -209,8 +208,8 @@ def test_a_query_is_put_in_as_it_stands(kind, query, made):
 
 
 def test_chat_models_are_asked_questions_and_others_continue_openings(made):
-    assert made("chat").questions == tuple(shipped()["questions"])
-    assert made("chat").queries == tuple(shipped()["queries"])
+    assert made("chat").questions == tuple(shipped("questions")["questions"])
+    assert made("chat").queries == tuple(shipped("questions")["queries"])
     for kind in ("plain", "embedded"):
         assert made(kind).questions == made(kind).queries == openings()
 

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from emokernel import EmokernelError
 from emokernel.affect import TWELVE_STATES, Affect, Coordinates
-from emokernel.lab.evaluate.prompting.words import DEGREES, adjective_of, adjectives, feels, nearest
+from emokernel.lab.evaluate.prompting.prompts import (
+    DEGREES,
+    adjective_of,
+    adjectives,
+    feels,
+    nearest,
+)
 
 NOUNS = {"pleasure", "distress", "displeasure", "depression", "sleepiness", "relaxation"}
 
