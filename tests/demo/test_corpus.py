@@ -8,7 +8,6 @@ import pytest
 
 from emokernel.demo.clean import clean
 from emokernel.demo.train.corpus import (
-    Example,
     heldout_examples,
     judge_examples,
     language_examples,
@@ -16,7 +15,7 @@ from emokernel.demo.train.corpus import (
 from emokernel.demo.train.corpus import (
     test_examples as final_examples,
 )
-from emokernel.demo.train.relabel import relabel
+from emokernel.demo.train.relabel import Example, relabel
 
 LABELS = ("anger", "joy", "fear", "sadness", "disgust", "surprise", "annoyance", "disapproval",
           "amusement", "excitement", "gratitude", "love", "optimism", "admiration", "relief",

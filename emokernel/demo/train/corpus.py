@@ -25,8 +25,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from emokernel.demo.clean import clean
-from emokernel.demo.train.example import Example
-from emokernel.demo.train.relabel import relabel
+from emokernel.demo.train.relabel import Example, relabel
 
 # A word that occurs once in the language text is mostly a typing error or a rare name.
 MIN_WORD_COUNT = 2

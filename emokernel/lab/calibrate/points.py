@@ -173,7 +173,4 @@ def _surprise(setting: Setting, texts: Iterable[Written]) -> float:
 
 def _distinct(texts: Sequence[Written]) -> float:
     """Distinct 3-grams of what was written; 0 for texts too short to have any."""
-    try:
-        return distinct_n([one.pair[1] for one in texts])
-    except ValueError:
-        return 0.0
+    return distinct_n([one.pair[1] for one in texts])

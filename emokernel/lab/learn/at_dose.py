@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from emokernel.errors import SteeringError
 from emokernel.lab.measure.divergence import divergences
@@ -24,8 +24,8 @@ _AROUND = np.geomspace(0.75, 1.3, 7)
 
 
 def requests_at_dose(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     steering: Steering,
     emotions: Iterable[str],
     openings: Sequence[str],
@@ -43,7 +43,11 @@ def requests_at_dose(
 
 
 def unsteered(
-    model: Any, tokenizer: Any, steering: Steering, openings: Sequence[str], sampling: Sampling
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    steering: Steering,
+    openings: Sequence[str],
+    sampling: Sampling,
 ) -> Encoded:
     """Texts of the unsteered model to measure a dose on."""
     jobs = [Job("unsteered", "unsteered", opening) for opening in openings[:_TEXTS]]
@@ -53,7 +57,7 @@ def unsteered(
 
 
 def at_dose(
-    model: Any, steering: Steering, texts: Encoded, emotions: Iterable[str], dose: float
+    model: PreTrainedModel, steering: Steering, texts: Encoded, emotions: Iterable[str], dose: float
 ) -> dict[str, Request]:
     """As `requests_at_dose`, over ``texts``.
 
@@ -68,17 +72,12 @@ def at_dose(
                 f"no strength of {ask.name!r} under law={ask.law!r} diverges by {dose} nats per"
                 f" token, {max(doses[ask]):.2f} at most: ask for a smaller dose"
             )
-    rungs = [doses[ask][dose] * factor for ask in asks for factor in _AROUND]
-    each = [ask for ask in asks for _ in _AROUND]
-    requests = [ask.at(rung) for ask, rung in zip(each, rungs, strict=True)]
-    made = divergences(model, steering, texts, requests).reshape(len(asks), -1)
-    strengths = [
-        _strength(ask, dose, divergence, ladder)
-        for ask, divergence, ladder in zip(
-            asks, made.numpy(), np.reshape(rungs, made.shape), strict=True
-        )
-    ]
-    return {ask.name: ask.at(strength) for ask, strength in zip(asks, strengths, strict=True)}
+    requests = {}
+    for ask in asks:
+        rungs = doses[ask][dose] * _AROUND
+        made = divergences(model, steering, texts, [ask.at(rung) for rung in rungs])
+        requests[ask.name] = ask.at(_strength(ask, dose, made.numpy(), rungs))
+    return requests
 
 
 def _strength(ask: Ask, dose: float, divergences: np.ndarray, rungs: np.ndarray) -> float:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from emokernel.lab.learn.at_dose import at_dose, unsteered
 from emokernel.lab.measure.classifiers import TextClassifier, emotion_probabilities
 from emokernel.lab.measure.divergence import divergences
 from emokernel.lab.measure.encoding import Encoded
-from emokernel.lab.measure.fluency import distinct_n, exponential, surprises
-from emokernel.lab.measure.generation import Job, Written, write
+from emokernel.lab.measure.fluency import distinct_n, perplexity
+from emokernel.lab.measure.generation import Job, write
 from emokernel.lab.measure.intervals import mean_interval
 from emokernel.lab.measure.sampling import Sampling
 from emokernel.steering import patch
@@ -67,8 +66,8 @@ class Comparison:
 
 
 def compare(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     vectors: Mapping[str, EmotionVectors],
     emotion: str,
     *,
@@ -108,35 +107,15 @@ def compare(
             divergence = divergences(model, steering, texts, [request]).item()
         finally:
             steering.unpatch()
+        read = judge.probabilities([each.text for each in written])
         measured[name] = Measured(
             request.strength,
             divergence,
-            _probabilities(judge, emotion, written),
-            _perplexity(model, tokenizer, written),
-            _distinct(written),
+            tuple(emotion_probabilities(judge, read, emotion).tolist()),
+            perplexity(model, tokenizer, [each.read for each in written]),
+            distinct_n([each.text for each in written]),
         )
         groups = [each.job.opening for each in written]
     first, second = measured.values()
     gains = np.subtract(second.probabilities, first.probabilities)
     return Comparison(emotion, dose, measured, mean_interval(gains, groups))
-
-
-def _probabilities(
-    judge: TextClassifier, emotion: str, written: Sequence[Written]
-) -> tuple[float, ...]:
-    read = judge.probabilities([each.text for each in written])
-    return tuple(emotion_probabilities(judge, read, emotion).tolist())
-
-
-def _perplexity(model: Any, tokenizer: Any, written: Sequence[Written]) -> float:
-    """Of what was written; infinite for nothing at all."""
-    surprise, tokens = surprises(model, tokenizer, [each.read for each in written])
-    return exponential(float(surprise.sum() / tokens.sum())) if tokens.any() else math.inf
-
-
-def _distinct(written: Sequence[Written]) -> float:
-    """Distinct 3-grams; 0 for texts too short to have any."""
-    try:
-        return distinct_n([each.text for each in written])
-    except ValueError:
-        return 0.0

@@ -4,22 +4,9 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-CONDITIONS: tuple[str, ...] = (
-    "neutral",
-    "anger",
-    "disgust",
-    "fear",
-    "joy",
-    "sadness",
-    "surprise",
-    "admiration",
-    "amusement",
-    "caring",
-    "curiosity",
-    "gratitude",
-    "love",
-    "optimism",
-    "remorse",
+CONDITIONS = tuple(
+    "neutral anger disgust fear joy sadness surprise admiration amusement caring curiosity"
+    " gratitude love optimism remorse".split()
 )
 
 
