@@ -30,7 +30,8 @@ class Prompts:
         chat = bool(getattr(tokenizer, "chat_template", None))
         if texts is None:
             shipped = Queries.shipped() if chat else Queries.openings()
-            texts = [query.text for query in reversed(pairs(shipped, "any", share_neutral=1.0))]
+            neutral = pairs(Queries(shipped.neutral), "any")
+            texts = [query.text for query in reversed(neutral)]
         chosen = list(dict.fromkeys(texts))[:count]
         if not chosen:
             raise EmokernelError("calibration needs prompts: the list is empty")

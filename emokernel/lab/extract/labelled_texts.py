@@ -56,7 +56,9 @@ def clean(source: str, rows: Iterable[Row], label_names: Sequence[str] | None) -
         else:
             kept[same] = emotion, text.strip()
     if not kept:
-        raise EmokernelError(f"{source} holds no texts: give it some")
+        raise EmokernelError(
+            f"{source} holds no texts: give it some (the first row of a .tsv file names columns)"
+        )
     return LabelledTexts(
         tuple(kept.values()), {"texts": len(kept), "duplicates dropped": dict(dropped)}
     )

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from emokernel import EmokernelError
-from emokernel.lab.extract import Sampling, extract_answers
+from emokernel.lab.extract import Options, Sampling, extract_answers
 from emokernel.lab.extract.answers import answer, prompts_of
 from emokernel.lab.extract.prompts import Conditioning
 from emokernel.lab.extract.queries import Queries, Query
@@ -25,11 +25,13 @@ SAMPLED = Sampling(max_new_tokens=6)
 QUIET = {"progress": False, "heldout": 0.4}
 
 
-def answered(model, tokenizer, folder, sampling=SAMPLED, seed=0, **options):
+def answered(model, tokenizer, folder, sampling=SAMPLED, seed=0):
     asked = dict.fromkeys(EMOTIONS, OPENINGS)
     prompts, groups = prompts_of(tokenizer, asked, CONDITIONING)
-    options = {"batch_tokens": 40, "batch_size": None, "progress": False, **options}
-    samples = answer(model, tokenizer, prompts, Store(folder, {}), sampling, seed=seed, **options)
+    options = Options(batch_tokens=40, seed=seed)
+    samples = answer(
+        model, tokenizer, prompts, Store(folder, {}), sampling, options, progress=False
+    )
     return prompts, groups, samples
 
 
