@@ -50,7 +50,7 @@ MODULES = {
     "journal": "lab.measure.journal",
     "learn": "lab.learn",
     "learn.compare": "lab.learn.comparison",
-    "learn.dose": "lab.learn.at_dose",
+    "learn.dose": "lab.learn.comparison",
     "mixes": "affect.mixes",
     "sampling": "lab.measure.sampling",
     "serving": "serve",

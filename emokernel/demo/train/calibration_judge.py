@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from emokernel.demo.train.corpus import emotion_labels, heldout_examples, language_comments
+from emokernel.demo.train.corpus import emotion_labels, heldout_examples, training_half
 from emokernel.demo.train.judge import (
     best_temperature,
     figures_or_train,
@@ -82,8 +82,8 @@ def train(data: Path, out: Path) -> None:
     need("sklearn")
     started = time.monotonic()
     labels = emotion_labels(data)
-    texts, targets = texts_and_targets(language_comments(data), labels)
-    dev = texts_and_targets(heldout_examples(data), labels)
+    texts, targets = texts_and_targets(training_half(data, "language"), labels)
+    dev = texts_and_targets(heldout_examples(data, "dev"), labels)
     least, chosen, penalty = float("inf"), None, {}
     for c, rarity in tqdm(PENALTIES, desc="penalties", unit=" fits"):
         network = LinearNetwork(len(labels), BUCKETS)

@@ -22,12 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from emokernel.atomic import write_text
-from emokernel.demo.train.corpus import (
-    emotion_labels,
-    heldout_examples,
-    judge_examples,
-    test_examples,
-)
+from emokernel.demo.train.corpus import emotion_labels, heldout_examples, training_half
 from emokernel.demo.train.relabel import Example, distributions
 from emokernel.lab.evaluate.ceiling import confusion
 from emokernel.lab.judges.judge import Judge, JudgeNetwork
@@ -139,7 +134,7 @@ def best_temperature(judge: Judge, texts: Sequence[str], targets: Tensor) -> tup
 
 def save_with_figures(judge: Judge, data: Path, out: Path, **more: object) -> None:
     """Calibrate the judge on dev and save it into `out` with its figures on dev and test."""
-    dev_texts, dev_targets = texts_and_targets(heldout_examples(data), judge.labels)
+    dev_texts, dev_targets = texts_and_targets(heldout_examples(data, "dev"), judge.labels)
     _, judge.temperature = best_temperature(judge, dev_texts, dev_targets)
     judge.save(out, **more)
     write_figures(type(judge), data, out)
@@ -152,13 +147,13 @@ def write_figures(kind: type[Judge], data: Path, out: Path) -> None:
     `emokernel.lab.evaluate.ceiling`.
     """
     judge = kind.load(out)
-    dev_texts, dev_targets = texts_and_targets(heldout_examples(data), judge.labels)
+    dev_texts, dev_targets = texts_and_targets(heldout_examples(data, "dev"), judge.labels)
     dev = judge.probabilities(dev_texts)
     threshold = max(
         (step / 100 for step in range(5, 60)),
         key=lambda value: macro_f1(dev >= value, dev_targets > 0),
     )
-    examples = test_examples(data)
+    examples = heldout_examples(data, "test")
     test_texts, test_targets = texts_and_targets(examples, judge.labels)
     single = [example for example in examples if len(example.emotions) == 1]
     measured = {
@@ -178,8 +173,8 @@ def train(data: Path, out: Path) -> None:
     """Train the judge and save it with its figures into `out`."""
     started = time.monotonic()
     labels = emotion_labels(data)
-    texts, targets = texts_and_targets(judge_examples(data), labels)
-    dev_texts, dev_targets = texts_and_targets(heldout_examples(data), labels)
+    texts, targets = texts_and_targets(training_half(data, "judge"), labels)
+    dev_texts, dev_targets = texts_and_targets(heldout_examples(data, "dev"), labels)
     networks = []
     for member in range(NETWORKS):
         torch.manual_seed(member)

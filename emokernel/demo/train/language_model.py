@@ -171,7 +171,7 @@ def heldout_documents(
 ) -> tuple[list[Document], list[Document]]:
     """Cleaned GoEmotions dev with the prefix of its first known emotion, and without prefix."""
     prefixed, plain = [], []
-    for example in heldout_examples(data):
+    for example in heldout_examples(data, "dev"):
         text = clean(example.text)
         names = [name for name in example.emotions if name in CONDITIONS]
         if text is None or not names:

@@ -9,7 +9,7 @@ those lines; of a whole comment it only withdraws labels that it finds far from 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,13 +27,11 @@ _TAKEN, _TAKEN_NEUTRAL = 0.25, 0.5
 _KEPT = 0.1
 
 
-@dataclass(frozen=True)
-class Example:
-    """A line of text, the GoEmotions names of its emotions (maybe none), and where it is from."""
+class Example(NamedTuple):
+    """A line of text and the GoEmotions names of its emotions (maybe none)."""
 
     text: str
     emotions: tuple[str, ...]
-    source: str
 
 
 def distributions(emotions: Sequence[Sequence[str]], labels: Sequence[str]) -> Tensor:
@@ -66,7 +64,7 @@ def relabel(
         return (labels[best],) if row[best] >= least else ()
 
     return [
-        replace(line, emotions=emotions(line, row))
+        Example(line.text, emotions(line, row))
         for line, row in zip(lines, probabilities.tolist(), strict=True)
     ]
 

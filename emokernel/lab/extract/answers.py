@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from emokernel.errors import EmokernelError
 from emokernel.lab.extract.options import Options
@@ -30,7 +30,7 @@ class Prompt:
 
 
 def prompts_of(
-    tokenizer: PreTrainedTokenizerBase, queries: Mapping[str, Sequence[str]], conditioning: Any
+    tokenizer: Tokenizer, queries: Mapping[str, Sequence[str]], conditioning: Any
 ) -> tuple[list[Prompt], list[Group]]:
     """The prompts for ``queries`` of each emotion, and their groups, paired by query.
 
@@ -74,7 +74,7 @@ def prompts_of(
 
 def answer(
     model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     prompts: Sequence[Prompt],
     store: Store,
     sampling: Sampling,

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from emokernel.errors import EmokernelError
 
@@ -27,7 +27,7 @@ _THINKING = ("enable_thinking", "thinking")
 _THOUGHT = re.compile(r"<think>\s*$")
 
 
-def render(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> str:
+def render(messages: Sequence[Message], tokenizer: Tokenizer) -> str:
     """The conversation up to where the answer begins, without thinking before it.
 
     The contents are given as strings, or as parts where the template wants those. EmokernelError,
@@ -60,7 +60,7 @@ def _forms(messages: Sequence[Message]) -> Iterator[list[dict[str, Any]]]:
         ]
 
 
-def _apply(tokenizer: PreTrainedTokenizerBase, conversation: list[dict[str, Any]]) -> str:
+def _apply(tokenizer: Tokenizer, conversation: list[dict[str, Any]]) -> str:
     template = tokenizer.get_chat_template()
     known = {name: False for name in _THINKING if re.search(rf"\b{name}\b", template)}
     return tokenizer.apply_chat_template(

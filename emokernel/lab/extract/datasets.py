@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,8 @@ def read_labelled(
         raise EmokernelError(f"{path}: row ranges label a flat JSON list; this file has labels")
     else:
         labelled = table_rows(path, content, text, label)
-    cleaned = clean(str(path), labelled, label_names)
     facts["sha256"] = hashlib.sha256(data).hexdigest()
-    return LabelledTexts(cleaned.rows, facts | cleaned.provenance)
+    return clean(str(path), labelled, label_names, facts)
 
 
 def labelled_dataset(
@@ -99,17 +99,13 @@ def labelled_dataset(
             single.append((f"row {number}", labels[0], content))
         else:
             several += 1
-    cleaned = clean(name, single, label_names)
-    digest = hashlib.sha256(json.dumps(cleaned.rows).encode())
-    facts = {
-        "name": name,
-        "split": split,
-        "licence": getattr(table.info, "license", None) or "not stated",
-        "sha256": digest.hexdigest(),
-    }
+    licence = getattr(table.info, "license", None) or "not stated"
+    facts = {"name": name, "split": split, "licence": licence}
     if several:
         facts["rows without exactly one label, left out"] = several
-    return LabelledTexts(cleaned.rows, facts | cleaned.provenance)
+    texts = clean(name, single, label_names, facts)
+    digest = hashlib.sha256(json.dumps(texts.rows).encode()).hexdigest()
+    return replace(texts, provenance={**texts.provenance, "sha256": digest})
 
 
 def _open_dataset(source: Any, split: str) -> tuple[Any, str]:

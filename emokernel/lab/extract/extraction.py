@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from emokernel.errors import EmokernelError
 from emokernel.lab.extract.answers import answer, check_answers, prompts_of
@@ -46,7 +46,7 @@ from emokernel.vectors.emotion_vectors import EmotionVectors
 
 def extract(
     model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     emotional: Mapping[str, Iterable[Text]],
     neutral: Iterable[Text] | Mapping[str, Iterable[Text]],
     *,
@@ -99,16 +99,15 @@ def extract(
         paired = by_emotion and len(own) == len(others[emotion])
         groups.append(Group(emotion, own, others[emotion], paired))
         _check_differ(groups[-1], samples)
-    keys = _keys_of_texts(groups, len(samples))
     about = {"model": describe_model(model, model_id, revision), "data": data or "not described"}
     settings = {"kind": "texts", **settings_of(chosen, about), "texts": digest(samples)}
     with _store(resume, settings, restart) as store:
-        return _vectors(recorder, samples, keys, groups, store, chosen, about, progress)
+        return _vectors(recorder, samples, groups, store, chosen, about, progress)
 
 
 def extract_answers(
     model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     queries: Queries,
     conditioning: Conditioning,
     *,
@@ -162,8 +161,7 @@ def extract_answers(
     with _store(resume, settings, restart) as store:
         samples = answer(model, tokenizer, prompts, store, sampling, chosen, progress=progress)
         about["data"]["empty_pairs"] = check_answers(groups, samples)
-        keys = [prompt.query for prompt in prompts]
-        return _vectors(recorder, samples, keys, groups, store, chosen, about, progress)
+        return _vectors(recorder, samples, groups, store, chosen, about, progress)
 
 
 def _recorder(model: nn.Module, options: Options, emotions: Collection[str]) -> Recorder:
@@ -188,20 +186,9 @@ def _check_differ(group: Group, samples: Sequence[TokenizedText]) -> None:
         )
 
 
-def _keys_of_texts(groups: Sequence[Group], texts: int) -> list[object]:
-    """What each text comes from: the two of a pair from the same, any other from itself."""
-    keys: list[object] = list(range(texts))
-    for group in groups:
-        if group.paired:
-            for own, other in zip(group.rows, group.neutral, strict=True):
-                keys[other] = keys[own]
-    return keys
-
-
 def _vectors(
     recorder: Recorder,
     samples: Sequence[TokenizedText],
-    keys: Sequence[object],
     groups: Sequence[Group],
     store: Store,
     options: Options,
@@ -215,7 +202,7 @@ def _vectors(
     rows = Rows(store.rows, counts if options.tokens == "each" else (counts > 0).astype(int))
     directions = vectors_of(rows, groups, options, progress=progress)
     check(directions, groups, store.lengths @ rows.weights / rows.weights.sum(), options)
-    training, heldout = split(groups, keys, options.heldout, options.seed)
+    training, heldout = split(groups, options.heldout, options.seed)
     measurable = all(group.rows and group.neutral for group in [*training, *heldout])
     num_layers = len(recorder.decoder.blocks)
     tensor = torch.zeros(num_layers, len(groups), rows.width)

@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from emokernel.errors import EmokernelError
 from emokernel.lab.extract.chat import render
@@ -94,7 +94,7 @@ class Conditioning:
         """
         return self.kind != "chat"
 
-    def emotional(self, query_text: str, emotion: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    def emotional(self, query_text: str, emotion: str, tokenizer: Tokenizer) -> str:
         """The context that asks for ``emotion``."""
         if not isinstance(emotion, str) or not emotion.strip():
             raise EmokernelError(
@@ -103,7 +103,7 @@ class Conditioning:
         template = _fill(self._variant(query_text)[0], emotion=emotion)
         return self._context(template, query_text, tokenizer)
 
-    def neutral(self, query_text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    def neutral(self, query_text: str, tokenizer: Tokenizer) -> str:
         """The same context without emotion."""
         return self._context(self._variant(query_text)[1], query_text, tokenizer)
 
@@ -114,7 +114,7 @@ class Conditioning:
     def _variant(self, query_text: str) -> Variant:
         return self.variants[zlib.crc32(query_text.encode()) % len(self.variants)]
 
-    def _context(self, template: str, query: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    def _context(self, template: str, query: str, tokenizer: Tokenizer) -> str:
         if self.kind != "chat":
             check_tokens(_SPECIAL.findall(template), tokenizer)
             return _fill(template, query=query)
@@ -126,7 +126,7 @@ class Conditioning:
         return instructed(template, query, tokenizer)
 
 
-def question(query_text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+def question(query_text: str, tokenizer: Tokenizer) -> str:
     """The query alone through the tokenizer's chat template, without an instruction.
 
     EmokernelError if the template fails, or leaves the query out.
@@ -140,7 +140,7 @@ def question(query_text: str, tokenizer: PreTrainedTokenizerBase) -> str:
         ) from error
 
 
-def instructed(instruction: str, query_text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+def instructed(instruction: str, query_text: str, tokenizer: Tokenizer) -> str:
     """The query through the tokenizer's chat template, behind an instruction.
 
     That is the system message or, where the template takes none, stands in the user's turn.
@@ -152,7 +152,7 @@ def instructed(instruction: str, query_text: str, tokenizer: PreTrainedTokenizer
         return question(f"{instruction}\n\n{query_text}", tokenizer)
 
 
-def check_tokens(special: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> None:
+def check_tokens(special: Sequence[str], tokenizer: Tokenizer) -> None:
     """EmokernelError for a piece that looks like a special token, but is none of the tokenizer's.
 
     It would be cut into characters, and the model would read noise.
@@ -192,5 +192,5 @@ def _check_fields(variant: Variant, *, query: bool) -> None:
             )
 
 
-def _name(tokenizer: PreTrainedTokenizerBase) -> str:
+def _name(tokenizer: Tokenizer) -> str:
     return getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__

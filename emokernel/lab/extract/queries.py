@@ -4,50 +4,27 @@ from __future__ import annotations
 
 import difflib
 import random
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain, zip_longest
 from os import PathLike
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from emokernel.errors import EmokernelError, UnknownEmotionError
 from emokernel.lab.extract.datasets import read_labelled
-from emokernel.lab.extract.labelled_texts import LabelledTexts, normalised
+from emokernel.lab.extract.labelled_texts import LabelledText, LabelledTexts, normalised
 
 
-@dataclass(frozen=True)
-class Query:
-    """A question or remark to the model; for base models an opening, which the model continues.
+class Queries(LabelledTexts):
+    """Questions or remarks to the model; for base models openings, which the model continues.
 
-    ``emotion`` is the one that its situation calls for; None is neutral and fits every emotion.
+    The emotion of each is the one that its situation calls for.
     """
 
-    text: str
-    emotion: str | None = None
-
     def __post_init__(self) -> None:
-        if not isinstance(self.text, str) or not self.text.strip():
-            raise EmokernelError("a query needs text: it is empty")
-
-
-@dataclass(frozen=True)
-class Queries:
-    """Queries of several emotions and neutral ones; immutable.
-
-    ``provenance`` says where they come from: name, licence, sha256, duplicates that were dropped.
-    """
-
-    queries: tuple[Query, ...]
-    provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "queries", tuple(self.queries))
-        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
-        if not self.queries:
-            raise EmokernelError("no queries given: an extraction needs some")
+        super().__post_init__()
+        if not self.rows or not all(query.text.strip() for query in self):
+            raise EmokernelError("an extraction needs queries, and each of them text: give some")
 
     @classmethod
     @cache
@@ -64,32 +41,13 @@ class Queries:
     @classmethod
     def read(cls, path: str | PathLike[str], **columns: Any) -> Queries:
         """Read a JSON, JSONL or TSV file; arguments and errors of `datasets.read_labelled`."""
-        return cls.from_labelled(read_labelled(path, **columns))
-
-    @classmethod
-    def from_labelled(cls, texts: LabelledTexts) -> Queries:
-        """The texts of a file or dataset as queries, with its provenance."""
-        queries = (Query(text, emotion) for emotion, text in texts.rows)
-        return cls(tuple(queries), texts.provenance)
-
-    @property
-    def emotions(self) -> tuple[str, ...]:
-        """The emotions with queries of their own, in order."""
-        return tuple(dict.fromkeys(q.emotion for q in self.queries if q.emotion is not None))
-
-    @property
-    def neutral(self) -> tuple[Query, ...]:
-        """The queries that fit every emotion."""
-        return tuple(query for query in self.queries if query.emotion is None)
-
-    def __iter__(self) -> Iterator[Query]:
-        return iter(self.queries)
-
-    def __len__(self) -> int:
-        return len(self.queries)
+        texts = read_labelled(path, **columns)
+        return cls(texts.rows, texts.provenance)
 
 
-def pairs(queries: Queries, emotion: str, limit: int | None = None, seed: int = 0) -> list[Query]:
+def pairs(
+    queries: Queries, emotion: str, limit: int | None = None, seed: int = 0
+) -> list[LabelledText]:
     """The queries of an emotion's contrast: each is answered with the emotion and without.
 
     Neutral ones and its own by turns for as long as there are both; neutral ones alone for an
@@ -109,7 +67,7 @@ def pairs(queries: Queries, emotion: str, limit: int | None = None, seed: int = 
     random.Random(f"{seed} {emotion}").shuffle(own)
     neutral = list(queries.neutral)
     random.Random(f"{seed}").shuffle(neutral)
-    mixed: dict[str, Query] = {}
+    mixed: dict[str, LabelledText] = {}
     for query in chain.from_iterable(zip_longest(neutral, own)):
         if query is not None:
             mixed.setdefault(normalised(query.text), query)

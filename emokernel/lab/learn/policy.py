@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from emokernel.errors import EmokernelError
 from emokernel.lab.measure.classifiers import TextClassifier, columns_of, emotion_probabilities
@@ -41,7 +42,7 @@ class PolicyGradient:
     def __init__(
         self,
         model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: Tokenizer,
         steering: Steering,
         requests: Mapping[str, Request],
         *,

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from emokernel.errors import EmokernelError
 from emokernel.patch.decoder import device_of
@@ -59,11 +60,7 @@ def input_device(model: PreTrainedModel) -> torch.device:
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Iterable[Text],
-    max_length: int,
-    *,
-    add_special_tokens: bool = True,
+    tokenizer: Tokenizer, texts: Iterable[Text], max_length: int, *, add_special_tokens: bool = True
 ) -> list[TokenizedText]:
     """The tokens of texts, ``max_length`` of each at most; context and special tokens are not own.
 
@@ -94,15 +91,13 @@ def encode(
     return samples
 
 
-def special_ids(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+def special_ids(tokenizer: Tokenizer) -> np.ndarray:
     """The tokens that are never a text's own: all special ones but the unknown word."""
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     return np.array(sorted(special), dtype=np.int32)
 
 
-def encoded(
-    tokenizer: PreTrainedTokenizerBase, texts: Iterable[Text], *, special_tokens: bool = True
-) -> Encoded:
+def encoded(tokenizer: Tokenizer, texts: Iterable[Text], *, special_tokens: bool = True) -> Encoded:
     """Strings or (context, text) pairs; any fast tokenizer, with or without a pad token."""
     samples = encode(tokenizer, texts, MAX_TOKENS, add_special_tokens=special_tokens)
     if not samples:
@@ -119,11 +114,7 @@ def padded(samples: Sequence[TokenizedText]) -> Encoded:
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[Text],
-    size: int,
-    *,
-    special_tokens: bool = True,
+    tokenizer: Tokenizer, texts: Sequence[Text], size: int, *, special_tokens: bool = True
 ) -> Iterator[tuple[list[int], Encoded]]:
     """(Numbers of ``size`` texts at most, those texts as `encoded`), of about the same length."""
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from emokernel.lab.measure.encoding import MOST_LOGITS, batches, input_device
 from emokernel.patch.decoder import evaluating
@@ -41,9 +41,7 @@ def repetition(texts: Sequence[str], n: int = 4) -> float:
     return sum(1 - len(set(own)) / len(own) for own in grams if own) / len(texts)
 
 
-def perplexity(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]]
-) -> float:
+def perplexity(model: nn.Module, tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]]) -> float:
     """exp of the mean negative log-likelihood per token of texts, given the context of each.
 
     ``pairs`` are (context, text); both are encoded together, and only tokens that end within the
@@ -64,7 +62,7 @@ def exponential(nats: float) -> float:
 @torch.no_grad()
 def surprises(
     model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     pairs: Sequence[tuple[str, str]],
     *,
     special_tokens: bool = True,

@@ -6,7 +6,8 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from emokernel.errors import EmokernelError
 from emokernel.lab.measure.sampling import Sampling, sample
@@ -64,7 +65,7 @@ class Written:
 
 def write(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     steering: Steering,
     jobs: Sequence[Job],
     seed: int,
@@ -99,7 +100,7 @@ def write(
 
 def _sample(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     steering: Steering,
     batch: Sequence[Job],
     sampling: Sampling,
@@ -117,7 +118,7 @@ def _sample(
     ]
 
 
-def _continuation(tokenizer: PreTrainedTokenizerBase, context: list[int], answer: list[int]) -> str:
+def _continuation(tokenizer: Tokenizer, context: list[int], answer: list[int]) -> str:
     """What ``answer`` adds to the text; decoded alone, it may lose the space it begins with."""
     before = tokenizer.decode(context, skip_special_tokens=True)
     whole = tokenizer.decode(context + answer, skip_special_tokens=True)

@@ -14,12 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import (
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-    PreTrainedTokenizerBase,
-)
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from emokernel.errors import EmokernelError
 from emokernel.lab.measure.encoding import input_device
@@ -109,7 +105,7 @@ class Nucleus(LogitsProcessor):
 
 def sample(
     model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     contexts: Sequence[Sequence[int]],
     sampling: Sampling,
     *,
@@ -174,7 +170,7 @@ def _default_generation(model: nn.Module) -> Iterator[None]:
             part.generation_config = config
 
 
-def _ends(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def _ends(model: nn.Module, tokenizer: Tokenizer) -> list[int]:
     """The tokens that end an answer: the model's and the tokenizer's, as either may lack one."""
     config = getattr(model, "generation_config", None)
     named = getattr(config, "eos_token_id", None), tokenizer.eos_token_id

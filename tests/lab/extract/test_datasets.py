@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from emokernel import EmokernelError
 from emokernel.lab.extract.datasets import labelled_dataset, read_labelled
 from emokernel.lab.extract.labelled_texts import contrasted
-from emokernel.lab.extract.queries import Queries, Query
+from emokernel.lab.extract.queries import Queries
 from emokernel.lab.extract.text_files import parse_rows
 
 ROWS = (("joy", "The sun is out."), ("fear", "Who is there?"), (None, "It is noon."))
@@ -144,7 +144,7 @@ def test_a_flat_list_is_neutral_or_labelled_by_rows(tmp_path):
 def test_queries_and_texts_come_from_the_same_files(tmp_path):
     path = write(tmp_path, "a.json", BY_EMOTION)
     queries = Queries.read(path)
-    assert queries.queries == tuple(Query(text, emotion) for emotion, text in ROWS)
+    assert queries.rows == ROWS
     assert queries.provenance["name"] == "a.json"
     assert contrasted(read_labelled(path)) == BY_EMOTION
 
@@ -297,7 +297,7 @@ class TestHuggingFace:
         expected = (("joy", "a"), (None, "b"))
         for source in (tmp_path / "files", self.datasets.DatasetDict(test=table)):
             assert labelled_dataset(source, split="test").rows == expected
-        assert Queries.from_labelled(labelled_dataset(table)).emotions == ("joy",)
+        assert labelled_dataset(table).emotions == ("joy",)
 
     def test_what_does_not_fit_is_an_error(self, tmp_path):
         table = self.table(text=["a", "b"], emotion=[0, 1])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from emokernel import EmokernelError
 from emokernel.demo.clean import is_presentable
 from emokernel.errors import UnknownEmotionError
-from emokernel.lab.extract.queries import Queries, Query, pairs
+from emokernel.lab.extract.queries import Queries, pairs
 
 GOEMOTIONS = """admiration amusement anger annoyance approval caring confusion curiosity desire
     disappointment disapproval disgust embarrassment excitement fear gratitude grief joy love
@@ -48,7 +48,7 @@ def test_the_shipped_set_has_twenty_queries_of_each_emotion(shipped):
     assert set(shipped.emotions) == {*GOEMOTIONS, *LOW_AROUSAL}
     assert {len(of(shipped, emotion)) for emotion in shipped.emotions} == {20}
     assert len(shipped.neutral) == 120
-    assert len(shipped) == 35 * 20 + 120
+    assert len(shipped.rows) == 35 * 20 + 120
     assert shipped.provenance["licence"] == "Apache-2.0"
     assert shipped.provenance["duplicates dropped"] == {}
 
@@ -100,7 +100,7 @@ def test_every_emotion_asks_some_questions_and_speaks_to_the_reader(shipped):
 def test_the_openings_are_beginnings_and_none_of_those_the_demo_evaluates_with(openings):
     reserved = (files("emokernel.demo") / "openings.txt").read_text("utf-8").splitlines()
     reserved = {" ".join(words(line)) for line in reserved}
-    assert len(openings.neutral) == len(openings) == 120
+    assert len(openings.neutral) == len(openings.rows) == 120
     for opening in openings:
         assert 2 <= len(opening.text.split()) <= 5, opening
         assert opening.text[-1].isalpha(), opening
@@ -111,12 +111,12 @@ def test_the_openings_are_beginnings_and_none_of_those_the_demo_evaluates_with(o
 
 
 def test_queries_are_immutable_and_know_their_emotions():
-    queries = Queries((Query("a"), Query("b", "joy"), Query("c", "fear"), Query("d", "joy")))
+    queries = Queries(((None, "a"), ("joy", "b"), ("fear", "c"), ("joy", "d")))
     assert queries.emotions == ("joy", "fear")
-    assert queries.neutral == (Query("a"),)
+    assert queries.neutral == ((None, "a"),)
     assert [query.text for query in queries] == ["a", "b", "c", "d"]
-    with pytest.raises(dataclasses.FrozenInstanceError, match="queries"):
-        queries.queries = ()
+    with pytest.raises(dataclasses.FrozenInstanceError, match="rows"):
+        queries.rows = ()
     with pytest.raises(TypeError, match="assignment"):
         queries.provenance["name"] = "mine"
 
@@ -127,10 +127,9 @@ def test_an_emotion_without_queries_is_named_with_its_nearest_spelling(shipped):
 
 
 def test_empty_queries_and_sets_are_refused():
-    with pytest.raises(EmokernelError, match="a query needs text"):
-        Query("  ")
-    with pytest.raises(EmokernelError, match="no queries given"):
-        Queries(())
+    for rows in ([(None, "Well?"), ("joy", "  ")], []):
+        with pytest.raises(EmokernelError, match="needs queries, and each of them text"):
+            Queries(rows)
 
 
 @given(limit=st.integers(1, 60), seed=st.integers(0, 5))
@@ -175,12 +174,12 @@ def test_an_emotion_of_the_users_own_is_contrasted_over_neutral_queries(shipped)
 
 
 def test_the_same_text_in_both_classes_is_asked_once():
-    queries = Queries((Query("How  are you?"), Query("how are you?", "joy"), Query("Well?")))
+    queries = Queries(((None, "How  are you?"), ("joy", "how are you?"), (None, "Well?")))
     assert len(pairs(queries, "joy")) == 2
 
 
 def test_pairs_without_neutral_queries():
-    queries = Queries((Query("One.", "joy"), Query("Two.", "joy")))
+    queries = Queries((("joy", "One."), ("joy", "Two.")))
     assert set(pairs(queries, "joy")) == set(queries)
     with pytest.raises(UnknownEmotionError, match="'melancholy'"):
         pairs(queries, "melancholy")

@@ -11,7 +11,7 @@ import torch
 
 from emokernel.demo.train import calibration_judge as script
 from emokernel.demo.train.calibration_judge import fit_regularised
-from emokernel.demo.train.corpus import judge_examples, language_comments
+from emokernel.demo.train.corpus import training_half
 from emokernel.demo.train.judge import figures_or_train
 from emokernel.demo.train.relabel import distributions
 from emokernel.lab.judges.judge import Judge
@@ -141,10 +141,10 @@ def test_script_fits_the_half_that_the_other_judge_never_saw(
     command = f"x --data {tmp_path} --out {tmp_path / 'out'}"
     monkeypatch.setattr(sys, "argv", command.split())
     figures_or_train(script.__doc__, CalibrationJudge, script.train)
-    comments = {example.text for example in language_comments(tmp_path)}
+    comments = {example.text for example in training_half(tmp_path, "language")}
     assert seen == [(comments, 0.001), (comments, 2.0)]
     assert comments
-    assert comments.isdisjoint(example.text for example in judge_examples(tmp_path))
+    assert comments.isdisjoint(example.text for example in training_half(tmp_path, "judge"))
     settings = json.loads((tmp_path / "out" / "judge.json").read_text("utf-8"))
     assert settings["penalty"] == {"c": 2.0, "rarity": 0.5}
     assert settings["training_rows"] == len(comments)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from emokernel.errors import SteeringError
-from emokernel.lab.learn.at_dose import _strength
+from emokernel.lab.learn.comparison import _strength
 from emokernel.lab.measure.equal_doses import Ask
 
 ASK = Ask("joy", "joy", "add", "absolute")
