@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -13,6 +12,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from emokernel.errors import EmokernelError
 from emokernel.lab.extract.options import Options
+from emokernel.lab.extract.prompts import Conditioning
 from emokernel.lab.extract.reading import unfinished
 from emokernel.lab.extract.samples import Group
 from emokernel.lab.extract.store import Store
@@ -30,7 +30,7 @@ class Prompt:
 
 
 def prompts_of(
-    tokenizer: Tokenizer, queries: Mapping[str, Sequence[str]], conditioning: Any
+    tokenizer: Tokenizer, queries: Mapping[str, Sequence[str]], conditioning: Conditioning
 ) -> tuple[list[Prompt], list[Group]]:
     """The prompts for ``queries`` of each emotion, and their groups, paired by query.
 

@@ -37,7 +37,7 @@ def read_labelled(
     label_names: Sequence[str] | None = None,
     rows: Mapping[str, tuple[int, int]] | None = None,
 ) -> LabelledTexts:
-    """Read a file of one of the types of `text_files`.
+    """Read a file of one of the types of `text_files`, or "hub:REPOSITORY", see `labelled_dataset`.
 
     ``text`` and ``label`` name the columns where they are not called as usual, ``label_names``
     gives the emotions of labels that are numbers, and ``rows`` those of a flat JSON list:
@@ -46,10 +46,16 @@ def read_labelled(
 
     Raises FileNotFoundError, and EmokernelError for anything in the file that is not as above.
     """
+    ending = Path(path).suffix.lower()
+    hub = str(path).startswith(HUB)
+    if rows is not None and (hub or ending != ".json"):
+        raise EmokernelError(f"{path}: row ranges label a flat JSON list; these texts have labels")
+    if hub:
+        name = str(path).removeprefix(HUB)
+        return labelled_dataset(name, text=text, label=label, label_names=label_names)
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file of texts: {path}")
-    ending = path.suffix.lower()
     if ending not in FILE_TYPES:
         raise EmokernelError(f"{path}: texts are read from {', '.join(FILE_TYPES)} files")
     data = path.read_bytes()
@@ -61,8 +67,6 @@ def read_labelled(
     if ending == ".json":
         labelled, more = json_rows(path, content, rows)
         facts |= more
-    elif rows is not None:
-        raise EmokernelError(f"{path}: row ranges label a flat JSON list; this file has labels")
     else:
         labelled = table_rows(path, content, text, label)
     facts["sha256"] = hashlib.sha256(data).hexdigest()

@@ -60,7 +60,7 @@ def json_rows(
     if isinstance(value, list):
         return _flat(path, value, ranges)
     if ranges is not None:
-        raise EmokernelError(f"{path}: row ranges label a flat JSON list; this file has labels")
+        raise EmokernelError(f"{path}: row ranges label a flat JSON list; these texts have labels")
     classes, facts = value, {}
     if isinstance(value, dict) and isinstance(value.get("emotions"), dict):
         facts = {key: value[key] for key in ("name", "licence", "version") if key in value}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
+from emokernel.errors import UnknownEmotionError
 
 CONDITIONS = tuple(
     "neutral anger disgust fear joy sadness surprise admiration amusement caring curiosity"
@@ -13,9 +13,5 @@ CONDITIONS = tuple(
 def prefix(emotion: str) -> str:
     """The token that conditions the embedded model on `emotion`, for example `<|joy|>`."""
     if emotion not in CONDITIONS:
-        near = get_close_matches(emotion, CONDITIONS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(
-            f"the embedded model has no condition {emotion!r}; {hint}known: {', '.join(CONDITIONS)}"
-        )
+        raise UnknownEmotionError(emotion, CONDITIONS)
     return f"<|{emotion}|>"

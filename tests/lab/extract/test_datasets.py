@@ -203,7 +203,7 @@ def test_a_file_that_is_missing_or_not_utf8(tmp_path):
         ({"text": "txt"}, "no column 'txt'. Did you mean 'text'"),
         ({"label": "mood"}, "no column 'mood'. Known: text, emotion"),
         ({"label_names": ["joy"]}, "line 2: label 2 has no name among 1 names"),
-        ({"rows": {"joy": (0, 1)}}, "this file has labels"),
+        ({"rows": {"joy": (0, 1)}}, "these texts have labels"),
     ],
 )
 def test_arguments_that_do_not_fit_the_file(tmp_path, arguments, message):
@@ -234,8 +234,10 @@ def test_row_ranges_that_do_not_fit_the_list(tmp_path, rows, message):
         read_labelled(path, rows=rows)
 
 
-def test_row_ranges_label_no_file_that_has_labels(tmp_path):
-    with pytest.raises(EmokernelError, match="this file has labels"):
+def test_row_ranges_label_no_texts_that_have_labels(tmp_path):
+    with pytest.raises(EmokernelError, match=r"hub:me/mine\.json: .* these texts have labels"):
+        read_labelled("hub:me/mine.json", rows={"joy": (0, 1)})
+    with pytest.raises(EmokernelError, match="these texts have labels"):
         read_labelled(write(tmp_path, "a.json", BY_EMOTION), rows={"joy": (0, 1)})
 
 
@@ -325,3 +327,5 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(EmokernelError, match=r"pip install 'emokernel\[datasets\]'"):
         labelled_dataset("somebody/something")
+    with pytest.raises(EmokernelError, match=r"pip install 'emokernel\[datasets\]'"):
+        read_labelled("hub:somebody/something", text="text")
