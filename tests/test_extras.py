@@ -91,7 +91,7 @@ def broken(name):
 modules = pkgutil.walk_packages(emokernel.__path__, "emokernel.", broken)
 # The library of the operations is loaded by torch, not imported.
 names = [module.name for module in modules if module.name != "emokernel.libemokernel"]
-assert "emokernel.demo.train.classifier" in names
+assert "emokernel.demo.train.corpus" in names
 for name in names:
     try:
         importlib.import_module(name)

@@ -27,7 +27,8 @@ def queries_of(chosen: argparse.Namespace) -> Queries:
             f'are of a file or a data set, and "{name}" is none: leave them out',
         )  # fmt: skip
         return getattr(Queries, name)()
-    return Queries.from_labelled(labelled_of(chosen, name))
+    texts = labelled_of(chosen, name)
+    return Queries(texts.rows, texts.provenance)
 
 
 def labelled_of(chosen: argparse.Namespace, name: str) -> LabelledTexts:

@@ -7,16 +7,8 @@ from pathlib import Path
 import pytest
 
 from emokernel.demo.clean import clean
-from emokernel.demo.train.corpus import (
-    Example,
-    heldout_examples,
-    judge_examples,
-    language_examples,
-)
-from emokernel.demo.train.corpus import (
-    test_examples as final_examples,
-)
-from emokernel.demo.train.relabel import relabel
+from emokernel.demo.train.corpus import heldout_examples, language_examples, training_half
+from emokernel.demo.train.relabel import Example, relabel
 
 LABELS = ("anger", "joy", "fear", "sadness", "disgust", "surprise", "annoyance", "disapproval",
           "amusement", "excitement", "gratitude", "love", "optimism", "admiration", "relief",
@@ -61,8 +53,11 @@ def data(tmp_path: Path) -> Path:
 
 def test_no_text_is_in_two_parts(data: Path) -> None:
     language = {_key(example.text) for example in language_examples(data)}
-    judge = {_key(clean(example.text) or "") for example in judge_examples(data)}
-    held = {_key(example.text) for example in heldout_examples(data) + final_examples(data)}
+    judge = {_key(clean(example.text) or "") for example in training_half(data, "judge")}
+    held = {
+        _key(example.text)
+        for example in heldout_examples(data, "dev") + heldout_examples(data, "test")
+    }
     assert len(language) > 20
     assert len(judge) > 20
     assert not language & judge
@@ -70,16 +65,20 @@ def test_no_text_is_in_two_parts(data: Path) -> None:
 
 
 def test_the_split_is_the_same_each_time(data: Path) -> None:
-    assert judge_examples(data) == judge_examples(data)
+    assert training_half(data, "judge") == training_half(data, "judge")
     assert language_examples(data) == language_examples(data)
 
 
 def test_both_halves_together_are_the_training_text(data: Path) -> None:
     rows = (data / "goemotions" / "train.tsv").read_text().splitlines()
     everything = {_key(row.split("\t")[0]) for row in rows}
-    judge = {_key(example.text) for example in judge_examples(data)}
-    language = {_key(e.text) for e in language_examples(data) if e.source == "goemotions"}
+    judge, language = (
+        {_key(example.text) for example in training_half(data, half)}
+        for half in ("judge", "language")
+    )
+    assert not judge & language
     assert judge | language == everything
+    assert language <= {_key(example.text) for example in language_examples(data)}
     assert 0.3 < len(judge) / len(everything) < 0.7
 
 
@@ -92,22 +91,22 @@ def test_lines_have_the_emotion_that_they_show(data: Path) -> None:
 
 
 def test_a_label_far_from_the_text_is_withdrawn() -> None:
-    reference = [Example(f"I am so angry about the {n}!", ("anger",), "goemotions") for n in NOUNS]
-    reference += [Example(f"We are happy with our {n}.", ("joy",), "goemotions") for n in NOUNS]
+    reference = [Example(f"I am so angry about the {n}!", ("anger",)) for n in NOUNS]
+    reference += [Example(f"We are happy with our {n}.", ("joy",)) for n in NOUNS]
     lines = [
-        Example("I am so angry about the dog!", ("joy",), "goemotions"),
-        Example("I am so angry about the dog!", ("joy", "anger"), "goemotions"),
-        Example("We are happy with our dog.", ("joy",), "goemotions"),
+        Example("I am so angry about the dog!", ("joy",)),
+        Example("I am so angry about the dog!", ("joy", "anger")),
+        Example("We are happy with our dog.", ("joy",)),
     ]
-    found = [line.emotions for line in relabel(lines, reference * 300, LABELS)]
+    found = [line.emotions for line in relabel(lines, reference * 100, LABELS)]
     assert found == [(), ("anger",), ("joy",)]
 
 
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="--data must name a folder"):
-        heldout_examples(tmp_path)
+        heldout_examples(tmp_path, "dev")
 
 
 def test_examples_are_frozen() -> None:
     with pytest.raises(AttributeError):
-        Example("Hello there.", (), "xed").text = "changed"
+        Example("Hello there.", ()).text = "changed"

@@ -83,7 +83,7 @@ def test_a_prefix_is_one_token(loaded: Loaded, emotion: str) -> None:
 
 
 def test_unknown_condition_is_told() -> None:
-    with pytest.raises(ValueError, match=r"no condition 'angr'; did you mean 'anger'\? known: "):
+    with pytest.raises(ValueError, match=r"emotion 'angr'\. Did you mean 'anger'\? Known: "):
         prefix("angr")
 
 

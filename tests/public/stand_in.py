@@ -25,7 +25,7 @@ from emokernel.lab.evaluate.plan import Settings
 from emokernel.lab.evaluate.prompting import prompting
 from emokernel.lab.extract import Sampling, extract_answers
 from emokernel.lab.extract.prompts import Conditioning
-from emokernel.lab.extract.queries import Queries, Query
+from emokernel.lab.extract.queries import Queries
 from emokernel.vectors.calibration import Calibration
 
 LAYERS, WIDTH = 3, 16
@@ -138,7 +138,7 @@ def extraction(folder: Path | None, watch: Callable[[Any], Any]) -> EmotionVecto
     model = exact_model()
     watch(model)
     return extract_answers(
-        model, word_tokenizer(), Queries(tuple(map(Query, OPENINGS))),
+        model, word_tokenizer(), Queries([(None, text) for text in OPENINGS]),
         Conditioning.prefix("w3 w4 {emotion} {query}", "w5 w6 {query}"), emotions=["w7", "w8"],
         sampling=Sampling(4), site="block", batch_tokens=32, resume=folder, progress=False,
     )  # fmt: skip

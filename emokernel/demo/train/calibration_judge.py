@@ -10,15 +10,17 @@ penalty, the temperature and the threshold; test gives the final figures only.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
-from emokernel.demo.train.classifier import fit_regularised
-from emokernel.demo.train.corpus import emotion_labels, heldout_examples, language_comments
+from emokernel.demo.train.corpus import emotion_labels, heldout_examples, training_half
 from emokernel.demo.train.judge import (
     best_temperature,
     figures_or_train,
@@ -26,24 +28,65 @@ from emokernel.demo.train.judge import (
     texts_and_targets,
 )
 from emokernel.extras import need
-from emokernel.lab.judges.linear_judge import (
-    CALIBRATION_JUDGE_PATH,
-    CalibrationJudge,
-    LinearNetwork,
-)
+from emokernel.lab.judges.features import bag
+from emokernel.lab.judges.linear_judge import CalibrationJudge, LinearNetwork
+
+# Rows of each of two tables.
+BUCKETS = 1 << 15
+# The penalties that are tried, see `fit_regularised`.
+PENALTIES = tuple(itertools.product((0.4, 0.5, 0.6), (0.4, 0.5)))
 
 
-def train(arguments: argparse.Namespace) -> None:
+def fit_regularised(
+    model: LinearNetwork, texts: Sequence[str], targets: Tensor, *, c: float, rarity: float
+) -> None:
+    """Set `model` to the multinomial logistic regression on `targets` [n, labels].
+
+    The optimum of a convex loss, so nothing here is random. `c` is scikit-learn's C, one over the
+    strength of the L2 penalty. The penalty spares rare features: each is multiplied by
+    log(1 + n / (1 + texts that have it)) to the power of `rarity` before the fit, and the factor
+    goes into the tables afterwards. Raises ValueError if a label has no text.
+    """
+    sparse = need("scipy.sparse")
+    if not (targets > 0).any(0).all():
+        raise ValueError("every label needs a text that has it: take more text or fewer labels")
+    features, factors = [], []
+    for rows in zip(*(model.encode(text) for text in texts), strict=True):
+        buckets, offsets, weights = (each.numpy() for each in bag(rows))
+        matrix = sparse.csr_matrix(
+            (weights.astype(np.float64), buckets, np.append(offsets, len(buckets))),
+            shape=(len(texts), model.buckets),
+        )
+        matrix.sum_duplicates()
+        factor = np.log1p(len(texts) / (1 + matrix.getnnz(axis=0))) ** rarity
+        features.append(matrix @ sparse.diags(factor))
+        factors.append(factor)
+    # A text with several labels is one row for each of them, with their shares as weights.
+    row, label = targets.nonzero(as_tuple=True)
+    regression = need("sklearn.linear_model").LogisticRegression(C=c, max_iter=500, tol=1e-3)
+    regression.fit(
+        sparse.hstack(features).tocsr()[row.numpy()],
+        label.numpy(),
+        sample_weight=targets[row, label].double().numpy(),
+    )
+    words, characters = np.split(regression.coef_ * np.concatenate(factors), 2, axis=1)
+    with torch.no_grad():
+        model.words.weight.copy_(torch.from_numpy(words.T))
+        model.characters.weight.copy_(torch.from_numpy(characters.T))
+        model.bias.copy_(torch.from_numpy(regression.intercept_))
+    model.eval()
+
+
+def train(data: Path, out: Path) -> None:
     """Fit with each penalty and save the judge with the least log loss on dev."""
     need("sklearn")
     started = time.monotonic()
-    labels = emotion_labels(arguments.data)
-    texts, targets = texts_and_targets(language_comments(arguments.data), labels)
-    dev = texts_and_targets(heldout_examples(arguments.data), labels)
+    labels = emotion_labels(data)
+    texts, targets = texts_and_targets(training_half(data, "language"), labels)
+    dev = texts_and_targets(heldout_examples(data, "dev"), labels)
     least, chosen, penalty = float("inf"), None, {}
-    grid = list(itertools.product(arguments.c, arguments.rarity))
-    for c, rarity in tqdm(grid, desc="penalties", unit=" fits"):
-        network = LinearNetwork(len(labels), arguments.buckets)
+    for c, rarity in tqdm(PENALTIES, desc="penalties", unit=" fits"):
+        network = LinearNetwork(len(labels), BUCKETS)
         fit_regularised(network, texts, targets, c=c, rarity=rarity)
         loss, temperature = best_temperature(CalibrationJudge([network], labels), *dev)
         tqdm.write(f"c {c}, rarity {rarity}: dev log loss {loss:.4f} at T = {temperature:.2f}")
@@ -51,26 +94,13 @@ def train(arguments: argparse.Namespace) -> None:
             least, chosen, penalty = loss, network, {"c": c, "rarity": rarity}
     save_with_figures(
         CalibrationJudge([chosen], labels),
-        arguments.data,
-        arguments.out,
+        data,
+        out,
         penalty=penalty,
         training_rows=len(texts),
         training_seconds=round(time.monotonic() - started),
     )
 
 
-def main() -> None:
-    """Command line of this script."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder with goemotions/ and xed/")
-    parser.add_argument(
-        "--out", type=Path, default=CALIBRATION_JUDGE_PATH, help="folder for the judge"
-    )
-    parser.add_argument("--buckets", type=int, default=1 << 15, help="rows of each of two tables")
-    parser.add_argument("--c", type=float, nargs="+", default=(0.4, 0.5, 0.6))
-    parser.add_argument("--rarity", type=float, nargs="+", default=(0.4, 0.5))
-    figures_or_train(parser, CalibrationJudge, train)
-
-
 if __name__ == "__main__":
-    main()
+    figures_or_train(__doc__, CalibrationJudge, train)

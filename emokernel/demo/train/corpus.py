@@ -25,8 +25,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from emokernel.demo.clean import clean
-from emokernel.demo.train.example import Example
-from emokernel.demo.train.relabel import relabel
+from emokernel.demo.train.relabel import Example, relabel
 
 # A word that occurs once in the language text is mostly a typing error or a rare name.
 MIN_WORD_COUNT = 2
@@ -37,24 +36,27 @@ def emotion_labels(data: Path) -> tuple[str, ...]:
     return tuple(_read(data / "goemotions" / "labels.txt").split())
 
 
-def judge_examples(data: Path) -> list[Example]:
-    """The judge's half of the GoEmotions training comments, as they were written."""
-    return list(_training_half(data, "judge"))
+def training_half(data: Path, half: str) -> list[Example]:
+    """The GoEmotions training comments of one half, "judge" or "language", as they were written.
+
+    Repeated texts follow their first comment.
+    """
+    halves: dict[str, str] = {}
+    chosen = []
+    for comment, example in _goemotions(data, "train"):
+        even = hashlib.sha256(comment.encode()).digest()[0] % 2 == 0
+        if halves.setdefault(_key(example.text), "judge" if even else "language") == half:
+            chosen.append(example)
+    return chosen
 
 
-def language_comments(data: Path) -> list[Example]:
-    """The other half of the GoEmotions training comments, as they were written."""
-    return list(_training_half(data, "language"))
+def heldout_examples(data: Path, part: str) -> list[Example]:
+    """GoEmotions as it was written, never for training.
 
-
-def heldout_examples(data: Path) -> list[Example]:
-    """GoEmotions dev as it was written: for choosing between variants, never for training."""
-    return [example for _, example in _goemotions(data, "dev")]
-
-
-def test_examples(data: Path) -> list[Example]:
-    """GoEmotions test as it was written: for the final figures of the judge and nothing else."""
-    return [example for _, example in _goemotions(data, "test")]
+    "dev" is for choosing between variants, "test" for the final figures of a judge and nothing
+    else.
+    """
+    return [example for _, example in _goemotions(data, part)]
 
 
 def language_examples(data: Path) -> list[Example]:
@@ -62,13 +64,12 @@ def language_examples(data: Path) -> list[Example]:
 
     Emotions are those that `relabel` finds in the line itself; XED's own labels are not used.
     """
-    reserved = {_key(example.text) for example in judge_examples(data)}
-    for part in ("dev", "test"):
-        reserved |= {_key(example.text) for _, example in _goemotions(data, part)}
-    comments = language_comments(data)
-    raw = [*comments, *_xed(data)]
+    reserved = training_half(data, "judge")
+    reserved += heldout_examples(data, "dev") + heldout_examples(data, "test")
+    reserved = {_key(example.text) for example in reserved}
+    comments = training_half(data, "language")
     cleaned: dict[str, Example] = {}
-    for example in _cleaned(raw):
+    for example in _cleaned([*comments, *_xed(data)]):
         key = _key(example.text)
         if key not in reserved:
             cleaned.setdefault(key, example)
@@ -90,12 +91,12 @@ def _cleaned(examples: list[Example]) -> Iterator[Example]:
     for example in tqdm(examples, desc="cleaning", unit=" lines"):
         text = clean(example.text)
         if text is not None:
-            yield Example(text, example.emotions, example.source)
+            yield Example(text, example.emotions)
             continue
         for sentence in re.split(r"(?<=[.!?])\s+|[()\n]", example.text):
             text = clean(sentence)
             if text is not None:
-                yield Example(text, (), example.source)
+                yield Example(text, ())
 
 
 def _read(path: Path) -> str:
@@ -119,24 +120,14 @@ def _goemotions(data: Path, part: str) -> Iterator[tuple[str, Example]]:
         if row:
             text, numbers, comment = row.rstrip("\r").split("\t")
             emotions = tuple(labels[int(number)] for number in numbers.split(","))
-            yield comment, Example(text, emotions, "goemotions")
-
-
-def _training_half(data: Path, half: str) -> Iterator[Example]:
-    """The training comments of one half; repeated texts follow their first comment."""
-    halves: dict[str, str] = {}
-    for comment, example in _goemotions(data, "train"):
-        even = hashlib.sha256(comment.encode()).digest()[0] % 2 == 0
-        chosen = halves.setdefault(_key(example.text), "judge" if even else "language")
-        if chosen == half:
-            yield example
+            yield comment, Example(text, emotions)
 
 
 def _xed(data: Path) -> Iterator[Example]:
     """The annotated and the neutral English lines of XED, without emotions."""
     for row in _read(data / "xed" / "en-annotated.tsv").split("\n"):
         if row:
-            yield Example(row.rpartition("\t")[0], (), "xed")
+            yield Example(row.rpartition("\t")[0], ())
     for row in _read(data / "xed" / "neu_en.txt").split("\n"):
         if "\t" in row:
-            yield Example(row.partition("\t")[2], (), "xed")
+            yield Example(row.partition("\t")[2], ())

@@ -22,16 +22,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from emokernel.atomic import write_text
-from emokernel.demo.train.classifier import distributions
-from emokernel.demo.train.corpus import (
-    Example,
-    emotion_labels,
-    heldout_examples,
-    judge_examples,
-    test_examples,
-)
+from emokernel.demo.train.corpus import emotion_labels, heldout_examples, training_half
+from emokernel.demo.train.relabel import Example, distributions
 from emokernel.lab.evaluate.ceiling import confusion
-from emokernel.lab.judges.judge import JUDGE_PATH, Judge, JudgeNetwork
+from emokernel.lab.judges.judge import Judge, JudgeNetwork
+
+# How many are averaged, and what each is made and trained with.
+NETWORKS = 2
+SIZES = {"buckets": 1 << 14, "width": 48, "channels": 160, "dropout": 0.5}
+EPOCHS, BATCH, RATE = 6, 64, 4e-3
+# Of the average of the weights.
+DECAY = 0.99
 
 DEFINITIONS = {
     "accuracy_any_label": "share of all rows whose most probable label is among the row's labels",
@@ -48,30 +49,22 @@ DEFINITIONS = {
 
 
 def train_network(
-    network: JudgeNetwork,
-    texts: Sequence[str],
-    targets: Tensor,
-    *,
-    epochs: int,
-    lr: float,
-    decay: float,
-    seed: int,
-    batch: int = 64,
+    network: JudgeNetwork, texts: Sequence[str], targets: Tensor, seed: int
 ) -> Iterator[JudgeNetwork]:
     """Train and, after each epoch, give the average over the weights so far."""
     rng = random.Random(seed)
     encoded = [network.encode(text) for text in texts]
     average = copy.deepcopy(network).eval()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=lr)
-    steps = epochs * -(-len(encoded) // batch)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE)
+    steps = EPOCHS * -(-len(encoded) // BATCH)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-    for epoch in range(epochs):
+    for epoch in range(EPOCHS):
         network.train()
         # Texts of about the same length share a batch.
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]) + 6 * rng.random())
-        batches = [order[i : i + batch] for i in range(0, len(order), batch)]
+        batches = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
         rng.shuffle(batches)
-        for chosen in tqdm(batches, desc=f"judge epoch {epoch + 1}/{epochs}", unit=" steps"):
+        for chosen in tqdm(batches, desc=f"judge epoch {epoch + 1}/{EPOCHS}", unit=" steps"):
             loss = F.cross_entropy(network([encoded[i] for i in chosen]), targets[chosen])
             optimizer.zero_grad()
             loss.backward()
@@ -79,7 +72,7 @@ def train_network(
             schedule.step()
             with torch.no_grad():
                 for mean, value in zip(average.parameters(), network.parameters(), strict=True):
-                    mean.lerp_(value, 1 - decay)
+                    mean.lerp_(value, 1 - DECAY)
         yield average
 
 
@@ -141,7 +134,7 @@ def best_temperature(judge: Judge, texts: Sequence[str], targets: Tensor) -> tup
 
 def save_with_figures(judge: Judge, data: Path, out: Path, **more: object) -> None:
     """Calibrate the judge on dev and save it into `out` with its figures on dev and test."""
-    dev_texts, dev_targets = texts_and_targets(heldout_examples(data), judge.labels)
+    dev_texts, dev_targets = texts_and_targets(heldout_examples(data, "dev"), judge.labels)
     _, judge.temperature = best_temperature(judge, dev_texts, dev_targets)
     judge.save(out, **more)
     write_figures(type(judge), data, out)
@@ -154,13 +147,13 @@ def write_figures(kind: type[Judge], data: Path, out: Path) -> None:
     `emokernel.lab.evaluate.ceiling`.
     """
     judge = kind.load(out)
-    dev_texts, dev_targets = texts_and_targets(heldout_examples(data), judge.labels)
+    dev_texts, dev_targets = texts_and_targets(heldout_examples(data, "dev"), judge.labels)
     dev = judge.probabilities(dev_texts)
     threshold = max(
         (step / 100 for step in range(5, 60)),
         key=lambda value: macro_f1(dev >= value, dev_targets > 0),
     )
-    examples = test_examples(data)
+    examples = heldout_examples(data, "test")
     test_texts, test_targets = texts_and_targets(examples, judge.labels)
     single = [example for example in examples if len(example.emotions) == 1]
     measured = {
@@ -176,23 +169,18 @@ def write_figures(kind: type[Judge], data: Path, out: Path) -> None:
     write_text(path, json.dumps(known | measured, indent=1, ensure_ascii=False) + "\n")
 
 
-def train(arguments: argparse.Namespace) -> None:
-    """Train the judge and save it with its figures into `arguments.out`."""
+def train(data: Path, out: Path) -> None:
+    """Train the judge and save it with its figures into `out`."""
     started = time.monotonic()
-    labels = emotion_labels(arguments.data)
-    texts, targets = texts_and_targets(judge_examples(arguments.data), labels)
-    dev_texts, dev_targets = texts_and_targets(heldout_examples(arguments.data), labels)
+    labels = emotion_labels(data)
+    texts, targets = texts_and_targets(training_half(data, "judge"), labels)
+    dev_texts, dev_targets = texts_and_targets(heldout_examples(data, "dev"), labels)
     networks = []
-    for member in range(arguments.networks):
+    for member in range(NETWORKS):
         torch.manual_seed(member)
-        network = JudgeNetwork(
-            len(labels), arguments.buckets, arguments.width, arguments.channels, arguments.dropout
-        )
+        network = JudgeNetwork(len(labels), **SIZES)
         best, chosen = float("inf"), network
-        for average in train_network(
-            network, texts, targets, epochs=arguments.epochs, lr=arguments.lr,
-            decay=arguments.ema, seed=member,
-        ):  # fmt: skip
+        for average in train_network(network, texts, targets, member):
             loss = log_loss(Judge([average], labels).probabilities(dev_texts), dev_targets)
             tqdm.write(f"network {member}: dev log loss {loss:.4f}")
             if loss < best:
@@ -200,18 +188,19 @@ def train(arguments: argparse.Namespace) -> None:
         networks.append(chosen)
     save_with_figures(
         Judge(networks, labels),
-        arguments.data,
-        arguments.out,
+        data,
+        out,
         training_rows=len(texts),
         training_seconds=round(time.monotonic() - started),
         published="58.9 % accuracy of a BERT on the 28 classes, arXiv 2504.14706",
     )
 
 
-def figures_or_train(
-    parser: argparse.ArgumentParser, kind: type[Judge], train: Callable[[argparse.Namespace], None]
-) -> None:
+def figures_or_train(about: str, kind: type[Judge], train: Callable[[Path, Path], None]) -> None:
     """Parse the command line and train, or with --figures-only measure the judge that is there."""
+    parser = argparse.ArgumentParser(description=about.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with goemotions/ and xed/")
+    parser.add_argument("--out", type=Path, default=kind.folder, help="folder for the judge")
     parser.add_argument(
         "--figures-only", action="store_true", help="measure the judge in --out, do not train it"
     )
@@ -219,24 +208,8 @@ def figures_or_train(
     if arguments.figures_only:
         write_figures(kind, arguments.data, arguments.out)
     else:
-        train(arguments)
-
-
-def main() -> None:
-    """Command line of this script."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder with goemotions/ and xed/")
-    parser.add_argument("--out", type=Path, default=JUDGE_PATH, help="folder for the judge")
-    parser.add_argument("--networks", type=int, default=2, help="networks in the average")
-    parser.add_argument("--buckets", type=int, default=1 << 14)
-    parser.add_argument("--width", type=int, default=48)
-    parser.add_argument("--channels", type=int, default=160)
-    parser.add_argument("--dropout", type=float, default=0.5)
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--lr", type=float, default=4e-3)
-    parser.add_argument("--ema", type=float, default=0.99, help="decay of the average of weights")
-    figures_or_train(parser, Judge, train)
+        train(arguments.data, arguments.out)
 
 
 if __name__ == "__main__":
-    main()
+    figures_or_train(__doc__, Judge, train)

@@ -17,17 +17,20 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from emokernel.atomic import write_text
 from emokernel.demo.clean import clean
-from emokernel.demo.train.corpus import Example, heldout_examples, language_examples
+from emokernel.demo.train.corpus import heldout_examples, language_examples
+from emokernel.demo.train.relabel import Example
 from emokernel.demo.train.tokenizer import train_tokenizer
 from emokernel.lab.measure.conditions import CONDITIONS, prefix
 
@@ -35,6 +38,21 @@ Document = list[int]
 
 ASSETS = Path(__file__).parent.parent / "assets" / "model"
 IGNORED = -100
+
+# How it is trained: `ema` is the decay of the average of the weights, `without_prefix` the share of
+# lines with an emotion that lose its prefix.
+SETTINGS = SimpleNamespace(
+    without_prefix=0.2,
+    epochs=14,
+    batch=96,
+    lr=2e-3,
+    dropout=0.15,
+    weight_decay=0.1,
+    ema=0.998,
+    seed=0,
+)
+# The most often that a line of a rare emotion is repeated.
+MOST_REPEATS = 3.0
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -76,17 +94,8 @@ class Sampler:
     time, whatever `without_prefix` adds.
     """
 
-    def __init__(
-        self,
-        examples: list[Example],
-        tokenizer: PreTrainedTokenizerFast,
-        *,
-        without_prefix: float,
-        most_repeats: float = 3.0,
-        seed: int = 0,
-    ) -> None:
-        self._random = random.Random(seed)
-        self._without_prefix = without_prefix
+    def __init__(self, examples: list[Example], tokenizer: PreTrainedTokenizerFast) -> None:
+        self._random = random.Random(SETTINGS.seed)
         self._bos, self._eos = tokenizer.bos_token_id, tokenizer.eos_token_id
         self._prefixes = {c: tokenizer.convert_tokens_to_ids(prefix(c)) for c in CONDITIONS}
         texts = tokenizer([e.text for e in examples], add_special_tokens=False)["input_ids"]
@@ -95,7 +104,7 @@ class Sampler:
         counts = Counter(name for names in known for name in names)
         typical = sum(counts.values()) / len(counts)
         self._repeats = {
-            name: min(max(math.sqrt(typical / count), 1.0), most_repeats)
+            name: min(max(math.sqrt(typical / count), 1.0), MOST_REPEATS)
             for name, count in counts.items()
         }
         self._counts = counts
@@ -107,7 +116,7 @@ class Sampler:
             repeats = max((self._repeats[name] for name in names), default=1.0)
             for _ in range(int(repeats + self._random.random())):
                 head = [self._bos]
-                if names and self._random.random() >= self._without_prefix:
+                if names and self._random.random() >= SETTINGS.without_prefix:
                     # Of several emotions the rarest says most about the line.
                     chances = [1 / self._counts[name] for name in names]
                     head.append(self._prefixes[self._random.choices(names, chances)[0]])
@@ -127,25 +136,17 @@ class Sampler:
         yield from batches
 
 
-def collate(batch: list[Document], pad: int, device: torch.device) -> dict[str, Tensor]:
-    """Right-padded `input_ids`, `attention_mask` and `labels`, each [documents, longest]."""
-    longest = max(map(len, batch))
-    ids = torch.tensor([row + [pad] * (longest - len(row)) for row in batch], device=device)
-    lengths = torch.tensor([len(row) for row in batch], device=device)
-    mask = torch.arange(longest, device=device) < lengths[:, None]
-    return {
-        "input_ids": ids,
-        "attention_mask": mask.long(),
-        "labels": ids.masked_fill(~mask, IGNORED),
-    }
+def collate(batch: list[Document], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Right-padded ids and labels, each [documents, longest]; labels of padding are `IGNORED`."""
+    rows = [torch.tensor(row, device=device) for row in batch]
+    return pad_sequence(rows, True, pad), pad_sequence(rows, True, IGNORED)
 
 
-def loss_sum(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
+def loss_sum(model: nn.Module, ids: Tensor, labels: Tensor) -> tuple[Tensor, int]:
     """Summed cross-entropy of the next tokens, and how many there were."""
-    logits = model(
-        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
-    ).logits
-    targets = batch["labels"][:, 1:].flatten()
+    mask = (labels != IGNORED).long()
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    targets = labels[:, 1:].flatten()
     loss = F.cross_entropy(
         logits[:, :-1].flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="sum"
     )
@@ -160,7 +161,7 @@ def perplexity(model: nn.Module, documents: list[Document], pad: int) -> float:
     total, tokens = 0.0, 0
     ordered = sorted(documents, key=len)
     for start in range(0, len(ordered), 64):
-        loss, count = loss_sum(model, collate(ordered[start : start + 64], pad, device))
+        loss, count = loss_sum(model, *collate(ordered[start : start + 64], pad, device))
         total, tokens = total + loss.item(), tokens + count
     return math.exp(total / tokens)
 
@@ -170,7 +171,7 @@ def heldout_documents(
 ) -> tuple[list[Document], list[Document]]:
     """Cleaned GoEmotions dev with the prefix of its first known emotion, and without prefix."""
     prefixed, plain = [], []
-    for example in heldout_examples(data):
+    for example in heldout_examples(data, "dev"):
         text = clean(example.text)
         names = [name for name in example.emotions if name in CONDITIONS]
         if text is None or not names:
@@ -182,32 +183,30 @@ def heldout_documents(
     return prefixed, plain
 
 
-def train(arguments: argparse.Namespace) -> None:
-    """Train tokenizer and model and save both, with what was measured, into `arguments.out`."""
-    torch.manual_seed(arguments.seed)
+def train(data: Path, out: Path) -> None:
+    """Train tokenizer and model and save both, with what was measured, into `out`."""
+    torch.manual_seed(SETTINGS.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    examples = language_examples(arguments.data)
+    examples = language_examples(data)
     tokenizer = train_tokenizer(example.text for example in examples)
     model = build_model(tokenizer)
-    model.config.attention_dropout = arguments.dropout
+    model.config.attention_dropout = SETTINGS.dropout
     for layer in model.model.layers:
-        layer.self_attn.attention_dropout = arguments.dropout
+        layer.self_attn.attention_dropout = SETTINGS.dropout
     model.to(device)
-    sampler = Sampler(
-        examples, tokenizer, without_prefix=arguments.without_prefix, seed=arguments.seed
-    )
-    prefixed, plain = heldout_documents(arguments.data, tokenizer)
+    sampler = Sampler(examples, tokenizer)
+    prefixed, plain = heldout_documents(data, tokenizer)
     pad = tokenizer.pad_token_id
 
-    hooks = add_branch_dropout(model, arguments.dropout)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(arguments.ema))
+    hooks = add_branch_dropout(model, SETTINGS.dropout)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(SETTINGS.ema))
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": arguments.weight_decay},
+    groups = [{"params": decayed, "weight_decay": SETTINGS.weight_decay},
               {"params": others, "weight_decay": 0.0}]  # fmt: skip
-    optimizer = torch.optim.AdamW(groups, lr=arguments.lr, betas=(0.9, 0.98), fused=True)
-    steps_per_epoch = len(list(sampler.batches(arguments.batch)))
-    steps = steps_per_epoch * arguments.epochs
+    optimizer = torch.optim.AdamW(groups, lr=SETTINGS.lr, betas=(0.9, 0.98), fused=True)
+    steps_per_epoch = len(list(sampler.batches(SETTINGS.batch)))
+    steps = steps_per_epoch * SETTINGS.epochs
     warmup = min(300, steps // 10)
 
     def rate(step: int) -> float:
@@ -218,14 +217,14 @@ def train(arguments: argparse.Namespace) -> None:
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     best, best_state, history, started = math.inf, {}, [], time.monotonic()
     progress = tqdm(total=steps, desc="training", unit=" steps", mininterval=10)
-    for epoch in range(1, arguments.epochs + 1):
+    for epoch in range(1, SETTINGS.epochs + 1):
         model.train()
         total, tokens = 0.0, 0
-        for documents in sampler.batches(arguments.batch):
+        for documents in sampler.batches(SETTINGS.batch):
             if progress.n == steps:
                 break
             with torch.autocast(device.type, torch.bfloat16):
-                loss, count = loss_sum(model, collate(documents, pad, device))
+                loss, count = loss_sum(model, *collate(documents, pad, device))
             (loss / count).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -247,8 +246,8 @@ def train(arguments: argparse.Namespace) -> None:
     model.load_state_dict(best_state)
     model.config.attention_dropout = 0.0
     model = model.eval().to(torch.float16)
-    model.save_pretrained(arguments.out)
-    tokenizer.save_pretrained(arguments.out)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
     card = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "training_lines": len(examples),
@@ -257,10 +256,10 @@ def train(arguments: argparse.Namespace) -> None:
         "heldout_perplexity_without_prefix": perplexity(model.float(), plain, pad),
         "training_seconds": round(time.monotonic() - started),
         "device": device.type,
-        "arguments": {k: v for k, v in vars(arguments).items() if k not in ("data", "out")},
+        "arguments": vars(SETTINGS),
         "history": history,
     }
-    write_text(arguments.out / "training.json", json.dumps(card, indent=1) + "\n")
+    write_text(out / "training.json", json.dumps(card, indent=1) + "\n")
 
 
 def main() -> None:
@@ -268,15 +267,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with goemotions/ and xed/")
     parser.add_argument("--out", type=Path, default=ASSETS, help="folder for the trained model")
-    parser.add_argument("--without-prefix", type=float, default=0.2, help="share of lost prefixes")
-    parser.add_argument("--epochs", type=int, default=14)
-    parser.add_argument("--batch", type=int, default=96, help="documents in a batch")
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--dropout", type=float, default=0.15)
-    parser.add_argument("--weight-decay", type=float, default=0.1)
-    parser.add_argument("--ema", type=float, default=0.998, help="decay of the average of weights")
-    parser.add_argument("--seed", type=int, default=0)
-    train(parser.parse_args())
+    arguments = parser.parse_args()
+    train(arguments.data, arguments.out)
 
 
 if __name__ == "__main__":

@@ -9,17 +9,38 @@ those lines; of a whole comment it only withdraws labels that it finds far from 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import NamedTuple
 
-from emokernel.demo.train.classifier import distributions, fit
-from emokernel.demo.train.example import Example
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
 from emokernel.lab.judges.linear_judge import CalibrationJudge, LinearNetwork
 
+# Of the classifier, which overfits within few epochs.
+_EPOCHS, _RATE, _BATCH = 2, 0.02, 256
 # The least probability at which a line without labels takes the most probable one. Neutral is
 # what the classifier says of most lines that it knows nothing about.
 _TAKEN, _TAKEN_NEUTRAL = 0.25, 0.5
 # The least probability at which a comment keeps a label of its own.
 _KEPT = 0.1
+
+
+class Example(NamedTuple):
+    """A line of text and the GoEmotions names of its emotions (maybe none)."""
+
+    text: str
+    emotions: tuple[str, ...]
+
+
+def distributions(emotions: Sequence[Sequence[str]], labels: Sequence[str]) -> Tensor:
+    """Targets [n, labels]: equal shares for the labels of each text."""
+    targets = torch.zeros(len(emotions), len(labels))
+    for row, names in enumerate(emotions):
+        for name in names:
+            targets[row, labels.index(name)] = 1 / len(names)
+    return targets
 
 
 def relabel(
@@ -32,7 +53,7 @@ def relabel(
     """
     targets = distributions([example.emotions for example in reference], labels)
     model = LinearNetwork(len(labels), buckets=1 << 16, dropout=0.3)
-    fit(model, [example.text for example in reference], targets)
+    _fit(model, [example.text for example in reference], targets)
     probabilities = CalibrationJudge([model], labels).probabilities([line.text for line in lines])
 
     def emotions(line: Example, row: Sequence[float]) -> tuple[str, ...]:
@@ -43,6 +64,25 @@ def relabel(
         return (labels[best],) if row[best] >= least else ()
 
     return [
-        replace(line, emotions=emotions(line, row))
+        Example(line.text, emotions(line, row))
         for line, row in zip(lines, probabilities.tolist(), strict=True)
     ]
+
+
+def _fit(model: LinearNetwork, texts: Sequence[str], targets: Tensor) -> None:
+    """Train `model` on the distributions `targets` [n, labels]."""
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    encoded = [model.encode(text) for text in texts]
+    with torch.no_grad():
+        model.bias.copy_(targets.mean(0).clamp_min(1e-6).log())
+    optimizer = torch.optim.Adam(model.parameters(), lr=_RATE)
+    model.train()
+    for epoch in range(1, _EPOCHS + 1):
+        order = torch.randperm(len(encoded), generator=generator).split(_BATCH)
+        for chosen in tqdm(order, desc=f"classifier epoch {epoch}/{_EPOCHS}", unit=" steps"):
+            logits = model([encoded[i] for i in chosen.tolist()])
+            loss = F.cross_entropy(logits, targets[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()

@@ -24,6 +24,8 @@ from emokernel.lab.judges import load_classifier
 from emokernel.lab.measure.conditions import CONDITIONS, prefix
 from emokernel.lab.report.frontier_plot import plot_frontier
 
+# The share of what all emotions have in common, and the openings of the calibration.
+REMOVE_BASE, PROMPTS = 0.25, 100
 DATA = (
     "single-emotion lines of GoEmotions (CC BY 4.0; the half not used by the evaluating judge) and"
     " XED (CC BY 4.0), cleaned, behind the prefix of their emotion and behind the neutral one"
@@ -45,8 +47,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with goemotions/, xed/")
     parser.add_argument("--out", type=Path, default=VECTORS_PATH)
     parser.add_argument("--frontier", type=Path, help="picture of the frontier to draw")
-    parser.add_argument("--remove-base", type=float, default=0.25, help="share (0.25)")
-    parser.add_argument("--prompts", type=int, default=100, help="of the calibration (100)")
     parser.add_argument("--restart", action="store_true", help="rename an interrupted run")
     arguments = parser.parse_args()
     need("sklearn")
@@ -59,7 +59,7 @@ def main() -> None:
             model, tokenizer,
             {name: [(prefix(name), line) for line in texts] for name, texts in lines.items()},
             {name: [(prefix("neutral"), line) for line in texts] for name, texts in lines.items()},
-            site=site, remove_base=arguments.remove_base, data=DATA,
+            site=site, remove_base=REMOVE_BASE, data=DATA,
             model_id="the embedded model of emokernel.demo",
         )
         for site in SITE
@@ -69,7 +69,7 @@ def main() -> None:
         model,
         tokenizer,
         sites,
-        prompts=Prompts.of(tokenizer, count=arguments.prompts),
+        prompts=Prompts.of(tokenizer, count=PROMPTS),
         judge=load_classifier("embedded-calibration"),
         journal=journal,
         restart=arguments.restart,

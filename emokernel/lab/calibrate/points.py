@@ -105,10 +105,7 @@ class Texts:
             setting.model, setting.tokenizer, [one.read for one in written],
             special_tokens=setting.prompts.special_tokens,
         )  # fmt: skip
-        try:
-            distinct = distinct_n([one.pair[1] for one in written])
-        except ValueError:
-            distinct = 0.0
+        distinct = distinct_n([one.pair[1] for one in written])
         # A model that writes nothing at all is as surprising as can be.
         nats = float(surprise.sum() / tokens.sum()) if tokens.any() else math.inf
         return cls(

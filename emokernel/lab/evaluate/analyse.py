@@ -274,10 +274,7 @@ def _surprise_difference(one: Sequence[Record], other: Sequence[Record]) -> Inte
 
 def _distinct(records: Sequence[Record], n: int) -> float:
     """0 for answers that are all too short."""
-    try:
-        return distinct_n([record["answer"] for record in records], n)
-    except ValueError:
-        return 0.0
+    return distinct_n([record["answer"] for record in records], n)
 
 
 def _refusals(records: Sequence[Record]) -> float:

@@ -182,13 +182,11 @@ def _check(answers: Sequence[str]) -> None:
             f"the unsteered model answers nothing in {empty} of {len(answers)} texts: let it write"
             " more (--max-new-tokens), or give other questions and queries"
         )
-    try:
-        distinct_n(answers)
-    except ValueError:
+    if not distinct_n(answers):
         raise EmokernelError(
             f"the unsteered model writes next to nothing in {len(answers)} texts, not three words"
             " in a row: let it write more (--max-new-tokens, --openings, --seeds)"
-        ) from None
+        )
 
 
 def _key(seed: int, cell: Cell, job: Job) -> str:

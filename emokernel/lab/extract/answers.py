@@ -5,14 +5,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from torch import nn
-from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from emokernel.errors import EmokernelError
-from emokernel.lab.extract.reading import batches
+from emokernel.lab.extract.options import Options
+from emokernel.lab.extract.prompts import Conditioning
+from emokernel.lab.extract.reading import unfinished
 from emokernel.lab.extract.samples import Group
 from emokernel.lab.extract.store import Store
 from emokernel.lab.measure.encoding import TokenizedText, special_ids
@@ -29,33 +30,33 @@ class Prompt:
 
 
 def prompts_of(
-    tokenizer: Any, queries: Mapping[str, Sequence[str]], conditioning: Any
+    tokenizer: Tokenizer, queries: Mapping[str, Sequence[str]], conditioning: Conditioning
 ) -> tuple[list[Prompt], list[Group]]:
     """The prompts for ``queries`` of each emotion, and their groups, paired by query.
 
     The neutral prompt of a query does not name an emotion: emotions with a query in common share
     it, and its answer. EmokernelError where the two prompts of a pair are the same tokens.
     """
-    numbers: dict[tuple[str, str | None], int] = {}
-    prompts: list[Prompt] = []
-
-    def number_of(query: str, emotion: str | None) -> int:
-        key = query, emotion
-        if key not in numbers:
-            if emotion is None:
-                context = conditioning.neutral(query, tokenizer)
-            else:
-                context = conditioning.emotional(query, emotion, tokenizer)
-            ids = tokenizer(context, add_special_tokens=conditioning.adds_special_tokens)
-            numbers[key] = len(prompts)
-            prompts.append(Prompt(query, emotion, tuple(ids["input_ids"])))
-        return numbers[key]
-
+    keys = dict.fromkeys(
+        (query, asked_for)
+        for emotion, asked in queries.items()
+        for asked_for in (emotion, None)
+        for query in asked
+    )
+    numbers = {key: number for number, key in enumerate(keys)}
+    prompts = []
+    for query, emotion in keys:
+        if emotion is None:
+            context = conditioning.neutral(query, tokenizer)
+        else:
+            context = conditioning.emotional(query, emotion, tokenizer)
+        ids = tokenizer(context, add_special_tokens=conditioning.adds_special_tokens)["input_ids"]
+        prompts.append(Prompt(query, emotion, tuple(ids)))
     groups = [
         Group(
             emotion,
-            [number_of(query, emotion) for query in asked],
-            [number_of(query, None) for query in asked],
+            [numbers[query, emotion] for query in asked],
+            [numbers[query, None] for query in asked],
             paired=True,
         )
         for emotion, asked in queries.items()
@@ -73,14 +74,12 @@ def prompts_of(
 
 def answer(
     model: nn.Module,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     prompts: Sequence[Prompt],
     store: Store,
     sampling: Sampling,
+    options: Options,
     *,
-    seed: int,
-    batch_tokens: int,
-    batch_size: int | None,
     progress: bool,
 ) -> list[TokenizedText]:
     """The prompts with their answers; those that the store lacks are sampled into it.
@@ -91,31 +90,24 @@ def answer(
     """
     lengths = [len(prompt.ids) + sampling.max_new_tokens for prompt in prompts]
     known = store.answers()
-    with tqdm(
-        total=len(prompts), initial=len(known), desc="answering", unit="answer",
-        disable=not progress,
-    ) as bar:  # fmt: skip
-        all_batches = batches(lengths, range(len(prompts)), batch_tokens, batch_size)
-        for batch in all_batches:
-            if all(prompt in known for prompt in batch):
-                continue
-            chosen = [prompts[prompt] for prompt in batch]
-            contexts = [prompt.ids for prompt in chosen]
-            seeds = [(seed, zlib.crc32(prompt.query.encode())) for prompt in chosen]
-            ids = sample(model, tokenizer, contexts, sampling, seeds=seeds)
-            lines = {
-                prompt: {
-                    "prompt": prompt,
-                    "emotion": prompt_of.emotion,
-                    "query": prompt_of.query,
-                    "answer": tokenizer.decode(tokens),
-                    "tokens": tokens,
-                }
-                for prompt, prompt_of, tokens in zip(batch, chosen, ids, strict=True)
+    pending = unfinished(lengths, range(len(prompts)), known, options, "answering", progress)
+    for batch in pending:
+        chosen = [prompts[prompt] for prompt in batch]
+        contexts = [prompt.ids for prompt in chosen]
+        seeds = [(options.seed, zlib.crc32(prompt.query.encode())) for prompt in chosen]
+        ids = sample(model, tokenizer, contexts, sampling, seeds=seeds)
+        lines = {
+            prompt: {
+                "prompt": prompt,
+                "emotion": prompt_of.emotion,
+                "query": prompt_of.query,
+                "answer": tokenizer.decode(tokens),
+                "tokens": tokens,
             }
-            store.append(lines.values())
-            bar.update(len(lines.keys() - known.keys()))
-            known |= lines
+            for prompt, prompt_of, tokens in zip(batch, chosen, ids, strict=True)
+        }
+        store.append(lines.values())
+        known |= lines
     special = special_ids(tokenizer)
     return [
         _sample(prompt, known[number]["tokens"], special) for number, prompt in enumerate(prompts)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from emokernel.errors import EmokernelError
 
@@ -26,19 +27,18 @@ _THINKING = ("enable_thinking", "thinking")
 _THOUGHT = re.compile(r"<think>\s*$")
 
 
-def render(messages: Sequence[Message], tokenizer: Any) -> str:
+def render(messages: Sequence[Message], tokenizer: Tokenizer) -> str:
     """The conversation up to where the answer begins, without thinking before it.
 
     The contents are given as strings, or as parts where the template wants those. EmokernelError,
     with the fault as its text, if the template fails or loses any of them in every form.
     """
-    refuses = "refuses a system message" if messages[0][0] == "system" else "fails"
     failure = ""
     for conversation in _forms(messages):
         try:
             text = _apply(tokenizer, conversation)
         except _FAILURES as error:
-            failure = failure or f"{refuses} ({error})"
+            failure = failure or f"fails ({error})"
             continue
         lost = _lost(messages, text)
         if lost is None and not _spelled_out(conversation, text):
@@ -52,16 +52,15 @@ def _forms(messages: Sequence[Message]) -> Iterator[list[dict[str, Any]]]:
     roles = {role for role, _ in messages}
     for in_parts in ((), roles, *([roles - {"system"}] if "system" in roles else [])):
         yield [
-            {"role": role, "content": _parts(said) if role in in_parts else said}
+            {
+                "role": role,
+                "content": [{"type": "text", "text": said}] if role in in_parts else said,
+            }
             for role, said in messages
         ]
 
 
-def _parts(said: str) -> list[dict[str, str]]:
-    return [{"type": "text", "text": said}]
-
-
-def _apply(tokenizer: Any, conversation: list[dict[str, Any]]) -> str:
+def _apply(tokenizer: Tokenizer, conversation: list[dict[str, Any]]) -> str:
     template = tokenizer.get_chat_template()
     known = {name: False for name in _THINKING if re.search(rf"\b{name}\b", template)}
     return tokenizer.apply_chat_template(

@@ -8,21 +8,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from emokernel.errors import EmokernelError
 from emokernel.extras import need
-from emokernel.lab.extract.labelled_texts import LabelledTexts, clean, contrasted
+from emokernel.lab.extract.labelled_texts import LabelledTexts, clean
 from emokernel.lab.extract.text_files import (
     FILE_TYPES,
     LABEL_COLUMNS,
     TEXT_COLUMNS,
     column,
     json_rows,
-    jsonl_rows,
-    tsv_rows,
+    table_rows,
 )
 
 # What the name of a data set of the Hub begins with, where a file may stand as well.
@@ -36,9 +36,8 @@ def read_labelled(
     label: str | None = None,
     label_names: Sequence[str] | None = None,
     rows: Mapping[str, tuple[int, int]] | None = None,
-    licence: str | None = None,
 ) -> LabelledTexts:
-    """Read a file of one of the types of `text_files`.
+    """Read a file of one of the types of `text_files`, or "hub:REPOSITORY", see `labelled_dataset`.
 
     ``text`` and ``label`` name the columns where they are not called as usual, ``label_names``
     gives the emotions of labels that are numbers, and ``rows`` those of a flat JSON list:
@@ -47,10 +46,16 @@ def read_labelled(
 
     Raises FileNotFoundError, and EmokernelError for anything in the file that is not as above.
     """
+    ending = Path(path).suffix.lower()
+    hub = str(path).startswith(HUB)
+    if rows is not None and (hub or ending != ".json"):
+        raise EmokernelError(f"{path}: row ranges label a flat JSON list; these texts have labels")
+    if hub:
+        name = str(path).removeprefix(HUB)
+        return labelled_dataset(name, text=text, label=label, label_names=label_names)
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file of texts: {path}")
-    ending = path.suffix.lower()
     if ending not in FILE_TYPES:
         raise EmokernelError(f"{path}: texts are read from {', '.join(FILE_TYPES)} files")
     data = path.read_bytes()
@@ -60,16 +65,12 @@ def read_labelled(
         raise EmokernelError(f"{path} is not UTF-8 ({error}): save it as UTF-8") from error
     facts: dict[str, Any] = {"name": path.name, "licence": "not stated"}
     if ending == ".json":
-        labelled = json_rows(path, content, rows, facts)
-    elif rows is not None:
-        raise EmokernelError(f"{path}: row ranges label a flat JSON list; this file has labels")
+        labelled, more = json_rows(path, content, rows)
+        facts |= more
     else:
-        labelled = (jsonl_rows if ending == ".jsonl" else tsv_rows)(path, content, text, label)
-    cleaned = clean(str(path), labelled, label_names)
-    if licence is not None:
-        facts["licence"] = licence
+        labelled = table_rows(path, content, text, label)
     facts["sha256"] = hashlib.sha256(data).hexdigest()
-    return LabelledTexts(cleaned.rows, facts | cleaned.provenance)
+    return clean(str(path), labelled, label_names, facts)
 
 
 def labelled_dataset(
@@ -79,26 +80,22 @@ def labelled_dataset(
     text: str | None = None,
     label: str | None = None,
     label_names: Sequence[str] | None = None,
-    config: str | None = None,
-    revision: str | None = None,
-    licence: str | None = None,
 ) -> LabelledTexts:
     """Labelled texts of a Hugging Face dataset; needs the package ``datasets``.
 
-    ``source``: the id of a repository, a local folder (also one that ``save_to_disk`` wrote), or a
-    ``Dataset`` or ``DatasetDict``. Class-label numbers become their names; of a column of lists of
-    labels the rows with one label are taken, the others counted in the provenance.
+    ``source``: the id of a repository, a local folder, or a ``Dataset`` or ``DatasetDict``, such as
+    one of another configuration or revision. Class-label numbers become their names; of a column of
+    lists of labels the rows with one label are taken, the others counted in the provenance.
 
     Raises FileNotFoundError for a dataset that does not exist, EmokernelError for one that cannot
     be read, for an unknown split or column, and for numbers without names.
     """
-    table, name = _open_dataset(source, split, config, revision)
+    table, name = _open_dataset(source, split)
     text = column(name, text, TEXT_COLUMNS, table.column_names, "text")
     label = column(name, label, LABEL_COLUMNS, table.column_names, "label")
-    feature = table.features[label] if table.features else None
-    inner = getattr(feature, "feature", feature)
     if label_names is None:
-        label_names = getattr(inner, "names", None)
+        feature = (table.features or {}).get(label)
+        label_names = getattr(getattr(feature, "feature", feature), "names", None)
     single, several = [], 0
     for number, (value, content) in enumerate(zip(table[label], table[text], strict=True)):
         labels = value if isinstance(value, list) else [value]
@@ -106,48 +103,23 @@ def labelled_dataset(
             single.append((f"row {number}", labels[0], content))
         else:
             several += 1
-    cleaned = clean(name, single, label_names)
-    digest = hashlib.sha256(json.dumps(cleaned.rows).encode())
-    facts = {
-        "name": name,
-        "split": split,
-        "revision": revision or "not stated",
-        "licence": licence or getattr(table.info, "license", None) or "not stated",
-        "sha256": digest.hexdigest(),
-    }
+    licence = getattr(table.info, "license", None) or "not stated"
+    facts = {"name": name, "split": split, "licence": licence}
     if several:
         facts["rows without exactly one label, left out"] = several
-    return LabelledTexts(cleaned.rows, facts | cleaned.provenance)
+    texts = clean(name, single, label_names, facts)
+    digest = hashlib.sha256(json.dumps(texts.rows).encode()).hexdigest()
+    return replace(texts, provenance={**texts.provenance, "sha256": digest})
 
 
-def read_texts(path: str | PathLike[str], **columns: Any) -> dict[str, list[str]]:
-    """``{emotion: texts}`` of given texts, with their contrast under "neutral".
-
-    The file types and ``columns`` of `read_labelled`, and its errors; EmokernelError too if there
-    is no neutral class, or nothing else.
-    """
-    return contrasted(read_labelled(path, **columns))
-
-
-def texts_from_dataset(source: Any, **columns: Any) -> dict[str, list[str]]:
-    """What `read_texts` gives, from a Hugging Face dataset; arguments of `labelled_dataset`."""
-    return contrasted(labelled_dataset(source, **columns))
-
-
-def _open_dataset(
-    source: Any, split: str, config: str | None, revision: str | None
-) -> tuple[Any, str]:
+def _open_dataset(source: Any, split: str) -> tuple[Any, str]:
     """The table of one split, and a name for it."""
     datasets = need("datasets")
-    name = str(source) if isinstance(source, (str, PathLike)) else "a dataset"
+    name = "a dataset"
     if isinstance(source, (str, PathLike)):
-        folder = Path(source)
-        saved = any((folder / file).is_file() for file in ("dataset_dict.json", "state.json"))
+        name = str(source)
         try:
-            if saved:
-                source = datasets.load_from_disk(str(folder))
-            else:
-                source = datasets.load_dataset(str(source), config, revision=revision)
+            source = datasets.load_dataset(name)
         except FileNotFoundError:
             raise
         except (datasets.exceptions.DatasetsError, ValueError, OSError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from emokernel.errors import EmokernelError
 from emokernel.lab.extract.answers import answer, check_answers, prompts_of
@@ -29,7 +30,6 @@ from emokernel.lab.extract.provenance import (
     count_texts,
     describe_answers,
     describe_model,
-    plain,
     settings_of,
     versions,
 )
@@ -46,7 +46,7 @@ from emokernel.vectors.emotion_vectors import EmotionVectors
 
 def extract(
     model: nn.Module,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     emotional: Mapping[str, Iterable[Text]],
     neutral: Iterable[Text] | Mapping[str, Iterable[Text]],
     *,
@@ -90,24 +90,24 @@ def extract(
         return range(start, len(samples))
 
     rows = {emotion: take(texts) for emotion, texts in emotional.items()}
-    sets = {emotion: take(neutral[emotion]) for emotion in rows} if by_emotion else {}
-    shared = None if by_emotion else take(neutral)
+    if by_emotion:
+        others = {emotion: take(neutral[emotion]) for emotion in rows}
+    else:
+        others = dict.fromkeys(rows, take(neutral))
     groups = []
     for emotion, own in rows.items():
-        other = sets.get(emotion, shared)
-        groups.append(Group(emotion, own, other, by_emotion and len(own) == len(other)))
+        paired = by_emotion and len(own) == len(others[emotion])
+        groups.append(Group(emotion, own, others[emotion], paired))
         _check_differ(groups[-1], samples)
-    keys = _keys_of_texts(groups, len(samples))
     about = {"model": describe_model(model, model_id, revision), "data": data or "not described"}
     settings = {"kind": "texts", **settings_of(chosen, about), "texts": digest(samples)}
-    with _folder(resume) as folder:
-        store = Store(folder, settings, restart=restart)
-        return _vectors(recorder, samples, keys, groups, store, chosen, about, progress)
+    with _store(resume, settings, restart) as store:
+        return _vectors(recorder, samples, groups, store, chosen, about, progress)
 
 
 def extract_answers(
     model: nn.Module,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     queries: Queries,
     conditioning: Conditioning,
     *,
@@ -158,16 +158,10 @@ def extract_answers(
         "seed": chosen.seed,
         "prompts": digest(as_read),
     }
-    batches = {"batch_tokens": chosen.batch_tokens, "batch_size": chosen.batch_size}
-    with _folder(resume) as folder:
-        store = Store(folder, settings, restart=restart)
-        samples = answer(
-            model, tokenizer, prompts, store, sampling, seed=chosen.seed, progress=progress,
-            **batches,
-        )  # fmt: skip
+    with _store(resume, settings, restart) as store:
+        samples = answer(model, tokenizer, prompts, store, sampling, chosen, progress=progress)
         about["data"]["empty_pairs"] = check_answers(groups, samples)
-        keys = [prompt.query for prompt in prompts]
-        return _vectors(recorder, samples, keys, groups, store, chosen, about, progress)
+        return _vectors(recorder, samples, groups, store, chosen, about, progress)
 
 
 def _recorder(model: nn.Module, options: Options, emotions: Collection[str]) -> Recorder:
@@ -192,20 +186,9 @@ def _check_differ(group: Group, samples: Sequence[TokenizedText]) -> None:
         )
 
 
-def _keys_of_texts(groups: Sequence[Group], texts: int) -> list[object]:
-    """What each text comes from: the two of a pair from the same, any other from itself."""
-    keys: list[object] = list(range(texts))
-    for group in groups:
-        if group.paired:
-            for own, other in zip(group.rows, group.neutral, strict=True):
-                keys[other] = keys[own]
-    return keys
-
-
 def _vectors(
     recorder: Recorder,
     samples: Sequence[TokenizedText],
-    keys: Sequence[object],
     groups: Sequence[Group],
     store: Store,
     options: Options,
@@ -215,14 +198,11 @@ def _vectors(
     """Read the samples into the store, and make of it vectors with diagnostics and provenance."""
     counts = np.array([sample.weight for sample in samples])
     groups = usable(groups, counts)
-    read(
-        recorder, samples, store, batch_tokens=options.batch_tokens,
-        batch_size=options.batch_size, progress=progress,
-    )  # fmt: skip
+    read(recorder, samples, store, options, progress=progress)
     rows = Rows(store.rows, counts if options.tokens == "each" else (counts > 0).astype(int))
     directions = vectors_of(rows, groups, options, progress=progress)
     check(directions, groups, store.lengths @ rows.weights / rows.weights.sum(), options)
-    training, heldout = split(groups, keys, options.heldout, options.seed)
+    training, heldout = split(groups, options.heldout, options.seed)
     measurable = all(group.rows and group.neutral for group in [*training, *heldout])
     num_layers = len(recorder.decoder.blocks)
     tensor = torch.zeros(num_layers, len(groups), rows.width)
@@ -239,7 +219,7 @@ def _vectors(
     )
     provenance = {
         "method": options.method,
-        "options": {name: plain(value) for name, value in vars(options).items()},
+        "options": dict(vars(options)),
         **about["model"],
         "data": about["data"],
         "counts": count_texts(groups, counts),
@@ -250,10 +230,10 @@ def _vectors(
 
 
 @contextmanager
-def _folder(path: str | PathLike[str] | None) -> Iterator[Path]:
-    """``path``, or a folder for the time being."""
-    if path is not None:
-        yield Path(path)
-        return
-    with tempfile.TemporaryDirectory(prefix="emokernel-") as folder:
-        yield Path(folder)
+def _store(
+    folder: str | PathLike[str] | None, settings: Mapping[str, Any], restart: bool
+) -> Iterator[Store]:
+    """The store in ``folder``, or in one for the time being."""
+    temporary = tempfile.TemporaryDirectory(prefix="emokernel-") if folder is None else None
+    with temporary or nullcontext(folder) as path:
+        yield Store(Path(path), settings, restart=restart)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from emokernel.errors import EmokernelError
 
@@ -23,21 +24,47 @@ _HALF = re.compile("[\ud800-\udfff]")
 Row = tuple[str, Any, Any]
 
 
+class LabelledText(NamedTuple):
+    """A text and its emotion; None is neutral and fits every emotion."""
+
+    emotion: str | None
+    text: str
+
+
 @dataclass(frozen=True)
 class LabelledTexts:
-    """``rows`` of (emotion, text), without duplicates, in the order of the source.
+    """Texts with their emotions in the order of their source; immutable.
 
-    The emotion None is neutral. ``provenance``: name, licence, sha256, number of texts and of
+    ``provenance`` says where they come from: name, licence, sha256, number of texts and of
     duplicates that were dropped.
     """
 
-    rows: tuple[tuple[str | None, str], ...]
-    provenance: Mapping[str, Any] = field(compare=False)
+    rows: tuple[LabelledText, ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", tuple(LabelledText(*row) for row in self.rows))
+        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+
+    @property
+    def emotions(self) -> tuple[str, ...]:
+        """The emotions with texts of their own, in order."""
+        return tuple(dict.fromkeys(row.emotion for row in self.rows if row.emotion is not None))
+
+    @property
+    def neutral(self) -> tuple[LabelledText, ...]:
+        """The texts that fit every emotion."""
+        return tuple(row for row in self.rows if row.emotion is None)
+
+    def __iter__(self) -> Iterator[LabelledText]:
+        return iter(self.rows)
 
 
-def clean(source: str, rows: Iterable[Row], label_names: Sequence[str] | None) -> LabelledTexts:
-    """Emotions by name, texts stripped and without duplicates; the provenance counts them."""
-    kept: dict[tuple[str | None, str], tuple[str | None, str]] = {}
+def clean(
+    source: str, rows: Iterable[Row], label_names: Sequence[str] | None, facts: Mapping[str, Any]
+) -> LabelledTexts:
+    """Emotions by name, texts stripped and without duplicates; counts of them beside ``facts``."""
+    kept: dict[tuple[str | None, str], LabelledText] = {}
     dropped: Counter[str] = Counter()
     for place, label, text in rows:
         if not isinstance(text, str):
@@ -54,18 +81,19 @@ def clean(source: str, rows: Iterable[Row], label_names: Sequence[str] | None) -
         if same in kept:
             dropped[NEUTRAL if emotion is None else emotion] += 1
         else:
-            kept[same] = emotion, text.strip()
+            kept[same] = LabelledText(emotion, text.strip())
     if not kept:
-        raise EmokernelError(f"{source} holds no texts: give it some")
-    return LabelledTexts(
-        tuple(kept.values()), {"texts": len(kept), "duplicates dropped": dict(dropped)}
-    )
+        raise EmokernelError(
+            f"{source} holds no texts: give it some (the first row of a .tsv file names columns)"
+        )
+    counts = {"texts": len(kept), "duplicates dropped": dict(dropped)}
+    return LabelledTexts(tuple(kept.values()), {**facts, **counts})
 
 
 def contrasted(texts: LabelledTexts) -> dict[str, list[str]]:
     """``{emotion: texts}`` with "neutral"; EmokernelError unless it and an emotion are there."""
     classes: dict[str, list[str]] = {}
-    for emotion, content in texts.rows:
+    for emotion, content in texts:
         classes.setdefault(NEUTRAL if emotion is None else emotion, []).append(content)
     name = texts.provenance["name"]
     if NEUTRAL not in classes:

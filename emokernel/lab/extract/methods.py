@@ -23,15 +23,15 @@ over emotions be subtracted, which leaves what tells the emotions apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from tqdm import tqdm
 
 from emokernel.errors import EmokernelError
 from emokernel.extras import need
-from emokernel.lab.extract.moments import Moments, principal_axes
-from emokernel.lab.extract.options import METHODS, Options
+from emokernel.lab.extract.moments import moments, principal_axes
+from emokernel.lab.extract.options import Options
 from emokernel.lab.extract.samples import Group, Rows
 
 # The probe reads at most so many texts of each class, chosen by the seed: it needs them in memory.
@@ -50,14 +50,12 @@ def vectors(
     rows: Rows, groups: Sequence[Group], options: Options, *, progress: bool = False
 ) -> np.ndarray:
     """Vectors ``[layers, E, d]`` fp64 by ``options.method``, with its removals."""
-    direction = _METHODS[options.method]
     layers = range(len(rows.values))
     vectors = np.zeros((len(layers), len(groups), rows.width))
     whole = np.zeros(vectors.shape[:2])
     for layer in tqdm(layers, desc="computing vectors", unit="layer", disable=not progress):
         for number, group in enumerate(groups):
-            shift = _mean_difference(rows, layer, group)
-            vectors[layer, number] = direction(rows, layer, group, shift, options.seed)
+            vectors[layer, number] = _vector(rows, layer, group, options)
         whole[layer] = np.linalg.norm(vectors[layer], axis=-1)
         if options.remove_neutral:
             neutral = sorted({row for group in groups for row in group.neutral})
@@ -100,31 +98,38 @@ def neutral_components(rows: Rows, layer: int, neutral: Sequence[int], share: fl
     return axes[: 1 + np.searchsorted(held, share * held[-1])]
 
 
-def _mean_difference(rows: Rows, layer: int, group: Group) -> np.ndarray:
-    emotional, neutral = (
-        Moments.of(rows.chunks(layer, each), rows.width).mean
-        for each in (group.rows, group.neutral)
-    )
-    return emotional - neutral
+def _vector(rows: Rows, layer: int, group: Group, options: Options) -> np.ndarray:
+    shift = _mean(rows, layer, group.rows) - _mean(rows, layer, group.neutral)
+    if options.method == "mean":
+        return shift
+    if options.method == "pca":
+        direction = _principal(rows, layer, group)
+    else:
+        direction = _separating(rows, layer, group, options.seed)
+    length = np.linalg.norm(direction)
+    unit = direction / length if length else direction
+    return (unit @ shift) * unit
 
 
-def _mean(_: Rows, __: int, ___: Group, shift: np.ndarray, ____: int) -> np.ndarray:
-    return shift
+def _mean(rows: Rows, layer: int, numbers: Sequence[int]) -> np.ndarray:
+    return moments(rows.chunks(layer, numbers), rows.width).mean
 
 
-def _pca(rows: Rows, layer: int, group: Group, shift: np.ndarray, _: int) -> np.ndarray:
+def _principal(rows: Rows, layer: int, group: Group) -> np.ndarray:
+    """The first principal component of the differences."""
     if group.paired:
         differences = rows.chunks(layer, group.rows, minus=group.neutral)
     else:
-        neutral = Moments.of(rows.chunks(layer, group.neutral), rows.width).mean
+        neutral = _mean(rows, layer, group.neutral)
         differences = (
             (chunk - neutral, weights) for chunk, weights in rows.chunks(layer, group.rows)
         )
     _, axes = principal_axes(differences, len(group.rows), rows.width, centred=False, most=1)
-    return _along(axes[0], shift)
+    return axes[0]
 
 
-def _probe(rows: Rows, layer: int, group: Group, shift: np.ndarray, seed: int) -> np.ndarray:
+def _separating(rows: Rows, layer: int, group: Group, seed: int) -> np.ndarray:
+    """The weights of the probe, in the space of the rows."""
     chooser = np.random.default_rng(seed)
     values, weights, labels = [], [], []
     for label, numbers in enumerate((group.neutral, group.rows)):
@@ -142,18 +147,4 @@ def _probe(rows: Rows, layer: int, group: Group, shift: np.ndarray, seed: int) -
         C=PROBE_C, class_weight="balanced", max_iter=1000
     )
     probe.fit(features, labels, sample_weight=weights / weights.mean())
-    return _along(probe.coef_[0] / scale, shift)
-
-
-def _along(direction: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """The part of ``shift`` along ``direction``."""
-    length = np.linalg.norm(direction)
-    if not length:
-        return np.zeros_like(shift)
-    unit = direction / length
-    return (unit @ shift) * unit
-
-
-_METHODS: dict[str, Callable[..., np.ndarray]] = dict(
-    zip(METHODS, (_mean, _pca, _probe), strict=True)
-)
+    return probe.coef_[0] / scale

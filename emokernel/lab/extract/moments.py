@@ -3,53 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
 from emokernel.extras import need
 
+# Rows [n, d] and their positive weights [n].
+Chunk = tuple[np.ndarray, np.ndarray]
 
-class Moments:
-    """Weighted mean ``[d]`` and scatter ``[d, d]`` of rows that come in chunks.
+
+class Moments(NamedTuple):
+    """Summed weight, weighted mean ``[d]`` and scatter ``[d, d]`` of rows.
+
+    ``scatter`` is the sum of w (x - mean)(x - mean)^T, so the covariance is scatter / weight.
+    """
+
+    weight: float
+    mean: np.ndarray
+    scatter: np.ndarray
+
+
+def moments(chunks: Iterable[Chunk], width: int, *, scatter: bool = False) -> Moments:
+    """The moments of all ``chunks``; the scatter is zero unless asked for.
 
     Chunks are merged by the pairwise formula of Chan, Golub and LeVeque, "Updating formulae and a
     pairwise algorithm for computing sample variances" (1979), with weights in the place of counts:
-    nothing is lost where the mean is large against the spread. ``scatter`` is the sum of
-    w (x - mean)(x - mean)^T, so the covariance is scatter / weight; it is kept only if asked for.
+    nothing is lost where the mean is large against the spread.
     """
-
-    def __init__(self, width: int, *, scatter: bool = False) -> None:
-        self.weight = 0.0
-        self.mean = np.zeros(width)
-        self.scatter = np.zeros((width, width)) if scatter else None
-
-    @classmethod
-    def of(
-        cls, chunks: Iterable[tuple[np.ndarray, np.ndarray]], width: int, *, scatter: bool = False
-    ) -> Moments:
-        """The moments of all ``chunks`` of (rows ``[n, d]``, weights ``[n]``)."""
-        moments = cls(width, scatter=scatter)
-        for rows, weights in chunks:
-            moments.add(rows, weights)
-        return moments
-
-    def add(self, rows: np.ndarray, weights: np.ndarray) -> None:
-        """Take in ``rows [n, d]`` with positive ``weights [n]``."""
+    total, mean = 0.0, np.zeros(width)
+    spread = np.zeros((width, width) if scatter else 0)
+    for rows, weights in chunks:
         weights = weights.astype(np.float64)
         weight = weights.sum()
-        mean = weights @ rows / weight
-        step = mean - self.mean
-        together = self.weight + weight
-        if self.scatter is not None:
-            spread = (rows - mean) * np.sqrt(weights)[:, None]
-            self.scatter += spread.T @ spread
-            self.scatter += np.outer(step, step) * (self.weight * weight / together)
-        self.mean = self.mean + step * (weight / together)
-        self.weight = together
+        own = weights @ rows / weight
+        step, together = own - mean, total + weight
+        if scatter:
+            spread += _scatter(rows - own, weights)
+            spread += np.outer(step, step) * (total * weight / together)
+        mean = mean + step * (weight / together)
+        total = together
+    return Moments(total, mean, spread)
+
+
+def _scatter(centred: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    centred *= np.sqrt(weights)[:, None]
+    return centred.T @ centred
 
 
 def principal_axes(
-    chunks: Iterable[tuple[np.ndarray, np.ndarray]],
+    chunks: Iterable[Chunk],
     count: int,
     width: int,
     *,
@@ -69,10 +72,9 @@ def principal_axes(
         rows *= np.sqrt(weights)[:, None]
         _, singular, axes = np.linalg.svd(rows, full_matrices=False)
         return np.square(singular)[:most], axes[:most]
-    moments = Moments.of(chunks, width, scatter=True)
-    scatter = moments.scatter
+    weight, mean, scatter = moments(chunks, width, scatter=True)
     if not centred:
-        scatter += moments.weight * np.outer(moments.mean, moments.mean)
+        scatter += weight * np.outer(mean, mean)
     wanted = [max(0, width - (most or width)), width - 1]
     energies, axes = need("scipy.linalg").eigh(scatter, subset_by_index=wanted, overwrite_a=True)
     return energies[::-1].clip(0), axes.T[::-1]

@@ -49,6 +49,8 @@ class Options:
 
     def __post_init__(self) -> None:
         SITE.check(self.site)
+        if self.layers is not None:
+            object.__setattr__(self, "layers", list(self.layers))
         for name, known in (("tokens", TOKENS), ("method", METHODS)):
             if getattr(self, name) not in known:
                 raise EmokernelError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,19 +11,20 @@ import transformers
 from torch import nn
 
 from emokernel.lab.extract.options import Options
+from emokernel.lab.extract.prompts import Conditioning
+from emokernel.lab.extract.queries import Queries
 from emokernel.lab.extract.samples import Group
+from emokernel.lab.measure.sampling import Sampling
 from emokernel.vectors.fingerprint import fingerprint
 
 
 def count_texts(groups: Sequence[Group], tokens: np.ndarray) -> dict[str, dict[str, int]]:
     """Texts and tokens of each emotion and of the neutral texts, given each text's ``tokens``."""
-
-    def count(rows: Iterable[int]) -> dict[str, int]:
-        rows = list(rows)
-        return {"texts": len(rows), "tokens": int(tokens[rows].sum())}
-
-    neutral = {row for group in groups for row in group.neutral}
-    return {group.emotion: count(group.rows) for group in groups} | {"neutral": count(neutral)}
+    rows = {group.emotion: list(group.rows) for group in groups}
+    rows["neutral"] = sorted({row for group in groups for row in group.neutral})
+    return {
+        name: {"texts": len(own), "tokens": int(tokens[own].sum())} for name, own in rows.items()
+    }
 
 
 def settings_of(options: Options, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def settings_of(options: Options, about: Mapping[str, Any]) -> dict[str, Any]:
         "data": about["data"],
         "site": options.site,
         "rows": "last" if options.tokens == "last" else "mean",
-        "layers": plain(options.layers),
+        "layers": options.layers,
         "batch_tokens": options.batch_tokens,
         "batch_size": options.batch_size,
         "versions": versions(),
@@ -51,18 +52,15 @@ def describe_model(model: nn.Module, name: str | None, revision: str | None) -> 
     }
 
 
-def describe_answers(queries: Any, conditioning: Any, sampling: Any) -> dict[str, Any]:
+def describe_answers(
+    queries: Queries, conditioning: Conditioning, sampling: Sampling
+) -> dict[str, Any]:
     """What a model's own answers came from."""
     return {
         "queries": dict(queries.provenance),
         "conditioning": conditioning.describe(),
         "sampling": dict(vars(sampling)),
     }
-
-
-def plain(value: Any) -> Any:
-    """A sequence as a list, which is how JSON gives it back."""
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 def versions() -> dict[str, str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 
+import numpy as np
 from tqdm import tqdm
 
+from emokernel.lab.extract.options import Options
 from emokernel.lab.extract.recording import Recorder
 from emokernel.lab.extract.store import Store
 from emokernel.lab.measure.encoding import TokenizedText
@@ -39,33 +41,40 @@ def batches(
         yield batch
 
 
+def unfinished(
+    lengths: Sequence[int],
+    numbers: Collection[int],
+    done: Container[int],
+    options: Options,
+    doing: str,
+    progress: bool,
+) -> Iterator[list[int]]:
+    """The `batches` of ``numbers`` that are not ``done`` yet, with a bar."""
+    left = sum(number not in done for number in numbers)
+    with tqdm(
+        total=len(numbers), initial=len(numbers) - left, desc=doing, unit=" texts",
+        disable=not progress,
+    ) as bar:  # fmt: skip
+        for batch in batches(lengths, numbers, options.batch_tokens, options.batch_size):
+            new = sum(number not in done for number in batch)
+            if new:
+                yield batch
+                bar.update(new)
+
+
 def read(
     recorder: Recorder,
     samples: Sequence[TokenizedText],
     store: Store,
+    options: Options,
     *,
-    batch_tokens: int,
-    batch_size: int | None,
     progress: bool,
 ) -> None:
     """Read all samples that have a token of their own and are not in the store yet, into it."""
     store.allocate(len(recorder.layers), len(samples), recorder.decoder.hidden_size)
     lengths = [len(sample.ids) for sample in samples]
     readable = [number for number, sample in enumerate(samples) if sample.own.any()]
-    known = sum(lengths[number] for number in readable if store.done[number])
-    with (
-        recorder,
-        tqdm(
-            total=sum(lengths[number] for number in readable),
-            initial=known,
-            desc="reading",
-            unit="token",
-            unit_scale=True,
-            disable=not progress,
-        ) as bar,
-    ):
-        for batch in batches(lengths, readable, batch_tokens, batch_size):
-            if store.done[batch].all():
-                continue
+    done = set(np.flatnonzero(store.done).tolist())
+    with recorder:
+        for batch in unfinished(lengths, readable, done, options, "reading", progress):
             store.write(batch, *recorder.read([samples[number] for number in batch]))
-            bar.update(sum(lengths[number] for number in batch))

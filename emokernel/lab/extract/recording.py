@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from emokernel.errors import EmokernelError, ModelStructureError
-from emokernel.lab.measure.encoding import TokenizedText
+from emokernel.lab.measure.encoding import TokenizedText, input_device, padded
 from emokernel.patch.block_forwards import RewrittenForward
 from emokernel.patch.decoder import (
     Decoder,
-    device_of,
     evaluating,
     find_decoder,
     stream_of,
@@ -75,8 +74,7 @@ class Recorder:
         Every sample needs a token of its own. EmokernelError naming the layer that is not finite.
         """
         self._batch = _Batch(samples, self._last)
-        embeddings = self._model.get_input_embeddings()
-        device = device_of(embeddings, embeddings.weight)
+        device = input_device(self._model)
         ids, mask = (each.to(device) for each in (self._batch.ids, self._batch.mask))
         try:
             with torch.no_grad(), uncompiled():
@@ -126,43 +124,27 @@ class _Batch:
     """Samples padded on the right, and how a row is taken from their activations."""
 
     def __init__(self, samples: Sequence[TokenizedText], last: bool) -> None:
-        shape = len(samples), max(len(sample.ids) for sample in samples)
-        # Padded by hand: many tokenizers of decoders have no pad token.
-        ids, mask, self._own = (np.zeros(shape, kind) for kind in (np.int64, np.int64, np.float32))
-        for row, sample in enumerate(samples):
-            length = len(sample.ids)
-            ids[row, :length], mask[row, :length] = sample.ids, 1
-            self._own[row, :length] = sample.own
-            if last:
-                self._own[row, : np.flatnonzero(sample.own)[-1]] = 0
-        self.ids, self.mask = torch.from_numpy(ids), torch.from_numpy(mask)
-        self._last = torch.from_numpy(self._own.argmax(1)) if last else None
-        self._own /= self._own.sum(1, keepdims=True)
+        encoded = padded(samples)
+        self.ids, self.mask = encoded.ids, encoded.mask
+        own = encoded.counted
+        if last:
+            place = (own * torch.arange(1, 1 + own.shape[1])).argmax(1)
+            own = nn.functional.one_hot(place, own.shape[1])
+        self._shares = (own / own.sum(1, keepdim=True))[:, None]
         self._placed: dict[torch.device, Tensor] = {}
 
     def row(self, activations: Tensor) -> Tensor:
         """``[batch, d]`` fp32 of ``activations [batch, tokens, d]``, perhaps flattened."""
-        activations = activations.reshape(*self.mask.shape, -1)
-        if self._last is not None:
-            last = self._on(activations.device, self._last)
-            return activations[torch.arange(len(last), device=last.device), last].float()
-        return torch.bmm(self._shares(activations.device), activations.float()).squeeze(1)
+        device = activations.device
+        if device not in self._placed:
+            self._placed[device] = self._shares.to(device)
+        activations = activations.reshape(*self.mask.shape, -1).float()
+        return torch.bmm(self._placed[device], activations).squeeze(1)
 
     def length(self, stream: Tensor) -> Tensor:
         """Mean length ``[batch]`` of the rows of ``stream``."""
-        stream = stream.reshape(*self.mask.shape, -1)
-        if self._last is not None:
-            return torch.linalg.vector_norm(self.row(stream), dim=-1)
         lengths = torch.linalg.vector_norm(stream, dim=-1, keepdim=True, dtype=torch.float32)
-        return torch.bmm(self._shares(stream.device), lengths).flatten()
-
-    def _shares(self, device: torch.device) -> Tensor:
-        return self._on(device, torch.from_numpy(self._own)[:, None])
-
-    def _on(self, device: torch.device, tensor: Tensor) -> Tensor:
-        if device not in self._placed:
-            self._placed[device] = tensor.to(device)
-        return self._placed[device]
+        return self.row(lengths).flatten()
 
 
 def _attention_adds(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,7 @@ class Group:
     neutral: Sequence[int]
     paired: bool
 
-    def among(self, kept: Sequence[bool]) -> Group:
+    def among(self, kept: Sequence[bool] | Mapping[int, bool]) -> Group:
         """The group without the rows that are not kept; a pair is kept or dropped as one."""
         if self.paired:
             pairs = [
@@ -85,23 +85,29 @@ def usable(groups: Sequence[Group], weights: np.ndarray) -> list[Group]:
     return kept
 
 
-def split(
-    groups: Sequence[Group], keys: Sequence[object], share: float, seed: int
-) -> tuple[list[Group], list[Group]]:
+def split(groups: Sequence[Group], share: float, seed: int) -> tuple[list[Group], list[Group]]:
     """(training groups, held-out groups): in each, ``share`` of the texts are held out.
 
-    ``keys[row]`` is what a text comes from, such as its query: all texts of one key, whatever their
-    emotion, are held out together. A group of too few keys for that holds none out.
+    The two of a pair are held out together, and with them, where emotions share the neutral ones of
+    their pairs, those of all emotions. A group of too few for that holds none out.
     """
     chooser = random.Random(seed)
-    heldout: dict[object, bool] = {}
-    for rows in [group.rows for group in groups] + [group.neutral for group in groups]:
-        present = list(dict.fromkeys(keys[row] for row in rows))
-        open_keys = [key for key in present if key not in heldout]
-        already = sum(heldout.get(key, False) for key in present)
-        missing = max(0, min(int(share * len(present)) - already, len(open_keys)))
-        chosen = set(chooser.sample(range(len(open_keys)), missing))
-        heldout.update({key: number in chosen for number, key in enumerate(open_keys)})
-    is_heldout = [heldout.get(key, False) for key in keys]
-    is_training = [not each for each in is_heldout]
-    return [g.among(is_training) for g in groups], [g.among(is_heldout) for g in groups]
+    neutral_of = {
+        own: other
+        for group in groups if group.paired
+        for own, other in zip(group.rows, group.neutral, strict=True)
+    }  # fmt: skip
+    sets = [
+        [neutral_of.get(row, row) for row in rows]
+        for rows in [group.rows for group in groups] + [group.neutral for group in groups]
+    ]
+    heldout: dict[int, bool] = {}
+    for keys in map(dict.fromkeys, sets):
+        undecided = [key for key in keys if key not in heldout]
+        already = sum(heldout.get(key, False) for key in keys)
+        missing = max(0, min(int(share * len(keys)) - already, len(undecided)))
+        chosen = set(chooser.sample(range(len(undecided)), missing))
+        heldout.update({key: number in chosen for number, key in enumerate(undecided)})
+    heldout |= {own: heldout[other] for own, other in neutral_of.items()}
+    training = {row: not out for row, out in heldout.items()}
+    return [g.among(training) for g in groups], [g.among(heldout) for g in groups]

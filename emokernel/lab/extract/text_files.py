@@ -27,6 +27,9 @@ FILE_TYPES = (".json", ".jsonl", ".tsv")
 TEXT_COLUMNS = ("text", "query", "sentence", "content")
 LABEL_COLUMNS = ("emotion", "label", "labels", "class")
 
+# The place of a line, for messages, and its text.
+_Line = tuple[str, str]
+
 
 def parse_rows(text: str) -> dict[str, tuple[int, int]]:
     """``rows`` of `read_labelled` as one writes them on a command line: "joy=0:50,neutral=50:90".
@@ -45,8 +48,9 @@ def parse_rows(text: str) -> dict[str, tuple[int, int]]:
 
 
 def json_rows(
-    path: Path, content: str, rows: Mapping[str, tuple[int, int]] | None, facts: dict[str, Any]
-) -> list[Row]:
+    path: Path, content: str, ranges: Mapping[str, tuple[int, int]] | None
+) -> tuple[list[Row], dict[str, Any]]:
+    """The rows of a JSON file, and what it says of itself, for the provenance."""
     try:
         value = json.loads(content, object_pairs_hook=_once)
     except EmokernelError as error:
@@ -54,14 +58,13 @@ def json_rows(
     except (ValueError, RecursionError) as error:
         raise EmokernelError(f"{path} is no JSON file ({error})") from error
     if isinstance(value, list):
-        return _flat(path, value, rows, facts)
-    if rows is not None:
-        raise EmokernelError(f"{path}: row ranges label a flat JSON list; this file has labels")
+        return _flat(path, value, ranges)
+    if ranges is not None:
+        raise EmokernelError(f"{path}: row ranges label a flat JSON list; these texts have labels")
+    classes, facts = value, {}
     if isinstance(value, dict) and isinstance(value.get("emotions"), dict):
-        facts |= {key: value[key] for key in ("name", "licence", "version") if key in value}
+        facts = {key: value[key] for key in ("name", "licence", "version") if key in value}
         classes = value["emotions"] | ({NEUTRAL: value[NEUTRAL]} if NEUTRAL in value else {})
-    else:
-        classes = value
     if not isinstance(classes, dict) or not classes:
         raise EmokernelError(
             f'{path} needs emotions with their texts, {{"joy": [text, ...]}}, or a list of texts'
@@ -73,28 +76,26 @@ def json_rows(
         if not texts:
             raise EmokernelError(f"{path}: {emotion!r} has no texts: give it some or remove it")
         labelled += [(f"text {n} of {emotion!r}", emotion, text) for n, text in enumerate(texts)]
-    return labelled
+    return labelled, facts
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object; EmokernelError for a key that stands there twice, which a dict forgets."""
-    counts = Counter(key for key, _ in pairs)
-    for key, count in counts.items():
+    for key, count in Counter(key for key, _ in pairs).items():
         if count > 1:
             raise EmokernelError(f"the key {key!r} stands there {count} times: merge them")
     return dict(pairs)
 
 
 def _flat(
-    path: Path,
-    texts: list[Any],
-    rows: Mapping[str, tuple[int, int]] | None,
-    facts: dict[str, Any],
-) -> list[Row]:
-    if rows is None:
-        return [(f"row {number}", None, text) for number, text in enumerate(texts)]
+    path: Path, texts: list[Any], ranges: Mapping[str, tuple[int, int]] | None
+) -> tuple[list[Row], dict[str, Any]]:
+    if ranges is None:
+        ranges = {NEUTRAL: (0, len(texts))} if texts else {}
+    elif not ranges:
+        raise EmokernelError(f"{path}: no row ranges given: name some, or leave rows away")
     labels: dict[int, str] = {}
-    for emotion, (first, end) in rows.items():
+    for emotion, (first, end) in ranges.items():
         if not 0 <= first < end <= len(texts):
             raise EmokernelError(
                 f"{path}: rows {first} to {end} of {emotion!r} are no part of its {len(texts)}"
@@ -107,46 +108,46 @@ def _flat(
                     " it to one"
                 )
             labels[row] = emotion
-    if not labels:
-        raise EmokernelError(f"{path}: no row ranges given: name some, or leave rows away")
-    if len(labels) < len(texts):
-        facts["rows without a label, left out"] = len(texts) - len(labels)
-    return [(f"row {row}", labels[row], texts[row]) for row in sorted(labels)]
+    left = len(texts) - len(labels)
+    facts = {"rows without a label, left out": left} if left else {}
+    return [(f"row {row}", labels[row], texts[row]) for row in sorted(labels)], facts
 
 
-def jsonl_rows(path: Path, content: str, text: str | None, label: str | None) -> Iterator[Row]:
-    for number, line in enumerate(content.split("\n"), 1):
+def table_rows(path: Path, content: str, text: str | None, label: str | None) -> Iterator[Row]:
+    """The rows of a JSONL or TSV file, of the columns called ``text`` and ``label`` or as usual."""
+    lines = [(f"line {n}", line) for n, line in enumerate(content.split("\n"), 1)]
+    for place, row in (_objects if path.suffix.lower() == ".jsonl" else _fields)(path, lines):
+        source = f"{path}, {place}"
+        of_label = column(source, label, LABEL_COLUMNS, row, "label")
+        yield place, row[of_label], row[column(source, text, TEXT_COLUMNS, row, "text")]
+
+
+def _objects(path: Path, lines: Iterable[_Line]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for place, line in lines:
         if not line.strip():
             continue
-        place = f"line {number}"
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise EmokernelError(f"{path}, {place} is no JSON ({error})") from error
         if not isinstance(row, dict):
             raise EmokernelError(f'{path}, {place} needs an object, {{"text": .., "emotion": ..}}')
-        source = f"{path}, {place}"
-        yield (
-            place,
-            row[column(source, label, LABEL_COLUMNS, row, "label")],
-            row[column(source, text, TEXT_COLUMNS, row, "text")],
-        )
+        yield place, row
 
 
-def tsv_rows(path: Path, content: str, text: str | None, label: str | None) -> Iterator[Row]:
-    lines = [line.removesuffix("\r").split("\t") for line in content.split("\n")]
-    header = [name.strip() for name in lines[0]]
-    of_text = header.index(column(str(path), text, TEXT_COLUMNS, header, "text"))
-    of_label = header.index(column(str(path), label, LABEL_COLUMNS, header, "label"))
-    for number, fields in enumerate(lines[1:], 2):
+def _fields(path: Path, lines: Iterable[_Line]) -> Iterator[tuple[str, dict[str, Any]]]:
+    (_, first), *rest = ((place, line.removesuffix("\r")) for place, line in lines)
+    header = [name.strip() for name in first.split("\t")]
+    for place, line in rest:
+        fields = line.split("\t")
         if fields == [""]:
             continue
         if len(fields) != len(header):
             raise EmokernelError(
-                f"{path}, line {number} has {len(fields)} columns, the first row names"
-                f" {len(header)}: separate columns by one tab"
+                f"{path}, {place} has {len(fields)} columns, the first row names {len(header)}:"
+                " separate columns by one tab"
             )
-        yield f"line {number}", fields[of_label], fields[of_text]
+        yield place, dict(zip(header, fields, strict=True))
 
 
 def column(

@@ -5,26 +5,12 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 _TOKEN = re.compile(r"\[[a-z]+\]|[a-z]+(?:'[a-z]+)?|\d+|[^\w\s]")
-
-
-@dataclass(frozen=True)
-class Bag:
-    """The features of n items: bucket numbers [features], first feature of each item [n], weights.
-
-    A weight is one over the root of the number of features of its item, so that long items do not
-    outweigh short ones.
-    """
-
-    buckets: Tensor
-    offsets: Tensor
-    weights: Tensor
 
 
 def tokens(text: str) -> list[str]:
@@ -54,11 +40,13 @@ def bucket(feature: str, buckets: int) -> int:
     return zlib.crc32(feature.encode(errors="surrogatepass")) % buckets
 
 
-def bag(rows: Sequence[Sequence[int]]) -> Bag:
-    """One `Bag` of the bucket numbers of several items; an item may have none."""
+def bag(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """The features of n items, which may have none, as `torch.nn.EmbeddingBag` takes them.
+
+    Bucket numbers [features], the first feature of each item [n], and weights [features]: one over
+    the root of the number of features of the item, so that long items do not outweigh short ones.
+    """
     counts = torch.tensor([len(row) for row in rows])
-    return Bag(
-        buckets=torch.tensor([number for row in rows for number in row], dtype=torch.long),
-        offsets=counts.cumsum(0) - counts,
-        weights=counts.float().rsqrt().repeat_interleave(counts),
-    )
+    buckets = torch.tensor([number for row in rows for number in row], dtype=torch.long)
+    weights = counts.float().rsqrt().repeat_interleave(counts)
+    return buckets, counts.cumsum(0) - counts, weights

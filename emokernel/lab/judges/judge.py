@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from emokernel.atomic import replacing, write_text
 from emokernel.lab.judges.features import bag, bucket, character_ngrams, tokens
-from emokernel.lab.judges.packing import packed, unpacked
-from emokernel.lab.measure.digest import weights_digest
+from emokernel.lab.measure.classifiers import weights_digest
 
 JUDGE_PATH = Path(__file__).parent / "assets" / "judge"
 MAX_TOKENS = 48
@@ -55,8 +54,7 @@ class JudgeNetwork(nn.Module):
         padded = [text + [(0, [])] * (longest - len(text)) for text in texts]
         mask = torch.arange(longest) < torch.tensor([len(text) for text in texts])[:, None]
         words = torch.tensor([[word for word, _ in text] for text in padded])
-        pieces = bag([numbers for text in padded for _, numbers in text])
-        characters = self.characters(pieces.buckets, pieces.offsets, pieces.weights)
+        characters = self.characters(*bag([numbers for text in padded for _, numbers in text]))
         hidden = self.words(words) + characters.view(*words.shape, -1)
         if self.training:
             # Whole words go missing as well, so that no single one decides alone.
@@ -111,9 +109,6 @@ class Judge:
 
     def save(self, path: Path, **measured: object) -> None:
         """Write `judge.safetensors`, tables in 8 bits, and `judge.json` with what was measured."""
-        tensors = {}
-        for number, network in enumerate(self.networks):
-            tensors |= packed(network.state_dict(), f"{number}.")
         settings = {
             "labels": self.labels,
             "temperature": self.temperature,
@@ -122,7 +117,7 @@ class Judge:
         }
         path.mkdir(parents=True, exist_ok=True)
         with replacing(path / "judge.safetensors") as unfinished:
-            save_file(tensors, unfinished)
+            save_file(_packed(nn.ModuleList(self.networks).state_dict()), unfinished)
         text = json.dumps(settings | measured, indent=1, ensure_ascii=False)
         write_text(path / "judge.json", text + "\n")
 
@@ -136,12 +131,35 @@ class Judge:
                 f"again, or train it with `python -m {cls.script} --data DIR`"
             )
         settings = json.loads((folder / "judge.json").read_text("utf-8"))
-        tensors = load_file(folder / "judge.safetensors")
-        networks = []
-        for number in range(settings["networks"]):
-            network = cls.network(
-                len(settings["labels"]), **{name: settings[name] for name in cls.network.SETTINGS}
-            )
-            network.load_state_dict(unpacked(tensors, network.state_dict(), f"{number}."))
-            networks.append(network)
-        return cls(networks, settings["labels"], settings["temperature"])
+        sizes = {name: settings[name] for name in cls.network.SETTINGS}
+        networks = nn.ModuleList(
+            cls.network(len(settings["labels"]), **sizes) for _ in range(settings["networks"])
+        )
+        networks.load_state_dict(_unpacked(load_file(folder / "judge.safetensors")))
+        return cls(list(networks), settings["labels"], settings["temperature"])
+
+
+def _packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors to store for a state dict.
+
+    A table [rows, width] becomes 8-bit integers and one fp32 scale for each row, in a tensor of
+    its own whose name ends in "/scale"; anything else becomes fp16.
+    """
+    tensors = {}
+    for name, value in state.items():
+        if value.ndim != 2:
+            tensors[name] = value.half()
+            continue
+        scale = (value.abs().amax(1, keepdim=True) / 127).clamp_min(1e-8)
+        tensors[name] = (value / scale).round().to(torch.int8)
+        tensors[f"{name}/scale"] = scale.float()
+    return tensors
+
+
+def _unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict in fp32 of what `_packed` gave."""
+    return {
+        name: value.float() * tensors.get(f"{name}/scale", 1.0)
+        for name, value in tensors.items()
+        if not name.endswith("/scale")
+    }

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emokernel.lab.judges.features import Bag, bag, bucket, character_ngrams, tokens, word_ngrams
+from emokernel.lab.judges.features import bag, bucket, character_ngrams, tokens, word_ngrams
 from emokernel.lab.judges.judge import Judge
 
 CALIBRATION_JUDGE_PATH = Path(__file__).parent / "assets" / "calibration_judge"
@@ -44,15 +44,12 @@ class LinearNetwork(nn.Module):
 
     def forward(self, texts: Sequence[Encoded]) -> Tensor:
         """Logits [n, labels] of n encoded texts; in training some features count nothing."""
-        words, characters = (self._thinned(bag(rows)) for rows in zip(*texts, strict=True))
-        return (
-            self.bias
-            + self.words(words.buckets, words.offsets, words.weights)
-            + self.characters(characters.buckets, characters.offsets, characters.weights)
-        )
-
-    def _thinned(self, full: Bag) -> Bag:
-        return Bag(full.buckets, full.offsets, F.dropout(full.weights, self.dropout, self.training))
+        logits, tables = self.bias, (self.words, self.characters)
+        for table, rows in zip(tables, zip(*texts, strict=True), strict=True):
+            buckets, offsets, weights = bag(rows)
+            weights = F.dropout(weights, self.dropout, self.training)
+            logits = logits + table(buckets, offsets, weights)
+        return logits
 
 
 class CalibrationJudge(Judge):

@@ -34,26 +34,17 @@ def load_classifier(
     Raises EmokernelError for a model without named labels or that is no text classifier, and
     OSError where transformers finds no model.
     """
-    if name.startswith("embedded"):
-        return _load_embedded(name, revision, labels, multi_label)
-    from emokernel.lab.judges.transformers_classifier import TransformersClassifier
+    if not name.startswith("embedded"):
+        from emokernel.lab.judges.transformers_classifier import TransformersClassifier
 
-    return TransformersClassifier.load(
-        name,
-        revision=revision,
-        device=device,
-        labels=labels or {},
-        multi_label=multi_label,
-        progress=progress,
-    )
-
-
-def _load_embedded(
-    name: str,
-    revision: str | None,
-    labels: Mapping[str, str] | None,
-    multi_label: bool | None,
-) -> TextClassifier:
+        return TransformersClassifier.load(
+            name,
+            revision=revision,
+            device=device,
+            labels=labels or {},
+            multi_label=multi_label,
+            progress=progress,
+        )
     if name not in EMBEDDED:
         raise EmokernelError(f"no classifier {name!r}: the embedded ones are {', '.join(EMBEDDED)}")
     if revision is not None or labels is not None or multi_label is not None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from emokernel.errors import EmokernelError, UnknownEmotionError
-from emokernel.lab.measure.digest import weights_digest
+from emokernel.lab.measure.classifiers import weights_digest
 
 # Tokenizers without a limit of their own say something like 1e30.
 _NO_LIMIT = 1_000_000
@@ -108,16 +108,13 @@ class TransformersClassifier:
         batches = [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
         for chosen in tqdm(batches, desc=self.name, unit=" batches", disable=not self.progress):
             rows = {key: [values[i] for i in chosen] for key, values in encoded.items()}
-            probabilities[chosen] = self._batch(rows).cpu()
+            if self.batch > 1:
+                rows = self.tokenizer.pad(rows)
+            inputs = {name: torch.tensor(v, device=self.model.device) for name, v in rows.items()}
+            logits = self.model(**inputs).logits.float()
+            read = logits.sigmoid() if self.multi_label else logits.softmax(-1)
+            probabilities[chosen] = read.cpu()
         return probabilities
-
-    def _batch(self, rows: dict[str, list[list[int]]]) -> Tensor:
-        """Probabilities [n, labels] of n tokenized texts, on the model's device."""
-        if self.batch > 1:
-            rows = self.tokenizer.pad(rows)
-        inputs = {name: torch.tensor(v, device=self.model.device) for name, v in rows.items()}
-        logits = self.model(**inputs).logits.float()
-        return logits.sigmoid() if self.multi_label else logits.softmax(-1)
 
 
 def _longest(config, tokenizer) -> int:

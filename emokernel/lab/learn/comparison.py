@@ -1,24 +1,34 @@
-"""Which of two sets of vectors shows an emotion more at equal dose."""
+"""Requests of equal dose, which is divergence from the unsteered model in nats per token, and which
+of two sets of vectors shows an emotion more at it.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from emokernel.lab.learn.at_dose import at_dose, unsteered
+from emokernel.errors import SteeringError
 from emokernel.lab.measure.classifiers import TextClassifier, emotion_probabilities
 from emokernel.lab.measure.divergence import divergences
-from emokernel.lab.measure.encoding import Encoded
-from emokernel.lab.measure.fluency import distinct_n, exponential, surprises
-from emokernel.lab.measure.generation import Job, Written, write
+from emokernel.lab.measure.encoding import Encoded, encoded
+from emokernel.lab.measure.equal_doses import Ask, equal_doses
+from emokernel.lab.measure.fluency import distinct_n, perplexity
+from emokernel.lab.measure.generation import Job, write
 from emokernel.lab.measure.intervals import mean_interval
 from emokernel.lab.measure.sampling import Sampling
-from emokernel.steering import patch
+from emokernel.requests import Request
+from emokernel.steering import Steering, patch
 from emokernel.vectors import EmotionVectors
+
+# Unsteered ones, behind as many openings, that a dose is measured on.
+_TEXTS = 24
+# Strengths around the one that a coarse ladder gives, between which it is looked for again.
+_AROUND = np.geomspace(0.75, 1.3, 7)
 
 
 @dataclass(frozen=True)
@@ -67,8 +77,8 @@ class Comparison:
 
 
 def compare(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
     vectors: Mapping[str, EmotionVectors],
     emotion: str,
     *,
@@ -96,8 +106,8 @@ def compare(
         steering = patch(model, each, law=law, dose="absolute")
         try:
             if texts is None:
-                texts = unsteered(model, tokenizer, steering, openings, sampling)
-            request = at_dose(model, steering, texts, [emotion], dose)[emotion]
+                texts = _unsteered(model, tokenizer, steering, openings, sampling)
+            request = _at_dose(model, steering, texts, [emotion], dose)[emotion]
             jobs = [Job(emotion, name, opening, request) for opening in openings]
             written = [
                 each
@@ -108,12 +118,13 @@ def compare(
             divergence = divergences(model, steering, texts, [request]).item()
         finally:
             steering.unpatch()
+        read = judge.probabilities([each.text for each in written])
         measured[name] = Measured(
             request.strength,
             divergence,
-            _probabilities(judge, emotion, written),
-            _perplexity(model, tokenizer, written),
-            _distinct(written),
+            tuple(emotion_probabilities(judge, read, emotion).tolist()),
+            perplexity(model, tokenizer, [each.read for each in written]),
+            distinct_n([each.text for each in written]),
         )
         groups = [each.job.opening for each in written]
     first, second = measured.values()
@@ -121,22 +132,70 @@ def compare(
     return Comparison(emotion, dose, measured, mean_interval(gains, groups))
 
 
-def _probabilities(
-    judge: TextClassifier, emotion: str, written: Sequence[Written]
-) -> tuple[float, ...]:
-    read = judge.probabilities([each.text for each in written])
-    return tuple(emotion_probabilities(judge, read, emotion).tolist())
+def requests_at_dose(
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    steering: Steering,
+    emotions: Iterable[str],
+    openings: Sequence[str],
+    dose: float,
+    *,
+    sampling: Sampling | None = None,
+) -> dict[str, Request]:
+    """For each emotion the request that diverges by ``dose``, under the law chosen at `patch`.
+
+    Measured over texts that the model writes unsteered behind the first 24 ``openings``.
+    SteeringError if no strength reaches the dose, EmokernelError for a dose that is not above 0.
+    """
+    texts = _unsteered(model, tokenizer, steering, openings, sampling or Sampling(24))
+    return _at_dose(model, steering, texts, emotions, dose)
 
 
-def _perplexity(model: Any, tokenizer: Any, written: Sequence[Written]) -> float:
-    """Of what was written; infinite for nothing at all."""
-    surprise, tokens = surprises(model, tokenizer, [each.read for each in written])
-    return exponential(float(surprise.sum() / tokens.sum())) if tokens.any() else math.inf
+def _unsteered(
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    steering: Steering,
+    openings: Sequence[str],
+    sampling: Sampling,
+) -> Encoded:
+    """Texts of the unsteered model to measure a dose on."""
+    jobs = [Job("unsteered", "unsteered", opening) for opening in openings[:_TEXTS]]
+    batches = write(model, tokenizer, steering, jobs, 0, sampling=sampling)
+    pairs = [written.pair for batch in batches for written in batch]
+    return encoded(tokenizer, [pair for pair in pairs if pair[1].strip()])
 
 
-def _distinct(written: Sequence[Written]) -> float:
-    """Distinct 3-grams; 0 for texts too short to have any."""
-    try:
-        return distinct_n([each.text for each in written])
-    except ValueError:
-        return 0.0
+def _at_dose(
+    model: PreTrainedModel, steering: Steering, texts: Encoded, emotions: Iterable[str], dose: float
+) -> dict[str, Request]:
+    """As `requests_at_dose`, over ``texts``.
+
+    Between the rungs of a ladder, and again between finer ones around what that gives.
+    """
+    chosen = steering.defaults
+    asks = [Ask(name, name, chosen.law, chosen.dose) for name in emotions]
+    doses = equal_doses(model, steering, texts, asks, [dose])
+    for ask in asks:
+        if dose not in doses[ask]:
+            raise SteeringError(
+                f"no strength of {ask.name!r} under law={ask.law!r} diverges by {dose} nats per"
+                f" token, {max(doses[ask]):.2f} at most: ask for a smaller dose"
+            )
+    requests = {}
+    for ask in asks:
+        rungs = doses[ask][dose] * _AROUND
+        made = divergences(model, steering, texts, [ask.at(rung) for rung in rungs])
+        requests[ask.name] = ask.at(_strength(ask, dose, made.numpy(), rungs))
+    return requests
+
+
+def _strength(ask: Ask, dose: float, divergences: np.ndarray, rungs: np.ndarray) -> float:
+    """The strength of ``dose``, log-log linear between rungs; SteeringError if they have none."""
+    sound = np.isfinite(divergences) & (divergences > 0)
+    if not sound.any():
+        raise SteeringError(
+            f"{ask.name!r} diverges by {list(divergences)} nats per token around the strength for"
+            f" {dose}: ask for a larger dose, or load the model in a wider dtype"
+        )
+    logs = np.maximum.accumulate(np.log(divergences[sound]))
+    return math.exp(np.interp(math.log(dose), logs, np.log(rungs[sound])))

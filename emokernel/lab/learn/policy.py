@@ -13,14 +13,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from emokernel.errors import EmokernelError
 from emokernel.lab.measure.classifiers import TextClassifier, columns_of, emotion_probabilities
+from emokernel.lab.measure.encoding import TokenizedText, input_device, padded
 from emokernel.lab.measure.sampling import Sampling, sample
-from emokernel.patch.decoder import device_of
 from emokernel.requests import Request
 from emokernel.steering import Steering
 
@@ -39,8 +41,8 @@ class PolicyGradient:
 
     def __init__(
         self,
-        model: Any,
-        tokenizer: Any,
+        model: PreTrainedModel,
+        tokenizer: Tokenizer,
         steering: Steering,
         requests: Mapping[str, Request],
         *,
@@ -135,15 +137,12 @@ class PolicyGradient:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """ids and mask ``[rows, n]``, and which of the tokens from the second on were sampled."""
         end, most = self._tokenizer.eos_token_id, self._sampling.max_new_tokens
-        ended = [answer + [end] * (end is not None and len(answer) < most) for answer in answers]
-        whole = [torch.tensor(a + b) for a, b in zip(contexts, ended, strict=True)]
-        ids = pad_sequence(whole, batch_first=True)
-        mask = pad_sequence([torch.ones_like(each) for each in whole], batch_first=True)
-        first = torch.tensor([len(context) for context in contexts])
-        counted = (mask.bool() & (torch.arange(ids.shape[1]) >= first[:, None]))[:, 1:]
-        embeddings = self._model.get_input_embeddings()
-        device = device_of(embeddings, embeddings.weight)
-        return ids.to(device), mask.to(device), counted.to(device)
+        samples = []
+        for context, answer in zip(contexts, answers, strict=True):
+            ids = np.array(context + answer + [end] * (end is not None and len(answer) < most))
+            samples.append(TokenizedText(ids, np.arange(len(ids)) >= len(context)))
+        texts = padded(samples).to(input_device(self._model))
+        return texts.ids, texts.mask, texts.counted[:, 1:]
 
     def _logits(
         self, ids: Tensor, mask: Tensor, counted: Tensor, requests: Sequence[Request | None]

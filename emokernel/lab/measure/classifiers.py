@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from emokernel.errors import EmokernelError, UnknownEmotionError
 from emokernel.vectors import EmotionVectors
@@ -32,6 +34,20 @@ class TextClassifier(Protocol):
     def digest(self) -> str:
         """What only classifiers with the same weights have in common."""
         ...
+
+
+def weights_digest(modules: Iterable[nn.Module]) -> str:
+    """sha256 over the names, dtypes, shapes and bits of all parameters and buffers that are saved.
+
+    It does not depend on where the weights were loaded from or on which device they are.
+    """
+    digest = hashlib.sha256()
+    for module in modules:
+        for name, value in sorted(module.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {list(value.shape)} ".encode())
+            bits = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(bits.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def columns_of(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from emokernel.errors import EmokernelError
-from emokernel.lab.measure.encoding import MOST_LOGITS, Encoded
-from emokernel.patch.decoder import device_of, evaluating
+from emokernel.lab.measure.encoding import MOST_LOGITS, Encoded, input_device
+from emokernel.patch.decoder import evaluating
 from emokernel.requests import Request
 from emokernel.steering import Steering
 
@@ -21,7 +21,7 @@ MOST_REQUESTS = 512
 
 @torch.no_grad()
 def divergences(
-    model: Any,
+    model: PreTrainedModel,
     steering: Steering,
     texts: Encoded,
     requests: Sequence[Request],
@@ -38,10 +38,8 @@ def divergences(
             "there is no text to measure a divergence on: let the model write more, or give other"
             " openings"
         )
-    embeddings = model.get_input_embeddings()
-    device = device_of(embeddings, embeddings.weight)
-    ids, mask = texts.ids.to(device), texts.mask.to(device)
-    counted = texts.counted.to(device)
+    texts = texts.to(input_device(model))
+    ids, mask, counted = texts.ids, texts.mask, texts.counted
     with evaluating(model):
         with steering.requests([None] * len(ids), attention_mask=mask):
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from emokernel.errors import EmokernelError
+from emokernel.patch.decoder import device_of
 
 # A text, or (context, text): the context is read by the model but not recorded.
 Text = str | tuple[str, str]
@@ -46,9 +48,19 @@ class Encoded:
     mask: Tensor
     counted: Tensor
 
+    def to(self, device: torch.device) -> Encoded:
+        """The same on a device."""
+        return Encoded(self.ids.to(device), self.mask.to(device), self.counted.to(device))
+
+
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where a model, perhaps one that accelerate spreads over devices, takes its token ids."""
+    embeddings = model.get_input_embeddings()
+    return device_of(embeddings, embeddings.weight)
+
 
 def encode(
-    tokenizer: Any, texts: Iterable[Text], max_length: int, *, add_special_tokens: bool = True
+    tokenizer: Tokenizer, texts: Iterable[Text], max_length: int, *, add_special_tokens: bool = True
 ) -> list[TokenizedText]:
     """The tokens of texts, ``max_length`` of each at most; context and special tokens are not own.
 
@@ -79,17 +91,22 @@ def encode(
     return samples
 
 
-def special_ids(tokenizer: Any) -> np.ndarray:
+def special_ids(tokenizer: Tokenizer) -> np.ndarray:
     """The tokens that are never a text's own: all special ones but the unknown word."""
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     return np.array(sorted(special), dtype=np.int32)
 
 
-def encoded(tokenizer: Any, texts: Iterable[Text], *, special_tokens: bool = True) -> Encoded:
+def encoded(tokenizer: Tokenizer, texts: Iterable[Text], *, special_tokens: bool = True) -> Encoded:
     """Strings or (context, text) pairs; any fast tokenizer, with or without a pad token."""
     samples = encode(tokenizer, texts, MAX_TOKENS, add_special_tokens=special_tokens)
     if not samples:
         raise EmokernelError("there is no text to read: let the model write more")
+    return padded(samples)
+
+
+def padded(samples: Sequence[TokenizedText]) -> Encoded:
+    """Samples side by side; by hand, as many tokenizers of decoders have no pad token."""
     ids = pad_sequence([torch.from_numpy(sample.ids).long() for sample in samples], True)
     counted = pad_sequence([torch.from_numpy(sample.own) for sample in samples], True)
     mask = pad_sequence([torch.ones(len(sample.ids), dtype=torch.long) for sample in samples], True)
@@ -97,7 +114,7 @@ def encoded(tokenizer: Any, texts: Iterable[Text], *, special_tokens: bool = Tru
 
 
 def batches(
-    tokenizer: Any, texts: Sequence[Text], size: int, *, special_tokens: bool = True
+    tokenizer: Tokenizer, texts: Sequence[Text], size: int, *, special_tokens: bool = True
 ) -> Iterator[tuple[list[int], Encoded]]:
     """(Numbers of ``size`` texts at most, those texts as `encoded`), of about the same length."""
 

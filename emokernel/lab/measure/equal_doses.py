@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
+from transformers import PreTrainedModel
 
 from emokernel.affect.mixes import Emotion
 from emokernel.errors import EmokernelError, SteeringError
@@ -40,7 +40,7 @@ class Ask:
 
 
 def equal_doses(
-    model: Any,
+    model: PreTrainedModel,
     steering: Steering,
     texts: Encoded,
     asks: Sequence[Ask],

@@ -6,13 +6,13 @@ import inspect
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from emokernel.lab.measure.encoding import MOST_LOGITS, batches
-from emokernel.patch.decoder import device_of, evaluating
+from emokernel.lab.measure.encoding import MOST_LOGITS, batches, input_device
+from emokernel.patch.decoder import evaluating
 
 _UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[\w'])+")
@@ -22,12 +22,10 @@ def distinct_n(texts: Sequence[str], n: int = 3) -> float:
     """Distinct n-grams of lower-case words over all n-grams, pooled over ``texts``; 0..1.
 
     Li et al. 2016 (arXiv 1510.03055). Chinese characters, kana and Thai letters count as words,
-    since no spaces part theirs. ValueError if no text has ``n`` words.
+    since no spaces part theirs. 0 for texts that are all too short to have any.
     """
     grams = [gram for text in texts for gram in _grams(text, n)]
-    if not grams:
-        raise ValueError(f"no text has {n} words")
-    return len(set(grams)) / len(grams)
+    return len(set(grams)) / len(grams) if grams else 0.0
 
 
 def repetition(texts: Sequence[str], n: int = 4) -> float:
@@ -43,18 +41,14 @@ def repetition(texts: Sequence[str], n: int = 4) -> float:
     return sum(1 - len(set(own)) / len(own) for own in grams if own) / len(texts)
 
 
-def perplexity(
-    model: nn.Module, tokenizer: Any, pairs: Sequence[tuple[str, str]], batch_size: int = 32
-) -> float:
+def perplexity(model: nn.Module, tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]]) -> float:
     """exp of the mean negative log-likelihood per token of texts, given the context of each.
 
     ``pairs`` are (context, text); both are encoded together, and only tokens that end within the
-    text are counted. The model must be unsteered. ValueError if there is no such token.
+    text are counted; infinite if there is none. The model must be unsteered.
     """
-    surprise, tokens = surprises(model, tokenizer, pairs, batch_size=batch_size)
-    if not tokens.any():
-        raise ValueError("there is no text to measure the perplexity of")
-    return exponential(float(surprise.sum() / tokens.sum()))
+    surprise, tokens = surprises(model, tokenizer, pairs)
+    return exponential(float(surprise.sum() / tokens.sum())) if tokens.any() else math.inf
 
 
 def exponential(nats: float) -> float:
@@ -68,7 +62,7 @@ def exponential(nats: float) -> float:
 @torch.no_grad()
 def surprises(
     model: nn.Module,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     pairs: Sequence[tuple[str, str]],
     *,
     special_tokens: bool = True,
@@ -79,18 +73,14 @@ def surprises(
     As `perplexity` counts them. ``special_tokens``: whether the tokenizer adds its own; a chat
     template has put them into the context already.
     """
-    embeddings = model.get_input_embeddings()
-    device = device_of(embeddings, embeddings.weight)
+    device = input_device(model)
     surprise, tokens = torch.zeros(2, len(pairs), dtype=torch.float64)
     vocabulary = model.config.get_text_config().vocab_size
     with evaluating(model):
         for numbers, batch in batches(tokenizer, pairs, batch_size, special_tokens=special_tokens):
-            rows = batch.ids.to(device), batch.mask.to(device), batch.counted.to(device)
-            size = max(1, MOST_LOGITS // (batch.ids.shape[1] * vocabulary))
-            parts = [
-                _losses(model, *part)
-                for part in zip(*(each.split(size) for each in rows), strict=True)
-            ]
+            rows, size = batch.to(device), max(1, MOST_LOGITS // (batch.ids.shape[1] * vocabulary))
+            rows = (each.split(size) for each in (rows.ids, rows.mask, rows.counted))
+            parts = [_losses(model, *part) for part in zip(*rows, strict=True)]
             surprise[numbers] = torch.cat(parts).double().cpu()
             tokens[numbers] = batch.counted[:, 1:].sum(1).double()
     return surprise, tokens

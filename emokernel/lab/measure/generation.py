@@ -5,7 +5,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from emokernel.errors import EmokernelError
 from emokernel.lab.measure.sampling import Sampling, sample
@@ -62,8 +64,8 @@ class Written:
 
 
 def write(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
     steering: Steering,
     jobs: Sequence[Job],
     seed: int,
@@ -97,8 +99,8 @@ def write(
 
 
 def _sample(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
     steering: Steering,
     batch: Sequence[Job],
     sampling: Sampling,
@@ -116,7 +118,7 @@ def _sample(
     ]
 
 
-def _continuation(tokenizer: Any, context: list[int], answer: list[int]) -> str:
+def _continuation(tokenizer: Tokenizer, context: list[int], answer: list[int]) -> str:
     """What ``answer`` adds to the text; decoded alone, it may lose the space it begins with."""
     before = tokenizer.decode(context, skip_special_tokens=True)
     whole = tokenizer.decode(context + answer, skip_special_tokens=True)

@@ -8,11 +8,11 @@ import numpy as np
 
 from emokernel.extras import need
 
+_DRAWS = 2000
 
-def mean_interval(
-    values: Sequence[float], groups: Sequence[object], *, level: float = 0.95, draws: int = 2000
-) -> tuple[float, float, float]:
-    """(mean, low, high): the mean and its percentile bootstrap interval over whole groups.
+
+def mean_interval(values: Sequence[float], groups: Sequence[object]) -> tuple[float, float, float]:
+    """(mean, low, high): the mean and its 95 % percentile bootstrap interval over whole groups.
 
     Observations of one group (one opening under several seeds) are drawn together, since they are
     not independent. Deterministic. ValueError without observations.
@@ -22,15 +22,14 @@ def mean_interval(
     _, numbers = np.unique([str(group) for group in groups], return_inverse=True)
     sums = np.bincount(numbers, weights=np.asarray(values, dtype=float))
     counts = np.bincount(numbers)
-    drawn = np.random.default_rng(0).integers(len(sums), size=(draws, len(sums)))
+    drawn = np.random.default_rng(0).integers(len(sums), size=(_DRAWS, len(sums)))
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
-    return float(np.mean(values)), *percentiles(means, level=level)
+    return float(np.mean(values)), *percentiles(means)
 
 
-def percentiles(draws: Sequence[float], *, level: float = 0.95) -> tuple[float, float]:
-    """(low, high): what the middle ``level`` of the draws lies between."""
-    tail = 100 * (1 - level) / 2
-    low, high = np.percentile(draws, [tail, 100 - tail])
+def percentiles(draws: Sequence[float]) -> tuple[float, float]:
+    """(low, high): what the middle 95 % of the draws lies between."""
+    low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
 
 

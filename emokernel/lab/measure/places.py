@@ -1,8 +1,7 @@
-"""Where on the circumplex a classifier places texts, and how close that is to a target."""
+"""Where on the circumplex a classifier places texts."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -44,23 +43,12 @@ def places(
     return names
 
 
-def affect_of(
-    probabilities: Tensor, labels: Sequence[str], coordinates: Coordinates | None = None
-) -> Tensor:
+def affect_of(probabilities: Tensor, labels: Sequence[str], coordinates: Coordinates) -> Tensor:
     """(valence, arousal) ``[n, 2]`` of texts whose label probabilities are ``[n, labels]``.
 
-    The mean of the labels' points in the table, "russell" unless given, weighted by their
-    probabilities; a label that it lacks (in "russell" neutral, confusion and realization) counts as
-    the centre.
+    The mean of the labels' points in the table, weighted by their probabilities; a label that it
+    lacks (in "russell" neutral, confusion and realization) counts as the centre.
     """
-    table = Coordinates.named("russell") if coordinates is None else coordinates
-    places = [table.get(label) or Affect(0.0, 0.0) for label in labels]
+    places = [coordinates.get(label) or Affect(0.0, 0.0) for label in labels]
     points = torch.tensor([(place.valence, place.arousal) for place in places])
     return probabilities @ points
-
-
-def cosine(point: Tensor, target: Affect) -> float:
-    """Cosine between (valence, arousal) and a target, -1..1; 0 if either is the centre."""
-    lengths = math.hypot(*point.tolist()) * target.radius
-    product = point[0].item() * target.valence + point[1].item() * target.arousal
-    return product / lengths if lengths else 0.0

@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from emokernel.errors import EmokernelError
-from emokernel.patch.decoder import device_of, evaluating
+from emokernel.lab.measure.encoding import input_device
+from emokernel.patch.decoder import evaluating
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Nucleus(LogitsProcessor):
 
 def sample(
     model: nn.Module,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     contexts: Sequence[Sequence[int]],
     sampling: Sampling,
     *,
@@ -116,8 +117,7 @@ def sample(
     model's generation_config only the end tokens count, together with the tokenizer's.
     EmokernelError for a model that gives NaN.
     """
-    embeddings = model.get_input_embeddings()
-    device = device_of(embeddings, embeddings.weight)
+    device = input_device(model)
     ends = _ends(model, tokenizer)
     filler = next((each for each in (tokenizer.pad_token_id, *ends) if each is not None), 0)
     longest = max(map(len, contexts))
@@ -170,7 +170,7 @@ def _default_generation(model: nn.Module) -> Iterator[None]:
             part.generation_config = config
 
 
-def _ends(model: nn.Module, tokenizer: Any) -> list[int]:
+def _ends(model: nn.Module, tokenizer: Tokenizer) -> list[int]:
     """The tokens that end an answer: the model's and the tokenizer's, as either may lack one."""
     config = getattr(model, "generation_config", None)
     named = getattr(config, "eos_token_id", None), tokenizer.eos_token_id

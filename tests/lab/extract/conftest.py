@@ -13,8 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 WORDS = "sun rain cat dog runs sleeps well badly today now here happy cross I am".split()
 
 
-@pytest.fixture
-def tokenizer() -> PreTrainedTokenizerFast:
+def words_tokenizer() -> PreTrainedTokenizerFast:
     """Token 0 pads, on the left, 1 begins every text, 2 ends one; the words follow."""
     vocabulary = {word: n for n, word in enumerate(["<pad>", "<s>", "</s>", *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
@@ -24,6 +23,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
         padding_side="left",
     )  # fmt: skip
+
+
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerFast:
+    """One of the test's own."""
+    return words_tokenizer()
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from emokernel import EmokernelError
-from emokernel.lab.extract import Sampling, extract_answers
+from emokernel.lab.extract import Options, Sampling, extract_answers
 from emokernel.lab.extract.answers import answer, prompts_of
 from emokernel.lab.extract.prompts import Conditioning
-from emokernel.lab.extract.queries import Queries, Query
+from emokernel.lab.extract.queries import Queries
 from emokernel.lab.extract.store import Store
 
 OPENINGS = ["cat runs", "sun", "dog sleeps well", "I am here now", "rain"]
-QUERIES = Queries(tuple(Query(text) for text in OPENINGS), {"name": "a few words"})
+QUERIES = Queries([(None, text) for text in OPENINGS], {"name": "a few words"})
 CONDITIONING = Conditioning.prefix("I am {emotion} {query}", "I am here {query}")
 EMOTIONS = ("happy", "cross")
 GREEDY = Sampling(max_new_tokens=6, temperature=0)
@@ -25,11 +25,13 @@ SAMPLED = Sampling(max_new_tokens=6)
 QUIET = {"progress": False, "heldout": 0.4}
 
 
-def answered(model, tokenizer, folder, sampling=SAMPLED, seed=0, **options):
+def answered(model, tokenizer, folder, sampling=SAMPLED, seed=0):
     asked = dict.fromkeys(EMOTIONS, OPENINGS)
     prompts, groups = prompts_of(tokenizer, asked, CONDITIONING)
-    options = {"batch_tokens": 40, "batch_size": None, "progress": False, **options}
-    samples = answer(model, tokenizer, prompts, Store(folder, {}), sampling, seed=seed, **options)
+    options = Options(batch_tokens=40, seed=seed)
+    samples = answer(
+        model, tokenizer, prompts, Store(folder, {}), sampling, options, progress=False
+    )
     return prompts, groups, samples
 
 
@@ -198,6 +200,6 @@ def test_a_prompt_with_the_emotion_that_is_the_neutral_one_is_an_error(tiny, tok
     conditioning = Conditioning.prefix("{emotion} {query}", "calm {query}")
     with pytest.raises(EmokernelError, match=r"asked with 'joy' and without.*the same tokens"):
         extract_answers(
-            tiny(), tokenizer, Queries([Query("sun")]), conditioning, emotions=["joy"],
+            tiny(), tokenizer, Queries([(None, "sun")]), conditioning, emotions=["joy"],
             progress=False,
         )  # fmt: skip

@@ -11,7 +11,8 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from emokernel import EmokernelError
-from emokernel.lab.extract.prompts import Conditioning, instructed, question
+from emokernel.lab.extract.chat import render
+from emokernel.lab.extract.prompts import Conditioning, question
 
 QUERY = "Why is the sky blue?"
 _END = "{% if add_generation_prompt %}[assistant] {% endif %}"
@@ -60,9 +61,8 @@ def tokenizer(template):
 
 
 @pytest.mark.parametrize("template", WORKING.values(), ids=WORKING)
-@pytest.mark.parametrize("system", [None, False], ids=["system", "no system"])
-def test_a_context_holds_the_query_and_the_emotional_one_its_emotion(template, system):
-    chat, words = Conditioning.chat(system=system), tokenizer(template)
+def test_a_context_holds_the_query_and_the_emotional_one_its_emotion(template):
+    chat, words = Conditioning.chat(), tokenizer(template)
     emotional, neutral = chat.emotional(QUERY, "joy", words), chat.neutral(QUERY, words)
     for text in (emotional, neutral):
         assert QUERY in text
@@ -83,7 +83,9 @@ def test_a_template_that_loses_the_query_is_an_error_that_says_what_to_do(templa
 def test_a_query_that_the_instruction_repeats_is_missed_all_the_same():
     only_system = "{{ messages[0].content }}" + _END
     with pytest.raises(EmokernelError, match="leaves the user message out"):
-        instructed(f"Answer this with joy: {QUERY}", QUERY, tokenizer(only_system), system=True)
+        render(
+            [("system", f"Answer this with joy: {QUERY}"), ("user", QUERY)], tokenizer(only_system)
+        )
 
 
 def test_a_thought_that_the_template_opens_is_closed():

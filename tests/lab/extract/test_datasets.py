@@ -12,13 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emokernel import EmokernelError
-from emokernel.lab.extract.datasets import (
-    labelled_dataset,
-    read_labelled,
-    read_texts,
-    texts_from_dataset,
-)
-from emokernel.lab.extract.queries import Queries, Query
+from emokernel.lab.extract.datasets import labelled_dataset, read_labelled
+from emokernel.lab.extract.labelled_texts import contrasted
+from emokernel.lab.extract.queries import Queries
 from emokernel.lab.extract.text_files import parse_rows
 
 ROWS = (("joy", "The sun is out."), ("fear", "Who is there?"), (None, "It is noon."))
@@ -124,7 +120,6 @@ def test_the_shipped_form_states_name_and_licence(tmp_path):
     assert facts == {"name": "mine", "licence": "CC0-1.0", "version": 3}
     plain = write(tmp_path, "b.json", {"joy": ["a"]})
     assert read_labelled(plain).provenance["licence"] == "not stated"
-    assert read_labelled(plain, licence="MIT").provenance["licence"] == "MIT"
     assert read_labelled(plain).provenance["name"] == "b.json"
 
 
@@ -149,9 +144,9 @@ def test_a_flat_list_is_neutral_or_labelled_by_rows(tmp_path):
 def test_queries_and_texts_come_from_the_same_files(tmp_path):
     path = write(tmp_path, "a.json", BY_EMOTION)
     queries = Queries.read(path)
-    assert queries.queries == tuple(Query(text, emotion) for emotion, text in ROWS)
+    assert queries.rows == ROWS
     assert queries.provenance["name"] == "a.json"
-    assert read_texts(path) == BY_EMOTION
+    assert contrasted(read_labelled(path)) == BY_EMOTION
 
 
 @pytest.mark.parametrize(
@@ -179,11 +174,12 @@ def test_queries_and_texts_come_from_the_same_files(tmp_path):
         ("a.jsonl", '{"text": "a", "emotion": true}', "line 1: 'True' is no name"),
         ("a.jsonl", '{"text": "a", "emotion": 4}', "line 1: the label 4 is a number without"),
         ("a.jsonl", "", "holds no texts"),
-        ("a.tsv", "Hello there.\tjoy\n", "of the columns Hello there., joy none is the text"),
-        ("a.tsv", "text\tquery\temotion\n", "text and query could both be the text"),
+        ("a.tsv", "Hello there.\tjoy\nMe too.\tjoy\n", "line 2: .* none is the label"),
+        ("a.tsv", "text\tquery\temotion\na\tb\tjoy\n", "text and query could both be the text"),
         ("a.tsv", "text\temotion\na\tjoy\nb\n", "line 3 has 1 columns, the first row names 2"),
         ("a.tsv", "text\temotion\na\t3,5\n", "line 2: the label '3,5' is a number without"),
         ("a.tsv", "text\temotion\n", "holds no texts"),
+        ("a.tsv", "Hello there.\tjoy\n", "holds no texts.*first row of a .tsv file"),
     ],
 )
 def test_bad_files_are_refused_with_their_place(tmp_path, name, content, message):
@@ -207,7 +203,7 @@ def test_a_file_that_is_missing_or_not_utf8(tmp_path):
         ({"text": "txt"}, "no column 'txt'. Did you mean 'text'"),
         ({"label": "mood"}, "no column 'mood'. Known: text, emotion"),
         ({"label_names": ["joy"]}, "line 2: label 2 has no name among 1 names"),
-        ({"rows": {"joy": (0, 1)}}, "this file has labels"),
+        ({"rows": {"joy": (0, 1)}}, "these texts have labels"),
     ],
 )
 def test_arguments_that_do_not_fit_the_file(tmp_path, arguments, message):
@@ -238,8 +234,10 @@ def test_row_ranges_that_do_not_fit_the_list(tmp_path, rows, message):
         read_labelled(path, rows=rows)
 
 
-def test_row_ranges_label_no_file_that_has_labels(tmp_path):
-    with pytest.raises(EmokernelError, match="this file has labels"):
+def test_row_ranges_label_no_texts_that_have_labels(tmp_path):
+    with pytest.raises(EmokernelError, match=r"hub:me/mine\.json: .* these texts have labels"):
+        read_labelled("hub:me/mine.json", rows={"joy": (0, 1)})
+    with pytest.raises(EmokernelError, match="these texts have labels"):
         read_labelled(write(tmp_path, "a.json", BY_EMOTION), rows={"joy": (0, 1)})
 
 
@@ -265,7 +263,7 @@ def test_row_ranges_are_parsed():
 )
 def test_given_texts_need_a_contrast(tmp_path, classes, message):
     with pytest.raises(EmokernelError, match=message):
-        read_texts(write(tmp_path, "a.json", classes))
+        contrasted(read_labelled(write(tmp_path, "a.json", classes)))
 
 
 class TestHuggingFace:
@@ -294,15 +292,14 @@ class TestHuggingFace:
         assert read.rows == (("fear", "a"),)
         assert read.provenance["rows without exactly one label, left out"] == 2
 
-    def test_a_saved_folder_and_a_folder_of_files(self, tmp_path):
+    def test_a_folder_of_files_and_what_is_loaded_already(self, tmp_path):
         table = self.table(text=["a", "b"], emotion=["joy", "neutral"])
-        table.save_to_disk(tmp_path / "table")
-        self.datasets.DatasetDict(test=table).save_to_disk(tmp_path / "splits")
+        (tmp_path / "files").mkdir()
+        table.to_json(tmp_path / "files" / "test.jsonl")
         expected = (("joy", "a"), (None, "b"))
-        assert labelled_dataset(tmp_path / "table").rows == expected
-        assert labelled_dataset(str(tmp_path / "splits"), split="test").rows == expected
-        assert Queries.from_dataset(tmp_path / "table").emotions == ("joy",)
-        assert texts_from_dataset(table) == {"joy": ["a"], "neutral": ["b"]}
+        for source in (tmp_path / "files", self.datasets.DatasetDict(test=table)):
+            assert labelled_dataset(source, split="test").rows == expected
+        assert labelled_dataset(table).emotions == ("joy",)
 
     def test_what_does_not_fit_is_an_error(self, tmp_path):
         table = self.table(text=["a", "b"], emotion=[0, 1])
@@ -330,3 +327,5 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(EmokernelError, match=r"pip install 'emokernel\[datasets\]'"):
         labelled_dataset("somebody/something")
+    with pytest.raises(EmokernelError, match=r"pip install 'emokernel\[datasets\]'"):
+        read_labelled("hub:somebody/something", text="text")

@@ -7,7 +7,6 @@ import pytest
 
 from emokernel import EmokernelError
 from emokernel.lab.extract import methods
-from emokernel.lab.extract.moments import Moments
 from emokernel.lab.extract.options import METHODS, Options
 from emokernel.lab.extract.samples import Group, Rows
 
@@ -165,13 +164,14 @@ def test_nothing_but_a_chunk_and_a_matrix_is_in_memory(monkeypatch):
     """The methods go through the rows by `Rows.chunks`; none asks for a layer at once."""
     monkeypatch.setattr("emokernel.lab.extract.samples._CHUNK", 10 * WIDTH)
     seen = []
-    add = Moments.add
+    chunks = Rows.chunks
 
-    def watched(self, rows, weights):
-        seen.append(len(rows))
-        add(self, rows, weights)
+    def watched(*arguments, **options):
+        for chunk in chunks(*arguments, **options):
+            seen.append(len(chunk[0]))
+            yield chunk
 
-    monkeypatch.setattr(Moments, "add", watched)
+    monkeypatch.setattr(Rows, "chunks", watched)
     rows, groups = planted(True)
     for method in ("mean", "pca"):
         methods.vectors(rows, groups, Options(method=method, remove_neutral=0.5))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emokernel.lab.extract.moments import Moments, principal_axes
+from emokernel.lab.extract.moments import moments, principal_axes
 from emokernel.lab.extract.samples import Rows
 
 
@@ -21,11 +21,11 @@ def test_chunks_give_the_moments_of_the_whole(sizes, seed):
         for size in sizes
     ]
     rows, weights = (np.concatenate(each) for each in zip(*chunks, strict=True))
-    moments = Moments.of(chunks, 5, scatter=True)
-    assert moments.weight == weights.sum()
-    np.testing.assert_allclose(moments.mean, np.average(rows, axis=0, weights=weights), rtol=1e-13)
+    found = moments(chunks, 5, scatter=True)
+    assert found.weight == weights.sum()
+    np.testing.assert_allclose(found.mean, np.average(rows, axis=0, weights=weights), rtol=1e-13)
     expected = np.cov(rows.T, aweights=weights, ddof=0) * weights.sum()
-    np.testing.assert_allclose(moments.scatter, expected, atol=1e-9)
+    np.testing.assert_allclose(found.scatter, expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("centred", [True, False])
@@ -57,8 +57,8 @@ def test_memory_is_that_of_one_matrix_however_many_rows(tmp_path):
     rows = Rows(values, np.ones(count, np.int64))
     texts = range(count)
     tracemalloc.start()
-    moments = Moments.of(rows.chunks(0, texts), width, scatter=True)
+    found = moments(rows.chunks(0, texts), width, scatter=True)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    np.testing.assert_allclose(moments.mean, 1e-3)
+    np.testing.assert_allclose(found.mean, 1e-3)
     assert peak < 120e6, f"{peak / 1e6:.0f} MB"

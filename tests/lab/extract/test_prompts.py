@@ -9,9 +9,10 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from emokernel import EmokernelError
-from emokernel.lab.extract.prompts import CHAT, PLAIN, PLAIN_OPENINGS, Conditioning
+from emokernel.lab.extract.prompts import Conditioning, wordings
 from emokernel.lab.extract.queries import Queries
 
+CHAT, PLAIN, PLAIN_OPENINGS = map(wordings, ("chat", "plain", "openings"))
 QUERY = "The kettle is on the stove."
 CHATML = (
     "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>"
@@ -63,13 +64,6 @@ def test_a_chat_has_a_system_message_the_query_and_the_beginning_of_an_answer():
 def test_without_a_system_role_the_instruction_stands_in_the_users_turn(template):
     text = Conditioning.chat().emotional(QUERY, "joy", tokenizer(template))
     assert text == f"<s><user>{instruction('joy')}\n\n{QUERY}</user><assistant>"
-    with pytest.raises(EmokernelError, match=r"small/words (refuses|leaves).*system=True away"):
-        Conditioning.chat(system=True).neutral(QUERY, tokenizer(template))
-
-
-def test_the_system_message_can_be_declined():
-    text = Conditioning.chat(system=False).neutral(QUERY, tokenizer(CHATML))
-    assert text == f"<s><user>{instruction()}\n\n{QUERY}</user><assistant>"
 
 
 def test_a_template_that_can_think_is_told_not_to():
@@ -129,7 +123,7 @@ def test_a_query_is_put_in_as_it_stands():
 
 
 @pytest.mark.parametrize(
-    ("conditioning", "wordings"),
+    ("conditioning", "expected"),
     [
         (Conditioning.chat(), CHAT),
         (Conditioning.plain(), PLAIN),
@@ -137,26 +131,26 @@ def test_a_query_is_put_in_as_it_stands():
     ],
     ids=["chat", "plain", "openings"],
 )
-def test_every_wording_is_used_and_both_contexts_of_a_query_use_the_same(conditioning, wordings):
+def test_every_wording_is_used_and_both_contexts_of_a_query_use_the_same(conditioning, expected):
     words = tokenizer(CHATML)
     used = set()
-    for query in Queries.shipped().of("joy") + Queries.openings().neutral:
+    for query in (*Queries.shipped(), *Queries.openings()):
         emotional = conditioning.emotional(query.text, "joy", words)
         neutral = conditioning.neutral(query.text, words)
         chosen = {
             number
-            for number, wording in enumerate(wordings)
+            for number, wording in enumerate(expected)
             for template, text in zip(wording, (emotional, neutral), strict=True)
             if template.replace("{emotion}", "joy").replace("{query}", query.text) in text
         }
         assert len(chosen) == 1
         used |= chosen
-    assert used == set(range(len(wordings)))
+    assert used == set(range(len(expected)))
 
 
-@pytest.mark.parametrize("wordings", [CHAT, PLAIN, PLAIN_OPENINGS])
-def test_wordings_take_a_noun_and_the_two_of_a_pair_are_about_as_long(wordings):
-    for emotional, neutral in wordings:
+@pytest.mark.parametrize("pairs", [CHAT, PLAIN, PLAIN_OPENINGS])
+def test_wordings_take_a_noun_and_the_two_of_a_pair_are_about_as_long(pairs):
+    for emotional, neutral in pairs:
         # "a feeling of approval" reads well where "full of approval" does not.
         assert re.search(r"(feeling|sense|that) of \{emotion\}", emotional)
         assert "emotion}" not in neutral
@@ -188,12 +182,8 @@ def test_an_emotion_without_a_name_is_refused():
 
 
 def test_the_description_holds_the_wordings():
-    chat = Conditioning.chat(system=False, variants=[("Feel {emotion}.", "Feel nothing.")])
-    assert chat.describe() == {
-        "kind": "chat",
-        "variants": [["Feel {emotion}.", "Feel nothing."]],
-        "system": False,
-    }
+    chat = Conditioning.chat(variants=[("Feel {emotion}.", "Feel nothing.")])
+    assert chat.describe() == {"kind": "chat", "variants": [["Feel {emotion}.", "Feel nothing."]]}
     assert Conditioning.prefix("{emotion} {query}", "{query}").describe() == {
         "kind": "prefix",
         "variants": [["{emotion} {query}", "{query}"]],

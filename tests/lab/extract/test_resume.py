@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+import shutil
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from lab.extract.conftest import words_tokenizer
 
 from emokernel import EmokernelError, EmotionVectors
 from emokernel.lab.extract import Sampling, extract_answers
 from emokernel.lab.extract.prompts import Conditioning
-from emokernel.lab.extract.queries import Queries, Query
+from emokernel.lab.extract.queries import Queries
 from emokernel.lab.extract.recording import Recorder
 
 WORDS = "sun rain cat dog runs sleeps well badly today now here happy cross I am".split()
@@ -30,7 +33,7 @@ def from_texts(model, tokenizer, **options):
 
 
 def from_answers(model, tokenizer, **options):
-    queries = Queries(tuple(Query(text) for text in dict.fromkeys(some_texts(4))))
+    queries = Queries([(None, text) for text in dict.fromkeys(some_texts(4))])
     conditioning = Conditioning.prefix("I am {emotion} {query}", "I am here {query}")
     return extract_answers(
         model, tokenizer, queries, conditioning, emotions=["happy", "cross"],
@@ -61,14 +64,25 @@ class Watched:
             self._inside = False
 
 
+@pytest.fixture(scope="module")
+def whole(tiny):
+    """``whole(extracted)``: what an uninterrupted run gives, and its calls."""
+
+    @cache
+    def run(extracted):
+        model = tiny()
+        watched = Watched(model)
+        return extracted(model, words_tokenizer()), watched.calls
+
+    return run
+
+
 @pytest.mark.parametrize("extracted", [from_texts, from_answers])
 @pytest.mark.parametrize("when", [0.0, 0.2, 0.5, 0.99])
-def test_nothing_is_computed_twice(extracted, when, tiny, tokenizer, tmp_path):
-    whole = tiny()
-    watched = Watched(whole)
-    expected = extracted(whole, tokenizer)
-    stop = int(when * watched.calls)
-    assert watched.calls > 5
+def test_nothing_is_computed_twice(extracted, when, tiny, tokenizer, tmp_path, whole):
+    expected, calls = whole(extracted)
+    stop = int(when * calls)
+    assert calls > 5
 
     model = tiny()
     first = Watched(model, fail_at=stop)
@@ -78,7 +92,7 @@ def test_nothing_is_computed_twice(extracted, when, tiny, tokenizer, tmp_path):
     model = tiny()
     second = Watched(model)
     found = extracted(model, tokenizer, resume=tmp_path / "partial")
-    assert stop + second.calls == watched.calls
+    assert stop + second.calls == calls
     assert torch.equal(found.tensor, expected.tensor)
     assert found.diagnostics == expected.diagnostics
 
@@ -88,6 +102,14 @@ def test_nothing_is_computed_twice(extracted, when, tiny, tokenizer, tmp_path):
     assert watched_again.calls == 0
     assert again.provenance["method"] == "pca"
     assert not torch.equal(again.tensor, expected.tensor)
+
+
+@pytest.fixture(scope="module")
+def begun(tiny, tmp_path_factory):
+    """A folder of an extraction from texts."""
+    folder = tmp_path_factory.mktemp("begun")
+    from_texts(tiny(), words_tokenizer(), resume=folder)
+    return folder
 
 
 @pytest.mark.parametrize("lost", ["marks", "rows", "lengths", "done"])
@@ -116,19 +138,18 @@ def test_what_a_crash_left_unmarked_is_read_again(lost, tiny, tokenizer, tmp_pat
         ({"model_id": "another"}, "model "),
     ],
 )
-def test_other_settings_are_refused_by_name(change, named, tiny, tokenizer, tmp_path):
-    from_texts(tiny(), tokenizer, resume=tmp_path / "partial")
+def test_other_settings_are_refused_by_name(change, named, tiny, tokenizer, tmp_path, begun):
+    shutil.copytree(begun, tmp_path / "partial")
     with pytest.raises(EmokernelError, match=f"other settings: {named}"):
         from_texts(tiny(), tokenizer, resume=tmp_path / "partial", **change)
     from_texts(tiny(), tokenizer, resume=tmp_path / "partial", restart=True, **change)
 
 
-def test_another_model_is_refused(tiny, tokenizer, tmp_path):
-    from_texts(tiny(), tokenizer, resume=tmp_path / "partial")
+def test_another_model_is_refused(tiny, tokenizer, begun):
     other = tiny()
     other.model.layers[1].mlp.up_proj.weight.data *= 2
     with pytest.raises(EmokernelError, match="other settings: fingerprint"):
-        from_texts(other, tokenizer, resume=tmp_path / "partial")
+        from_texts(other, tokenizer, resume=begun)
 
 
 def test_another_seed_asks_again(tiny, tokenizer, tmp_path):

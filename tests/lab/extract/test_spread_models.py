@@ -7,12 +7,12 @@ import torch
 
 from emokernel.lab.extract import Sampling, extract_answers
 from emokernel.lab.extract.prompts import Conditioning
-from emokernel.lab.extract.queries import Queries, Query
+from emokernel.lab.extract.queries import Queries
 
 accelerate = pytest.importorskip(
     "accelerate", reason="needs accelerate (device_map, offloading): pip install accelerate"
 )
-QUERIES = Queries(tuple(Query(text) for text in ("cat runs", "sun", "I am here now", "rain")))
+QUERIES = Queries([(None, text) for text in ("cat runs", "sun", "I am here now", "rain")])
 CONDITIONING = Conditioning.prefix("I am {emotion} {query}", "I am here {query}")
 
 

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from emokernel.demo.train import calibration_judge as script
-from emokernel.demo.train.classifier import distributions, fit_regularised
-from emokernel.demo.train.corpus import judge_examples, language_comments
+from emokernel.demo.train.calibration_judge import fit_regularised
+from emokernel.demo.train.corpus import training_half
+from emokernel.demo.train.judge import figures_or_train
+from emokernel.demo.train.relabel import distributions
 from emokernel.lab.judges.judge import Judge
 from emokernel.lab.judges.linear_judge import (
     CALIBRATION_JUDGE_PATH,
@@ -134,13 +136,15 @@ def test_script_fits_the_half_that_the_other_judge_never_saw(
         fitted(network, texts, targets, **options)
 
     monkeypatch.setattr(script, "fit_regularised", recorded)
-    command = f"x --data {tmp_path} --out {tmp_path / 'out'} --buckets 512 --c 0.001 2 --rarity 0.5"
+    monkeypatch.setattr(script, "BUCKETS", 512)
+    monkeypatch.setattr(script, "PENALTIES", ((0.001, 0.5), (2.0, 0.5)))
+    command = f"x --data {tmp_path} --out {tmp_path / 'out'}"
     monkeypatch.setattr(sys, "argv", command.split())
-    script.main()
-    comments = {example.text for example in language_comments(tmp_path)}
+    figures_or_train(script.__doc__, CalibrationJudge, script.train)
+    comments = {example.text for example in training_half(tmp_path, "language")}
     assert seen == [(comments, 0.001), (comments, 2.0)]
     assert comments
-    assert comments.isdisjoint(example.text for example in judge_examples(tmp_path))
+    assert comments.isdisjoint(example.text for example in training_half(tmp_path, "judge"))
     settings = json.loads((tmp_path / "out" / "judge.json").read_text("utf-8"))
     assert settings["penalty"] == {"c": 2.0, "rarity": 0.5}
     assert settings["training_rows"] == len(comments)
@@ -156,7 +160,7 @@ def test_script_fits_the_half_that_the_other_judge_never_saw(
     known = (tmp_path / "out" / "judge.json").read_text("utf-8")
     (tmp_path / "out" / "judge.json").write_text(known.replace('"confusion"', '"unknown"'), "utf-8")
     monkeypatch.setattr(sys, "argv", [*command.split(), "--figures-only"])
-    script.main()
+    figures_or_train(script.__doc__, CalibrationJudge, script.train)
     assert len(seen) == 2
     assert (tmp_path / "out" / "judge.safetensors").read_bytes() == weights
     again = json.loads((tmp_path / "out" / "judge.json").read_text("utf-8"))

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from emokernel.errors import SteeringError
-from emokernel.lab.learn import comparison
-from emokernel.lab.learn.at_dose import _strength
+from emokernel.lab.learn.comparison import _strength
 from emokernel.lab.measure.equal_doses import Ask
 
 ASK = Ask("joy", "joy", "add", "absolute")
@@ -25,10 +24,3 @@ def test_divergences_that_are_none_are_passed_over():
 def test_divergences_of_nothing_are_an_error(value):
     with pytest.raises(SteeringError, match="'joy' diverges by"):
         _strength(ASK, 0.4, np.full(4, value), RUNGS)
-
-
-def test_a_set_that_writes_nothing_has_no_perplexity_and_nothing_distinct(monkeypatch):
-    nothing = np.zeros(2)
-    monkeypatch.setattr(comparison, "surprises", lambda *_: (nothing, nothing))
-    assert comparison._perplexity(None, None, []) == math.inf
-    assert comparison._distinct([]) == 0.0
