@@ -6,7 +6,7 @@
 from emokernel.affect.axes import Axes
 from emokernel.affect.circular import Agreement, agreement
 from emokernel.affect.circumplex import TWELVE_STATES, Affect
-from emokernel.affect.coordinates import TABLES, Coordinates, angle_of
+from emokernel.affect.coordinates import TABLES, Coordinates
 from emokernel.affect.wheel import Wheel
 from emokernel.moved import renamed
 
@@ -19,7 +19,6 @@ __all__ = [
     "Coordinates",
     "Wheel",
     "agreement",
-    "angle_of",
 ]
 
 __getattr__ = renamed(__name__)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from numbers import Real
@@ -13,7 +14,6 @@ from types import MappingProxyType
 from typing import Any
 
 from emokernel.affect.circumplex import Affect
-from emokernel.affect.table_files import read_table
 from emokernel.errors import EmokernelError, UnknownEmotionError
 
 TABLES = ("russell", "glasgow")
@@ -23,10 +23,10 @@ TABLES = ("russell", "glasgow")
 class Coordinates:
     """An immutable table: label -> point of the circumplex.
 
-    ``points``: for each label an `Affect`, (valence, arousal) or ``{"angle": degrees}`` on the unit
-    circle. ``source`` and ``notes`` say where they come from; ``facts`` holds what else a file
-    says of a label (for the built-in tables the term or the word that stands for it, how well an
-    angle is attested, ratings).
+    ``points``: for each label an `Affect`, (valence, arousal), ``{"point": (valence, arousal)}`` or
+    ``{"angle": degrees}`` on the unit circle; what else stands beside these goes to ``facts`` (for
+    the built-in tables the term or the word that stands for a label, how well an angle is
+    attested, ratings). ``source`` and ``notes`` say where the points come from.
 
     Raises EmokernelError for a table without labels, an empty label, or a point that is not finite
     or lies outside the unit circle.
@@ -36,7 +36,7 @@ class Coordinates:
     name: str = "own"
     source: str = ""
     notes: tuple[str, ...] = ()
-    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False)
+    facts: Mapping[str, Mapping[str, object]] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if not self.points:
@@ -52,7 +52,7 @@ class Coordinates:
         object.__setattr__(self, "facts", MappingProxyType(frozen))
         object.__setattr__(self, "notes", tuple(self.notes))
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         # A mappingproxy can be neither pickled nor copied.
         facts = {label: dict(more) for label, more in self.facts.items()}
         return Coordinates, (dict(self.points), self.name, self.source, self.notes, facts)
@@ -69,32 +69,32 @@ class Coordinates:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Coordinates:
-        """A JSON file, ``{label: [valence, arousal]}`` or ``{label: {"angle": degrees}}``.
+        """A JSON file: ``{label: entry}``, or that as "labels" beside "name", "source" and "notes".
 
-        `emokernel.affect.table_files` describes the format. Raises FileNotFoundError, or
-        EmokernelError naming the file and the label.
+        Raises FileNotFoundError, or EmokernelError naming the file and the label.
         """
-        table = read_table(Path(path))
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"no such file of label coordinates: {path}")
         try:
-            return cls(table["entries"], table["name"], table["source"], table["notes"])
+            content = json.loads(path.read_text("utf-8"), object_pairs_hook=_without_duplicates)
+            if not isinstance(content, dict):
+                raise EmokernelError(
+                    "it holds no JSON object; write {label: [valence, arousal], ...}"
+                )
+            whole = content if isinstance(content.get("labels"), dict) else {"labels": content}
+            told: dict[str, Any] = {"name": path.stem, "source": str(path), "notes": [], **whole}
+            name, source, notes = (told[key] for key in ("name", "source", "notes"))
+            if not isinstance(notes, list) or not all(
+                isinstance(text, str) for text in [name, source, *notes]
+            ):
+                raise EmokernelError("name and source must be texts, and notes a list of texts")
+            return cls(told["labels"], name, source, tuple(notes))
         except EmokernelError as error:
             raise EmokernelError(f"{path}: {error}") from error
-
-    def extended(
-        self, points: Mapping[str, Any], *, source: str, name: str | None = None
-    ) -> Coordinates:
-        """This table with ``points``, which replace entries of the same label.
-
-        ``source`` says where they come from. The name is "<name> extended" unless given.
-        """
-        kept = {label: more for label, more in self.facts.items() if label not in points}
-        return Coordinates(
-            {**self.points, **points},
-            name or f"{self.name} extended",
-            f"{self.source}; {', '.join(points)}: {source}",
-            self.notes,
-            kept,
-        )
+        # No UTF-8, no JSON, nested too deeply, or a number of thousands of digits.
+        except (ValueError, RecursionError) as error:
+            raise EmokernelError(f"{path} is no JSON in UTF-8: {error}") from error
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -106,9 +106,6 @@ class Coordinates:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.points)
-
-    def __len__(self) -> int:
-        return len(self.points)
 
     def __getitem__(self, label: str) -> Affect:
         """The point of a label; UnknownEmotionError with the nearest spelling otherwise."""
@@ -125,24 +122,21 @@ class Coordinates:
         point = self.get(label)
         return point.angle if point is not None and point.radius else None
 
-    def covering(self, names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """(those of ``names`` that the table has, those that it lacks), in their order."""
-        names = tuple(names)
-        known = tuple(name for name in names if name in self)
-        return known, tuple(name for name in names if name not in self)
-
-
-def angle_of(emotion: str) -> float | None:
-    """The angle in degrees of a label in the table "russell"; None if it has none."""
-    return Coordinates.named("russell").angle(emotion)
-
 
 @cache
 def _built_in(name: str) -> Coordinates:
     return Coordinates.load(Path(__file__).parent / "tables" / f"{name}.json")
 
 
-def _point(label: str, entry: Any) -> tuple[Affect, dict[str, Any]]:
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    keys = [key for key, _ in pairs]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise EmokernelError(f"{', '.join(map(repr, twice))} occurs more than once; keep one each")
+    return dict(pairs)
+
+
+def _point(label: str, entry: Any) -> tuple[Affect, dict[str, object]]:
     """(The point of an entry, what else it says)."""
     if isinstance(entry, Affect):
         return entry, {}
@@ -166,7 +160,7 @@ def _point(label: str, entry: Any) -> tuple[Affect, dict[str, Any]]:
         ) from None
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise ValueError(value)
     return float(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from numbers import Real
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,13 +22,6 @@ Emotion = str | Mapping[str, float] | Affect | None
 
 # In the basis, beside emotions that a file may well call so.
 _AXES = {"valence": "(valence axis)", "arousal": "(arousal axis)"}
-
-
-class Circumplex(Protocol):
-    """A mapping from points of the circumplex to mixes."""
-
-    def mix(self, affect: Affect) -> Mapping[str, float]:
-        """{name: weight}; the weights are proportional to the point's intensity."""
 
 
 class Mixer:
@@ -58,21 +50,17 @@ class Mixer:
             coordinates = Coordinates.named(coordinates)
         self.vectors, self.mapping, self.coordinates = vectors, mapping, coordinates
         self.calibration = calibration
-        self._circumplex: Circumplex | None = None
+        self._circumplex: Wheel | Axes | None = None
         self.basis = vectors
         if mapping == "axes":
-            axes = Axes(vectors, coordinates)
-            self._circumplex = axes
-            self.basis = vectors.merged(axes.vectors.renamed(_AXES))
+            self._circumplex = Axes(vectors, coordinates)
+            self.basis = vectors.merged(self._circumplex.vectors.renamed(_AXES))
 
     @property
     def profile(self) -> Tensor | None:
         """``[L]``, what the calibration multiplies the weights of each layer with."""
-        return (
-            torch.tensor(self.calibration.profile, dtype=torch.float32)
-            if self.calibration
-            else None
-        )
+        profile = self.calibration and self.calibration.profile
+        return torch.tensor(profile, dtype=torch.float32) if profile else None
 
     def components(
         self, emotion: Emotion, strength: float, law: str, dose: str
@@ -86,23 +74,45 @@ class Mixer:
         if emotion is None:
             return ()
         if isinstance(emotion, Affect):
-            return self._of_point(emotion, strength, law, dose)
-        if isinstance(emotion, str):
-            emotion = {emotion: 1.0}
-        elif not isinstance(emotion, Mapping):
-            raise SteeringError(
-                f"an emotion is a name, {{name: weight}}, an Affect or None, got {emotion!r}"
+            parts, what = self._of_point(emotion, law, dose), str(emotion)
+        else:
+            emotion = {emotion: 1.0} if isinstance(emotion, str) else emotion
+            if not isinstance(emotion, Mapping):
+                raise SteeringError(
+                    f"an emotion is a name, {{name: weight}}, an Affect or None, got {emotion!r}"
+                )
+            parts, what = self._of_names(emotion, law, dose), ", ".join(map(repr, emotion))
+        if parts and not any(full for _, _, full in parts):
+            raise NoDoseError(
+                f"no dose within the bounds of the calibration moves the model towards {what} under"
+                f" law={law!r}, dose={dose!r}: calibrate with wider bounds, or patch with"
+                " calibrated=False"
             )
+        return tuple((number, weight * full * strength) for number, weight, full in parts)
+
+    def _of_names(
+        self, emotion: Mapping[str, float], law: str, dose: str
+    ) -> list[tuple[int, float, float]]:
+        """(Number of the vector, weight that was asked for, what 1.0 of it is as a weight)."""
         for name, weight in emotion.items():
             if not is_number(weight):
                 raise SteeringError(f"the weight of {name!r} must be a finite number: {weight!r}")
-        full = {name: self._full(name, law, dose) for name in emotion}
-        if full and not any(full.values()):
-            raise self._nothing(", ".join(map(repr, full)), law, dose)
-        return tuple(
-            (self.vectors.index(name), float(weight) * strength * full[name])
+        return [
+            (self.vectors.index(name), float(weight), self._full(name, law, dose))
             for name, weight in emotion.items()
-        )
+        ]
+
+    def _of_point(self, affect: Affect, law: str, dose: str) -> list[tuple[int, float, float]]:
+        """As `_of_names`, of what the mapping gives."""
+        if self._circumplex is None:
+            self._circumplex = Wheel(self.vectors.names, self.coordinates)
+        factor, weights = self._factor(affect, law, dose), self._circumplex.mix(affect)
+        if self.mapping == "axes":
+            return [(self.basis.index(_AXES[axis]), w, factor) for axis, w in weights.items()]
+        return [
+            (self.vectors.index(name), weight, factor * self._full(name, law, dose))
+            for name, weight in weights.items()
+        ]
 
     def _full(self, name: str, law: str, dose: str) -> float:
         """The weight that strength 1.0 of an emotion is."""
@@ -110,40 +120,12 @@ class Mixer:
             return 1.0
         strengths = self.calibration.strengths.get(key_of(law, dose))
         if strengths is None or name not in strengths:
-            self.vectors.index(name)
             raise SteeringError(
                 f"{name!r} has not been calibrated for law={law!r}, dose={dose!r}: calibrate it"
                 " (emokernel calibrate), or patch with calibrated=False, where strength 1.0 is the"
                 " vector as it is"
             )
         return strengths[name]
-
-    def _nothing(self, what: str, law: str, dose: str) -> NoDoseError:
-        return NoDoseError(
-            f"no dose within the bounds of the calibration moves the model towards {what} under"
-            f" law={law!r}, dose={dose!r}: calibrate with wider bounds, or patch with"
-            " calibrated=False"
-        )
-
-    def _of_point(
-        self, affect: Affect, strength: float, law: str, dose: str
-    ) -> tuple[tuple[int, float], ...]:
-        if self._circumplex is None:
-            self._circumplex = Wheel(self.vectors.names, self.coordinates)
-        weights = self._circumplex.mix(affect)
-        factor = self._factor(affect, law, dose)
-        if self.mapping == "axes":
-            full = {self.basis.index(_AXES[axis]): factor for axis in weights}
-        else:
-            full = {
-                self.vectors.index(name): factor * self._full(name, law, dose) for name in weights
-            }
-        if full and not any(full.values()):
-            raise self._nothing(str(affect), law, dose)
-        return tuple(
-            (number, weight * unit * strength)
-            for (number, unit), weight in zip(full.items(), weights.values(), strict=True)
-        )
 
     def _factor(self, affect: Affect, law: str, dose: str) -> float:
         if self.calibration is None or affect.radius == 0:
@@ -163,7 +145,8 @@ class Mixer:
 
 def _table_of(calibration: Calibration) -> Coordinates:
     if calibration.table:
-        return Coordinates(calibration.table, calibration.coordinates)
+        points = {label: Affect(*point) for label, point in calibration.table.items()}
+        return Coordinates(points, calibration.coordinates)
     return Coordinates.named(calibration.coordinates)
 
 

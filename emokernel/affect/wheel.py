@@ -30,8 +30,8 @@ class Wheel:
         self.left_out = tuple(name for name in names if coordinates.angle(name) is None)
         self._at: dict[float, list[str]] = {}
         for name in names:
-            if name not in self.left_out:
-                self._at.setdefault(coordinates.angle(name), []).append(name)
+            if (angle := coordinates.angle(name)) is not None:
+                self._at.setdefault(angle, []).append(name)
         if not self._at:
             raise EmokernelError(
                 "no emotion of these vectors has a place on the circumplex in the table"

@@ -1,30 +1,31 @@
-"""The algebra of emotion vectors: mixes, scaling, base and residual, projections, profiles.
+"""`NamedVectors`: what a set of emotion vectors is, and its algebra.
 
-`EmotionVectors` has these functions as its methods. Every operation is layer by layer, works in
-fp64 where sums cancel, and gives new vectors: those it was called on stay as they are. What was
-done to numbers is appended to the provenance's ``history``. What was measured of the old vectors
-does not hold for changed ones, so their diagnostics and calibration are left out; `select` and
-`renamed` change no numbers and keep the strengths. An operation that leaves nothing of an emotion
-in any layer is an error, since steering by it would do nothing. Only a factor, norm or weight of 0
-may ask for that; a projection, whose right answer it can be, warns.
+Formats read and write it; `EmotionVectors` adds the methods that do so. Every operation is layer by
+layer, works in fp64 where sums cancel, and gives new vectors: those it was called on stay as they
+are. What was done to numbers is appended to the provenance's ``history``. What was measured of the
+old vectors does not hold for changed ones, so their diagnostics and calibration are left out;
+`select` and `renamed` change no numbers and keep the strengths. An operation that leaves nothing of
+an emotion in any layer is an error, since steering by it would do nothing. Only a factor or weight
+of 0 may ask for that; `without`, whose right answer it can be, warns.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from emokernel.errors import EmokernelError
+from emokernel.choices import SITE
+from emokernel.errors import EmokernelError, UnknownEmotionError
 from emokernel.vectors.calibration import Calibration
-from emokernel.vectors.named_vectors import NamedVectors
 
-V = TypeVar("V", bound=NamedVectors)
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # Directions count as dependent below this share of the largest singular value.
 _RANK_TOLERANCE = 1e-6
@@ -32,246 +33,265 @@ _RANK_TOLERANCE = 1e-6
 _NOISE = 1e-6
 
 
-def select(vectors: V, names: Iterable[str]) -> V:
-    """The same vectors with only ``names``, in that order; strengths are kept."""
-    names = tuple(names)
-    chosen = vectors.tensor[:, [vectors.index(name) for name in names]]
-    kept = _calibration_of(vectors, {name: name for name in names})
-    return replace(vectors, names=names, tensor=chosen, diagnostics={}, calibration=kept)
+@dataclass(frozen=True, eq=False)
+class NamedVectors:
+    """Named vectors ``[L, E, d]`` fp32 of a model with L layers and hidden size d.
 
+    ``site`` says which space they live in: "attention", differences of the attention branch's own
+    output, or "block", differences of the residual stream after the block. A layer without vectors
+    is all zero. ``provenance`` names what they were made from, ``diagnostics`` what was measured of
+    them when they were extracted (`emokernel.lab.extract.diagnostics`), ``calibration`` what
+    strength 1.0 means; without one it means the vectors as they are.
 
-def renamed(vectors: V, names: Mapping[str, str]) -> V:
-    """With ``{old name: new name}``; the others keep theirs."""
-    for name in names:
-        vectors.index(name)
-    new = {name: names.get(name, name) for name in vectors.names}
-    kept = _calibration_of(vectors, new)
-    return replace(vectors, names=tuple(new.values()), calibration=kept)
-
-
-def merged(vectors: V, *others: NamedVectors) -> V:
-    """These emotions and those of ``others``, of as many layers, the same width and site.
-
-    The provenance is that of the first.
-
-    EmokernelError for another shape or site, or a name that occurs twice.
+    Immutable: the tensor is a copy of its own. Raises EmokernelError for another shape, names that
+    are empty or not distinct, numbers that are not finite and a calibration of other layers.
     """
-    shape = vectors.num_layers, vectors.hidden_size, vectors.site
-    for other in others:
-        if (other.num_layers, other.hidden_size, other.site) != shape:
+
+    names: tuple[str, ...]
+    tensor: Tensor
+    site: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        SITE.check(self.site)
+        object.__setattr__(self, "names", tuple(self.names))
+        object.__setattr__(self, "tensor", self.tensor.detach().to("cpu", torch.float32, copy=True))
+        if self.tensor.dim() != 3 or self.tensor.shape[1] != len(self.names):
             raise EmokernelError(
-                f"cannot merge vectors of {other.num_layers} layers x {other.hidden_size} at"
-                f" site {other.site!r} into {shape[0]} x {shape[1]} at site {shape[2]!r}"
+                f"emotion vectors need a tensor [layers, {len(self.names)} emotions, hidden size],"
+                f" got {list(self.tensor.shape)}"
             )
-    names = [name for each in (vectors, *others) for name in each.names]
-    tensor = torch.cat([each.tensor for each in (vectors, *others)], dim=1)
-    return _changed(vectors, tensor, f"merged with {len(others)} more", names, zeroed=names)
-
-
-def scaled(vectors: V, factor: float | Mapping[str, float]) -> V:
-    """Times one factor, or ``{emotion: factor}``, where those not named stay as they are."""
-    factors = factor if isinstance(factor, Mapping) else dict.fromkeys(vectors.names, factor)
-    column = torch.ones(len(vectors.names), 1, dtype=torch.float32)
-    for name, value in factors.items():
-        if not isinstance(value, Real):
-            raise EmokernelError(f"the factor of {name!r} must be a number, got {value!r}")
-        column[vectors.index(name)] = float(value)
-    zeroed = [name for name, value in factors.items() if not value]
-    return _changed(vectors, vectors.tensor * column, f"scaled by {factor}", zeroed=zeroed)
-
-
-def mixed(vectors: V, mixes: Mapping[str, Mapping[str, float]]) -> V:
-    """With new emotions beside the old: ``{new name: {emotion: weight}}``."""
-    rows = []
-    for weights in mixes.values():
-        row = torch.zeros(vectors.num_layers, vectors.hidden_size, dtype=torch.float64)
-        size = torch.zeros(vectors.num_layers, 1, dtype=torch.float64)
-        for name, weight in weights.items():
-            part = float(weight) * vectors[name].double()
-            row, size = row + part, size + part.norm(dim=1, keepdim=True)
-        rows.append(torch.where(row.norm(dim=1, keepdim=True) > _NOISE * size, row, 0).float())
-    recipes = {name: dict(weights) for name, weights in mixes.items()}
-    tensor = torch.cat([vectors.tensor, *(row[:, None] for row in rows)], dim=1)
-    zeroed = [name for name, weights in mixes.items() if not any(weights.values())]
-    return _changed(vectors, tensor, f"mixed {recipes}", [*vectors.names, *mixes], zeroed=zeroed)
-
-
-def base(vectors: NamedVectors) -> Tensor:
-    """``[L, d]``: what the emotions have in common, their mean (EV_base of arXiv 2502.04075
-    by its name; the paper's own definition is not public).
-    """
-    return vectors.tensor.double().mean(dim=1).float()
-
-
-def residual(vectors: V, share: float = 1.0) -> V:
-    """Less ``share`` of the base: what tells the emotions apart."""
-    rest = vectors.tensor.double() - share * vectors.tensor.double().mean(dim=1, keepdim=True)
-    return _changed(vectors, _without_noise(vectors, rest), f"less {share:g} of the base")
-
-
-def projected(vectors: V, directions: Tensor | NamedVectors) -> V:
-    """The part within the span of ``directions``: ``[L, d]``, ``[L, k, d]`` or vectors."""
-    return _projection(vectors, _within(vectors, directions), "projected on directions")
-
-
-def without(vectors: V, directions: Tensor | NamedVectors) -> V:
-    """The part orthogonal to all ``directions``: ``[L, d]``, ``[L, k, d]`` or vectors."""
-    rest = vectors.tensor.double() - _within(vectors, directions)
-    return _projection(vectors, rest, "directions projected out")
-
-
-def orthogonalised(vectors: V, order: Sequence[str] | None = None) -> V:
-    """Orthogonal to each other in every layer, with the norms that they had.
-
-    Symmetric unless an order is given: the orthogonal set nearest to the unit vectors, which
-    treats all alike (Löwdin 1950, J. Chem. Phys. 18:365). With ``order``, all names, the
-    first keeps its direction and each next one loses what lies along those before it
-    (Gram-Schmidt). EmokernelError for emotions that depend on each other linearly.
-    """
-    if order is not None and sorted(order) != sorted(vectors.names):
-        raise EmokernelError(f"order needs every name once: {', '.join(vectors.names)}")
-    places = [vectors.index(name) for name in order or vectors.names]
-    result = torch.zeros_like(vectors.tensor, dtype=torch.float64)
-    for layer in vectors.layers:
-        rows = vectors.tensor[layer].double()
-        norms = rows.norm(dim=1, keepdim=True)
-        unit = rows[places] / norms[places].clamp_min(torch.finfo(torch.float64).tiny)
-        left, singular, right = torch.linalg.svd(unit, full_matrices=False)
-        if len(singular) < len(places) or singular[-1] <= _RANK_TOLERANCE * singular[0]:
+        if len(set(self.names)) != len(self.names) or not all(self.names):
+            raise EmokernelError("emotion names must be distinct and not empty")
+        if not torch.isfinite(self.tensor).all():
+            raise EmokernelError("emotion vectors must be finite: the tensor holds inf or nan")
+        if self.calibration and len(self.calibration.profile) != self.num_layers:
             raise EmokernelError(
-                f"layer {layer}: the emotions depend on each other linearly, or one is zero;"
-                " orthogonalise fewer of them"
+                f"the calibration is for {len(self.calibration.profile)} layers, the vectors have"
+                f" {self.num_layers}"
             )
-        if order is None:
-            result[layer, places] = left @ right
-        else:
-            basis, triangle = torch.linalg.qr(unit.T)
-            result[layer, places] = (basis * triangle.diagonal().sign()).T
-        result[layer] *= norms
-    kind = "symmetrically" if order is None else f"in the order {', '.join(order)}"
-    return _changed(vectors, result, f"orthogonalised {kind}")
+
+    @property
+    def num_layers(self) -> int:
+        """L, the number of layers of the model."""
+        return self.tensor.shape[0]
+
+    @property
+    def hidden_size(self) -> int:
+        """d, the width of the residual stream."""
+        return self.tensor.shape[2]
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that have a vector other than zero."""
+        return tuple(self.tensor.flatten(1).any(1).nonzero().flatten().tolist())
+
+    def index(self, name: str) -> int:
+        """The number of an emotion; UnknownEmotionError with the nearest spelling otherwise."""
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise UnknownEmotionError(name, self.names) from None
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The vectors ``[L, d]`` of one emotion."""
+        return self.tensor[:, self.index(name)]
+
+    def layers_to_steer(self, layers: Sequence[int] | None) -> list[int]:
+        """The layers to steer, sorted: ``layers``, or all that the vectors have.
+
+        EmokernelError for what is no list of layer numbers, or where there is nothing to steer.
+        """
+        chosen = list(self.layers) if layers is None else self._existing(layers)
+        if set(chosen).isdisjoint(self.layers):
+            where = f"in layers {chosen}, other than in {list(self.layers)}"
+            raise EmokernelError(
+                "there is no layer to steer: the vectors are zero "
+                + (where if self.layers else "in all of them; extract them again")
+            )
+        return chosen
+
+    def _existing(self, layers: Iterable[int]) -> list[int]:
+        if not isinstance(layers, Iterable) or not all(isinstance(n, int) for n in layers):
+            raise EmokernelError(f"layers needs a list of layer numbers, got {layers!r}")
+        chosen = sorted(set(layers))
+        unknown = [layer for layer in chosen if not 0 <= layer < self.num_layers]
+        if unknown:
+            raise EmokernelError(
+                f"no such layers: {unknown}; these vectors have 0 to {self.num_layers - 1}"
+            )
+        return chosen
+
+    def select(self, names: Iterable[str]) -> Self:
+        """The same vectors with only ``names``, in that order; strengths are kept."""
+        names = tuple(names)
+        chosen = self.tensor[:, [self.index(name) for name in names]]
+        kept = self._calibration_of({name: name for name in names})
+        return replace(self, names=names, tensor=chosen, diagnostics={}, calibration=kept)
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """With ``{old name: new name}``; the others keep theirs."""
+        for name in names:
+            self.index(name)
+        new = {name: names.get(name, name) for name in self.names}
+        kept = self._calibration_of(new)
+        return replace(self, names=tuple(new.values()), calibration=kept)
+
+    def merged(self, other: NamedVectors) -> Self:
+        """These emotions and those of ``other``; the provenance is that of these.
+
+        EmokernelError for another number of layers, width or site, or a name that occurs twice.
+        """
+        shapes = [(each.num_layers, each.hidden_size, each.site) for each in (self, other)]
+        if shapes[0] != shapes[1]:
+            own, theirs = (f"{of[0]} layers x {of[1]} at site {of[2]!r}" for of in shapes)
+            raise EmokernelError(f"cannot merge vectors of {theirs} into {own}")
+        names = [*self.names, *other.names]
+        tensor = torch.cat([self.tensor, other.tensor], dim=1)
+        return self._changed(tensor, f"merged with {', '.join(other.names)}", names, names)
+
+    def scaled(self, factor: float | Mapping[str, float]) -> Self:
+        """Times one factor, or ``{emotion: factor}``, where those not named stay as they are."""
+        factors = factor if isinstance(factor, Mapping) else dict.fromkeys(self.names, factor)
+        column = torch.ones(len(self.names), 1, dtype=torch.float32)
+        for name, value in factors.items():
+            if not isinstance(value, Real):
+                raise EmokernelError(f"the factor of {name!r} must be a number, got {value!r}")
+            column[self.index(name)] = float(value)
+        zeroed = [name for name, value in factors.items() if not value]
+        return self._changed(self.tensor * column, f"scaled by {factor}", zeroed=zeroed)
+
+    def mixed(self, mixes: Mapping[str, Mapping[str, float]]) -> Self:
+        """With new emotions beside the old: ``{new name: {emotion: weight}}``."""
+        rows = []
+        for weights in mixes.values():
+            row = torch.zeros(self.num_layers, self.hidden_size, dtype=torch.float64)
+            size = torch.zeros(self.num_layers, 1, dtype=torch.float64)
+            for name, weight in weights.items():
+                part = float(weight) * self[name].double()
+                row, size = row + part, size + part.norm(dim=1, keepdim=True)
+            rows.append(_without_noise(row, size).float())
+        recipes = {name: dict(weights) for name, weights in mixes.items()}
+        tensor = torch.cat([self.tensor, *(row[:, None] for row in rows)], dim=1)
+        zeroed = [name for name, weights in mixes.items() if not any(weights.values())]
+        return self._changed(tensor, f"mixed {recipes}", [*self.names, *mixes], zeroed=zeroed)
+
+    def base(self) -> Tensor:
+        """``[L, d]``: what the emotions have in common, their mean (EV_base of arXiv 2502.04075
+        by its name; the paper's own definition is not public).
+        """
+        return self.tensor.double().mean(dim=1).float()
+
+    def residual(self, share: float = 1.0) -> Self:
+        """Less ``share`` of the base: what tells the emotions apart."""
+        rest = self.tensor.double() - share * self.tensor.double().mean(dim=1, keepdim=True)
+        return self._changed(_without_noise(rest, self._norms()), f"less {share:g} of the base")
+
+    def without(self, directions: Tensor) -> Self:
+        """The part orthogonal to all ``directions``: ``[L, d]``, or ``[L, k, d]``."""
+        given = directions[:, None] if directions.dim() == 2 else directions
+        if given.dim() != 3 or given.shape[::2] != self.tensor.shape[::2]:
+            raise EmokernelError(
+                f"directions need the shape [{self.num_layers}, k, {self.hidden_size}],"
+                f" got {list(given.shape)}"
+            )
+        _, singular, right = torch.linalg.svd(given.double(), full_matrices=False)
+        largest = singular.amax(dim=1, keepdim=True)
+        right = right * (singular > _RANK_TOLERANCE * largest)[..., None]
+        own = self.tensor.double()
+        rest = _without_noise(own - own @ right.transpose(1, 2) @ right, self._norms())
+        what, lost = "directions projected out", self._lost(rest, self.names)
+        if lost:
+            names = ", ".join(map(repr, lost))
+            warnings.warn(
+                f"{what}, nothing is left of {names}: steering by it does nothing", stacklevel=2
+            )
+        return self._changed(rest, what, zeroed=lost)
+
+    def orthogonalised(self) -> Self:
+        """Orthogonal to each other in every layer, with the norms that they had.
+
+        The orthogonal set nearest to the unit vectors, which treats all alike (Löwdin 1950, J.
+        Chem. Phys. 18:365). EmokernelError for emotions that depend on each other linearly.
+        """
+        result = self.tensor.double()
+        for layer in self.layers:
+            rows = result[layer]
+            norms = rows.norm(dim=1, keepdim=True)
+            unit = rows / norms.clamp_min(torch.finfo(torch.float64).tiny)
+            left, singular, right = torch.linalg.svd(unit, full_matrices=False)
+            if len(singular) < len(rows) or singular[-1] <= _RANK_TOLERANCE * singular[0]:
+                raise EmokernelError(
+                    f"layer {layer}: the emotions depend on each other linearly, or one is zero;"
+                    " orthogonalise fewer of them"
+                )
+            result[layer] = norms * (left @ right)
+        return self._changed(result, "orthogonalised symmetrically")
+
+    def with_profile(self, profile: Sequence[float] | Tensor) -> Self:
+        """Each layer times its number of the layer profile ``[L]``; 0 leaves the layer alone."""
+        column = torch.as_tensor(profile, dtype=torch.float64)
+        if column.shape != (self.num_layers,):
+            raise EmokernelError(
+                f"a layer profile needs {self.num_layers} numbers, got {list(column.shape)}"
+            )
+        rounded = [round(number, 6) for number in column.tolist()]
+        return self._changed(self.tensor.double() * column[:, None, None], f"profile {rounded}")
+
+    def at_layers(self, layers: Iterable[int]) -> Self:
+        """Only these layers, the others zero. EmokernelError for a layer that does not exist."""
+        chosen = self._existing(layers)
+        return self.with_profile([float(layer in chosen) for layer in range(self.num_layers)])
+
+    def _norms(self) -> Tensor:
+        return self.tensor.double().norm(dim=-1, keepdim=True)
+
+    def _lost(self, tensor: Tensor, names: Sequence[str]) -> list[str]:
+        """The names that are zero in ``tensor``, other than those that are zero here."""
+        absent = {name for name in self.names if not self[name].any()}
+        return [n for at, n in enumerate(names) if n not in absent and not tensor[:, at].any()]
+
+    def _changed(
+        self,
+        tensor: Tensor,
+        what: str,
+        names: Sequence[str] | None = None,
+        zeroed: Collection[str] = (),
+    ) -> Self:
+        """New vectors of this tensor; EmokernelError for an emotion that is zero all at once.
+
+        Those that were zero before, and ``zeroed``, may be.
+        """
+        names = self.names if names is None else tuple(names)
+        lost = [repr(name) for name in self._lost(tensor, names) if name not in zeroed]
+        if lost:
+            raise EmokernelError(
+                f"{what}, the vectors of {', '.join(lost)} are zero in every layer, and steering by"
+                " them would do nothing: select the emotions without, or change what is taken away"
+            )
+        history = [*self.provenance.get("history", ()), what]
+        return replace(
+            self, names=names, tensor=tensor, provenance={**self.provenance, "history": history},
+            diagnostics={}, calibration=None,
+        )  # fmt: skip
+
+    def _calibration_of(self, names: Mapping[str, str]) -> Calibration | None:
+        """That of the emotions ``{old: new}``; of all, or the circle is not theirs."""
+        old = self.calibration
+        if old is None:
+            return None
+        strengths = {
+            key: {new: weights[name] for name, new in names.items() if name in weights}
+            for key, weights in old.strengths.items()
+        }
+        if len(names) == len(self.names) and all(a == b for a, b in names.items()):
+            return replace(old, strengths=strengths)
+        # The emotions beside a point of the circle may be others now.
+        return replace(old, strengths=strengths, circle={}, mapping="wheel")
 
 
-def normalised(vectors: V, norm: float | Tensor = 1.0) -> V:
-    """With this norm in every layer: a number, or one for each layer ``[L]``; zeros stay."""
-    norms = vectors.tensor.double().norm(dim=-1, keepdim=True)
-    target = torch.as_tensor(norm, dtype=torch.float64).reshape(-1, 1, 1)
-    if len(target) not in (1, vectors.num_layers):
-        raise EmokernelError(f"norm needs one number or {vectors.num_layers}, one for each layer")
-    unit = torch.where(norms > 0, vectors.tensor.double() / norms.clamp_min(1e-300), 0.0)
-    zeroed = () if target.any() else vectors.names
-    return _changed(vectors, unit * target, "normalised", zeroed=zeroed)
-
-
-def with_profile(vectors: V, profile: Sequence[float] | Tensor) -> V:
-    """Each layer times its number of the layer profile ``[L]``; 0 leaves the layer alone."""
-    column = torch.as_tensor(profile, dtype=torch.float64)
-    if column.shape != (vectors.num_layers,):
-        raise EmokernelError(
-            f"a layer profile needs {vectors.num_layers} numbers, got {list(column.shape)}"
-        )
-    rounded = [round(number, 6) for number in column.tolist()]
-    return _changed(vectors, vectors.tensor.double() * column[:, None, None], f"profile {rounded}")
-
-
-def at_layers(vectors: V, layers: Iterable[int]) -> V:
-    """Only these layers, the others zero. EmokernelError for a layer that does not exist."""
-    layers = sorted(set(layers))
-    unknown = [layer for layer in layers if not 0 <= layer < vectors.num_layers]
-    if unknown:
-        raise EmokernelError(f"no such layers: {unknown}; there are 0 to {vectors.num_layers - 1}")
-    return with_profile(vectors, [float(layer in layers) for layer in range(vectors.num_layers)])
-
-
-def cosine(vectors: NamedVectors) -> Tensor:
-    """``[L, E, E]``: cosine between the emotions in each layer; 0 where one is zero."""
-    unit = normalised(vectors).tensor.double()
-    return (unit @ unit.transpose(1, 2)).float()
-
-
-def _without_noise(vectors: NamedVectors, parts: Tensor) -> Tensor:
-    """Parts of the vectors, those that are nothing but rounding set to zero.
-
-    A relative dose would blow them up.
-    """
-    norms = vectors.tensor.double().norm(dim=-1, keepdim=True)
-    return torch.where(parts.norm(dim=-1, keepdim=True) > _NOISE * norms, parts, 0.0)
-
-
-def _within(vectors: NamedVectors, directions: Tensor | NamedVectors) -> Tensor:
-    """The part ``[L, E, d]`` fp64 within the span of the directions of each layer."""
-    given = directions.tensor if isinstance(directions, NamedVectors) else directions
-    given = given[:, None] if given.dim() == 2 else given
-    if given.dim() != 3 or given.shape[::2] != vectors.tensor.shape[::2]:
-        raise EmokernelError(
-            f"directions need the shape [{vectors.num_layers}, k, {vectors.hidden_size}],"
-            f" got {list(given.shape)}"
-        )
-    _, singular, right = torch.linalg.svd(given.double(), full_matrices=False)
-    largest = singular.amax(dim=1, keepdim=True)
-    right = right * (singular > _RANK_TOLERANCE * largest)[..., None]
-    return vectors.tensor.double() @ right.transpose(1, 2) @ right
-
-
-def _projection(vectors: V, parts: Tensor, what: str) -> V:
-    parts = _without_noise(vectors, parts)
-    lost = [
-        name for number, name in enumerate(vectors.names)
-        if vectors[name].any() and not parts[:, number].any()
-    ]  # fmt: skip
-    if lost:
-        names = ", ".join(map(repr, lost))
-        warnings.warn(
-            f"{what}, nothing is left of {names}: steering by it does nothing", stacklevel=3
-        )
-    return _changed(vectors, parts, what, zeroed=lost)
-
-
-def _changed(
-    vectors: V,
-    tensor: Tensor,
-    what: str,
-    names: Iterable[str] | None = None,
-    zeroed: Collection[str] = (),
-) -> V:
-    """New vectors of this tensor; EmokernelError for an emotion that is zero all at once.
-
-    Those that were zero before, and ``zeroed``, may be.
-    """
-    names = vectors.names if names is None else tuple(names)
-    absent = {name for name in vectors.names if not vectors[name].any()} | set(zeroed)
-    lost = [
-        repr(name)
-        for number, name in enumerate(names)
-        if name not in absent and not tensor[:, number].any()
-    ]
-    if lost:
-        raise EmokernelError(
-            f"{what}, the vectors of {', '.join(lost)} are zero in every layer, and steering by"
-            " them would do nothing: select the emotions without, or change what is taken away"
-        )
-    provenance: dict[str, Any] = dict(vectors.provenance)
-    provenance["history"] = [*provenance.get("history", ()), what]
-    return replace(
-        vectors,
-        names=names,
-        tensor=tensor,
-        provenance=provenance,
-        diagnostics={},
-        calibration=None,
-    )
-
-
-def _calibration_of(vectors: NamedVectors, names: Mapping[str, str]) -> Calibration | None:
-    """The calibration of the emotions ``{old: new}``; of all, or the circle is not theirs."""
-    old = vectors.calibration
-    if old is None:
-        return None
-    strengths = {
-        key: {new: weights[name] for name, new in names.items() if name in weights}
-        for key, weights in old.strengths.items()
-    }
-    if len(names) == len(vectors.names) and all(a == b for a, b in names.items()):
-        return replace(old, strengths=strengths)
-    # The emotions beside a point of the circle may be others now.
-    return replace(old, strengths=strengths, circle={}, mapping="wheel")
+def _without_noise(parts: Tensor, sizes: Tensor) -> Tensor:
+    """Parts, those that are but rounding of vectors of ``sizes`` zero: a dose may blow them up."""
+    return torch.where(parts.norm(dim=-1, keepdim=True) > _NOISE * sizes, parts, 0.0)

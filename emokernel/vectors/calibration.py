@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from emokernel.errors import EmokernelError
@@ -64,21 +63,14 @@ class Calibration:
         if any(len(factors) != STATES_OF_CIRCLE for factors in circle.values()):
             raise EmokernelError(f"a calibrated circle needs {STATES_OF_CIRCLE} factors")
         table = {label: tuple(map(float, point)) for label, point in self.table.items()}
-        for name, value in (("strengths", strengths), ("circle", circle), ("table", table)):
-            object.__setattr__(self, name, MappingProxyType(value))
-        object.__setattr__(self, "profile", profile)
+        for name, value in (
+            ("profile", profile), ("strengths", strengths), ("circle", circle), ("table", table)
+        ):  # fmt: skip
+            object.__setattr__(self, name, value)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A mappingproxy can be neither pickled nor copied.
-        return Calibration.from_json, (self.to_json(),)
-
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As JSON knows it."""
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        plain["strengths"] = {key: dict(weights) for key, weights in self.strengths.items()}
-        plain["circle"] = {key: list(factors) for key, factors in self.circle.items()}
-        plain["table"] = {label: list(point) for label, point in self.table.items()}
-        return plain | {"profile": list(self.profile), "record": dict(self.record)}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Calibration:

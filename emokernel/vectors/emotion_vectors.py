@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from emokernel.errors import EmokernelError
-from emokernel.vectors import algebra, formats
+from emokernel.vectors import formats
+from emokernel.vectors.algebra import NamedVectors
 from emokernel.vectors.calibration import Calibration
-from emokernel.vectors.formats import hub, json_files
-from emokernel.vectors.formats.hints import Hints
-from emokernel.vectors.named_vectors import NamedVectors
+from emokernel.vectors.formats import hub
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -26,23 +25,8 @@ if TYPE_CHECKING:
 class EmotionVectors(NamedVectors):
     """Emotion vectors ``[L, E, d]`` fp32 of a model with L layers and hidden size d.
 
-    What they hold and promise is said by `NamedVectors`. Every operation gives new vectors.
+    What they hold, promise and can be made into is said by `NamedVectors`.
     """
-
-    select = algebra.select
-    renamed = algebra.renamed
-    merged = algebra.merged
-    scaled = algebra.scaled
-    mixed = algebra.mixed
-    base = algebra.base
-    residual = algebra.residual
-    projected = algebra.projected
-    without = algebra.without
-    orthogonalised = algebra.orthogonalised
-    normalised = algebra.normalised
-    with_profile = algebra.with_profile
-    at_layers = algebra.at_layers
-    cosine = algebra.cosine
 
     @classmethod
     def from_tensors(
@@ -62,7 +46,7 @@ class EmotionVectors(NamedVectors):
         return cls(tuple(tensors), stacked, site, dict(provenance or {}))
 
     @classmethod
-    def extract(cls, model: Any, tokenizer: Any, *args: Any, **kwargs: Any) -> EmotionVectors:
+    def extract(cls, model: nn.Module, tokenizer: Any, *args: Any, **kwargs: Any) -> EmotionVectors:
         """Extract vectors from a model; arguments as in `emokernel.lab.extract.extract`."""
         from emokernel.lab.extract import extract
 
@@ -82,18 +66,17 @@ class EmotionVectors(NamedVectors):
     ) -> Self:
         """Read a file of any format (docs/formats.md), or a folder with a file for each emotion.
 
-        ``format`` is found from the content unless it is said; ``names``, ``site``, ``layer`` (of
-        files with one vector ``[d]``) and ``num_layers`` (L of the model, where a file holds some
-        of its layers) are for files that do not say them, ``prefix`` is what the names of a
-        folder's files begin with and those of the emotions do not. Raises FileNotFoundError, or
-        VectorsFileError with what is wrong with the file.
+        ``format`` is that of the ending unless it is said, safetensors where that says none;
+        ``names``, ``site``, ``layer`` (of files with one vector ``[d]``) and ``num_layers`` (L of
+        the model, where a file holds some of its layers) are for files that do not say them,
+        ``prefix`` is what the names of a folder's files begin with and those of the emotions do
+        not. Raises FileNotFoundError, or VectorsFileError with what is wrong with the file.
         """
-        return cls._having(
-            formats.read(
-                path, format=format, names=names, site=site, layer=layer, num_layers=num_layers,
-                prefix=prefix,
-            )
+        vectors = formats.read(
+            path, format=format, names=names, site=site, layer=layer, num_layers=num_layers,
+            prefix=prefix,
         )  # fmt: skip
+        return cls(**vars(vectors))
 
     @classmethod
     def from_pretrained(
@@ -111,33 +94,19 @@ class EmotionVectors(NamedVectors):
         without it the only one there. ``options``: those of `load`. The provenance names the
         commit. Raises EmokernelError if the repository, the file or the network is not there.
         """
-        return cls._having(
-            hub.from_pretrained(repo_id, filename, revision=revision, token=token, **options)
-        )
+        vectors = hub.from_pretrained(repo_id, filename, revision=revision, token=token, **options)
+        return cls(**vars(vectors))
 
     @classmethod
     def from_json(
-        cls,
-        source: str | PathLike[str] | Iterable[str | PathLike[str]],
-        *,
-        num_layers: int | None = None,
-        prefix: str = "",
+        cls, path: str | PathLike[str], *, num_layers: int | None = None, prefix: str = ""
     ) -> Self:
-        """Read the files of arXiv 2502.04075: for each emotion ``{"0": [[d numbers]], ...}``.
+        """`load` of the files of arXiv 2502.04075: for each emotion ``{"0": [[d numbers]], ...}``.
 
-        ``source``: a folder, of which all ``.json`` files are read in the order of their names, or
-        paths of files. An emotion is called what its file is called, less ``prefix``:
         "qwen2.5_joy.json" with the prefix "qwen2.5_" is "joy". All files need the same layers;
-        layers that they lack are zero. L is ``num_layers``, or one more than the highest layer.
-        The site is "attention", the provenance names the files.
-
-        Raises FileNotFoundError, or VectorsFileError naming the file, the layer and the fault.
+        those that they lack are zero. The site is "attention", the provenance names the files.
         """
-        return cls._having(json_files.read(source, Hints(num_layers=num_layers, prefix=prefix)))
-
-    @classmethod
-    def _having(cls, vectors: NamedVectors) -> Self:
-        return cls(**vars(vectors))
+        return cls.load(path, format="json", num_layers=num_layers, prefix=prefix)
 
     def save(self, path: str | PathLike[str], *, format: str | None = None) -> None:
         """Write a file in the format of its ending, safetensors if it is none that is known.

@@ -11,13 +11,13 @@ from torch import nn
 
 from emokernel.errors import EmokernelError
 from emokernel.patch.decoder import find_decoder
-from emokernel.vectors.named_vectors import NamedVectors
+from emokernel.vectors.algebra import NamedVectors
 
 _VALUES = 256
 _SHAPE = ("model_type", "layers", "hidden_size", "vocab_size")
 
 
-def fingerprint(model: nn.Module) -> dict[str, Any]:
+def fingerprint(model: nn.Module) -> dict[str, object]:
     """Kind and sizes of a model, and short hashes of some of its weights; as JSON knows it.
 
     ``weights``: for the input embeddings and each parameter of the first, the middle and the last
@@ -28,7 +28,8 @@ def fingerprint(model: nn.Module) -> dict[str, Any]:
     Raises ModelStructureError for a model whose decoder cannot be found.
     """
     decoder = find_decoder(model)
-    text = model.config.get_text_config()
+    config: Any = model.config
+    text = config.get_text_config()
     return {
         "model_type": text.model_type,
         "layers": len(decoder.blocks),
@@ -71,8 +72,9 @@ def check_made_from(vectors: NamedVectors, model: nn.Module, other_model: bool =
 def _some_parameters(
     model: nn.Module, blocks: Sequence[nn.Module]
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    parts = {
-        "embeddings": model.get_input_embeddings(),
+    embeddings: Any = model.get_input_embeddings
+    parts: dict[str, nn.Module] = {
+        "embeddings": embeddings(),
         **{str(index): blocks[index] for index in sorted({0, len(blocks) // 2, len(blocks) - 1})},
     }
     for part, module in parts.items():

@@ -8,8 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from emokernel.affect.coordinates import Coordinates
-from emokernel.affect.regression import best_ridge, combinations, compact, left_out, locate
-from emokernel.affect.regression_input import check_differ, check_ridge, flat, placed
+from emokernel.affect.regression import (
+    combinations,
+    compact,
+    flat,
+    left_out,
+    locate,
+    penalty,
+    placed,
+)
 from emokernel.errors import EmokernelError
 from emokernel.vectors import EmotionVectors
 
@@ -38,14 +45,12 @@ def positions_of(
     EmokernelError if the emotions with coordinates are fewer than 3 or all on one line, if their
     vectors are all the same in the weighted layers, or if none can be located.
     """
-    check_ridge(ridge)
     known, points = placed(vectors, coordinates)
     unknown = [name for name in vectors.names if name not in known]
     everything = compact(flat(vectors, (*known, *unknown), layer_weights))
     own, others = everything[: len(known)], everything[len(known) :]
-    check_differ(own, known)
-    ridge = best_ridge(points, own) if ridge is None else ridge
-    places, _ = left_out(points, own, ridge)
+    ridge = penalty(points, own, ridge)
+    places = left_out(points, own, ridge)
     located = np.isfinite(places).all(axis=1)
     if not located.any():
         raise EmokernelError(

@@ -1,68 +1,67 @@
-"""File formats of emotion vectors, one module for each; `read` and `write` find the right one.
+"""File formats of emotion vectors; `read` and `write` find the right one.
 
 docs/formats.md says what each holds and how its layers are counted.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from emokernel.atomic import replacing
 from emokernel.errors import EmokernelError, VectorsFileError
-from emokernel.vectors.formats.files import existing, visible
-from emokernel.vectors.formats.hints import Hints
-from emokernel.vectors.named_vectors import NamedVectors
+from emokernel.extras import need
+from emokernel.vectors.algebra import NamedVectors
+from emokernel.vectors.formats import gguf, json_files, native, numpy_files, torch_files
+from emokernel.vectors.formats.files import existing, visible, write_each
+from emokernel.vectors.formats.foreign import Hints
 
 
 @dataclass(frozen=True)
 class Format:
-    """A format: where it is written, the endings of its files, whether each emotion has its own."""
+    """How a format is read, and written: ``(vectors, path)``, or ``(vectors, number, path)`` where
+    each emotion has a file of its own.
 
-    module: str
+    endings: those of its files; written is the first.
+    site: that files are read as which hold tensors and names alone; none for others.
+    needs: the optional package that reads and writes it.
+    """
+
+    read: Callable[[Path, Hints], NamedVectors]
+    write: Callable[..., None]
     endings: tuple[str, ...]
     file_per_emotion: bool = False
-
-    def load(self) -> ModuleType:
-        """The module, with ``read(path, hints)`` and ``write(vectors, path)``."""
-        return importlib.import_module(f"{__name__}.{self.module}")
+    site: str = ""
+    needs: str = ""
 
 
 FORMATS = {
-    "safetensors": Format("native", (".safetensors",)),
-    "gguf": Format("gguf", (".gguf",), file_per_emotion=True),
-    "json": Format("json_files", (".json",), file_per_emotion=True),
-    "npz": Format("npz", (".npz",)),
-    "npy": Format("npy", (".npy",), file_per_emotion=True),
-    "torch": Format("torch_files", (".pt", ".pth", ".bin")),
+    "safetensors": Format(native.read, native.write, (".safetensors",)),
+    "gguf": Format(gguf.read, gguf.write, (".gguf",), True, needs="gguf"),
+    "json": Format(json_files.read, json_files.write, (".json",), True, json_files.SITE),
+    "npz": Format(numpy_files.read_npz, numpy_files.write_npz, (".npz",)),
+    "npy": Format(numpy_files.read_npy, numpy_files.write_npy, (".npy",), True, "block"),
+    "torch": Format(torch_files.read, torch_files.write, (".pt", ".pth", ".bin")),
 }
 
 
-def read(
-    path: str | PathLike[str],
-    *,
-    format: str | None = None,
-    names: Sequence[str] | None = None,
-    site: str | None = None,
-    num_layers: int | None = None,
-    layer: int | None = None,
-    prefix: str = "",
-) -> NamedVectors:
+def read(path: str | PathLike[str], *, format: str | None = None, **hints: Any) -> NamedVectors:
     """Read a file of any format, or a folder with a file for each emotion.
 
-    format: a key of `FORMATS`; without it the content of the file decides, then its ending.
-    names, site, num_layers, layer, prefix: what the file does not say itself; see `hints.Hints`.
+    format: a key of `FORMATS`; without it the ending decides, safetensors if it is none of theirs.
+    hints: what the file does not say itself, the fields of `foreign.Hints`.
 
     Raises FileNotFoundError; VectorsFileError for a file that is damaged or holds something else;
     EmokernelError for hints that contradict the file.
     """
-    path = Path(path)
-    hints = Hints(names, site, num_layers, prefix, layer)
-    return _format(format or format_of(path)).load().read(path, hints)
+    path, said = Path(path), Hints(**hints)
+    kind = _format(format or format_of(path))
+    return kind.read(path if kind.file_per_emotion else existing(path), said)
 
 
 def write(
@@ -74,6 +73,8 @@ def write(
 ) -> None:
     """Write ``vectors``; what the format cannot hold is told by a warning.
 
+    An existing file is replaced only once the new one is complete.
+
     format: a key of `FORMATS`; without it the ending decides, safetensors if it is none of theirs.
     model_hint: GGUF only, the model type that llama.cpp and repeng expect beside the vectors.
 
@@ -81,55 +82,66 @@ def write(
     """
     path = Path(path)
     name = format or format_by_ending(path) or "safetensors"
-    options: dict[str, Any] = {}
+    kind = _format(name)
+    write_one = kind.write
     if model_hint is not None:
         if name != "gguf":
             raise EmokernelError(f"{name} has no place for a model hint: leave it out")
-        options["model_hint"] = model_hint
-    _format(name).load().write(vectors, path, **options)
+        write_one = partial(write_one, model_hint=model_hint)
+    for loss in _losses(vectors, name):
+        warnings.warn(loss, stacklevel=3)
+    if kind.file_per_emotion:
+        write_each(vectors, path, kind.endings[0], write_one)
+    else:
+        with replacing(path) as unfinished:
+            write_one(vectors, unfinished)
+
+
+def _losses(vectors: NamedVectors, name: str) -> Iterator[str]:
+    """What files of this format cannot hold, or other programs would do otherwise."""
+    if name == "gguf" and vectors.num_layers and vectors.tensor[0].any():
+        yield (
+            "llama.cpp cannot steer block 0: the GGUF files keep the vectors of layer 0 in a key"
+            " that only emokernel reads"
+        )
+    if name == "gguf" and vectors.site != "block":
+        yield (
+            f"llama.cpp and repeng add GGUF control vectors at the end of the block; these are"
+            f" meant for the site {vectors.site!r}, which only emokernel reads from the files"
+        )
+    site = FORMATS[name].site
+    if not site:
+        return
+    lost = [key for key in ("provenance", "diagnostics", "calibration") if getattr(vectors, key)]
+    if vectors.site != site:
+        lost.insert(0, f"the site {vectors.site!r} (say it when you read them)")
+    if vectors.names != tuple(sorted(vectors.names)):
+        lost.insert(0, "the order of the emotions (they are read by name)")
+    if lost:
+        yield f"{name} files cannot hold: {', '.join(lost)}"
 
 
 def _format(name: str) -> Format:
     if name not in FORMATS:
         raise EmokernelError(f"unknown format {name!r}: choose one of {', '.join(FORMATS)}")
-    return FORMATS[name]
+    kind = FORMATS[name]
+    if kind.needs:
+        need(kind.needs)  # before a file is blamed, or a folder is made
+    return kind
 
 
 def format_of(path: Path) -> str:
-    """The format of a file or folder; VectorsFileError if it is none that is known."""
-    if path.is_dir():
-        names = [
-            name for name, kind in FORMATS.items()
-            if kind.file_per_emotion and visible(path, kind.endings[0])
-        ]  # fmt: skip
-        if len(names) != 1:
-            what = f"files of {' and '.join(names)}" if names else "no files of emotion vectors"
-            raise VectorsFileError(f"{path} holds {what}: name a file, or say the format")
-        return names[0]
-    name = _by_content(existing(path)) or format_by_ending(path)
-    if name is None:
-        raise VectorsFileError(
-            f"{path} is of no known format: say the format if it is one of {', '.join(FORMATS)}"
-        )
-    return name
-
-
-def _by_content(path: Path) -> str | None:
-    with path.open("rb") as file:
-        start = file.read(4096)
-    if start.startswith(b"GGUF"):
-        return "gguf"
-    if start.startswith(b"\x93NUMPY"):
-        return "npy"
-    if start.startswith(b"PK"):
-        # torch.save names its members archive/data.pkl, archive/data/0; numpy's end in .npy
-        return "torch" if b"/data.pkl" in start else "npz" if b".npy" in start else None
-    header = int.from_bytes(start[:8], "little")
-    if start[8:9] == b"{" and header <= path.stat().st_size - 8:
-        return "safetensors"
-    if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
-        return "json"
-    return None
+    """The format of a file, by its ending, or of a folder; VectorsFileError if that has none."""
+    if not path.is_dir():
+        return format_by_ending(path) or "safetensors"
+    names = [
+        name for name, kind in FORMATS.items()
+        if kind.file_per_emotion and visible(path, kind.endings[0])
+    ]  # fmt: skip
+    if len(names) != 1:
+        what = f"files of {' and '.join(names)}" if names else "no files of emotion vectors"
+        raise VectorsFileError(f"{path} holds {what}: name a file, or say the format")
+    return names[0]
 
 
 def format_by_ending(path: Path) -> str | None:

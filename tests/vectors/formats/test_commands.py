@@ -50,7 +50,7 @@ def test_convert_tells_what_is_lost(native, tmp_path, capsys):
     status, told, _ = run(capsys, "convert", native, tmp_path / "set", "--to", "json")
     assert status == 0
     lost = "the order of the emotions (they are read by name), provenance, diagnostics, calibration"
-    assert f"note: JSON files cannot hold: {lost}" in told
+    assert f"note: json files cannot hold: {lost}" in told
 
 
 def test_convert_replaces_nothing_unless_told(native, tmp_path, capsys):

@@ -91,10 +91,13 @@ def test_a_folder_is_a_set_and_a_file_of_it_one_emotion(tmp_path):
     assert single.provenance["model"] == "some model"
     assert single.calibration.strengths["preserve absolute"] == {"an/ger": 1.5}
     (tmp_path / "set" / "joy.gguf").rename(tmp_path / "joy.gguf")
-    with pytest.raises(VectorsFileError, match="the file of 'joy' is missing"):
+    with pytest.raises(
+        VectorsFileError,
+        match=r"it needs one file for each of joy, an/ger, fear, .* has those of an/ger, fear:",
+    ):
         EmotionVectors.load(tmp_path / "set")
     write_gguf(tmp_path / "set" / "other.gguf", {"direction.1": rows()[1]})
-    with pytest.raises(VectorsFileError, match=r"other\.gguf was not: read them apart"):
+    with pytest.raises(VectorsFileError, match=r"other\.gguf was not written with the others"):
         EmotionVectors.load(tmp_path / "set")
 
 
@@ -103,10 +106,12 @@ def test_files_that_were_not_written_together_are_refused(tmp_path):
     write(some_vectors(("joy", "anger")), tmp_path / "a", format="gguf")
     write(some_vectors(("joy", "fear")), tmp_path / "b", format="gguf")
     (tmp_path / "b" / "fear.gguf").rename(tmp_path / "a" / "fear.gguf")
-    with pytest.raises(VectorsFileError, match="were not written together"):
+    with pytest.raises(VectorsFileError, match=r"(joy|fear)\.gguf was not written with the others"):
         EmotionVectors.load(tmp_path / "a")
     (tmp_path / "a" / "fear.gguf").write_bytes((tmp_path / "a" / "joy.gguf").read_bytes())
-    with pytest.raises(VectorsFileError, match="are one emotion"):
+    with pytest.raises(
+        VectorsFileError, match=r"one file for each of joy, anger, .* has those of anger, joy, joy"
+    ):
         EmotionVectors.load(tmp_path / "a")
 
 
@@ -124,7 +129,7 @@ def test_files_that_were_not_written_together_are_refused(tmp_path):
             {"direction.1": rows()[1], "direction.2": rows()[2][:5]}, "controlvector",
             "layer 2 has 5 numbers, .* layer 1 has 6",
         ),
-        ({"direction.1": rows()[1].astype(np.int32)}, "controlvector", "type I32: give F32, F16"),
+        ({"direction.1": rows()[1].astype(np.int32)}, "controlvector", "no GGUF file .*I32"),
         ({"direction.1": rows()[1] * np.inf}, "controlvector", "must be finite"),
     ],
 )  # fmt: skip
@@ -160,14 +165,6 @@ def test_a_length_without_end_is_refused_at_once(tmp_path):
     array = b"".join(n.to_bytes(s, "little") for n, s in ((9, 4), (4, 4), (2**62, 8)))
     path.write_bytes(whole[:start] + array + whole[start + 16 :])
     with pytest.raises(VectorsFileError, match="ends too early"):
-        EmotionVectors.load(path)
-
-
-def test_a_whole_model_is_refused_before_all_its_fields_are_read(tmp_path, monkeypatch):
-    path = write_gguf(tmp_path / "joy.gguf", {"direction.1": rows()[1]})
-    EmotionVectors.load(path)
-    monkeypatch.setattr("emokernel.vectors.formats.gguf._MOST_READS", 10)
-    with pytest.raises(VectorsFileError, match="too many fields for a control vector"):
         EmotionVectors.load(path)
 
 

@@ -35,12 +35,11 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path):
     assert "JSON" in vectors.provenance["method"]
 
 
-def test_files_are_read_in_the_order_given_and_names_lose_the_prefix(tmp_path):
+def test_names_lose_the_prefix(tmp_path):
     write(tmp_path, **{"qwen2.5_joy": GOOD, "qwen2.5_anger": GOOD})
-    paths = [tmp_path / "qwen2.5_joy.json", str(tmp_path / "qwen2.5_anger.json")]
-    assert EmotionVectors.from_json(paths).names == ("qwen2.5_joy", "qwen2.5_anger")
-    assert EmotionVectors.from_json(paths, prefix="qwen2.5_").names == ("joy", "anger")
-    assert EmotionVectors.from_json(paths[1]).names == ("qwen2.5_anger",)
+    assert EmotionVectors.from_json(tmp_path).names == ("qwen2.5_anger", "qwen2.5_joy")
+    assert EmotionVectors.from_json(tmp_path, prefix="qwen2.5_").names == ("anger", "joy")
+    assert EmotionVectors.from_json(tmp_path / "qwen2.5_anger.json").names == ("qwen2.5_anger",)
 
 
 def test_num_layers_adds_layers_without_vectors(tmp_path):
@@ -82,11 +81,11 @@ def test_files_round_trip(tmp_path_factory, names, layers, width, data):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is no JSON file"),
-        ('{"0": [[1, 2]]', "is no JSON file"),
-        ("\0", "is no JSON file"),
-        ("[" * 100_000, "is no JSON file"),
-        ('{"0": [[' + "1" * 5000 + "]]}", "is no JSON file"),
+        ("", "no JSON file"),
+        ('{"0": [[1, 2]]', "no JSON file"),
+        ("\0", "no JSON file"),
+        ("[" * 100_000, "no JSON file"),
+        ('{"0": [[' + "1" * 5000 + "]]}", "no JSON file"),
         ("[[1, 2]]", "needs layers"),
         ("{}", "needs layers"),
         ("3", "needs layers"),
@@ -95,18 +94,18 @@ def test_files_round_trip(tmp_path_factory, names, layers, width, data):
         ('{"0": []}', "layer 0 needs one row"),
         ('{"0": {}}', "layer 0 needs one row"),
         ('{"0": [{"0": 1}]}', "layer 0 needs one row"),
-        ('{"0": [[1, 2]], "1": [[1, 2], [3, 4]]}', "layer 1 has 2 rows"),
-        ('{"0": [[]]}', "layer 0 has no numbers"),
-        ('{"0": [[1, 2]], "1": [[1, 2, 3]]}', "layer 1 has 3 numbers, layer 0 has 2"),
+        ('{"0": [[1, 2]], "1": [[1, 2], [3, 4]]}', "layer 1 needs one row"),
+        ('{"0": [[]]}', "layer 0 needs one row"),
+        ('{"0": [[1, 2]], "1": [[1, 2, 3]]}', "layer 1 has 3 numbers, in .*layer 0 has 2"),
         ('{"0": [[1, "2"]]}', "layer 0 holds '2' in place 1"),
         ('{"0": [[1, null]]}', "layer 0 holds 'None' in place 1"),
         ('{"0": [[true, 2]]}', "layer 0 holds 'True' in place 0"),
         ('{"0": [[1, [2]]]}', r"layer 0 holds '\[2\]' in place 1"),
-        ('{"0": [[1, NaN]]}', "layer 0 holds nan in place 1"),
-        ('{"0": [[-Infinity, 2]]}', "layer 0 holds -inf in place 0"),
-        ('{"0": [[1, 1e999]]}', "layer 0 holds inf in place 1"),
-        ('{"0": [[1, 1e39]]}', "layer 0 holds a number in place 1 that is too large"),
-        ('{"0": [[1, 1' + "0" * 400 + "]]}", "layer 0 holds a number in place 1 that is too large"),
+        ('{"0": [[1, NaN]]}', "layer 0 holds 'nan' in place 1"),
+        ('{"0": [[-Infinity, 2]]}', "layer 0 holds '-inf' in place 0"),
+        ('{"0": [[1, 1e999]]}', "layer 0 holds 'inf' in place 1"),
+        ('{"0": [[1, 1e39]]}', "layer 0 holds '1.* in place 1"),
+        ('{"0": [[1, 1' + "0" * 400 + "]]}", "layer 0 holds '1.* in place 1"),
         ('{"-1": [[1, 2]]}', "'-1' is no layer number"),
         ('{"joy": [[1, 2]]}', "'joy' is no layer number"),
         ('{"01": [[1, 2]]}', "'01' is no layer number"),
@@ -130,7 +129,7 @@ def test_malformed_files_are_refused(text, message, tmp_path):
         ('{"0": [[1, 2]], "1": [[1, 2]], "2": [[1, 2]]}', r"anger\.json: layer 1 is missing"),
         (
             '{"0": [[1]], "2": [[2]]}',
-            r"joy\.json: layer 0 has 1 numbers, in .*anger\.json it has 2",
+            r"joy\.json: layer 0 has 1 numbers, in .*anger\.json layer 0 has 2",
         ),
     ],
 )
@@ -141,22 +140,20 @@ def test_files_that_do_not_belong_together_are_refused(text, message, tmp_path):
 
 def test_bytes_that_are_no_text_are_refused(tmp_path):
     (tmp_path / "joy.json").write_bytes(b'{"0": "\xff\xfe"}')
-    with pytest.raises(VectorsFileError, match=r"joy\.json is no JSON file"):
+    with pytest.raises(VectorsFileError, match=r"joy\.json is damaged or no JSON file"):
         EmotionVectors.from_json(tmp_path)
 
 
 def test_what_is_not_there_is_said(tmp_path):
     with pytest.raises(VectorsFileError, match=r"holds no \.json files"):
         EmotionVectors.from_json(tmp_path)
-    with pytest.raises(VectorsFileError, match="no JSON files given"):
-        EmotionVectors.from_json([])
     with pytest.raises(FileNotFoundError, match=r"joy\.json"):
         EmotionVectors.from_json(tmp_path / "joy.json")
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        write(tmp_path / folder, joy=GOOD)
+    (tmp_path / "a").mkdir()
+    write(tmp_path / "a", joy=GOOD, **{"jo%79": GOOD})
     with pytest.raises(VectorsFileError, match="are both files of 'joy'"):
-        EmotionVectors.from_json([tmp_path / "a" / "joy.json", tmp_path / "b" / "joy.json"])
+        EmotionVectors.from_json(tmp_path / "a")
+    (tmp_path / "a" / "jo%79.json").unlink()
     for prefix in ("llama_", "joy"):
         with pytest.raises(VectorsFileError, match=rf"joy\.json: no name .* {prefix!r}"):
             EmotionVectors.from_json(tmp_path / "a", prefix=prefix)

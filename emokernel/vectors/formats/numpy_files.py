@@ -1,0 +1,142 @@
+"""Files of numpy: .npy, an array, and .npz, arrays by name. Nothing is ever unpickled.
+
+A .npy file holds what `foreign.from_tensor` takes, and a folder of them is a set. A .npz file that
+is written here holds the dict of `native`, its metadata as JSON; those of others what
+`foreign.from_dict` takes, or one array without a name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from math import prod
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emokernel.errors import EmokernelError
+from emokernel.vectors.algebra import NamedVectors
+from emokernel.vectors.formats.files import emotion_files, open_archive, refusing
+from emokernel.vectors.formats.foreign import (
+    Hints,
+    assemble,
+    emotions_of,
+    from_dict,
+    from_tensor,
+    rows_of,
+)
+from emokernel.vectors.formats.native import bundle_of, from_bundle
+
+
+def write_npy(vectors: NamedVectors, number: int, path: Path) -> None:
+    """Write ``[L, d]`` of one emotion."""
+    with path.open("wb") as target:  # numpy would add .npy to a path
+        np.save(target, vectors.tensor[:, number].numpy(), allow_pickle=False)
+
+
+def read_npy(path: Path, hints: Hints) -> NamedVectors:
+    """Read a file, or all of a folder, each an emotion."""
+    files = emotion_files(path, ".npy")
+    tensors = []
+    for file in files:
+        with refusing(file, "npy"), file.open("rb") as content:
+            tensors.append(_floats(_array_of(content, file.stat().st_size), "the array"))
+    method = "read from .npy files"
+    with refusing(path, "npy"):
+        if len(files) == 1:
+            return from_tensor(tensors[0], files[0], hints, method)
+        emotions = emotions_of(files, hints)
+        if not hints.names and all(name.isdecimal() for name in emotions):
+            raise EmokernelError(
+                "its files are called by numbers: stack layers into one array [layers, hidden"
+                " size], or say the names of emotions"
+            )
+        rows = {
+            name: rows_of(tensor, f"{file.name} has the shape", hints)
+            for (name, file), tensor in zip(emotions.items(), tensors, strict=True)
+        }
+        return assemble(rows, emotions, hints, method)
+
+
+def write_npz(vectors: NamedVectors, path: Path) -> None:
+    """Write the whole of ``vectors``."""
+    arrays = {
+        "vectors": vectors.tensor.numpy(),
+        "names": np.array(vectors.names, dtype=np.str_),
+        "site": np.array(vectors.site),
+        "metadata": np.array(json.dumps(bundle_of(vectors)["metadata"])),
+    }
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def read_npz(path: Path, hints: Hints) -> NamedVectors:
+    """Read arrays by name."""
+    method = "read from a .npz file"
+    with refusing(path, "npz"):
+        content = {}
+        with open_archive(path) as archive:
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                if name == member.filename:
+                    raise EmokernelError(f"{name[:80]!r} in it is no array: give a .npz file")
+                with archive.open(member) as file:
+                    content[name] = _plain(name, _array_of(file, member.file_size))
+        if content.keys() == {"arr_0"} and isinstance(content["arr_0"], Tensor):
+            return from_tensor(content["arr_0"], path, hints, method)
+        # numpy.savez(path, array, array) calls them so
+        if content and not hints.names and all(re.fullmatch("arr_[0-9]+", n) for n in content):
+            raise EmokernelError(
+                f"its arrays have no names but {', '.join(content)[:80]}: say the names of the"
+                " emotions"
+            )
+        if "vectors" in content:
+            return from_bundle(content, path, hints)
+        return from_dict(content, path, hints, method)
+
+
+def _plain(name: str, array: np.ndarray) -> object:
+    """As the readers take it: texts as str, list and dict, all else as a tensor."""
+    if array.dtype.kind != "U":
+        return _floats(array, repr(name))
+    return json.loads(str(array)) if name == "metadata" else array.tolist()
+
+
+def _array_of(file: IO[bytes], size: int) -> np.ndarray:
+    """The array of a .npy file of ``size`` bytes.
+
+    Raises EmokernelError for Python objects and for a header that says another size, before the
+    array is read; numpy itself would ask for the memory first.
+    """
+    version = np.lib.format.read_magic(file)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise EmokernelError(f"a .npy file of version {version}: save it again with numpy.save")
+    shape, fortran, dtype = readers[version](file)
+    if dtype.kind not in "fU":
+        raise EmokernelError(
+            f"an array of {dtype.name}, where vectors are floating numbers (and objects are never"
+            " unpickled): save an array of float32"
+        )
+    claimed, held = prod(shape) * dtype.itemsize, size - file.tell()
+    if claimed != held or min(shape, default=0) < 0:
+        raise EmokernelError(f"damaged: the array needs {claimed} bytes, there are {held}")
+    content = file.read(held)
+    if len(content) != held:
+        raise EmokernelError(f"damaged: the array needs {held} bytes, there are {len(content)}")
+    flat = np.frombuffer(content, dtype) if held else np.empty(0, dtype)
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _floats(array: np.ndarray, name: str) -> Tensor:
+    """As an fp32 tensor; EmokernelError for an array of texts."""
+    if array.dtype.kind != "f":
+        raise EmokernelError(f"{name} holds {array.dtype.name}, no floating numbers")
+    with np.errstate(over="ignore"):  # infinities are refused with the vectors
+        return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
