@@ -9,7 +9,6 @@ from threading import Lock
 from torch import Tensor
 
 from emokernel.affect.mixes import Emotion
-from emokernel.engines.closing import finish
 from emokernel.engines.plan import BatchPlan
 from emokernel.engines.requested import Requested
 from emokernel.errors import SteeringError
@@ -43,15 +42,15 @@ class OpenRequests(ContextDecorator):
                 )
             self.plan, self._asked, self._mixes = self._planned(self._requests)
         try:
-            self._requested.open(self)
-        except BaseException as error:
-            finish(error, self._close)
+            self._requested.callers.enter(self)
+        except BaseException:
+            self._close()
             raise
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not self.closed and self.plan is not None:
-            self._requested.close(self, error, self._close)
+            self._requested.callers.leave(self, error, self._close)
 
     def _recreate_cm(self) -> OpenRequests:
         """For each call of a function that this decorates."""

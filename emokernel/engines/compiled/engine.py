@@ -32,7 +32,7 @@ class CompiledForwards(Engine):
 
     def prepare_trace(self, states: Sequence[DeviceState]) -> None:
         """Make the buffers, and write what is asked for."""
-        self._requested.blocks.current()
+        self._requested.callers.current()
         compile_whole()
         for state in states:
             self.make(state)
@@ -56,7 +56,7 @@ class CompiledForwards(Engine):
     @constant_in_trace
     def _is_generating(self) -> bool:
         """Asked while torch.compile traces, not later."""
-        return self._requested.generation() is not None
+        return self._requested.callers.generation() is not None
 
     def make(self, state: DeviceState) -> None:
         """The buffer of a device, if there is none yet."""

@@ -27,7 +27,7 @@ class PlainForwards(Engine):
         requested = self._requested
         plan = requested.plan()
         slot = UNTOUCHED if plan is None else plan.slot_of_all
-        generation = requested.generation()
+        generation = requested.callers.generation()
         if plan is None:
             follow_call(generation, call, state.device)
         elif slot is None or generation is not None or not is_unpadded(call):
