@@ -1,4 +1,4 @@
-"""A model's `generate`, recorded: where its prompts end and which of it is padding."""
+"""Plain forward calls and `generate` of transformers, in which Python decides every call's rows."""
 
 from __future__ import annotations
 
@@ -9,17 +9,47 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emokernel.engines.arguments import columns_in
+from emokernel.engines.arguments import columns_in, follow_call, is_unpadded, read_call
+from emokernel.engines.base import Engine, ForwardCall
 from emokernel.engines.plan import RecordedPrompts
 from emokernel.engines.requested import Requested
 from emokernel.engines.texts import Generation
 from emokernel.replaced import ReplacedMethod
+from emokernel.state import UNTOUCHED, DeviceState
 
 # Options with which `generate` may run the model on several generated tokens at a time.
 _SPANS = (
     "assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit", "custom_generate",
     "use_mtp",
 )  # fmt: skip
+
+
+class PlainForwards(Engine):
+    """Everything that nobody else claims."""
+
+    def __init__(self, requested: Requested) -> None:
+        self._requested = requested
+
+    def claims(self, call: ForwardCall) -> bool:
+        """Every call that Python runs."""
+        return not call.traced
+
+    def token_slot(self, call: ForwardCall, state: DeviceState) -> Tensor:
+        """By what is asked for in this thread, and by where the prompts of a `generate` end."""
+        requested = self._requested
+        plan = requested.plan()
+        slot = UNTOUCHED if plan is None else plan.slot_of_all
+        generation = requested.callers.generation()
+        if plan is None:
+            follow_call(generation, call, state.device)
+        elif slot is None or generation is not None or not is_unpadded(call):
+            return plan.token_slot(read_call(generation, call, plan.mask, state.device), state)
+        batch, tokens = call.tokens.shape[:2]
+        return state.constant_rows(batch * tokens, slot)
+
+    def replacements(self, model: nn.Module) -> list[ReplacedMethod]:
+        """`generate`."""
+        return [RecordedGenerate(model, self._requested)] if hasattr(model, "generate") else []
 
 
 class RecordedGenerate(ReplacedMethod):
