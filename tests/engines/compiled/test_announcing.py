@@ -108,10 +108,10 @@ def test_two_threads_make_one_buffer(monkeypatch):
         return made[-1]
 
     monkeypatch.setattr("emokernel.engines.compiled.engine.PlanBuffer", slow)
-    first = threading.Thread(target=compiled.make, args=(state,))
+    first = threading.Thread(target=compiled.made, args=(state,))
     first.start()
     assert making.wait(10)
-    compiled.make(state)
+    compiled.made(state)
     first.join()
     assert made == [state.plan_buffer]
 
@@ -214,7 +214,7 @@ def test_callers_may_be_left_in_any_order_and_elsewhere():
     other.start()
     other.join()
     assert state.shown() == [-1]
-    compiled.use(state)  # nothing is open
+    compiled.used(state)  # nothing is open
 
 
 def test_a_thread_that_inherits_a_block_is_its_caller():
@@ -225,7 +225,7 @@ def test_a_thread_that_inherits_a_block_is_its_caller():
 
     def generate():
         with calling(requested, Generation(RecordedPrompts(2, None))):
-            compiled.use(state)
+            compiled.used(state)
             found.append(state.shown())
 
     thread = threading.Thread(target=generate)
