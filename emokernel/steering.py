@@ -230,7 +230,7 @@ class Steering:
     @property
     def mapping(self) -> MappingName:
         """How an `Affect` becomes a mix: "wheel" or "axes"."""
-        return self._resolve.mixer.mapping
+        return self._resolve.choices.mapping
 
     @property
     def defaults(self) -> Request:

@@ -14,11 +14,6 @@ from emokernel.engines.texts import Generation, Text
 from emokernel.errors import SteeringError
 
 
-def is_unpadded(call: ForwardCall) -> bool:
-    """Whether nothing tells the tokens of a call apart."""
-    return call.named.get("attention_mask") is None
-
-
 def follow_call(
     generation: Generation | None, call: ForwardCall, device: torch.device
 ) -> tuple[Text | None, int | Tensor | None]:
@@ -48,7 +43,7 @@ def read_call(
     does, or if `generate` was given what cannot be steered.
     """
     text, past = follow_call(generation, call, device)
-    if text is not None and generation.problem is not None:
+    if generation is not None and generation.problem is not None:
         raise SteeringError(generation.problem)
     mask = _mask_of(call.named)
     recorded = recorded_mask is not None or (text is not None and text.is_own)
@@ -84,7 +79,7 @@ def read_traced_call(call: ForwardCall, generating: bool) -> PaddedBatch:
     return PaddedBatch(batch, tokens, past, mask, None)
 
 
-def _cache_of(named: Mapping[str, Any]) -> Any:
+def _cache_of(named: Mapping[str, object]) -> object:
     """What a call goes on from, by the name that the model has for it."""
     caches = (named.get(name) for name in ("past_key_values", "cache_params", "state"))
     return next((cache for cache in caches if cache is not None), None)
@@ -100,6 +95,6 @@ def columns_in(cache: Any) -> int | Tensor | None:
         return None
 
 
-def _mask_of(named: Mapping[str, Any]) -> Tensor | None:
+def _mask_of(named: Mapping[str, object]) -> Tensor | None:
     mask = named.get("attention_mask")
     return mask if isinstance(mask, Tensor) and mask.dim() == 2 else None

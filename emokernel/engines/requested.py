@@ -26,7 +26,7 @@ _SLOTS_OF_SET = range(2)
 class OfSet:
     """What `set` has chosen; ``entry`` is how it was said."""
 
-    entry: Any
+    entry: object
     asked: Asked
     plan: BatchPlan
 
@@ -61,12 +61,12 @@ class Requested:
         if self.ended:
             raise SteeringError("the model was unpatched: call emokernel.patch again")
 
-    def resolve(self, entry: Any) -> Asked:
+    def resolve(self, entry: object) -> Asked:
         """What an entry asks for: an error for what is none, or once the model is unpatched."""
         self.check_patched()
         return self._resolve(entry)
 
-    def set(self, entry: Any) -> None:
+    def set(self, entry: object) -> None:
         """Ask for ``entry`` wherever no block is open; nothing changes if that fails."""
         asked = self.resolve(entry)
         if asked.mix is None:
@@ -89,7 +89,7 @@ class Requested:
     def _show(self, chosen: OfSet | None) -> None:
         before = self.of_set
         self.callers.put(self, "of_set", chosen)
-        if before is not None:
+        if before is not None and before.asked.mix is not None:
             self.slots_of_set.release([before.asked.mix])
 
     @contextmanager

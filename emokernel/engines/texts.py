@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +21,7 @@ class Text:
     """Sequences that grow in one cache; ``is_own``: those that `generate` itself makes."""
 
     prompts: RecordedPrompts
-    cache: Any
+    cache: object
     is_own: bool
     # Columns so far, on each device of the model: a static cache would have to ask the device.
     columns: dict[torch.device, int] = field(default_factory=dict)
@@ -79,7 +78,7 @@ class Generation:
 
     def text_of(
         self,
-        cache: Any,
+        cache: object,
         past: int | Tensor | None,
         tokens: int,
         mask: Tensor | None,
@@ -109,7 +108,7 @@ class Generation:
                 return text
         return self._begin(cache, known + tokens, mask)
 
-    def _repeated(self, cache: Any) -> None:
+    def _repeated(self, cache: object) -> None:
         """Some models take their whole text in each step, and leave out themselves what is held."""
         if not self._texts or self._texts[0].cache is cache:
             self.problem = (
@@ -126,6 +125,6 @@ class Generation:
         self._texts = [text for text in self._texts if text is own or text.cache is not None]
         return self._begin(None, tokens, mask)
 
-    def _begin(self, cache: Any, width: int, mask: Tensor | None) -> Text:
+    def _begin(self, cache: object, width: int, mask: Tensor | None) -> Text:
         self._texts.append(Text(RecordedPrompts(width, mask), cache, False))
         return self._texts[-1]

@@ -176,7 +176,8 @@ class DeviceState:
         tables = self._lasting()
         if self.learned is not None:
             bases = self.learned(self)
-            return [(basis, *slots) for basis, (_, *slots) in zip(bases, tables, strict=True)]
+            layers = zip(bases, tables, strict=True)
+            return [(basis, ids, weights, law) for basis, (_, ids, weights, law) in layers]
         return tables
 
     def _lasting(self) -> list[Tables]:

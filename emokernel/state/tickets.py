@@ -47,8 +47,10 @@ def rows_of(
     slots = [(UNTOUCHED,) * 3 if ticket is None else ticket.slots for ticket in tickets]
     lengths = [0 if ticket is None else ticket.prompt_length for ticket in tickets]
     return token_slot(
-        np.array(slots, dtype=np.int32).reshape(-1, 3),
-        *(np.array(each, dtype=np.int64) for each in (computed, lengths, tokens)),
+        np.array(slots, np.int32).reshape(-1, 3),
+        np.array(computed, np.int64),
+        np.array(lengths, np.int64),
+        np.array(tokens, np.int64),
     )
 
 

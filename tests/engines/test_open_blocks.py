@@ -315,14 +315,6 @@ def test_a_block_is_entered_once(steered):
     assert torch.equal(logits(), wanted[None])
 
 
-def test_a_decorated_function_has_a_block_for_each_call(steered):
-    steering, logits, wanted = steered
-    decorated = steering.requests(["joy"])(logits)
-    for _ in range(2):
-        assert torch.equal(decorated(), wanted["joy"])
-        assert torch.equal(logits(), wanted[None])
-
-
 @pytest.mark.parametrize("what", ["change", "for_batching"])
 def test_what_is_closed_takes_nothing_more(what, steered):
     steering, *_ = steered

@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -78,7 +77,7 @@ class ContinuousBatching(Engine):
             Around(model, "generate_batch", partial(self._generate_batch, model)),
         ]
 
-    def _begin(self, original: Callable, *args: Any, **kwargs: Any) -> Any:
+    def _begin(self, original: Callable, *args: object, **kwargs: object) -> object:
         """A manager whose requests are steered from now on."""
         manager = original(*args, **kwargs)
         if not any(each.manages(manager) for each in self._managed):
@@ -91,9 +90,9 @@ class ContinuousBatching(Engine):
         model: nn.Module,
         original: Callable,
         inputs: Sequence[Sequence[int]],
-        *args: Any,
-        **kwargs: Any,
-    ) -> Any:
+        *args: object,
+        **kwargs: object,
+    ) -> object:
         """Each prompt under what is asked for now; what cannot be is told before anything runs."""
         if not inputs:
             return original(inputs, *args, **kwargs)
@@ -115,7 +114,7 @@ class ContinuousBatching(Engine):
             each.detach()
         self._managed.clear()
 
-    def _asked_for(self, model: nn.Module, count: int, emotions: Any) -> list[Asked]:
+    def _asked_for(self, model: nn.Module, count: int, emotions: object) -> list[Asked]:
         """What ``count`` prompts ask for, by ``emotions`` or by the context."""
         if emotions is NOT_GIVEN:
             asked = self._requested.entries()

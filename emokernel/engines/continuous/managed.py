@@ -14,7 +14,7 @@ from emokernel.state import Asked, RowBuffer, Tickets, rows_of
 
 # What registers filled blocks is called by the second name up to transformers 5.17.
 _COMPLETE = ("mark_complete_blocks", "mark_shareable_blocks_as_complete")
-NOT_GIVEN: Any = object()
+NOT_GIVEN = object()
 # The argument of the forward that holds the slots of its rows.
 TOKEN_SLOT = "emokernel_token_slot"
 
@@ -22,12 +22,12 @@ TOKEN_SLOT = "emokernel_token_slot"
 class Around(ReplacedMethod):
     """A method of one object, around which something else is done."""
 
-    def __init__(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
+    def __init__(self, owner: Any, name: str, around: Callable[..., object]) -> None:
         """``around(original, *args, **kwargs)`` is called in the place of the method."""
         super().__init__(owner, name)
         self._around = around
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         return self._around(self.original, *args, **kwargs)
 
 
@@ -44,7 +44,9 @@ class StepRows:
         self._running, self._inputs = running, inputs
         self._buffers = [RowBuffer(tokens, device) for _ in getattr(inputs, "io_pairs", "1")]
 
-    def prepare(self, original: Callable, scheduled: Sequence[Any], *args: Any, **kw: Any) -> Any:
+    def prepare(
+        self, original: Callable, scheduled: Sequence[Any], *args: object, **kw: object
+    ) -> object:
         """Write the slots of a batch before it is prepared."""
         slots = rows_of(
             [self._running.get(each.state.request_id) for each in scheduled],
@@ -54,7 +56,7 @@ class StepRows:
         self._buffer.write(slots)
         return original(scheduled, *args, **kw)
 
-    def add_to(self, original: Callable, *args: Any, **kwargs: Any) -> Any:
+    def add_to(self, original: Callable, *args: object, **kwargs: object) -> object:
         """The arguments of the forward, the slots of all its rows among them."""
         given = original(*args, **kwargs)
         given[TOKEN_SLOT] = self._buffer.tensor[: given["input_ids"].shape[1]]
@@ -75,10 +77,10 @@ class ManagedRequests:
         self,
         manager: Any,
         tickets: Tickets,
-        asked_for: Callable[[int, Any], list[Asked]],
+        asked_for: Callable[[int, object], list[Asked]],
     ) -> None:
         """``asked_for(count, emotions)``: what that many prompts ask for."""
-        self._manager = weakref.ref(manager)
+        self._manager = manager
         self._tickets, self._asked_for = tickets, asked_for
         self.running = RunningRequests(tickets)
         self._prefixes = Prefixes(self.running)
@@ -103,11 +105,11 @@ class ManagedRequests:
         for method in list(self._replaced):
             method.restore()
 
-    def manages(self, manager: Any) -> bool:
+    def manages(self, manager: object) -> bool:
         """Whether this is the manager."""
-        return self._manager() is manager
+        return self._manager is manager
 
-    def _around(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
+    def _around(self, owner: Any, name: str, around: Callable[..., object]) -> None:
         method = Around(owner, name, around)
         method.install()
         self._replaced.add(method)
@@ -117,9 +119,9 @@ class ManagedRequests:
         original: Callable,
         input_ids: Sequence[int],
         request_id: str | None = None,
-        *args: Any,
-        emotion: Any = NOT_GIVEN,
-        **kwargs: Any,
+        *args: object,
+        emotion: object = NOT_GIVEN,
+        **kwargs: object,
     ) -> str | None:
         if not isinstance(input_ids, TicketedPrompt):
             asked = self._asked_for(1, NOT_GIVEN if emotion is NOT_GIVEN else [emotion])
@@ -137,19 +139,18 @@ class ManagedRequests:
 
     def _new_id(self) -> str:
         """The id that the manager would give, which has to be known before the request is added."""
-        manager = self._manager()
-        with manager._request_lock:
-            number = manager._request_counter
-            manager._request_counter += 1
+        with self._manager._request_lock:
+            number = self._manager._request_counter
+            self._manager._request_counter += 1
         return f"req_{number}"
 
     def _add_requests(
         self,
         original: Callable,
         inputs: Sequence[Sequence[int]],
-        *args: Any,
-        emotions: Any = NOT_GIVEN,
-        **kwargs: Any,
+        *args: object,
+        emotions: object = NOT_GIVEN,
+        **kwargs: object,
     ) -> list[str]:
         if inputs and all(isinstance(prompt, TicketedPrompt) for prompt in inputs):
             return original(inputs, *args, **kwargs)
@@ -157,7 +158,7 @@ class ManagedRequests:
         with ticketed(self._tickets, asked, inputs) as prompts:
             return original(prompts, *args, **kwargs)
 
-    def _create_processor(self, original: Callable) -> Any:
+    def _create_processor(self, original: Callable) -> object:
         processor = original()
         self._join(processor)
         return processor
@@ -199,7 +200,7 @@ class ManagedRequests:
         if output.status.name in ("FINISHED", "FAILED"):
             self.running.end(output.request_id)
 
-    def _handle_critical_error(self, original: Callable, *args: Any, **kwargs: Any) -> None:
+    def _handle_critical_error(self, original: Callable, *args: object, **kwargs: object) -> None:
         """Nothing runs after such an error: also what transformers lost sight of has ended."""
         try:
             original(*args, **kwargs)

@@ -35,7 +35,7 @@ class HashedTokens(list):
         tokens, salt = super().__getitem__(index), self._salt[index]
         return tokens + salt if isinstance(index, slice) and any(salt) else tokens
 
-    def __add__(self, generated: list[int]) -> HashedTokens:
+    def __add__(self, generated: list[Any]) -> HashedTokens:
         return self  # what was generated is among them
 
 
@@ -50,7 +50,7 @@ class Prefixes:
         """In the place of the cache's search for the blocks that a prompt begins with."""
         return original(request_id, self._hashed(request_id, prompt_ids))
 
-    def complete(self, original: Callable, state: Any, blocks: Any) -> None:
+    def complete(self, original: Callable, state: Any, blocks: object) -> None:
         """In the place of the cache's registration of the blocks that a step has filled.
 
         A request that was cancelled while its step ran registers none: nothing says any more how
