@@ -45,9 +45,8 @@ class PlainForwards(Engine):
         if plan is None:
             follow_call(generation, call, state.device)
         else:
-            padded = call.named.get("attention_mask") is not None
             slot = plan.slot_of_all
-            if slot is None or generation is not None or padded:
+            if slot is None or generation is not None or call.is_masked:
                 return plan.token_slot(read_call(generation, call, plan.mask, state.device), state)
         batch, tokens = call.tokens.shape[:2]
         return state.constant_rows(batch * tokens, slot)

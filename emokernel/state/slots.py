@@ -33,11 +33,11 @@ class MixSlots:
         self._due: deque[tuple[Mix, ...]] = deque()
 
     def hold(self, mixes: Iterable[Mix]) -> dict[Mix, int]:
-        """The slots of ``mixes``, each held once more until it is released.
+        """The slots of ``mixes``, each held once more for each time that it is among them.
 
         NoFreeSlotError if there are not enough slots; none is held then.
         """
-        wanted = list(dict.fromkeys(mixes))
+        wanted = list(mixes)
         try:
             return self._held(wanted)
         finally:
@@ -46,7 +46,7 @@ class MixSlots:
     def _held(self, wanted: list[Mix]) -> dict[Mix, int]:
         with self._lock:
             self._count_due()
-            new = [mix for mix in wanted if mix not in self._slots]
+            new = [mix for mix in dict.fromkeys(wanted) if mix not in self._slots]
             if len(new) > len(self._free):
                 raise NoFreeSlotError(
                     f"no more slots: {len(new)} different mixes asked for, {len(self._free)} of"
@@ -63,7 +63,7 @@ class MixSlots:
 
     def release(self, mixes: Iterable[Mix]) -> None:
         """Give back what one `hold` of the same mixes took; nothing points to it any more."""
-        self._due.append(tuple(dict.fromkeys(mixes)))
+        self._due.append(tuple(mixes))
         self._settle()
 
     def _settle(self) -> None:

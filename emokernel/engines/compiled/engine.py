@@ -84,10 +84,7 @@ class CompiledForwards(Engine):
         for state, buffer in buffers:
             if buffer.used:  # forwards on other streams that are on their way read the whole of it
                 state.readers.wait_for_all()
-            if problem is not None:
-                buffer.refuse(problem)
-            else:
-                buffer.show(plan, prompts)
+            buffer.show(plan, prompts, problem)
 
     def clear(self) -> None:
         """Steer by nothing."""

@@ -74,24 +74,28 @@ class PlanBuffer:
             raise self._problem
         self.used = True
 
-    def show(self, plan: BatchPlan | None, prompts: RecordedPrompts | None) -> None:
+    def show(
+        self,
+        plan: BatchPlan | None,
+        prompts: RecordedPrompts | None,
+        problem: SteeringError | None = None,
+    ) -> None:
         """From now on, steer by ``plan``; ``prompts`` are those of the running `generate`, if any.
 
-        SteeringError if it cannot hold them and something reads it; it stays as it was then.
+        ``problem``: why that cannot be. SteeringError for it, or if the buffer cannot hold them,
+        where something reads it; it stays as it was then. Otherwise `use` raises it.
         """
+        self._problem, before = problem, self._problem
         try:
+            if problem is not None:
+                raise problem
             self._write(plan, prompts)
-        except SteeringError as problem:
-            self.refuse(problem)
-        else:
-            self._problem = None
-
-    def refuse(self, problem: SteeringError) -> None:
-        """Raise it if something reads the buffer; otherwise `use` does."""
-        if self.used:
-            raise problem
-        self._write(None, None)
-        self._problem = problem
+        except SteeringError as found:
+            if self.used:
+                self._problem = before
+                raise
+            self._problem = found
+            self._write(None, None)
 
     def _write(self, plan: BatchPlan | None, prompts: RecordedPrompts | None) -> None:
         words = torch.zeros(self.words.shape, dtype=torch.int32)
