@@ -21,11 +21,10 @@ def follow_call(
     The columns are None outside of `generate` where a cache does not count its tokens. To be called
     for every call within `generate`, steered or not, once for each ``device`` of the model.
     """
-    past, tokens = columns_in(call.cache), call.tokens.shape[1]
-    if generation is None:
-        return None, past.to(device) if isinstance(past, Tensor) else past
-    text = generation.text_of(call.cache, past, tokens, call.mask, device)
-    return text, text.advance(past, tokens, device)
+    past = columns_in(call.cache)
+    if generation is not None:
+        return generation.follow(call, past, device)
+    return None, past.to(device) if isinstance(past, Tensor) else past
 
 
 def read_call(
