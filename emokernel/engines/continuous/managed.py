@@ -45,16 +45,16 @@ class StepRows:
         self._buffers = [RowBuffer(tokens, device) for _ in getattr(inputs, "io_pairs", "1")]
 
     def prepare(
-        self, original: Callable, scheduled: Sequence[Any], *args: object, **kw: object
+        self, original: Callable, requests_in_batch: Sequence[Any], *args: object, **kw: object
     ) -> object:
         """Write the slots of a batch before it is prepared."""
         slots = rows_of(
-            [self._running.get(each.state.request_id) for each in scheduled],
-            [each.state.position_offset for each in scheduled],
-            [each.query_length for each in scheduled],
+            [self._running.get(each.state.request_id) for each in requests_in_batch],
+            [each.state.position_offset for each in requests_in_batch],
+            [each.query_length for each in requests_in_batch],
         )
         self._buffer.write(slots)
-        return original(scheduled, *args, **kw)
+        return original(requests_in_batch, *args, **kw)
 
     def add_to(self, original: Callable, *args: object, **kwargs: object) -> object:
         """The arguments of the forward, the slots of all its rows among them."""
