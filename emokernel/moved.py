@@ -106,8 +106,10 @@ def renamed(module: str) -> Callable[[str], object]:
             place, _, attribute = f"emokernel.{new}".rpartition(".")
             _tell(f"{module}.{name}", f"{place}.{attribute}")
             return getattr(importlib.import_module(place), attribute)
-        if new_module(f"{module}.{name}") is not None:
-            return importlib.import_module(f"{module}.{name}")
+        submodule = new_module(f"{module}.{name}")
+        if submodule is not None:
+            _tell(f"{module}.{name}", submodule)
+            return importlib.import_module(submodule)
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
     return forward
