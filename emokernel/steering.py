@@ -10,14 +10,7 @@ from torch import Tensor, nn
 
 from emokernel.affect import Coordinates
 from emokernel.affect.mixes import Emotion, Mixer
-from emokernel.choices import (
-    POSITIONS,
-    DoseName,
-    LawName,
-    MappingName,
-    PositionsName,
-    SiteName,
-)
+from emokernel.choices import POSITIONS, DoseName, LawName, MappingName, PositionsName, SiteName
 from emokernel.engines import ENGINES, MakeEngine, Requested
 from emokernel.errors import SteeringError
 from emokernel.open_requests import OpenRequests
