@@ -3,38 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar, cast
 
 from emokernel.errors import SteeringError
 from emokernel.reference import Law
 
+# Plain strings, as files and journals hold them; each has the names of its table below.
+LawName = Literal["preserve", "add"]
+DoseName = Literal["absolute", "relative"]
+PositionsName = Literal["all", "prompt", "generated", "last"]
+SiteName = Literal["attention", "block"]
+MappingName = Literal["wheel", "axes"]
+
+Name = TypeVar("Name", bound=str)
 Value = TypeVar("Value")
 
 
-class Choice(Mapping[str, Value], Generic[Value]):
+class Choice(Mapping[Name, Value], Generic[Name, Value]):
     """The names that one thing may be called by, and what each of them means.
 
     The first is what holds where nothing is said.
     """
 
     def __init__(self, what: str, **values: Value) -> None:
-        self.what, self._values = what, values
+        self.what, self._values = what, cast(dict[Name, Value], values)
 
-    def check(self, name: str) -> str:
+    def check(self, name: str) -> Name:
         """``name`` itself, or SteeringError if there is no such choice."""
         if name not in self:
             raise SteeringError(f"unknown {self.what} {name!r}: choose one of {', '.join(self)}")
-        return name
+        return cast(Name, name)
 
     @property
-    def default(self) -> str:
+    def default(self) -> Name:
         """The first of the names."""
         return next(iter(self))
 
     def __getitem__(self, name: str) -> Value:
         return self._values[self.check(name)]
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Name]:
         return iter(self._values)
 
     def __len__(self) -> int:
@@ -43,6 +51,12 @@ class Choice(Mapping[str, Value], Generic[Value]):
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name in self._values
 
+
+LAW: Choice[LawName, Law]
+DOSE: Choice[DoseName, Law]
+POSITIONS: Choice[PositionsName, tuple[bool, bool, bool]]
+SITE: Choice[SiteName, str]
+MAPPING: Choice[MappingName, str]
 
 # How a row is changed (`emokernel.reference`), and in what unit weights count: bits of a slot.
 LAW = Choice("law", preserve=Law.PRESERVE, add=Law.ADD)

@@ -1,8 +1,8 @@
 """Old names of modules that moved, which work for one release and say where to look.
 
 What documents, an ``__all__`` or a module that moved had keeps its old path; what only the package
-itself imported does not. ``install`` puts a finder before the others; it costs a look-up of a
-prefix for each import, and nothing is imported until something is asked of an old name.
+itself imported does not. ``install`` puts a finder before the others, since folders of old modules
+may lie about with their caches; it costs a look-up of a prefix for each import.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 _ROOT = Path(__file__).parent
 
@@ -96,84 +95,65 @@ def new_module(old: str) -> str | None:
     return None
 
 
-def renamed(module: str) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a module that still stands, for those of its names in `NAMES`."""
+def renamed(module: str) -> Callable[[str], object]:
+    """The ``__getattr__`` of a module, for those of its names that are in `NAMES`."""
 
-    def forward(name: str) -> Any:
-        return _forward(module, name)
+    def forward(name: str) -> object:
+        new = NAMES.get(f"{module}.{name}".removeprefix("emokernel."))
+        if new is not None:
+            place, _, attribute = f"emokernel.{new}".rpartition(".")
+            _tell(f"{module}.{name}", f"{place}.{attribute}")
+            return getattr(importlib.import_module(place), attribute)
+        submodule = new_module(f"{module}.{name}")
+        if submodule is not None:
+            _tell(f"{module}.{name}", submodule)
+            return importlib.import_module(submodule)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
     return forward
 
 
-def _forward(module: str, name: str) -> Any:
-    """What was ``name`` in ``module``, with a warning at the line that asked whoever calls this."""
-    unknown = AttributeError(f"module {module!r} has no attribute {name!r}")
-    if name.startswith("__"):
-        raise unknown
-    new = NAMES.get(f"{module}.{name}".removeprefix("emokernel."))
-    target = new_module(module)
-    if new is not None:
-        place, _, attribute = f"emokernel.{new}".rpartition(".")
-        value = getattr(importlib.import_module(place), attribute)
-    elif target is not None and hasattr(importlib.import_module(target), name):
-        place, attribute = target, name
-        value = getattr(sys.modules[target], name)
-    elif (submodule := new_module(f"{module}.{name}")) is not None:
-        place, _, attribute = submodule.rpartition(".")
-        value = importlib.import_module(submodule)
-    else:
-        raise unknown
+def _tell(old: str, new: str) -> None:
+    """A warning at the line that asked whoever calls this."""
     warnings.warn(
-        f"{module}.{name} is {place}.{attribute} now; the old name goes in the next release",
+        f"{old} is {new} now; the old name goes in the next release",
         DeprecationWarning,
         stacklevel=3,
     )
-    return value
 
 
 class _Old(ModuleType):
-    """A module by its old name: empty, it gives what the new one has."""
+    """A module by its old name, with what the new one has."""
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "__all__":  # what `import *` asks for
-            new = importlib.import_module(str(new_module(self.__name__)))
-            return getattr(new, "__all__", [each for each in vars(new) if each[0] != "_"])
-        return _forward(self.__name__, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         # The import of a submodule would hide a function of the same name.
-        if not isinstance(value, _Old):
+        if not (isinstance(value, _Old) and name in vars(self)):
             super().__setattr__(name, value)
 
-    def __dir__(self) -> list[str]:
-        return dir(importlib.import_module(str(new_module(self.__name__))))
 
-
-class _Loader(Loader):
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return _Old(spec.name, f"Moved to `{new_module(spec.name)}`.")
-
-    def exec_module(self, module: ModuleType) -> None:
-        """There is nothing to run."""
-
-
-class _Finder(MetaPathFinder):
-    """Finds old names. It comes first: folders of old modules may lie about with their caches."""
+class _Moved(MetaPathFinder, Loader):
+    """Finds and fills old modules."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        new = new_module(name) if name.startswith("emokernel.") else None
-        if new is None:
-            return None
-        place = _ROOT.joinpath(*new.split(".")[1:])
-        file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
-        spec = ModuleSpec(name, _Loader(), origin=str(file), is_package=place.is_dir())
-        spec.has_location = True  # so that the old module has the __file__ of the new one
-        return spec
+        moved = name.startswith("emokernel.") and new_module(name) is not None
+        return ModuleSpec(name, self, is_package=True) if moved else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Old(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        name = str(new_module(module.__name__))
+        _tell(module.__name__, name)
+        new = importlib.import_module(name)
+        kept = {"__all__", "__doc__", "__file__"} & set(vars(new))
+        vars(module).update({each: vars(new)[each] for each in vars(new) if each[:2] != "__"})
+        vars(module).update({each: vars(new)[each] for each in kept})
+        vars(module)["__getattr__"] = renamed(module.__name__)
 
 
 def install() -> None:
     """Let old names be imported; once is enough."""
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Moved())

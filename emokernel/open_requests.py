@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ContextDecorator
 from threading import Lock
 
 from torch import Tensor
 
 from emokernel.affect.mixes import Emotion
-from emokernel.engines.closing import finish
 from emokernel.engines.plan import BatchPlan
 from emokernel.engines.requested import Requested
 from emokernel.errors import SteeringError
@@ -17,7 +15,7 @@ from emokernel.requests import Request
 from emokernel.state import UNTOUCHED, Asked, Mix
 
 
-class OpenRequests(ContextDecorator):
+class OpenRequests:
     """The requests of a `Steering.requests` block, which is entered once."""
 
     def __init__(
@@ -43,19 +41,15 @@ class OpenRequests(ContextDecorator):
                 )
             self.plan, self._asked, self._mixes = self._planned(self._requests)
         try:
-            self._requested.open(self)
-        except BaseException as error:
-            finish(error, self._close)
+            self._requested.callers.enter(self)
+        except BaseException:
+            self._close()
             raise
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not self.closed and self.plan is not None:
-            self._requested.close(self, error, self._close)
-
-    def _recreate_cm(self) -> OpenRequests:
-        """For each call of a function that this decorates."""
-        return OpenRequests(self._requested, self._requests, *self._recorded)
+            self._requested.callers.leave(self, error, self._close)
 
     def change(self, requests: Sequence[Emotion | Request]) -> None:
         """From the next forward call on, these requests, as many as there were.
@@ -65,11 +59,9 @@ class OpenRequests(ContextDecorator):
         old, or the block is not open; nothing changes then.
         """
         with self._lock:
-            self._check_open()
-            if len(requests) != self.plan.entries:
-                raise SteeringError(
-                    f"{len(requests)} requests cannot take the place of {self.plan.entries}"
-                )
+            entries = self._open_plan().entries
+            if len(requests) != entries:
+                raise SteeringError(f"{len(requests)} requests cannot take the place of {entries}")
             plan, asked, mixes = self._planned(requests)
             try:
                 self._requested.callers.put(self, "plan", plan)
@@ -101,7 +93,7 @@ class OpenRequests(ContextDecorator):
 
     def for_batching(self) -> list[Asked]:
         """What each entry asks for; SteeringError if it also says which tokens are prompt."""
-        self._check_open()
+        self._open_plan()
         if any(given is not None for given in self._recorded):
             raise SteeringError(
                 "continuous batching knows its prompts and pads nothing: leave prompt_lengths and"
@@ -109,12 +101,13 @@ class OpenRequests(ContextDecorator):
             )
         return self._asked
 
-    def _check_open(self) -> None:
+    def _open_plan(self) -> BatchPlan:
         if self.closed or self.plan is None:
             raise SteeringError(
                 "this requests block is not open: what is asked for within it ends with it; open"
                 " another with steering.requests(...)"
             )
+        return self.plan
 
     def _close(self) -> None:
         with self._lock:

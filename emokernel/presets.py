@@ -24,61 +24,62 @@ decoding with a cache, which is `generate` as it comes. What differs from that c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from emokernel.choices import DOSE, LAW, MAPPING, POSITIONS, SITE, law_bits
+from emokernel.choices import (
+    DOSE,
+    LAW,
+    MAPPING,
+    POSITIONS,
+    SITE,
+    DoseName,
+    LawName,
+    MappingName,
+    PositionsName,
+    SiteName,
+)
 from emokernel.errors import SteeringError
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import Calibration
 
 
-@dataclass(frozen=True)
-class OpenChoices:
+class OpenChoices(NamedTuple):
     """The choices that `emokernel.patch` leaves open.
 
     ``site`` None: the vectors' own; ``layers`` None: all that the vectors have.
     """
 
-    site: str | None = None
-    law: str = LAW.default
-    dose: str = DOSE.default
+    site: SiteName | None = None
+    law: LawName = LAW.default
+    dose: DoseName = DOSE.default
     layers: Sequence[int] | None = None
-    positions: str = POSITIONS.default
+    positions: PositionsName = POSITIONS.default
 
 
-@dataclass(frozen=True)
-class Preset:
-    """A published method: ``paper`` says which, ``choices`` what it chooses."""
-
-    paper: str
-    choices: OpenChoices
-
-
-PRESETS = {
-    "emotion-vectors": Preset(
-        "Controllable Emotion Generation with Emotion Vectors, arXiv 2502.04075",
-        OpenChoices(site="attention", law="add", dose="absolute", layers=None, positions="last"),
-    ),
-}
+# What each published method chooses.
+PRESETS = {"emotion-vectors": OpenChoices("attention", "add", "absolute", None, "last")}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settled(OpenChoices):
+class Settled:
     """OpenChoices with nothing left open, and how the model is patched.
 
     ``calibration``: what says how much strength 1.0 is; None: the vectors as they are, and
     ``uncalibrated`` says why.
     """
 
-    site: str = field()
-    layers: list[int] = field()
-    mapping: str = MAPPING.default
-    calibration: Calibration | None = None
-    uncalibrated: str = ""
-    fuse_norm: bool = True
-    backend: str | None = None
-    slots: int = 256
+    site: SiteName
+    law: LawName
+    dose: DoseName
+    layers: list[int]
+    positions: PositionsName
+    mapping: MappingName
+    calibration: Calibration | None
+    uncalibrated: str
+    fuse_norm: bool
+    backend: str | None
+    slots: int
 
     @property
     def strengths(self) -> str:
@@ -96,7 +97,7 @@ def settle(
     *,
     preset: str | None = None,
     calibrated: bool | None = None,
-    mapping: str | None = None,
+    mapping: MappingName | None = None,
     fuse_norm: bool = True,
     backend: str | None = None,
     slots: int = 256,
@@ -109,9 +110,11 @@ def settle(
     """
     if slots < 1:
         raise SteeringError(f"slots must be at least 1, got {slots}")
-    choices = choose(preset, vectors, **given)
-    if given.get("layers") is not None:
+    given = {name: value for name, value in given.items() if value is not None}
+    if "layers" in given:
         vectors.layers_to_steer(given["layers"])
+    choices = OpenChoices() if preset is None else _preset(preset, vectors, given)
+    choices = choices._replace(**given)
     calibration = vectors.calibration
     obstacle = _obstacle(vectors, preset, given)
     if calibrated and obstacle:
@@ -119,23 +122,25 @@ def settle(
     if calibration is None or obstacle or calibrated is False:
         calibration = None
     else:
-        choices = replace(
-            choices,
-            site=calibration.site,
-            layers=[layer for layer, weight in enumerate(calibration.profile) if weight],
-            law=given.get("law") or calibration.law,
-            dose=given.get("dose") or calibration.dose,
+        choices = choices._replace(
+            site=SITE.check(calibration.site),
+            law=LAW.check(given.get("law", calibration.law)),
+            dose=DOSE.check(given.get("dose", calibration.dose)),
+            layers=_steered(calibration),
         )
-        mapping = mapping or calibration.mapping
-    law_bits(choices.law, choices.dose)
+        mapping = mapping or MAPPING.check(calibration.mapping)
     return Settled(
-        site=SITE.check(choices.site or vectors.site), law=choices.law, dose=choices.dose,
-        layers=vectors.layers_to_steer(choices.layers),
+        site=SITE.check(choices.site or vectors.site), law=LAW.check(choices.law),
+        dose=DOSE.check(choices.dose), layers=vectors.layers_to_steer(choices.layers),
         positions=POSITIONS.check(choices.positions),
         mapping=MAPPING.check(mapping or MAPPING.default),
         calibration=calibration, uncalibrated=obstacle or "calibrated=False",
         fuse_norm=fuse_norm, backend=backend, slots=slots,
     )  # fmt: skip
+
+
+def _steered(calibration: Calibration) -> list[int]:
+    return [layer for layer, weight in enumerate(calibration.profile) if weight]
 
 
 def _obstacle(vectors: EmotionVectors, preset: str | None, given: Mapping[str, Any]) -> str | None:
@@ -145,45 +150,27 @@ def _obstacle(vectors: EmotionVectors, preset: str | None, given: Mapping[str, A
         return "the vectors have no calibration"
     if preset is not None:
         return f"the preset {preset!r} has doses of its own"
-    if given.get("site") not in (None, calibration.site):
+    if given.get("site", calibration.site) != calibration.site:
         return f"they were calibrated at site {calibration.site!r}"
-    steered = [layer for layer, weight in enumerate(calibration.profile) if weight]
-    layers = given.get("layers")
-    if layers is not None and sorted(set(layers) & set(vectors.layers)) != steered:
+    steered = _steered(calibration)
+    if "layers" in given and sorted(set(given["layers"]) & set(vectors.layers)) != steered:
         return f"they were calibrated for the layers {steered}"
     return None
 
 
-def choose(preset: str | None, vectors: EmotionVectors, **given: Any) -> OpenChoices:
-    """The choices of ``preset``, or those without one, and what was ``given``: fields, None if not.
-
-    Raises SteeringError for an unknown preset, and for a choice that contradicts it.
-    """
-    given = {name: value for name, value in given.items() if value is not None}
-    if preset is None:
-        return replace(OpenChoices(), **given)
-    if not isinstance(preset, str) or preset not in PRESETS:
-        raise SteeringError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
-    choices = PRESETS[preset].choices
-    for name, value in given.items():
-        if not _agrees(name, value, getattr(choices, name), vectors):
+def _preset(name: str, vectors: EmotionVectors, given: Mapping[str, Any]) -> OpenChoices:
+    """The choices of a preset; SteeringError for an unknown one, and for what contradicts it."""
+    if not isinstance(name, str) or name not in PRESETS:
+        raise SteeringError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
+    choices = PRESETS[name]._asdict() | {"layers": list(vectors.layers)}
+    for what, value in given.items():
+        # Layers in which the vectors are zero make no difference.
+        asked = sorted(set(value) & set(vectors.layers)) if what == "layers" else value
+        if asked != choices[what]:
+            spelled = choices | {"layers": "all that the vectors have"}
             raise SteeringError(
-                f"{name}={value!r} contradicts the preset {preset!r}, which means"
-                f" {_spelled(choices)}: leave {name} out, or give all of these without the preset"
+                f"{what}={value!r} contradicts the preset {name!r}, which means"
+                f" {', '.join(f'{each} {chosen}' for each, chosen in spelled.items())}:"
+                f" leave {what} out, or give all of these without the preset"
             )
-    return replace(choices, **given)
-
-
-def _agrees(name: str, given: Any, named: Any, vectors: EmotionVectors) -> bool:
-    if name != "layers":
-        return given == named
-    # Layers in which the vectors are zero make no difference.
-    named, given = vectors.layers if named is None else named, list(given)
-    return all((layer in given) == (layer in named) for layer in vectors.layers)
-
-
-def _spelled(choices: OpenChoices) -> str:
-    named = {each.name: getattr(choices, each.name) for each in fields(choices)}
-    if named["layers"] is None:
-        named["layers"] = "all that the vectors have"
-    return ", ".join(f"{name} {value}" for name, value in named.items())
+    return PRESETS[name]

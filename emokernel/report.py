@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from emokernel.choices import SiteName
 from emokernel.errors import ranges
 from emokernel.ops import Backend
 from emokernel.patch import Patch, PatchedLayer
@@ -21,7 +22,7 @@ class Report:
 
     model: str
     backend: str
-    site: str
+    site: SiteName
     vectors_site: str
     emotions: tuple[str, ...]
     layers: tuple[PatchedLayer, ...]

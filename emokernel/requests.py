@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emokernel.affect.mixes import Emotion, Mixer
-from emokernel.choices import POSITIONS, law_bits
+from emokernel.choices import POSITIONS, DoseName, LawName, PositionsName, law_bits
 from emokernel.errors import SteeringError, ranges
 from emokernel.presets import Settled
 from emokernel.state import Asked, Mix
@@ -17,9 +17,9 @@ class Request:
 
     emotion: Emotion
     strength: float = 1.0
-    law: str | None = None
-    dose: str | None = None
-    positions: str | None = None
+    law: LawName | None = None
+    dose: DoseName | None = None
+    positions: PositionsName | None = None
 
 
 class Resolver:

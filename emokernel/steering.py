@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from emokernel.affect import Coordinates
 from emokernel.affect.mixes import Emotion, Mixer
-from emokernel.choices import POSITIONS
+from emokernel.choices import POSITIONS, DoseName, LawName, MappingName, PositionsName, SiteName
 from emokernel.engines import ENGINES, MakeEngine, Requested
 from emokernel.errors import SteeringError
 from emokernel.open_requests import OpenRequests
@@ -31,16 +31,16 @@ def patch(
     vectors: EmotionVectors,
     *,
     preset: str | None = None,
-    site: str | None = None,
-    law: str | None = None,
-    dose: str | None = None,
+    site: SiteName | None = None,
+    law: LawName | None = None,
+    dose: DoseName | None = None,
     layers: Sequence[int] | None = None,
-    positions: str | None = None,
+    positions: PositionsName | None = None,
     fuse_norm: bool = True,
     backend: str | None = None,
     slots: int = 256,
     calibrated: bool | None = None,
-    mapping: str | None = None,
+    mapping: MappingName | None = None,
     coordinates: Coordinates | str | None = None,
     engines: Sequence[MakeEngine] = (),
 ) -> Steering:
@@ -118,9 +118,9 @@ class Steering:
         emotion: Emotion,
         strength: float = 1.0,
         *,
-        law: str | None = None,
-        dose: str | None = None,
-        positions: str | None = None,
+        law: LawName | None = None,
+        dose: DoseName | None = None,
+        positions: PositionsName | None = None,
     ) -> None:
         """Steer every sequence from now on: a name, {name: weight}, an `Affect`, or None.
 
@@ -221,9 +221,9 @@ class Steering:
         return self._patch.placed
 
     @property
-    def mapping(self) -> str:
+    def mapping(self) -> MappingName:
         """How an `Affect` becomes a mix: "wheel" or "axes"."""
-        return self._resolve.mixer.mapping
+        return self._resolve.choices.mapping
 
     @property
     def defaults(self) -> Request:

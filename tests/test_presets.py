@@ -12,7 +12,6 @@ from test_steering import left_padded, logits
 
 from emokernel import EmotionVectors, patch
 from emokernel.errors import EmokernelError, SteeringError
-from emokernel.presets import PRESETS
 
 PRESET = "emotion-vectors"
 EKMAN = ("anger", "disgust", "fear", "joy", "sadness")
@@ -225,7 +224,3 @@ def test_unknown_presets_are_refused(name, tiny, vectors):
 def test_unknown_choices_are_refused_without_a_preset(choice, message, tiny, vectors):
     with pytest.raises(EmokernelError, match=message):
         patch(tiny(), vectors(), **choice)
-
-
-def test_presets_cite_their_papers():
-    assert all("arXiv" in preset.paper for preset in PRESETS.values())

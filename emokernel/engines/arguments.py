@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,11 +13,6 @@ from emokernel.engines.texts import Generation, Text
 from emokernel.errors import SteeringError
 
 
-def is_unpadded(call: ForwardCall) -> bool:
-    """Whether nothing tells the tokens of a call apart."""
-    return call.named.get("attention_mask") is None
-
-
 def follow_call(
     generation: Generation | None, call: ForwardCall, device: torch.device
 ) -> tuple[Text | None, int | Tensor | None]:
@@ -27,13 +21,10 @@ def follow_call(
     The columns are None outside of `generate` where a cache does not count its tokens. To be called
     for every call within `generate`, steered or not, once for each ``device`` of the model.
     """
-    cache = _cache_of(call.named)
-    past = columns_in(cache)
-    if generation is None:
-        return None, past.to(device) if isinstance(past, Tensor) else past
-    tokens = call.tokens.shape[1]
-    text = generation.text_of(cache, past, tokens, _mask_of(call.named), device)
-    return text, text.advance(past, tokens, device)
+    past = columns_in(call.cache)
+    if generation is not None:
+        return generation.follow(call, past, device)
+    return None, past.to(device) if isinstance(past, Tensor) else past
 
 
 def read_call(
@@ -48,11 +39,11 @@ def read_call(
     does, or if `generate` was given what cannot be steered.
     """
     text, past = follow_call(generation, call, device)
-    if text is not None and generation.problem is not None:
+    if generation is not None and generation.problem is not None:
         raise SteeringError(generation.problem)
-    mask = _mask_of(call.named)
+    mask = call.mask
     recorded = recorded_mask is not None or (text is not None and text.is_own)
-    if call.named.get("attention_mask") is not None and mask is None and not recorded:
+    if call.is_masked and mask is None and not recorded:
         raise SteeringError(
             "only a 2-D attention_mask shows where padding is: pass one, or give attention_mask= to"
             " requests"
@@ -69,8 +60,8 @@ def read_traced_call(call: ForwardCall, generating: bool) -> PaddedBatch:
     SteeringError where `read_call` raises one, and where only `generate` could count the columns.
     """
     batch, tokens = call.tokens.shape[:2]
-    past, mask = columns_in(_cache_of(call.named)), _mask_of(call.named)
-    if call.named.get("attention_mask") is not None and mask is None and not generating:
+    past, mask = columns_in(call.cache), call.mask
+    if call.is_masked and mask is None and not generating:
         raise SteeringError(
             "only a 2-D attention_mask shows where padding is: pass one, or use `generate`"
         )
@@ -84,12 +75,6 @@ def read_traced_call(call: ForwardCall, generating: bool) -> PaddedBatch:
     return PaddedBatch(batch, tokens, past, mask, None)
 
 
-def _cache_of(named: Mapping[str, Any]) -> Any:
-    """What a call goes on from, by the name that the model has for it."""
-    caches = (named.get(name) for name in ("past_key_values", "cache_params", "state"))
-    return next((cache for cache in caches if cache is not None), None)
-
-
 def columns_in(cache: Any) -> int | Tensor | None:
     """How many columns a cache holds, None where it does not count them (recurrent states)."""
     if cache is None:
@@ -98,8 +83,3 @@ def columns_in(cache: Any) -> int | Tensor | None:
         return cache.get_seq_length()
     except (AttributeError, ValueError):
         return None
-
-
-def _mask_of(named: Mapping[str, Any]) -> Tensor | None:
-    mask = named.get("attention_mask")
-    return mask if isinstance(mask, Tensor) and mask.dim() == 2 else None

@@ -37,6 +37,23 @@ class ForwardCall:
         ids = self.named.get("input_ids")
         return self.named["inputs_embeds"] if ids is None else ids
 
+    @property
+    def cache(self) -> Any:
+        """What the call goes on from, by the name that the model has for it."""
+        caches = (self.named.get(name) for name in ("past_key_values", "cache_params", "state"))
+        return next((cache for cache in caches if cache is not None), None)
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether an attention mask of any shape is given."""
+        return self.named.get("attention_mask") is not None
+
+    @property
+    def mask(self) -> Tensor | None:
+        """The attention mask, if it shows which tokens are padding: one of 2-D."""
+        mask = self.named.get("attention_mask")
+        return mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
+
 
 class Engine:
     """What a decoder asks of the one who runs it. A subclass answers what it claims."""

@@ -7,7 +7,7 @@ A *column* is a place in the (padded) sequence, counted from its start.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -61,25 +61,15 @@ class BatchPlan:
         # Nothing is steered, whatever the batch.
         self.asks_nothing = list(slots) == [UNTOUCHED]
         rows = [by_kind(*each) for each in zip(slots, kinds, strict=True)]
-        self._tables = {"slots": torch.tensor(rows, dtype=torch.int32)}
-        self._counted = prompt_lengths is not None
-        if self._counted:
-            self._tables["lengths"] = self._checked_lengths(prompt_lengths)
+        # ``[entries, 3]``: the slot of prompt, last prompt and generated tokens.
+        self.slots = torch.tensor(rows, dtype=torch.int32)
+        # ``[entries, 1]``: tokens of each prompt, where they were given.
+        self.lengths = None if prompt_lengths is None else self._checked_lengths(prompt_lengths)
         self.mask = self._checked_mask(attention_mask)
         # The one slot of every token that is not padding, if there is only one.
         uniform = self.entries == 1 and all(kinds[0]) and attention_mask is None
         self.slot_of_all = slots[0] if uniform else None
         self._kept: dict[tuple, Tensor] = {}
-
-    @property
-    def slots(self) -> Tensor:
-        """``[entries, 3]``: the slot of prompt, last prompt and generated tokens."""
-        return self._tables["slots"]
-
-    @property
-    def lengths(self) -> Tensor | None:
-        """``[entries, 1]``: tokens of each prompt, where they were given."""
-        return self._tables.get("lengths")
 
     def _checked_lengths(self, lengths: Sequence[int] | Tensor) -> Tensor:
         lengths = torch.as_tensor(lengths)
@@ -109,51 +99,40 @@ class BatchPlan:
                 f"{self.entries} requests do not fit a batch of {call.batch} sequences: give one"
                 " per sequence (or one for each of the prompts that beams were made from)"
             )
-        if call.past is None:
-            call = self._without_past(call)
-        if self._only_generated(call):
-            return self._generated_rows(call, repeats, state)
-        mask, beyond = self._mask_of(call, state.device)
+        past = self._any_past() if call.past is None else call.past
+        ending = call.prompts if self.lengths is None else None
+        if ending is not None and isinstance(past, int) and past >= ending.width:
+            # A decoding step, or candidates to be verified.
+            return self._table("generated", repeats * call.tokens, state)
+        mask, beyond = self._mask_of(call, past, state.device)
         if mask is None and self.slot_of_all is not None:
             return state.constant_rows(call.batch * call.tokens, self.slot_of_all)
-        return self._by_position(call, mask, beyond, state)
+        return self._by_position(call, past, repeats, mask, beyond, state)
 
-    def _without_past(self, call: PaddedBatch) -> PaddedBatch:
-        """A plain call in which it does not matter how many columns came before."""
-        if self._counted or self.mask is not None:
+    def _any_past(self) -> int:
+        """For a plain call in which it does not matter how many columns came before."""
+        if self.lengths is not None or self.mask is not None:
             raise SteeringError(
                 "the model's cache does not count its tokens: pass an attention_mask of all"
                 " columns, those before the new tokens included"
             )
-        return replace(call, past=0)
+        return 0
 
-    def _only_generated(self, call: PaddedBatch) -> bool:
-        """Whether every new token was generated: a decoding step, or candidates to be verified."""
-        past, prompts = call.past, call.prompts
-        if prompts is None or self._counted or isinstance(past, Tensor):
-            return False
-        return past >= prompts.width
+    def _table(self, name: str, repeats: int, state: DeviceState) -> Tensor:
+        """A table of this plan, each entry repeated in place; copied once for each stream.
 
-    # One copy for each stream: its memory is given back to the one that has read it.
-    def _generated_rows(self, call: PaddedBatch, repeats: int, state: DeviceState) -> Tensor:
-        """Rows of a call in which every token was generated; made once."""
-        key = call.batch, call.tokens, state.device, state.readers.current()
+        Its memory is given back to the stream that has read it.
+        """
+        key = name, repeats, state.device, state.readers.current()
         if key not in self._kept:
             with torch.inference_mode(False):
-                slots = self._tables["slots"][:, GENERATED]
-                self._kept[key] = slots.repeat_interleave(repeats * call.tokens).to(state.device)
+                table = self.slots[:, GENERATED] if name == "generated" else getattr(self, name)
+                self._kept[key] = table.repeat_interleave(repeats, dim=0).to(state.device)
         return self._kept[key]
 
-    def _table(self, name: str, batch: int, state: DeviceState) -> Tensor:
-        """A table of this plan, each entry repeated in place, ``[batch, ...]``; copied once."""
-        key = name, batch, state.device, state.readers.current()
-        if key not in self._kept:
-            with torch.inference_mode(False):
-                table = self._tables[name].repeat_interleave(batch // self.entries, dim=0)
-                self._kept[key] = table.to(state.device)
-        return self._kept[key]
-
-    def _mask_of(self, call: PaddedBatch, device: torch.device) -> tuple[Tensor | None, bool]:
+    def _mask_of(
+        self, call: PaddedBatch, past: int | Tensor, device: torch.device
+    ) -> tuple[Tensor | None, bool]:
         """(Bool ``[batch, columns]``, which hold a token, None if all; whether those beyond do).
 
         Columns beyond a recorded mask hold what was generated since; a call's own mask has all.
@@ -165,8 +144,12 @@ class BatchPlan:
             mask, beyond = self.mask, True
         if mask is None:
             return None, True
-        if not beyond and not isinstance(call.past, Tensor):
-            self._check_columns(mask, call.past, call.tokens)
+        if not (beyond or isinstance(past, Tensor)) and mask.shape[1] < past + call.tokens:
+            raise SteeringError(
+                f"attention_mask has {mask.shape[1]} columns, but with {past} tokens in the cache"
+                f" and {call.tokens} new ones there are {past + call.tokens}: pass a mask of all of"
+                " them"
+            )
         mask = mask.to(device) != 0
         if mask.shape[0] != call.batch:
             repeats, rest = divmod(call.batch, mask.shape[0])
@@ -178,29 +161,26 @@ class BatchPlan:
             mask = mask.repeat_interleave(repeats, dim=0)
         return mask, beyond
 
-    @staticmethod
-    def _check_columns(mask: Tensor, past: int, tokens: int) -> None:
-        if mask.shape[1] < past + tokens:
-            raise SteeringError(
-                f"attention_mask has {mask.shape[1]} columns, but with {past} tokens in the cache"
-                f" and {tokens} new ones there are {past + tokens}: pass a mask of all of them"
-            )
-
     def _by_position(
-        self, call: PaddedBatch, mask: Tensor | None, beyond: bool, state: DeviceState
+        self,
+        call: PaddedBatch,
+        past: int | Tensor,
+        repeats: int,
+        mask: Tensor | None,
+        beyond: bool,
+        state: DeviceState,
     ) -> Tensor:
         """Slots ``[batch * tokens]`` from where each new token is and where its prompt ends."""
-        device = state.device
-        columns = torch.arange(call.tokens, device=device) + call.past
+        columns = torch.arange(call.tokens, device=state.device) + past
         held = None if mask is None else held_at(mask, columns, beyond)
-        if self._counted:
+        if self.lengths is not None:
             place = columns + 1 if mask is None else tokens_up_to(mask, columns)
-            last = self._table("lengths", call.batch, state)
+            last = self._table("lengths", repeats, state)
         else:
             place = columns
             last = self._last_columns(call, mask, held, columns)
-        sequence = torch.arange(call.batch, device=device)[:, None]
-        slots = slot_at(self._table("slots", call.batch, state), sequence, place, last)
+        sequence = torch.arange(call.batch, device=state.device)[:, None]
+        slots = slot_at(self._table("slots", repeats, state), sequence, place, last)
         if held is not None:
             slots = torch.where(held, slots, UNTOUCHED)
         return slots.to(torch.int32).reshape(-1)

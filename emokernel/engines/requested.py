@@ -9,14 +9,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from emokernel.engines.callers import Callers, Requests
-from emokernel.engines.closing import finish
-from emokernel.engines.open_blocks import OpenBlocks
+from emokernel.engines.callers import Callers
 from emokernel.engines.plan import BatchPlan, RecordedPrompts
 from emokernel.engines.texts import Generation
 from emokernel.errors import SteeringError
@@ -25,15 +21,12 @@ from emokernel.state import Asked, Kinds, MixSlots, ModelState
 # `set` writes into the one that nothing points to.
 _SLOTS_OF_SET = range(2)
 
-# (whose, what it was given) of the innermost `generate` that runs in this context.
-_running: ContextVar[tuple[Requested, Generation] | None] = ContextVar("generation", default=None)
-
 
 @dataclass(frozen=True)
 class OfSet:
     """What `set` has chosen; ``entry`` is how it was said."""
 
-    entry: Any
+    entry: object
     asked: Asked
     plan: BatchPlan
 
@@ -55,8 +48,7 @@ class Requested:
         self.slots_of_set = MixSlots(_SLOTS_OF_SET, write, retire)
         self.of_set: OfSet | None = None
         self._setting = threading.Lock()
-        self.blocks: OpenBlocks[Requests] = OpenBlocks(self.states.lock)
-        self.callers = Callers(self.states, self.blocks)
+        self.callers = Callers(self.states.lock)
         self.ended = False
 
     def end(self) -> None:
@@ -69,12 +61,12 @@ class Requested:
         if self.ended:
             raise SteeringError("the model was unpatched: call emokernel.patch again")
 
-    def resolve(self, entry: Any) -> Asked:
+    def resolve(self, entry: object) -> Asked:
         """What an entry asks for: an error for what is none, or once the model is unpatched."""
         self.check_patched()
         return self._resolve(entry)
 
-    def set(self, entry: Any) -> None:
+    def set(self, entry: object) -> None:
         """Ask for ``entry`` wherever no block is open; nothing changes if that fails."""
         asked = self.resolve(entry)
         if asked.mix is None:
@@ -97,53 +89,27 @@ class Requested:
     def _show(self, chosen: OfSet | None) -> None:
         before = self.of_set
         self.callers.put(self, "of_set", chosen)
-        if before is not None:
+        if before is not None and before.asked.mix is not None:
             self.slots_of_set.release([before.asked.mix])
-
-    def open(self, block: Requests) -> None:
-        """The requests of ``block`` hold in this context; SteeringError if they cannot."""
-        self.callers.enter(block)
-        try:
-            self.blocks.enter(block)
-        except BaseException as error:
-            finish(error, partial(self.callers.leave, block, error))
-            raise
-
-    def close(
-        self, block: Requests, error: BaseException | None, release: Callable[[], None]
-    ) -> None:
-        """They hold nowhere any more, and then ``release`` is called; as `Callers.leave`."""
-        leave = partial(self.callers.leave, block, error)
-        finish(error, partial(self.blocks.leave, block), leave, release)
 
     @contextmanager
     def generating(self, generation: Generation) -> Iterator[None]:
         """While a generation runs; what goes wrong within is what is raised."""
-        token = _running.set((self, generation))
+        self.callers.current()  # what cannot hold here is told before anything runs
+        self.callers.enter(generation)
+        problem = None
         try:
-            self.blocks.current()  # what cannot hold here is told before anything runs
-            self.callers.enter(generation)
-            try:
-                yield
-            except BaseException as error:
-                self.callers.leave(generation, error)
-                raise
-            self.callers.leave(generation)
+            yield
+        except BaseException as error:
+            problem = error
+            raise
         finally:
             generation.ended = True
-            _running.reset(token)
-
-    def generation(self) -> Generation | None:
-        """The `generate` of the model that runs in this context.
-
-        One that has ended may be left in a copy of its context.
-        """
-        running = _running.get()
-        return running[1] if running and running[0] is self and not running[1].ended else None
+            self.callers.leave(generation, problem)
 
     def plan(self) -> BatchPlan | None:
         """What is asked for in this thread: by the requests that hold in it, else by `set`."""
-        block = self.blocks.current()
+        block = self.callers.current()
         plan = self._plan_of_set() if block is None else block.plan
         return None if plan is None or plan.asks_nothing else plan
 
@@ -153,7 +119,7 @@ class Requested:
 
     def entries(self) -> list[Asked]:
         """The same as entries, one for each prompt or one for all."""
-        if (block := self.blocks.current()) is not None:
+        if (block := self.callers.current()) is not None:
             return block.for_batching()
         chosen = self.of_set
         return [Asked(None, self._kinds) if chosen is None else chosen.asked]

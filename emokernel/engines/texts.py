@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from emokernel.engines.base import ForwardCall
 from emokernel.engines.plan import RecordedPrompts
 from emokernel.errors import SteeringError
 
@@ -22,18 +22,10 @@ class Text:
     """Sequences that grow in one cache; ``is_own``: those that `generate` itself makes."""
 
     prompts: RecordedPrompts
-    cache: Any
+    cache: object
     is_own: bool
     # Columns so far, on each device of the model: a static cache would have to ask the device.
     columns: dict[torch.device, int] = field(default_factory=dict)
-
-    def advance(self, past: int | Tensor | None, tokens: int, device: torch.device) -> int:
-        """The columns before a call with ``tokens`` new ones, which are counted from then on."""
-        if not isinstance(past, int):
-            known = self.columns.get(device)
-            past = int(past or 0) if known is None else known
-        self.columns[device] = past + tokens
-        return past
 
 
 class Generation:
@@ -77,48 +69,52 @@ class Generation:
             )
         return self.prompts
 
-    def text_of(
-        self,
-        cache: Any,
-        past: int | Tensor | None,
-        tokens: int,
-        mask: Tensor | None,
-        device: torch.device,
-    ) -> Text:
-        """The text that a call continues or begins."""
-        if isinstance(past, int) and past >= self.prompts.width and tokens > 1 and not self._spans:
-            self._repeated(cache)
-        if not self._texts:
+    def follow(
+        self, call: ForwardCall, past: int | Tensor | None, device: torch.device
+    ) -> tuple[Text, int]:
+        """(The text that a call continues or begins; the columns before it).
+
+        ``past``: what its cache says of these. The new tokens are counted from now on.
+        """
+        text, tokens = self._text_of(call, past, device), call.tokens.shape[1]
+        if not isinstance(past, int):
+            known = text.columns.get(device)
+            past = int(past or 0) if known is None else known
+        text.columns[device] = past + tokens
+        return text, past
+
+    def _text_of(self, call: ForwardCall, past: int | Tensor | None, device: torch.device) -> Text:
+        cache, tokens = call.cache, call.tokens.shape[1]
+        own = self._texts[0] if self._texts else None
+        beyond = isinstance(past, int) and past >= self.prompts.width
+        if beyond and tokens > 1 and not self._spans and (own is None or own.cache is cache):
+            # Some models take their whole text in each step, and leave out what is held.
+            self.problem = (
+                "the model is given several tokens in a step beside a cache, so that its rows"
+                " cannot be told: use use_cache=False"
+            )
+        if own is None:
             self._texts.append(Text(self.prompts, cache, True))
             return self._texts[0]
         if cache is None:
-            return self._uncached(tokens, mask)
+            return self._uncached(own, tokens, call.mask)
         for text in self._texts:
             if text.cache is cache:
                 return text
         if past is None:
             if self.guided:
                 self.problem = _TWO_TEXTS
-            self._texts[0].cache = cache
-            return self._texts[0]
+            own.cache = cache
+            return own
         known = int(past)
         for text in self._texts:
             # The model itself made a cache in a call that was given none.
             if text.cache is None and known and known == text.columns.get(device):
                 text.cache = cache
                 return text
-        return self._begin(cache, known + tokens, mask)
+        return self._begin(cache, known + tokens, call.mask)
 
-    def _repeated(self, cache: Any) -> None:
-        """Some models take their whole text in each step, and leave out themselves what is held."""
-        if not self._texts or self._texts[0].cache is cache:
-            self.problem = (
-                "the model is given several tokens in a step beside a cache, so that its rows"
-                " cannot be told: use use_cache=False"
-            )
-
-    def _uncached(self, tokens: int, mask: Tensor | None) -> Text:
-        own = self._texts[0]
+    def _uncached(self, own: Text, tokens: int, mask: Tensor | None) -> Text:
         if own.cache is None and self.guided:
             self.problem = _TWO_TEXTS
         if own.cache is None and tokens >= own.prompts.width:
@@ -126,6 +122,6 @@ class Generation:
         self._texts = [text for text in self._texts if text is own or text.cache is not None]
         return self._begin(None, tokens, mask)
 
-    def _begin(self, cache: Any, width: int, mask: Tensor | None) -> Text:
+    def _begin(self, cache: object, width: int, mask: Tensor | None) -> Text:
         self._texts.append(Text(RecordedPrompts(width, mask), cache, False))
         return self._texts[-1]

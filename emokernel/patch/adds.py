@@ -23,7 +23,7 @@ from emokernel.patch.norms import FusedNorm, are_trained
 from emokernel.patch.placed import STREAM_DTYPES, Placed
 from emokernel.replaced import ReplacedMethod, forward_name
 from emokernel.state import DeviceState
-from emokernel.state.running import next_serial
+from emokernel.state.device import next_serial
 
 
 class NormForward(ReplacedMethod):

@@ -18,8 +18,7 @@ from torch import Tensor
 from emokernel import reference
 from emokernel.patch.norms import FusedNorm, are_trained
 from emokernel.state import DeviceState
-from emokernel.state.device import views_of_layer
-from emokernel.state.running import Running, Tables
+from emokernel.state.device import Running, Tables, views_of_layer
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ class DecoderForward(ReplacedMethod):
                 if torch.compiler.is_compiling():
                     running.token_slot = token_slot(call, state)
                     if torch.is_grad_enabled():  # the backward pass reads them after later writes
-                        running.tables = state.cloned_tables()
+                        running.tables = state.copied_tables()
                     continue
                 if call.traced:
                     running.token_slot = token_slot(call, state)

@@ -1,4 +1,4 @@
-"""Bodies of requests as strangers send them: read up to a limit, and JSON without its traps."""
+"""Bodies of requests as strangers send them: JSON without its traps."""
 
 from __future__ import annotations
 
@@ -12,43 +12,8 @@ from emokernel.errors import EmokernelError
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 
-# Images are sent within a body, as text that is a third longer.
-MOST_BYTES = 64 * 2**20
 # Levels of lists and objects within each other; schemas of tools have a dozen.
 MOST_LEVELS = 64
-
-
-class TooLargeError(Exception):
-    """A body of more than `MOST_BYTES`."""
-
-    def __init__(self) -> None:
-        super().__init__(f"the body is larger than {MOST_BYTES} bytes: send less")
-
-
-def limited(scope: Message, receive: Receive) -> Receive:
-    """``receive``, but TooLargeError when the body is larger than it may be.
-
-    At once if its length is said, else before the piece that is too much is kept.
-    """
-    said = dict(scope["headers"]).get(b"content-length", b"")
-    left = -1 if said.isdigit() and _is_large(said) else MOST_BYTES
-
-    async def receive_limited() -> Message:
-        nonlocal left
-        if left < 0:
-            raise TooLargeError
-        message = await receive()
-        left -= len(message.get("body", b""))
-        if left < 0:
-            raise TooLargeError
-        return message
-
-    return receive_limited
-
-
-def _is_large(said: bytes) -> bool:
-    digits = said.lstrip(b"0")
-    return len(digits) > len(str(MOST_BYTES)) or int(digits or b"0") > MOST_BYTES
 
 
 async def read(receive: Receive) -> bytes | None:

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
-from emokernel.errors import EmokernelError
+from emokernel.errors import EmokernelError, NoFreeSlotError
 from emokernel.requests import Request
-from emokernel.serve.bodies import Message, Receive, TooLargeError, limited, parsed, read
+from emokernel.serve.bodies import Message, Receive, parsed, read
 from emokernel.serve.fields import take_request
 from emokernel.steering import Steering
 
@@ -39,37 +39,8 @@ class EmotionFields:
         self._app, self._steering, self._model = app, steering, model
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one connection; 413 for a body that is too large, whatever its path."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        begun = refused = False
-        counted = limited(scope, receive)
-
-        async def received() -> Message:
-            nonlocal refused
-            try:
-                return await counted()
-            except TooLargeError:
-                refused = True
-                raise
-
-        async def noted(message: Message) -> None:
-            nonlocal begun
-            if refused and not begun:  # FastAPI makes a 400 of whatever is wrong with a body
-                raise TooLargeError
-            begun = True
-            await send(message)
-
-        try:
-            await self._serve(scope, received, noted)
-        except TooLargeError as error:
-            if begun:
-                raise
-            await _response(str(error), 413)(scope, receive, send)
-
-    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["method"] != "POST" or scope["path"] not in PATHS:
+        """Serve one connection."""
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in PATHS:
             await self._app(scope, receive, send)
             return
         content = await read(receive)
@@ -77,18 +48,14 @@ class EmotionFields:
             return
         try:
             body = parsed(content)
+            request = None if body is None else take_request(body)
+            if request is not None:
+                self._steering().check(request)
         except EmokernelError as error:
             await refusal(error)(scope, receive, send)
             return
         if body is None:
             await self._app(scope, _again(content, receive), send)
-            return
-        try:
-            request = take_request(body)
-            if request is not None:
-                self._steering().check(request)
-        except EmokernelError as error:
-            await refusal(error)(scope, receive, send)
             return
         if body.get("model") == self._model[0]:
             body["model"] = self._model[1]
@@ -114,17 +81,12 @@ def _again(content: bytes, receive: Receive) -> Receive:
 
 def refusal(error: EmokernelError) -> Any:
     """The response that says why a request cannot be served: 503 if it could be later, else 400."""
-    from emokernel.errors import NoFreeSlotError
+    from starlette.responses import JSONResponse
 
     message = str(error)
     if len(message) > _TOLD:
         message = f"{message[:_TOLD]}…"
-    return _response(message, 503 if isinstance(error, NoFreeSlotError) else 400)
-
-
-def _response(message: str, status: int) -> Any:
-    from starlette.responses import JSONResponse
-
     # A lone surrogate, which JSON can hold, cannot be sent.
     message = message.encode("utf-8", "backslashreplace").decode()
+    status = 503 if isinstance(error, NoFreeSlotError) else 400
     return JSONResponse({"detail": message}, status_code=status)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,24 +14,41 @@ from torch import Tensor
 from emokernel.errors import SteeringError
 from emokernel.reference import MAX_COMPONENTS, Law
 from emokernel.state.mix import Mix
-from emokernel.state.running import Running, Tables, next_serial
 from emokernel.state.streams import Mark, Readers, Stream, readers_of
 
 if TYPE_CHECKING:
-    from threading import _RLock as RLock
+    from emokernel.engines.compiled.plan_buffer import PlanBuffer
+
+_serials = itertools.count()
+
+# (basis, ids, weights, law) of a layer, as the operations take them.
+Tables = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-class Movable(Protocol):
-    """What follows the state when its model is moved; ``used``: whether anything reads it."""
+def next_serial() -> str:
+    """A string, since torch.compile may make integers symbols."""
+    return f"serial {next(_serials)}"
 
-    used: bool
 
-    @property
-    def fixed(self) -> tuple[Tensor, ...]:
-        """The tensors that forwards read."""
+class Running(threading.local):
+    """What the forward that runs in this thread keeps for its blocks; None outside of one.
 
-    def on(self, device: torch.device) -> Movable:
-        """The same, on ``device``."""
+    ``token_slot`` and ``untouched`` are int32, at least one entry per row: the slot of each row,
+    and -1 throughout. ``handed`` is (rows, their normed form, the norm that it was made for, how
+    many writes to the rows torch had counted then, None where it counts none).
+    ``tables``: what the adds read in the place of the state's (`DeviceState.tables_of_call`).
+    ``checkpointed``: whether the block that runs will run again, so that both have to be alike.
+    ``steered``: the layers whose steered add has run.
+    """
+
+    def __init__(self) -> None:
+        # Not in the class, where torch.compile (2.11) finds them before those of the thread.
+        self.token_slot: Tensor | None = None
+        self.untouched: Tensor | None = None
+        self.handed: tuple[Tensor, Tensor, object, int | None] | None = None
+        self.tables: list[Tables] | None = None
+        self.checkpointed = False
+        self.steered: set[int] = set()
 
 
 class DeviceState:
@@ -48,7 +66,7 @@ class DeviceState:
         dtype: torch.dtype,
         profile: Tensor | None = None,
         readers: Callable[[torch.device], Readers] = readers_of,
-        lock: RLock | None = None,
+        lock: threading.RLock | None = None,
     ) -> None:
         """vectors ``[L, E, d]`` fp32 (zero where a layer is not steered), basis kept in dtype.
 
@@ -66,8 +84,8 @@ class DeviceState:
         self.running = Running()
         # The layers of which torch.compile has traced the steered add: what it made asks no Python.
         self.traced: set[int] = set()
-        # What an engine keeps here for forwards that run without Python.
-        self.plan_buffer: Movable | None = None
+        # What follows the state when the model is moved, for forwards that run without Python.
+        self.plan_buffer: PlanBuffer | None = None
         # Gives the basis of each layer while vectors are learned.
         self.learned: Callable[[DeviceState], Sequence[Tensor]] | None = None
         self._build(device, dtype)
@@ -158,7 +176,8 @@ class DeviceState:
         tables = self._lasting()
         if self.learned is not None:
             bases = self.learned(self)
-            return [(basis, *slots) for basis, (_, *slots) in zip(bases, tables, strict=True)]
+            layers = zip(bases, tables, strict=True)
+            return [(basis, ids, weights, law) for basis, (_, ids, weights, law) in layers]
         return tables
 
     def _lasting(self) -> list[Tables]:
@@ -167,23 +186,16 @@ class DeviceState:
         kept = self._kept.get(stream)
         if kept is None or kept[0] != writes:
             with torch.inference_mode(False), torch.no_grad():
-                kept = self._kept[stream] = writes, self._copied()
+                kept = self._kept[stream] = writes, self.copied_tables()
         return kept[1]
 
-    def _copied(self) -> list[Tables]:
-        """As `cloned_tables`, by fewer operations: layers differ in their weights alone."""
+    def copied_tables(self) -> list[Tables]:
+        """As ``tables``, with a copy of the slots, by few operations: layers share ids and law."""
         records = self.records.clone()
         ids, law = records[:, :MAX_COMPONENTS], records[:, MAX_COMPONENTS]
         weights = records.view(torch.float32)[:, MAX_COMPONENTS + 1 :]
         layers = zip(self.basis, weights.unflatten(1, (self.num_layers, -1)).unbind(1), strict=True)
         return [(basis, ids, weight, law) for basis, weight in layers]
-
-    def cloned_tables(self) -> list[Tables]:
-        """The tables of all layers, with a copy of the slots."""
-        records = self.records.clone()
-        floats = records.view(torch.float32)
-        layers = range(self.num_layers)
-        return [views_of_layer(self.basis, records, floats, layer) for layer in layers]
 
     def write(self, slot: int, mix: Mix) -> None:
         """Put ``mix`` into ``slot`` with one host-to-device copy; nothing changes if that fails.

@@ -6,7 +6,7 @@ first token. Its slot follows from that and from where the prompt of the request
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ def slot_at(slots: Array, request: Array, place: Array, last: Array) -> Array:
     which is the shape of the result.
     """
     kind = (place >= last) * 1 + (place > last)  # PROMPT, LAST or GENERATED
-    return slots[request, kind]
+    return cast(Array, slots[request, kind])
 
 
 def token_slot(
@@ -54,7 +54,7 @@ def token_slot(
         step = np.arange(len(request))
     before = tokens.cumsum(0) - tokens
     place = computed[request] + step - before[request]
-    return slot_at(slots, request, place, prompt_lengths[request] - 1)
+    return cast(Array, slot_at(slots, request, place, prompt_lengths[request] - 1))
 
 
 class RowBuffer:

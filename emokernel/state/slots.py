@@ -10,30 +10,6 @@ from emokernel.errors import NoFreeSlotError
 from emokernel.state.mix import Mix
 
 
-class SlotAllocator:
-    """Which slots are free. ``take`` gives all it was asked for, or none and an error."""
-
-    def __init__(self, slots: Sequence[int]) -> None:
-        self._free = list(reversed(slots))
-        self._total = len(slots)
-        self._lock = threading.Lock()
-
-    def take(self, count: int) -> list[int]:
-        """``count`` free slots; NoFreeSlotError if there are fewer."""
-        with self._lock:
-            if count > len(self._free):
-                raise NoFreeSlotError(
-                    f"no more slots: {count} different mixes asked for, {len(self._free)} of"
-                    f" {self._total} slots free; patch with a larger slots="
-                )
-            return [self._free.pop() for _ in range(count)]
-
-    def give_back(self, slots: Sequence[int]) -> None:
-        """Make ``slots`` free again."""
-        with self._lock:
-            self._free.extend(reversed(slots))
-
-
 class MixSlots:
     """The slot of each mix that somebody holds, and how many hold it; for any thread."""
 
@@ -47,7 +23,7 @@ class MixSlots:
 
         ``retire(slot)``: nothing points to the slot any more; forwards that have begun may read it.
         """
-        self._free = SlotAllocator(slots)
+        self._free, self._total = list(reversed(slots)), len(slots)
         self._write, self._retire = write, retire
         self._slots: dict[Mix, int] = {}
         self._holders: dict[Mix, int] = {}
@@ -57,11 +33,11 @@ class MixSlots:
         self._due: deque[tuple[Mix, ...]] = deque()
 
     def hold(self, mixes: Iterable[Mix]) -> dict[Mix, int]:
-        """The slots of ``mixes``, each held once more until it is released.
+        """The slots of ``mixes``, each held once more for each time that it is among them.
 
         NoFreeSlotError if there are not enough slots; none is held then.
         """
-        wanted = list(dict.fromkeys(mixes))
+        wanted = list(mixes)
         try:
             return self._held(wanted)
         finally:
@@ -70,14 +46,16 @@ class MixSlots:
     def _held(self, wanted: list[Mix]) -> dict[Mix, int]:
         with self._lock:
             self._count_due()
-            new = [mix for mix in wanted if mix not in self._slots]
-            taken = dict(zip(new, self._free.take(len(new)), strict=True))
-            try:
-                for mix, slot in taken.items():
-                    self._write(slot, mix)
-            except BaseException:
-                self._free.give_back(list(taken.values()))
-                raise
+            new = [mix for mix in dict.fromkeys(wanted) if mix not in self._slots]
+            if len(new) > len(self._free):
+                raise NoFreeSlotError(
+                    f"no more slots: {len(new)} different mixes asked for, {len(self._free)} of"
+                    f" {self._total} slots free; patch with a larger slots="
+                )
+            taken = dict(zip(new, reversed(self._free), strict=False))
+            for mix, slot in taken.items():
+                self._write(slot, mix)
+            del self._free[len(self._free) - len(taken) :]
             self._slots |= taken
             for mix in wanted:
                 self._holders[mix] = self._holders.get(mix, 0) + 1
@@ -85,7 +63,7 @@ class MixSlots:
 
     def release(self, mixes: Iterable[Mix]) -> None:
         """Give back what one `hold` of the same mixes took; nothing points to it any more."""
-        self._due.append(tuple(dict.fromkeys(mixes)))
+        self._due.append(tuple(mixes))
         self._settle()
 
     def _settle(self) -> None:
@@ -102,7 +80,7 @@ class MixSlots:
                 if not self._holders[mix]:
                     self._retire(self._slots[mix])
                     del self._holders[mix]
-                    self._free.give_back([self._slots.pop(mix)])
+                    self._free.append(self._slots.pop(mix))
 
     @property
     def held(self) -> int:

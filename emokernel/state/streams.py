@@ -8,24 +8,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-
-class Stream(Protocol):
-    """As much of `torch.cuda.Stream` as is needed here."""
-
-    def record_event(self) -> Any:
-        """An event that is reached when all that is queued so far has run."""
-
-    def wait_event(self, event: Any) -> None:
-        """Run what is queued from now on after an event; the host does not wait."""
-
-
+Stream = torch.cuda.Stream
 # (a stream, an event on it)
-Mark = tuple[Stream, Any]
+Mark = tuple[Stream, torch.cuda.Event | torch.Event]
 
 
 class Readers:
@@ -71,8 +60,8 @@ class Readers:
     def wait(self, marks: Iterable[Mark]) -> None:
         """Queue what follows on the current stream behind ``marks``."""
         for stream, event in marks:
-            current = self._current()
-            if stream != current:
+            current = self.current()
+            if current is not None and stream != current:
                 current.wait_event(event)
 
     def wait_for_all(self) -> None:

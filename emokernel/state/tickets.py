@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from emokernel.errors import SteeringError
-from emokernel.state.mix import UNTOUCHED, Asked, Mix
+from emokernel.state.mix import UNTOUCHED, Asked
 from emokernel.state.rows import by_kind, token_slot
 from emokernel.state.slots import MixSlots
 
@@ -47,8 +47,10 @@ def rows_of(
     slots = [(UNTOUCHED,) * 3 if ticket is None else ticket.slots for ticket in tickets]
     lengths = [0 if ticket is None else ticket.prompt_length for ticket in tickets]
     return token_slot(
-        np.array(slots, dtype=np.int32).reshape(-1, 3),
-        *(np.array(each, dtype=np.int64) for each in (computed, lengths, tokens)),
+        np.array(slots, np.int32).reshape(-1, 3),
+        np.array(computed, np.int64),
+        np.array(lengths, np.int64),
+        np.array(tokens, np.int64),
     )
 
 
@@ -70,17 +72,9 @@ class Tickets:
                 f"prompt {lengths.index(0)} of {len(lengths)} has no tokens: begin it with at least"
                 " one, as the tokenizer's bos_token_id"
             )
-        slots = self._mixes.hold(mix for mix, _ in asked if mix is not None)
-        try:
-            return [
-                Ticket(each, self._slot(each.mix), length)
-                for each, length in zip(asked, lengths, strict=True)
-            ]
-        finally:
-            self._mixes.release(slots)
-
-    def _slot(self, mix: Mix | None) -> int:
-        return UNTOUCHED if mix is None else self._mixes.hold([mix])[mix]
+        slot_of = self._mixes.hold(mix for mix, _ in asked if mix is not None)
+        slots = [UNTOUCHED if mix is None else slot_of[mix] for mix, _ in asked]
+        return [Ticket(*each) for each in zip(asked, slots, lengths, strict=True)]
 
     def give_up(self, tickets: Iterable[Ticket]) -> None:
         """Give back the slots of tickets that no request uses."""

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emokernel import patch
-from emokernel.engines.open_blocks import OpenBlocks
+from emokernel.engines.callers import Callers
 from emokernel.errors import SteeringError
 
 
@@ -217,7 +217,7 @@ def test_a_block_that_the_collector_ends_does_not_wait_for_itself(steered):
 
     forgotten = stream()
     next(forgotten)
-    with steering.requested.blocks._lock, steering.requested.slots._lock:
+    with steering.requested.callers._lock, steering.requested.slots._lock:
         del forgotten
     assert torch.equal(logits(), wanted[None])
     with steering.requests(["anger"]):
@@ -315,14 +315,6 @@ def test_a_block_is_entered_once(steered):
     assert torch.equal(logits(), wanted[None])
 
 
-def test_a_decorated_function_has_a_block_for_each_call(steered):
-    steering, logits, wanted = steered
-    decorated = steering.requests(["joy"])(logits)
-    for _ in range(2):
-        assert torch.equal(decorated(), wanted["joy"])
-        assert torch.equal(logits(), wanted[None])
-
-
 @pytest.mark.parametrize("what", ["change", "for_batching"])
 def test_what_is_closed_takes_nothing_more(what, steered):
     steering, *_ = steered
@@ -356,13 +348,13 @@ def test_a_change_that_meets_the_end_of_its_block_frees_nothing_of_others(steere
     block = steering.requests(["joy"])
     block.__enter__()
     monkeypatch.setattr(steering.requested.callers, "put", slow)
-    leave = steering.requested.callers.leave
+    forget = steering.requested.callers._forget
 
-    def leaving(*args):
-        leave(*args)
+    def forgetting(*args):
+        forget(*args)
         closing.set()
 
-    monkeypatch.setattr(steering.requested.callers, "leave", leaving)
+    monkeypatch.setattr(steering.requested.callers, "_forget", forgetting)
     with ThreadPoolExecutor(1) as pool:
         change = pool.submit(block.change, ["anger"])
         assert changing.wait(10)
@@ -373,8 +365,8 @@ def test_a_change_that_meets_the_end_of_its_block_frees_nothing_of_others(steere
 
 def test_nothing_is_asked_of_threads_where_no_block_was_open(monkeypatch):
     """Which is asked in every forward call."""
-    monkeypatch.setattr(OpenBlocks, "_of_thread", None)
-    assert OpenBlocks(threading.RLock()).current() is None
+    monkeypatch.setattr(Callers, "_of_thread", None)
+    assert Callers(threading.RLock()).current() is None
 
 
 class Asked:
@@ -386,7 +378,7 @@ class Asked:
 @given(st.lists(st.tuples(st.sampled_from(["open", "close", "start", "ask"]), st.integers(0, 3))))
 def test_a_thread_belongs_to_what_was_open_when_it_was_started(steps):
     """Against the plain rule, for any order of openings, closings and starts."""
-    blocks, opened, threads = OpenBlocks(threading.RLock()), [], []
+    blocks, opened, threads = Callers(threading.RLock()), [], []
     keeper = Worker()
 
     def expected(born):

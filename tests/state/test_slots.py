@@ -33,3 +33,15 @@ def test_a_mix_that_cannot_be_written_holds_no_slot():
         slots.hold([Mix(((2, 1.0),))])
     slots.release([JOY, ANGER])
     assert slots.held == 0
+
+
+def test_holding_too_many_mixes_holds_none():
+    one, two, three = (Mix(((0, float(weight)),)) for weight in (1, 2, 3))
+    slots = MixSlots(range(3), lambda slot, mix: None)
+    taken = slots.hold([one, two])
+    assert taken == {one: 0, two: 1}
+    with pytest.raises(NoFreeSlotError, match="2 different mixes asked for, 1 of 3 slots free"):
+        slots.hold([one, three, Mix(((1, 1.0),))])
+    assert slots.hold([three]) == {three: 2}
+    slots.release([one, two])
+    assert sorted(slots.hold([JOY, ANGER]).values()) == [0, 1]

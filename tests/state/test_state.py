@@ -11,7 +11,6 @@ from noting import Noting
 from emokernel.errors import SteeringError
 from emokernel.reference import Law
 from emokernel.state import DeviceState, Mix
-from emokernel.state.slots import SlotAllocator
 
 
 def state(dtype=torch.float32):
@@ -140,13 +139,3 @@ def test_what_is_written_while_the_model_is_moved_is_not_lost(monkeypatch):
     move.join()
     assert held.layer(0)[1][1, 0] == 2
     assert held.layer(0)[2][1, 0] == 3.0
-
-
-def test_taking_too_many_slots_takes_none():
-    slots = SlotAllocator(range(3))
-    taken = slots.take(2)
-    with pytest.raises(SteeringError, match="1 of 3 slots free"):
-        slots.take(2)
-    assert slots.take(1) == [2]
-    slots.give_back(taken)
-    assert sorted(slots.take(2)) == taken

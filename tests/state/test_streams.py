@@ -250,13 +250,13 @@ def test_a_plan_buffer_that_is_read_is_rewritten_after_its_readers(steered, devi
     steering, forward = steered
     state = steering.requested.states.devices[0]
     (compiled,) = (each for each in steering.engines if isinstance(each, CompiledForwards))
-    compiled.make(state)
+    compiled.made(state)
     forward("B")
     device.on("A")
     device.taken()
     steering.requested.callers.announce()
     assert device.taken() == []  # only forwards without Python read it
-    compiled.use(state)
+    compiled.used(state)
     with Copies(device.log):
         steering.requested.callers.announce()
     assert device.taken() == ["B records", "A waits for B", "copy"]

@@ -12,7 +12,6 @@ from emokernel.engines.arguments import read_traced_call
 from emokernel.engines.base import Engine, ForwardCall
 from emokernel.engines.callers import Caller
 from emokernel.engines.compiled.plan_buffer import PlanBuffer, compile_whole, token_slot
-from emokernel.engines.plan import BatchPlan, RecordedPrompts
 from emokernel.engines.requested import Requested
 from emokernel.engines.texts import Generation
 from emokernel.errors import SteeringError
@@ -32,62 +31,65 @@ class CompiledForwards(Engine):
 
     def prepare_trace(self, states: Sequence[DeviceState]) -> None:
         """Make the buffers, and write what is asked for."""
-        self._requested.blocks.current()
+        self._requested.callers.current()
         compile_whole()
         for state in states:
-            self.make(state)
-            self.use(state)
-            keep_in_place(*state.plan_buffer.fixed)
+            keep_in_place(*self.used(state).fixed)
 
     def prepare_capture(self, states: Sequence[DeviceState]) -> None:
         """Make the buffers: within the capture it is too late."""
         for state in states:
             if state.plan_buffer is None:
-                self.make(state)
+                self.made(state)
 
     def traced_token_slot(self, call: ForwardCall, state: DeviceState) -> Tensor:
         """By tensor operations, from the buffer."""
         if state.plan_buffer is None:
             raise SteeringError("run the model once before a CUDA graph captures it")
         if not torch.compiler.is_compiling():
-            self.use(state)
+            self.used(state)
         return token_slot(state.plan_buffer, read_traced_call(call, self._is_generating()))
 
     @constant_in_trace
     def _is_generating(self) -> bool:
         """Asked while torch.compile traces, not later."""
-        return self._requested.generation() is not None
+        return self._requested.callers.generation() is not None
 
-    def make(self, state: DeviceState) -> None:
-        """The buffer of a device, if there is none yet."""
+    def made(self, state: DeviceState) -> PlanBuffer:
+        """The buffer of a device, made if there is none yet."""
         with self._requested.states.lock:
             if state.plan_buffer is None:
                 state.plan_buffer = PlanBuffer(self._requested.sequences, state.device)
                 self.announce()
+            return state.plan_buffer
 
-    def use(self, state: DeviceState) -> None:
-        """What is traced now reads the buffer; SteeringError if it cannot."""
+    def used(self, state: DeviceState) -> PlanBuffer:
+        """The same, which what is traced now reads; SteeringError if it cannot."""
         with self._requested.states.lock:
+            buffer = self.made(state)
             self._requested.callers.check_alone()
-            state.plan_buffer.use()
+            buffer.use()
+            return buffer
 
     def announce(self) -> None:
         """Write what is asked for now."""
-        states = [state for state, _ in self._buffers()]
-        if not states:
+        buffers = list(self._buffers())
+        if not buffers:
             return
         plan = prompts = problem = None
         try:
             plan, prompts = self._requested.of_one_caller()
         except SteeringError as error:
             problem = error
-        for state in states:
-            _write(state, plan, prompts, problem)
+        for state, buffer in buffers:
+            if buffer.used:  # forwards on other streams that are on their way read the whole of it
+                state.readers.wait_for_all()
+            buffer.show(plan, prompts, problem)
 
     def clear(self) -> None:
         """Steer by nothing."""
         for _, buffer in self._buffers():
-            buffer.clear()
+            buffer.show(None, None)
 
     def left(self, caller: Caller) -> None:
         """SteeringError if what a caller asked for was not done without Python.
@@ -110,18 +112,3 @@ class CompiledForwards(Engine):
         for state in self._requested.states.devices:
             if state.plan_buffer is not None:
                 yield state, state.plan_buffer
-
-
-def _write(
-    state: DeviceState,
-    plan: BatchPlan | None,
-    prompts: RecordedPrompts | None,
-    problem: SteeringError | None,
-) -> None:
-    buffer = state.plan_buffer
-    if buffer.used:  # forwards on other streams that are on their way read the whole of it
-        state.readers.wait_for_all()
-    if problem is not None:
-        buffer.refuse(problem)
-    else:
-        buffer.show(plan, prompts)

@@ -9,18 +9,12 @@ compiled or captured again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from emokernel.engines.plan import (
-    BatchPlan,
-    PaddedBatch,
-    RecordedPrompts,
-    held_at,
-    tokens_up_to,
-)
+from emokernel.engines.plan import BatchPlan, PaddedBatch, RecordedPrompts, held_at, tokens_up_to
 from emokernel.errors import SteeringError
 from emokernel.state import UNTOUCHED
 from emokernel.state.rows import slot_at
@@ -31,8 +25,7 @@ _ENDLESS = torch.iinfo(torch.int32).max
 _BY_REQUESTS, _BY_GENERATE = 1, 2  # who gave the mask: a call's own goes between the two
 
 
-@dataclass(frozen=True)
-class _Spans:
+class _Spans(NamedTuple):
     """Which columns of each prompt hold tokens: ``first`` to ``last``, and all from ``beyond`` on.
 
     ``end`` is the column of its last token; ``[prompts]`` each.
@@ -81,28 +74,28 @@ class PlanBuffer:
             raise self._problem
         self.used = True
 
-    def show(self, plan: BatchPlan | None, prompts: RecordedPrompts | None) -> None:
+    def show(
+        self,
+        plan: BatchPlan | None,
+        prompts: RecordedPrompts | None,
+        problem: SteeringError | None = None,
+    ) -> None:
         """From now on, steer by ``plan``; ``prompts`` are those of the running `generate`, if any.
 
-        SteeringError if it cannot hold them and something reads it; it stays as it was then.
+        ``problem``: why that cannot be. SteeringError for it, or if the buffer cannot hold them,
+        where something reads it; it stays as it was then. Otherwise `use` raises it.
         """
+        self._problem, before = problem, self._problem
         try:
+            if problem is not None:
+                raise problem
             self._write(plan, prompts)
-        except SteeringError as problem:
-            self.refuse(problem)
-        else:
-            self._problem = None
-
-    def refuse(self, problem: SteeringError) -> None:
-        """Raise it if something reads the buffer; otherwise `use` does."""
-        if self.used:
-            raise problem
-        self._write(None, None)
-        self._problem = problem
-
-    def clear(self) -> None:
-        """From now on, steer by nothing."""
-        self._write(None, None)
+        except SteeringError as found:
+            if self.used:
+                self._problem = before
+                raise
+            self._problem = found
+            self._write(None, None)
 
     def _write(self, plan: BatchPlan | None, prompts: RecordedPrompts | None) -> None:
         words = torch.zeros(self.words.shape, dtype=torch.int32)
@@ -114,8 +107,12 @@ class PlanBuffer:
             recorded, masked = prompts.mask, _BY_GENERATE
         span = _spans(recorded, prompts)
         lengths = None if plan is None else plan.lengths
-        self._check_size(len(slots), "requests")
-        self._check_size(len(span.first), "prompts")
+        for count, what in ((len(slots), "requests"), (len(span.first), "prompts")):
+            if count > self.sequences:
+                raise SteeringError(
+                    f"a compiled or captured model holds up to {self.sequences} sequences, but"
+                    f" there are {count} {what}: patch with a larger slots="
+                )
         entries[: len(slots), :3] = slots
         if lengths is not None:
             entries[: len(slots), 3:] = lengths
@@ -126,13 +123,6 @@ class PlanBuffer:
         }  # fmt: skip
         words[: len(_HEAD)] = torch.tensor([head[name] for name in _HEAD], dtype=torch.int32)
         self.words.copy_(words)
-
-    def _check_size(self, count: int, what: str) -> None:
-        if count > self.sequences:
-            raise SteeringError(
-                f"a compiled or captured model holds up to {self.sequences} sequences, but there"
-                f" are {count} {what}: patch with a larger slots="
-            )
 
     def take_misfit(self) -> bool:
         """Whether a call did not fit since this was last asked; waits for the device."""
@@ -147,6 +137,7 @@ def token_slot(buffer: PlanBuffer, call: PaddedBatch) -> Tensor:
 
     A batch that is no multiple of the entries is left untouched; `PlanBuffer.take_misfit` tells.
     """
+    assert call.past is not None  # `read_traced_call` counts the columns, or refuses the call
     places = buffer.sequences, call.batch, call.tokens
     return _slots(buffer.words, buffer.misfit, *places, call.past, call.mask)
 

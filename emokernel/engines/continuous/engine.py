@@ -5,13 +5,17 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from torch import Tensor, nn
 
 from emokernel.engines.base import Engine, ForwardCall
-from emokernel.engines.continuous.managed import NOT_GIVEN, ManagedRequests, ticketed
-from emokernel.engines.continuous.rows import TOKEN_SLOT
+from emokernel.engines.continuous.managed import (
+    NOT_GIVEN,
+    TOKEN_SLOT,
+    Around,
+    ManagedRequests,
+)
+from emokernel.engines.continuous.running import ticketed
 from emokernel.engines.requested import Requested
 from emokernel.errors import SteeringError
 from emokernel.replaced import ReplacedMethod
@@ -64,17 +68,37 @@ class ContinuousBatching(Engine):
             raise _not_managed()
         return announced.to(state.device)
 
-    def replacements(self, generator: nn.Module) -> list[ReplacedMethod]:
+    def replacements(self, model: nn.Module) -> list[ReplacedMethod]:
         """What takes the place of the model's own entries; none if it has none."""
-        if not hasattr(generator, "init_continuous_batching"):
+        if not hasattr(model, "init_continuous_batching"):
             return []
-        return [_BegunBatching(generator, self), _GeneratedBatch(generator, self)]
+        return [
+            Around(model, "init_continuous_batching", self._begin),
+            Around(model, "generate_batch", partial(self._generate_batch, model)),
+        ]
 
-    def manage(self, manager: Any) -> None:
-        """Steer the requests of a manager from now on."""
+    def _begin(self, original: Callable, *args: object, **kwargs: object) -> object:
+        """A manager whose requests are steered from now on."""
+        manager = original(*args, **kwargs)
         if not any(each.manages(manager) for each in self._managed):
             asked_for = partial(self._asked_for, manager.model)
             self._managed.add(ManagedRequests(manager, self._tickets, asked_for))
+        return manager
+
+    def _generate_batch(
+        self,
+        model: nn.Module,
+        original: Callable,
+        inputs: Sequence[Sequence[int]],
+        *args: object,
+        **kwargs: object,
+    ) -> object:
+        """Each prompt under what is asked for now; what cannot be is told before anything runs."""
+        if not inputs:
+            return original(inputs, *args, **kwargs)
+        asked = self._asked_for(model, len(inputs), NOT_GIVEN)
+        with ticketed(self._tickets, asked, inputs) as prompts:
+            return original(prompts, *args, **kwargs)
 
     def check_idle(self) -> None:
         """SteeringError if steered requests run."""
@@ -90,21 +114,7 @@ class ContinuousBatching(Engine):
             each.detach()
         self._managed.clear()
 
-    def generate_batch(
-        self, model: nn.Module, original: Callable, inputs: Sequence[Sequence[int]], **kwargs: Any
-    ) -> Any:
-        """``original(inputs, **kwargs)``, each prompt under what is asked for now."""
-        if not inputs:
-            return original(inputs, **kwargs)
-        tickets = self._tickets.take(
-            self._asked_for(model, len(inputs), NOT_GIVEN), map(len, inputs)
-        )
-        try:
-            return original(ticketed(inputs, tickets), **kwargs)
-        finally:
-            self._tickets.give_up(ticket for ticket in tickets if not ticket.added)
-
-    def _asked_for(self, model: nn.Module, count: int, emotions: Any) -> list[Asked]:
+    def _asked_for(self, model: nn.Module, count: int, emotions: object) -> list[Asked]:
         """What ``count`` prompts ask for, by ``emotions`` or by the context."""
         if emotions is NOT_GIVEN:
             asked = self._requested.entries()
@@ -120,33 +130,6 @@ class ContinuousBatching(Engine):
         if any(mix is not None for mix, _ in asked):
             _check_alone(model)
         return asked if len(asked) == count else asked * count
-
-
-class _BegunBatching(ReplacedMethod):
-    """A model's `init_continuous_batching`, whose managers take emotions."""
-
-    def __init__(self, model: nn.Module, batching: ContinuousBatching) -> None:
-        super().__init__(model, "init_continuous_batching")
-        self._batching = batching
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        manager = self.original(*args, **kwargs)
-        self._batching.manage(manager)
-        return manager
-
-
-class _GeneratedBatch(ReplacedMethod):
-    """A model's `generate_batch`, which gives each prompt what is asked for it."""
-
-    def __init__(self, model: nn.Module, batching: ContinuousBatching) -> None:
-        super().__init__(model, "generate_batch")
-        self._batching = batching
-
-    def __call__(self, inputs: Sequence[Sequence[int]], *args: Any, **kwargs: Any) -> Any:
-        def original(prompts: Sequence[Sequence[int]]) -> Any:
-            return self.original(prompts, *args, **kwargs)
-
-        return self._batching.generate_batch(self.module, original, inputs)
 
 
 def _not_managed() -> SteeringError:

@@ -2,34 +2,69 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from emokernel.engines.continuous.prefixes import Prefixes
-from emokernel.engines.continuous.rows import TOKEN_SLOT, StepRows
-from emokernel.engines.continuous.running import RunningRequests, TicketedPrompt
+from emokernel.engines.continuous.running import RunningRequests, TicketedPrompt, ticketed
 from emokernel.errors import SteeringError
 from emokernel.replaced import ReplacedMethod
-from emokernel.state import Asked
-from emokernel.state.tickets import Tickets
+from emokernel.state import Asked, RowBuffer, Tickets, rows_of
 
 # What registers filled blocks is called by the second name up to transformers 5.17.
 _COMPLETE = ("mark_complete_blocks", "mark_shareable_blocks_as_complete")
-NOT_GIVEN: Any = object()
+NOT_GIVEN = object()
+# The argument of the forward that holds the slots of its rows.
+TOKEN_SLOT = "emokernel_token_slot"
 
 
 class Around(ReplacedMethod):
     """A method of one object, around which something else is done."""
 
-    def __init__(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
+    def __init__(self, owner: Any, name: str, around: Callable[..., object]) -> None:
         """``around(original, *args, **kwargs)`` is called in the place of the method."""
         super().__init__(owner, name)
         self._around = around
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         return self._around(self.original, *args, **kwargs)
+
+
+class StepRows:
+    """The slots of the rows of each step of a manager; padded rows are untouched.
+
+    Decided on the host, where the batch is prepared, and copied once to a tensor of fixed address.
+    That travels to the decoder as an argument of the forward, like the other inputs of the batch,
+    so that a compiled forward or a captured CUDA graph reads it in place. Where the manager works
+    with several sets of ``inputs`` in turn, each has a tensor of its own, of ``tokens`` rows.
+    """
+
+    def __init__(self, running: RunningRequests, inputs: Any, tokens: int, device: Any) -> None:
+        self._running, self._inputs = running, inputs
+        self._buffers = [RowBuffer(tokens, device) for _ in getattr(inputs, "io_pairs", "1")]
+
+    def prepare(
+        self, original: Callable, requests_in_batch: Sequence[Any], *args: object, **kw: object
+    ) -> object:
+        """Write the slots of a batch before it is prepared."""
+        slots = rows_of(
+            [self._running.get(each.state.request_id) for each in requests_in_batch],
+            [each.state.position_offset for each in requests_in_batch],
+            [each.query_length for each in requests_in_batch],
+        )
+        self._buffer.write(slots)
+        return original(requests_in_batch, *args, **kw)
+
+    def add_to(self, original: Callable, *args: object, **kwargs: object) -> object:
+        """The arguments of the forward, the slots of all its rows among them."""
+        given = original(*args, **kwargs)
+        given[TOKEN_SLOT] = self._buffer.tensor[: given["input_ids"].shape[1]]
+        return given
+
+    @property
+    def _buffer(self) -> RowBuffer:
+        return self._buffers[getattr(self._inputs, "current_pair", 0)]
 
 
 class ManagedRequests:
@@ -42,10 +77,10 @@ class ManagedRequests:
         self,
         manager: Any,
         tickets: Tickets,
-        asked_for: Callable[[int, Any], list[Asked]],
+        asked_for: Callable[[int, object], list[Asked]],
     ) -> None:
         """``asked_for(count, emotions)``: what that many prompts ask for."""
-        self._manager = weakref.ref(manager)
+        self._manager = manager
         self._tickets, self._asked_for = tickets, asked_for
         self.running = RunningRequests(tickets)
         self._prefixes = Prefixes(self.running)
@@ -53,8 +88,6 @@ class ManagedRequests:
         self._replaced: weakref.WeakSet[Around] = weakref.WeakSet()
         self._processor: Callable[[], Any] = lambda: None
         self._forks = manager.num_return_sequences - 1
-        # Between the choice of free ids and the registration of the last of them.
-        self._adding = threading.RLock()
         router = manager.output_router
         self._around(manager, "add_request", self._add_request)
         self._around(manager, "add_requests", self._add_requests)
@@ -72,11 +105,11 @@ class ManagedRequests:
         for method in list(self._replaced):
             method.restore()
 
-    def manages(self, manager: Any) -> bool:
+    def manages(self, manager: object) -> bool:
         """Whether this is the manager."""
-        return self._manager() is manager
+        return self._manager is manager
 
-    def _around(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
+    def _around(self, owner: Any, name: str, around: Callable[..., object]) -> None:
         method = Around(owner, name, around)
         method.install()
         self._replaced.add(method)
@@ -86,66 +119,46 @@ class ManagedRequests:
         original: Callable,
         input_ids: Sequence[int],
         request_id: str | None = None,
-        *args: Any,
-        emotion: Any = NOT_GIVEN,
-        **kwargs: Any,
+        *args: object,
+        emotion: object = NOT_GIVEN,
+        **kwargs: object,
     ) -> str | None:
-        if isinstance(input_ids, TicketedPrompt):
-            ticket = input_ids.ticket
-        else:
-            emotions = NOT_GIVEN if emotion is NOT_GIVEN else [emotion]
-            (ticket,) = self._tickets.take(self._asked_for(1, emotions), [len(input_ids)])
+        if not isinstance(input_ids, TicketedPrompt):
+            asked = self._asked_for(1, NOT_GIVEN if emotion is NOT_GIVEN else [emotion])
+            with ticketed(self._tickets, asked, [input_ids]) as (prompt,):
+                return self._add_request(original, prompt, request_id, *args, **kwargs)
+        request_id = self._new_id() if request_id is None else request_id
+        self.running.add(request_id, input_ids.ticket, self._forks)
         added = None
         try:
-            with self._adding:
-                request_id = self._new_id() if request_id is None else request_id
-                self.running.add(request_id, ticket, self._forks)
             added = original(input_ids, request_id, *args, **kwargs)
-            return added
         finally:
-            if added is None and ticket.added:  # refused: by a full queue, by a manager that stops
+            if added is None:  # refused: by a full queue, by a manager that stops
                 self.running.end(request_id, self._forks)
-            elif added is None and not isinstance(input_ids, TicketedPrompt):
-                self._tickets.give_up([ticket])
+        return added
 
     def _new_id(self) -> str:
         """The id that the manager would give, which has to be known before the request is added."""
-        manager = self._manager()
-        with manager._request_lock:
-            number = self._next_free(1)
-            manager._request_counter = number + 1
+        with self._manager._request_lock:
+            number = self._manager._request_counter
+            self._manager._request_counter += 1
         return f"req_{number}"
-
-    def _next_free(self, count: int) -> int:
-        """The first of the next ``count`` numbers in a row of which no request has an id yet."""
-        first = number = self._manager()._request_counter
-        while number < first + count:
-            if self.running.runs(f"req_{number}", self._forks):
-                first = number + 1
-            number += 1
-        return first
 
     def _add_requests(
         self,
         original: Callable,
         inputs: Sequence[Sequence[int]],
-        *args: Any,
-        emotions: Any = NOT_GIVEN,
-        **kwargs: Any,
+        *args: object,
+        emotions: object = NOT_GIVEN,
+        **kwargs: object,
     ) -> list[str]:
         if inputs and all(isinstance(prompt, TicketedPrompt) for prompt in inputs):
             return original(inputs, *args, **kwargs)
-        manager = self._manager()
-        tickets = self._tickets.take(self._asked_for(len(inputs), emotions), map(len, inputs))
-        try:
-            with self._adding:
-                with manager._request_lock:  # the ids will be those in a row from here on
-                    manager._request_counter = self._next_free(len(inputs))
-                return original(ticketed(inputs, tickets), *args, **kwargs)
-        finally:
-            self._tickets.give_up(ticket for ticket in tickets if not ticket.added)
+        asked = self._asked_for(len(inputs), emotions)
+        with ticketed(self._tickets, asked, inputs) as prompts:
+            return original(prompts, *args, **kwargs)
 
-    def _create_processor(self, original: Callable) -> Any:
+    def _create_processor(self, original: Callable) -> object:
         processor = original()
         self._join(processor)
         return processor
@@ -156,21 +169,9 @@ class ManagedRequests:
             return
         self._processor = weakref.ref(processor)
         inputs, cache = processor.inputs_and_outputs, processor.cache
-        sets = len(getattr(inputs, "io_pairs", "1"))
-        rows = StepRows(self.running, processor.max_batch_tokens, sets, processor.model_device)
-
-        def prepare(original: Callable, requests_in_batch: Sequence[Any], *args: Any, **kw: Any):
-            rows.prepare(requests_in_batch, getattr(inputs, "current_pair", 0))
-            return original(requests_in_batch, *args, **kw)
-
-        def model_kwargs(original: Callable, *args: Any, **kwargs: Any) -> Any:
-            given = original(*args, **kwargs)
-            tokens = given["input_ids"].shape[1]
-            given[TOKEN_SLOT] = rows.of_step(tokens, getattr(inputs, "current_pair", 0))
-            return given
-
-        self._around(inputs, "prepare_batch_tensors", prepare)
-        self._around(inputs, "get_model_kwargs", model_kwargs)
+        rows = StepRows(self.running, inputs, processor.max_batch_tokens, processor.model_device)
+        self._around(inputs, "prepare_batch_tensors", rows.prepare)
+        self._around(inputs, "get_model_kwargs", rows.add_to)
         self._around(processor.scheduler, "clear_cancelled_requests", self._clear_cancelled)
         self._around(cache, "search_prefix_match", self._prefixes.search)
         self._around(cache, complete_method(cache), self._prefixes.complete)
@@ -199,17 +200,12 @@ class ManagedRequests:
         if output.status.name in ("FINISHED", "FAILED"):
             self.running.end(output.request_id)
 
-    def _handle_critical_error(self, original: Callable, *args: Any, **kwargs: Any) -> None:
+    def _handle_critical_error(self, original: Callable, *args: object, **kwargs: object) -> None:
         """Nothing runs after such an error: also what transformers lost sight of has ended."""
         try:
             original(*args, **kwargs)
         finally:
             self.running.end_all()
-
-
-def ticketed(inputs: Sequence[Sequence[int]], tickets: Sequence[Any]) -> list[TicketedPrompt]:
-    """Each prompt with its ticket."""
-    return [TicketedPrompt(*each) for each in zip(inputs, tickets, strict=True)]
 
 
 def complete_method(cache: Any) -> str:

@@ -28,20 +28,15 @@ class HashedTokens(list):
 
     def __init__(self, ids: list[int], ticket: Ticket, number: int) -> None:
         super().__init__(ids)
-        self._ticket, self._number = ticket, number
-        self._slots = ticket.slots_of(0, len(ids))
+        slots = ticket.slots_of(0, len(ids))
+        self._salt = [0 if slot == UNTOUCHED else number for slot in slots]
 
     def __getitem__(self, index: Any) -> Any:
-        tokens = super().__getitem__(index)
-        if not isinstance(index, slice):
-            return tokens
-        slots = self._slots[index]
-        if all(slot == UNTOUCHED for slot in slots):
-            return tokens
-        return tokens + [0 if slot == UNTOUCHED else self._number for slot in slots]
+        tokens, salt = super().__getitem__(index), self._salt[index]
+        return tokens + salt if isinstance(index, slice) and any(salt) else tokens
 
-    def __add__(self, other: list[int]) -> HashedTokens:
-        return HashedTokens([*self, *other], self._ticket, self._number)
+    def __add__(self, generated: list[Any]) -> HashedTokens:
+        return self  # what was generated is among them
 
 
 class Prefixes:
@@ -55,7 +50,7 @@ class Prefixes:
         """In the place of the cache's search for the blocks that a prompt begins with."""
         return original(request_id, self._hashed(request_id, prompt_ids))
 
-    def complete(self, original: Callable, state: Any, blocks: Any) -> None:
+    def complete(self, original: Callable, state: Any, blocks: object) -> None:
         """In the place of the cache's registration of the blocks that a step has filled.
 
         A request that was cancelled while its step ran registers none: nothing says any more how
@@ -64,13 +59,9 @@ class Prefixes:
         if self._running.get(state.request_id) is None:
             return
         tokens = state.initial_tokens + state.generated_tokens
-        registered = SimpleNamespace(
-            request_id=state.request_id,
-            status=state.status,
-            initial_tokens=self._hashed(state.request_id, tokens),
-            generated_tokens=[],
-        )
-        original(registered, blocks)
+        hashed = self._hashed(state.request_id, tokens)
+        told = {"request_id": state.request_id, "status": state.status}
+        original(SimpleNamespace(**told, initial_tokens=hashed, generated_tokens=[]), blocks)
 
     def _hashed(self, request_id: str, ids: list[int]) -> list[int]:
         ticket = self._running.get(request_id)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from emokernel.errors import SteeringError
+from emokernel.state import Asked
 from emokernel.state.tickets import Ticket, Tickets
 
 
@@ -15,6 +17,18 @@ class TicketedPrompt(list):
     def __init__(self, ids: Iterable[int], ticket: Ticket) -> None:
         super().__init__(ids)
         self.ticket = ticket
+
+
+@contextmanager
+def ticketed(
+    tickets: Tickets, asked: Sequence[Asked], inputs: Sequence[Sequence[int]]
+) -> Iterator[list[TicketedPrompt]]:
+    """Each prompt with a ticket; those of which no request was made by the end are given up."""
+    taken = tickets.take(asked, map(len, inputs))
+    try:
+        yield [TicketedPrompt(*each) for each in zip(inputs, taken, strict=True)]
+    finally:
+        tickets.give_up(ticket for ticket in taken if not ticket.added)
 
 
 class RunningRequests:
@@ -30,18 +44,14 @@ class RunningRequests:
 
         SteeringError if one with this id runs already.
         """
-        ids = [request_id, *fork_ids(request_id, forks)]
+        ids = _with_forks(request_id, forks)
         with self._lock:
-            if self.runs(request_id, forks):
+            if not self._by_id.keys().isdisjoint(ids):
                 raise SteeringError(
                     f"a request {request_id!r} is running already: give each an id of its own"
                 )
             self._by_id |= dict.fromkeys(ids, ticket)
             ticket.added, ticket.running = True, len(ids)
-
-    def runs(self, request_id: str, forks: int) -> bool:
-        """Whether the id, or that of one of its forks, is in use."""
-        return not self._by_id.keys().isdisjoint([request_id, *fork_ids(request_id, forks)])
 
     def get(self, request_id: str) -> Ticket | None:
         """The ticket of a request; None for one that was not added through this manager."""
@@ -50,7 +60,7 @@ class RunningRequests:
     def end(self, request_id: str, forks: int = 0) -> None:
         """A request has ended, with ``forks`` that were not made yet; harmless the second time."""
         with self._lock:
-            ids = (request_id, *fork_ids(request_id, forks))
+            ids = _with_forks(request_id, forks)
             ended = [self._by_id.pop(each) for each in ids if each in self._by_id]
             for ticket in ended:
                 ticket.running -= 1
@@ -67,6 +77,6 @@ class RunningRequests:
         return sum(ticket.steers for ticket in list(self._by_id.values()))
 
 
-def fork_ids(request_id: str, forks: int) -> list[str]:
-    """The ids that transformers gives to the forks of a request (num_return_sequences - 1)."""
-    return [f"{request_id}__child#{number}" for number in range(forks)]
+def _with_forks(request_id: str, forks: int) -> list[str]:
+    """An id, and those that transformers gives to the forks (num_return_sequences - 1) of it."""
+    return [request_id, *(f"{request_id}__child#{number}" for number in range(forks))]

@@ -37,6 +37,8 @@ class State:
 class Requests:
     """Requests for one slot."""
 
+    closed = False
+
     def __init__(self, slot, mask=None):
         self.plan = BatchPlan([slot], [ALL], attention_mask=mask)
 
@@ -70,7 +72,7 @@ def test_two_callers_leave_what_was_asked_for_last(monkeypatch):
     """The first has read what is asked for, and writes it after the second has asked for more."""
     (state,), requested, _ = a_model()
     read, second = threading.Event(), threading.Event()
-    requested.states.lock = Noting(requested.states.lock, second)
+    requested.callers._lock = Noting(requested.callers._lock, second)
     show = PlanBuffer.show
 
     def slow(buffer, plan, prompts):
@@ -106,10 +108,10 @@ def test_two_threads_make_one_buffer(monkeypatch):
         return made[-1]
 
     monkeypatch.setattr("emokernel.engines.compiled.engine.PlanBuffer", slow)
-    first = threading.Thread(target=compiled.make, args=(state,))
+    first = threading.Thread(target=compiled.made, args=(state,))
     first.start()
     assert making.wait(10)
-    compiled.make(state)
+    compiled.made(state)
     first.join()
     assert made == [state.plan_buffer]
 
@@ -212,18 +214,18 @@ def test_callers_may_be_left_in_any_order_and_elsewhere():
     other.start()
     other.join()
     assert state.shown() == [-1]
-    compiled.use(state)  # nothing is open
+    compiled.used(state)  # nothing is open
 
 
 def test_a_thread_that_inherits_a_block_is_its_caller():
     (state,), requested, compiled = a_model()
     block = Requests(1)
-    requested.blocks.inherited = lambda: (block,) if threading.current_thread() is thread else ()
+    requested.callers._inherited = lambda: (block,) if threading.current_thread() is thread else ()
     found = []
 
     def generate():
         with calling(requested, Generation(RecordedPrompts(2, None))):
-            compiled.use(state)
+            compiled.used(state)
             found.append(state.shown())
 
     thread = threading.Thread(target=generate)

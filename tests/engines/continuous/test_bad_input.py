@@ -13,7 +13,10 @@ import torch
 from engines.continuous.harness import alone, assert_as_alone, config, finished, greedy, managing
 
 from emokernel import EmokernelError, Request
+from emokernel.engines.continuous.managed import StepRows
+from emokernel.engines.continuous.running import RunningRequests
 from emokernel.errors import NoFreeSlotError, SteeringError, UnknownEmotionError
+from emokernel.state import Tickets
 
 
 def own_methods(*objects):
@@ -118,20 +121,22 @@ def test_an_id_that_runs_already_is_refused(steered, texts):
 
 
 @pytest.mark.parametrize(("taken", "sequences"), [("req_1", 1), ("req_1__child#0", 2)])
-def test_ids_that_a_manager_chooses_are_free_ones(steered, texts, taken, sequences):
+def test_an_id_that_the_manager_would_choose_may_be_taken_already(
+    steered, texts, taken, sequences
+):
+    """By a request that was given it: that one is not disturbed."""
     model, steering = steered()
-    names = ["emotion 2", "emotion 3", None, "emotion 4"]
     with managing(model, start=False, sequences=sequences) as manager:
         manager.add_request(texts[0], request_id=taken, emotion="emotion 1")
-        ids = manager.add_requests(texts[1:4], emotions=names[:3])
-        manager.add_request(texts[4], request_id="req_5", emotion="emotion 1")
-        ids.append(manager.add_request(texts[4], emotion=names[3]))
-        assert ids == ["req_2", "req_3", "req_4", "req_6"]
+        manager.add_request(texts[1], emotion="emotion 2")
+        with pytest.raises(SteeringError, match="'req_1' is running already"):
+            manager.add_request(texts[2], emotion="emotion 3")
+        manager.add_request(texts[3], emotion="emotion 4")
         manager.start()
-        results = finished(manager, 6 * sequences)
+        results = finished(manager, 3 * sequences)
         assert steering.requested.slots.held == 0
-    for request_id, text, name in zip(ids, texts[1:5], names, strict=True):
-        assert_as_alone(model, steering, results[request_id], text, name)
+    for request_id, at in ((taken, 0), ("req_0", 1), ("req_2", 3)):
+        assert_as_alone(model, steering, results[request_id], texts[at], f"emotion {at + 1}")
 
 
 def test_a_prompt_without_tokens_is_refused_and_nothing_is_added(steered, texts):
@@ -355,22 +360,25 @@ def test_unknown_emotions_say_what_is_near(steered, texts):
 
 def test_two_sets_of_inputs_take_turns(steered):
     """On a GPU a batch is prepared while the one before runs: each has a buffer of its own."""
-    from emokernel.engines.continuous.rows import StepRows
-    from emokernel.engines.continuous.running import RunningRequests
-    from emokernel.state.tickets import Tickets
-
     _, steering = steered()
     tickets = Tickets(steering.requested.slots)
     running = RunningRequests(tickets)
     (ticket,) = tickets.take([steering.requested.resolve("emotion 1")], [3])
     running.add("a", ticket, 0)
-    rows = StepRows(running, 8, 2, "cpu")
+    inputs = SimpleNamespace(io_pairs=[None, None], current_pair=0)
+    rows = StepRows(running, inputs, 8, "cpu")
     state = SimpleNamespace(request_id="a", position_offset=0)
-    rows.prepare([SimpleNamespace(state=state, query_length=3)], 0)
-    state.position_offset = 3
-    rows.prepare([SimpleNamespace(state=state, query_length=1)], 1)
+
+    def slots():
+        given = rows.add_to(lambda: {"input_ids": torch.zeros(1, 5)})
+        return given["emokernel_token_slot"].tolist()
+
+    rows.prepare(lambda _: None, [SimpleNamespace(state=state, query_length=3)])
+    inputs.current_pair, state.position_offset = 1, 3
+    rows.prepare(lambda _: None, [SimpleNamespace(state=state, query_length=1)])
     slot = ticket.slots[0]
-    assert rows.of_step(5, 0).tolist() == [slot] * 3 + [-1] * 2
-    assert rows.of_step(5, 1).tolist() == [slot] + [-1] * 4
+    assert slots() == [slot] + [-1] * 4
+    inputs.current_pair = 0
+    assert slots() == [slot] * 3 + [-1] * 2
     running.end("a")
     assert steering.requested.slots.held == 0
