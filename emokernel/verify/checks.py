@@ -7,12 +7,10 @@ from torch import Tensor
 
 from emokernel.choices import LAW
 from emokernel.reference import Law
-from emokernel.replaced import ReplacedMethod
+from emokernel.replaced import has_replaced
 from emokernel.steering import Steering
-from emokernel.verify.finding import Failed, NotRun
-from emokernel.verify.law import Deviation, deviation, full_vector
-from emokernel.verify.recorder import recorded, sites
-from emokernel.verify.subject import NEW_TOKENS, NO_CACHE, Subject, differing
+from emokernel.verify.law import Deviation, deviation, full_vector, recorded, sites
+from emokernel.verify.subject import NEW_TOKENS, NO_CACHE, Failed, NotRun, Subject, differing
 
 # How far fused norms may move the logits of a model of three layers, of the largest of them.
 _FUSED = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
@@ -91,9 +89,7 @@ def effect(subject: Subject) -> str:
         unsteered = subject.outputs()
         name = subject.emotions(steering, 1)[0]
         deviations = [
-            kept
-            for law in LAW
-            if (kept := _law_kept(subject, steering, name, law)) is not None
+            kept for law in LAW if (kept := _law_kept(subject, steering, name, law)) is not None
         ]
         if not deviations:
             raise NotRun("these vectors have no strength for an absolute or relative dose")
@@ -239,11 +235,7 @@ def restored(subject: Subject) -> str:
     after = {name: tensor.data_ptr() for name, tensor in subject.model.state_dict().items()}
     if after != before:
         raise Failed("the state_dict is not what it was")
-    left = [
-        type(module).__name__
-        for module in subject.model.modules()
-        if any(isinstance(value, ReplacedMethod) for value in vars(module).values())
-    ]
+    left = [type(module).__name__ for module in subject.model.modules() if has_replaced(module)]
     if left:
         raise Failed(f"still patched: {', '.join(left)}")
     if subject.repeats:

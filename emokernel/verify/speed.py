@@ -12,8 +12,7 @@ from emokernel.bench.variants import (
     UNPATCHED,
     with_baselines,
 )
-from emokernel.verify.finding import Failed
-from emokernel.verify.subject import Subject
+from emokernel.verify.subject import Failed, Subject
 
 _ROUNDS, _TOKENS, _CONTEXT = 20, 9, 32
 

@@ -15,7 +15,6 @@ from emokernel.bench.hooks import steered_layers
 from emokernel.errors import EmokernelError
 from emokernel.steering import Steering, patch
 from emokernel.vectors import EmotionVectors
-from emokernel.verify.finding import NotRun
 
 TEXTS = (
     "The man at the door said that he had been waiting for a long time.",
@@ -26,6 +25,14 @@ TEXTS = (
 _LONGEST, _FEWEST = 12, 3  # tokens of a prompt; different ones in each
 NEW_TOKENS = 6
 NO_CACHE = "the model takes no past_key_values"
+
+
+class Failed(Exception):
+    """A check found that a promise does not hold; the message says what was measured."""
+
+
+class NotRun(Exception):
+    """A check cannot be made here; the message says why."""
 
 
 class Subject:

@@ -22,7 +22,6 @@ from emokernel.choices import POSITIONS
 from emokernel.engines.compiled import CompiledForwards
 from emokernel.steering import Steering
 from emokernel.verify import CHECKS, Failed, Subject, checks, compiled, speed, verify
-from emokernel.verify.compilations import Compilations
 
 # What takes longest, and what another test is about.
 QUICK = ("compile", "speed")
@@ -330,9 +329,7 @@ def test_a_model_that_does_not_repeat_its_bits_is_said_to(tiny, vectors):
 
 def test_a_recurrent_model_leaves_out_what_needs_a_cache(vectors):
     torch.manual_seed(0)
-    config = MambaConfig(
-        vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=3, pad_token_id=0
-    )
+    config = MambaConfig(vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=3, pad_token_id=0)
     model = MambaForCausalLM(config).eval()
     found = {f.name: f for f in verify(Subject(model, word_tokenizer(), vectors("block")))}
     told = {name: f.detail for name, f in found.items() if f.ok is None}
@@ -405,12 +402,3 @@ def test_steering_has_to_reach_static_steps(subject, breaking):
     steps = compiled.StaticSteps(subject)
     with subject.patched() as steering, pytest.raises(Failed, match="not steered when asked for"):
         compiled._compare(subject, steering, steps, steps.eager)
-
-
-def test_graph_breaks_fail():
-    one = Compilations(1)
-    compiled._require_as_many(one, one)
-    with pytest.raises(Failed, match="2 graphs, 1 unpatched"):
-        compiled._require_as_many(one, Compilations(2))
-    with pytest.raises(Failed, match="1 graph breaks: a reason"):
-        compiled._require_as_many(one, Compilations(1, ["a reason\nin full"]))

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from emokernel.errors import EmokernelError, ModelStructureError
 from emokernel.lab.measure.encoding import TokenizedText
-from emokernel.patch.block_forwards import RewrittenForward
 from emokernel.patch.decoder import (
     Decoder,
     device_of,
@@ -21,9 +20,8 @@ from emokernel.patch.decoder import (
     stream_of,
     uncompiled,
 )
-from emokernel.patch.observe import observe
-from emokernel.patch.source import rewrite
-from emokernel.patch.structure import BlockAdds, own_part, read_block
+from emokernel.patch.observe import BlockAdds, observe, own_part
+from emokernel.patch.source import RewrittenForward, rewrite
 from emokernel.replaced import has_replaced
 
 
@@ -110,7 +108,7 @@ class Recorder:
 
     def _watch_branch(self, layer: int, module: nn.Module, adds: BlockAdds) -> Callable[[], None]:
         """Watch the branch that ``module`` adds, a block or its part; returns what ends it."""
-        _, key = adds.attention.place
+        key = adds.attention.key
 
         def add(a: Tensor, b: Tensor) -> Tensor:
             stream = a + b
@@ -173,11 +171,11 @@ def _attention_adds(
     adds: dict[int, tuple[nn.Module, BlockAdds]] = {}
     for layer in layers:
         block = decoder.blocks[layer]
-        block_adds = read_block(traced, layer, block)
+        block_adds = traced.adds_of(layer, block)
         if block_adds.attention is None or block_adds.branch is None:
             raise ModelStructureError(
                 f"{type(block).__name__} (layer {layer}) does not add its attention"
                 ' branch to the stream by itself: extract at site="block", or other layers'
             )
-        adds[layer] = own_part(decoder, block, block_adds.attention.place[0]), block_adds
+        adds[layer] = own_part(decoder, block, block_adds.attention.part), block_adds
     return adds

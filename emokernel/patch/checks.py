@@ -1,25 +1,27 @@
-"""Models spread over processes or devices: what a patch cannot serve is refused by its name.
+"""What a patch cannot serve is refused by its name, with what to do.
 
 Tensor, expert and data parallelism and FSDP need nothing of their own: their processes hold whole
-rows at every residual add, and each steers them itself. What could break that is checked here.
+rows at every residual add, and each steers them itself. What could break that is checked here too.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from emokernel.errors import ModelStructureError, SteeringError
-from emokernel.patch.decoder import PROBE_TOKENS
+from emokernel.patch.decoder import PROBE_TOKENS, Decoder, find_generator, streams_of
 from emokernel.patch.observe import Observation
-from emokernel.replaced import ReplacedMethod
+from emokernel.patch.placed import STREAM_DTYPES
+from emokernel.replaced import has_replaced, is_replaced
 
 # Of the norm of what is compared: devices of different kinds may sum in different orders.
 _ALIKE = 1e-2
+# A fused norm differs from the module's by the order of one sum; a wrong one by far more.
+_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
 def check_wrappers(model: nn.Module) -> None:
@@ -53,19 +55,86 @@ def check_norms(model: nn.Module, hidden_size: int) -> None:
             )
 
 
-def check_rows(model: nn.Module, stream: Tensor) -> None:
-    """ModelStructureError unless ``stream`` ``[1, tokens, d]`` holds every token, in plain rows."""
+def check_vectors(model: nn.Module, decoder: Decoder, vectors: Tensor) -> None:
+    """ModelStructureError unless ``vectors`` ``[L, E, d]`` fit the blocks of the model."""
+    blocks, hidden_size = len(decoder.blocks), decoder.hidden_size
+    layers, _, width = vectors.shape
+    if (layers, width) == (blocks, hidden_size):
+        return
+    advice = "extract vectors from this model"
+    if width == hidden_size and layers == blocks + 1:
+        advice = (
+            "if row 0 is that of the embeddings, as in persona vectors, leave it out:"
+            " dataclasses.replace(vectors, tensor=vectors.tensor[1:])"
+        )
+    elif width == hidden_size and layers < blocks:
+        advice = (
+            "if their file holds some of this model's layers, say how many it has:"
+            f" EmotionVectors.load(path, num_layers={blocks}), or emokernel convert with"
+            f" --num-layers {blocks}; else {advice}"
+        )
+    raise ModelStructureError(
+        f"these vectors belong to another model: they have {layers} layers of width {width},"
+        f" {type(model).__name__} has {blocks} of width {hidden_size}; {advice}"
+    )
+
+
+def check_untouched(model: nn.Module, decoder: Decoder) -> None:
+    """ModelStructureError for a model that is patched, or whose forwards something replaced."""
+    if any(has_replaced(module) for module in model.modules()):
+        raise ModelStructureError(
+            "this model is patched already: call unpatch() on its Steering first"
+        )
+    for module in (decoder.owner, *decoder.blocks):
+        if is_replaced(module):
+            raise ModelStructureError(
+                f"something else replaced the forward of {type(module).__name__}: remove it first"
+            )
+
+
+def check_streams(model: nn.Module, decoder: Decoder, observed: Observation) -> None:
+    """ModelStructureError unless every block returns one stream ``[1, tokens, d]`` of all tokens.
+
+    In a dtype that the kernels know and in plain tensors.
+    """
     kind = type(model).__name__
-    if type(stream) is not Tensor:
-        raise ModelStructureError(
-            f"the residual stream of {kind} is a {type(stream).__name__}, spread over processes:"
-            " let the layers return plain tensors (use_local_output=True), reduced"
-        )
-    if stream.shape[1] < PROBE_TOKENS:
-        raise ModelStructureError(
-            f"the blocks of {kind} get {stream.shape[1]} of {PROBE_TOKENS} tokens (sequence"
-            ' parallelism?): let every process have them all, as tp_plan="auto" does'
-        )
+    for index, run in observed.blocks.items():
+        stream = run.result.tensor
+        if stream.dtype not in STREAM_DTYPES:
+            raise ModelStructureError(
+                f"the residual stream is {stream.dtype}; the kernels know fp32, bf16 and fp16:"
+                " cast the model first"
+            )
+        if stream.dim() != 3 or stream.shape[0] != 1:
+            raise ModelStructureError(
+                f"{type(decoder.blocks[index]).__name__} carries {list(stream.shape)} for one"
+                " sequence, more than one residual stream; such a model cannot be patched"
+            )
+        if type(stream) is not Tensor:
+            raise ModelStructureError(
+                f"the residual stream of {kind} is a {type(stream).__name__}, spread over"
+                " processes: let the layers return plain tensors (use_local_output=True), reduced"
+            )
+        if stream.shape[1] < PROBE_TOKENS:
+            raise ModelStructureError(
+                f"the blocks of {kind} get {stream.shape[1]} of {PROBE_TOKENS} tokens (sequence"
+                ' parallelism?): let every process have them all, as tp_plan="auto" does'
+            )
+
+
+def check_causal(model: nn.Module, decoder: Decoder, observed: Observation) -> None:
+    """Where nothing generates, another last token must leave the rows before it as they are.
+
+    A few models that generate read their prompts in both directions.
+    """
+    if find_generator(model, decoder) is None:
+        last = len(decoder.blocks) - 1
+        rows = streams_of(model, decoder, last=PROBE_TOKENS)[last]
+        if not are_close(rows[:, :-1], observed.blocks[last].rows[:, :-1], allowance=4.0):
+            raise ModelStructureError(
+                f"{type(model).__name__} is not causal (what it computes for a token depends on"
+                " those that follow): pass a causal language model"
+            )
 
 
 def check_alike(model: nn.Module, observed: Observation, chosen: Tensor) -> None:
@@ -126,19 +195,9 @@ def _extremes(values: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]
     return low, high
 
 
-class NoReplica(ReplacedMethod):
-    """Stands in the way of `nn.DataParallel`, and nobody wraps it: it has the model's ``patched``.
-
-    Replicas keep the attributes of the module, so they would run the replaced forwards, and
-    with these the weights, of the model that was patched.
-    """
-
-    def __init__(self, owner: nn.Module, patched: Any) -> None:
-        super().__init__(owner, "_replicate_for_data_parallel")
-        self.patched = patched
-
-    def __call__(self) -> NoReturn:
-        raise SteeringError(
-            "nn.DataParallel cannot copy a patched model to several devices: use"
-            " DistributedDataParallel, or unpatch() first"
-        )
+def are_close(after: Tensor, before: Tensor, allowance: float = 1.0) -> bool:
+    """Whether rows are the same up to ``allowance`` times what one fused norm may change."""
+    if after.shape != before.shape or after.dtype != before.dtype:
+        return False
+    error = (after.float() - before.float()).norm()
+    return bool(error <= allowance * _TOLERANCE[before.dtype] * before.float().norm())
