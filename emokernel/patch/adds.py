@@ -138,8 +138,8 @@ class Add:
         if kept is None:
             tables = tables_in_trace(it, slots)
         else:
-            basis, *rest = kept[self._layer]
-            tables = basis, slots, *rest
+            basis, ids, weights, law = kept[self._layer]
+            tables = basis, slots, ids, weights, law
         mixed = a.dtype is not b.dtype or a.shape != b.shape
         y = a + b if mixed else a
         if y.dtype is not it.state.dtype:

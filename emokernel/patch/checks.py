@@ -45,18 +45,41 @@ def check_wrappers(model: nn.Module) -> None:
         )
 
 
-def check_norms(model: nn.Module, hidden_size: int) -> None:
-    """ModelStructureError for norms of rows that run under sequence parallelism."""
+def check_model(model: nn.Module, decoder: Decoder, vectors: Tensor) -> None:
+    """ModelStructureError for a model that is patched or spread in a way that cannot be steered.
+
+    Or one that ``vectors`` ``[L, E, d]`` do not fit.
+    """
     for name, module in model.named_modules():
-        if _is_sequence_parallel(module, hidden_size):
+        if _is_sequence_parallel(module, decoder.hidden_size):
             raise ModelStructureError(
                 f"{name} of {type(model).__name__} runs under sequence parallelism, where a process"
                 ' has some of the tokens only: use a plan without it, such as tp_plan="auto"'
             )
+    _check_vectors(model, decoder, vectors)
+    if any(has_replaced(module) for module in model.modules()):
+        raise ModelStructureError(
+            "this model is patched already: call unpatch() on its Steering first"
+        )
+    for module in (decoder.owner, *decoder.blocks):
+        if is_replaced(module):
+            raise ModelStructureError(
+                f"something else replaced the forward of {type(module).__name__}: remove it first"
+            )
 
 
-def check_vectors(model: nn.Module, decoder: Decoder, vectors: Tensor) -> None:
-    """ModelStructureError unless ``vectors`` ``[L, E, d]`` fit the blocks of the model."""
+def check_run(model: nn.Module, decoder: Decoder, observed: Observation, chosen: Tensor) -> None:
+    """ModelStructureError for a model whose rows cannot be steered one by one, or are not causal.
+
+    ``chosen`` (any numbers that describe the patch) must be the same in every process that shares
+    the model, else SteeringError.
+    """
+    _check_streams(model, decoder, observed)
+    _check_alike(model, observed, chosen)
+    _check_causal(model, decoder, observed)
+
+
+def _check_vectors(model: nn.Module, decoder: Decoder, vectors: Tensor) -> None:
     blocks, hidden_size = len(decoder.blocks), decoder.hidden_size
     layers, _, width = vectors.shape
     if (layers, width) == (blocks, hidden_size):
@@ -79,24 +102,8 @@ def check_vectors(model: nn.Module, decoder: Decoder, vectors: Tensor) -> None:
     )
 
 
-def check_untouched(model: nn.Module, decoder: Decoder) -> None:
-    """ModelStructureError for a model that is patched, or whose forwards something replaced."""
-    if any(has_replaced(module) for module in model.modules()):
-        raise ModelStructureError(
-            "this model is patched already: call unpatch() on its Steering first"
-        )
-    for module in (decoder.owner, *decoder.blocks):
-        if is_replaced(module):
-            raise ModelStructureError(
-                f"something else replaced the forward of {type(module).__name__}: remove it first"
-            )
-
-
-def check_streams(model: nn.Module, decoder: Decoder, observed: Observation) -> None:
-    """ModelStructureError unless every block returns one stream ``[1, tokens, d]`` of all tokens.
-
-    In a dtype that the kernels know and in plain tensors.
-    """
+def _check_streams(model: nn.Module, decoder: Decoder, observed: Observation) -> None:
+    """Every block returns one stream ``[1, tokens, d]`` of all tokens, of plain rows."""
     kind = type(model).__name__
     for index, run in observed.blocks.items():
         stream = run.result.tensor
@@ -122,7 +129,7 @@ def check_streams(model: nn.Module, decoder: Decoder, observed: Observation) -> 
             )
 
 
-def check_causal(model: nn.Module, decoder: Decoder, observed: Observation) -> None:
+def _check_causal(model: nn.Module, decoder: Decoder, observed: Observation) -> None:
     """Where nothing generates, another last token must leave the rows before it as they are.
 
     A few models that generate read their prompts in both directions.
@@ -137,12 +144,11 @@ def check_causal(model: nn.Module, decoder: Decoder, observed: Observation) -> N
             )
 
 
-def check_alike(model: nn.Module, observed: Observation, chosen: Tensor) -> None:
-    """ModelStructureError unless the processes that share ``model`` hold the same rows.
+def _check_alike(model: nn.Module, observed: Observation, chosen: Tensor) -> None:
+    """The processes that share ``model`` hold the same rows at every add, and patch it alike.
 
-    At every add of ``observed``: a row that is a partial sum would be steered once in each process.
-    ``chosen`` (any numbers that describe the patch) must be the same as well, else SteeringError.
-    Collective: it communicates with every process that holds a part of the weights.
+    A row that is a partial sum would be steered once in each process. Collective: it communicates
+    with every process that holds a part of the weights.
     """
     for group in _groups(model):
         stream = observed.blocks[0].result.tensor

@@ -19,7 +19,10 @@ from emokernel import reference
 from emokernel.patch.norms import FusedNorm, are_trained, norm_arguments
 from emokernel.state import DeviceState
 from emokernel.state.device import views_of_layer
-from emokernel.state.running import Running, Tables
+from emokernel.state.running import Running
+
+# The last arguments of the operations: basis, token_slot, ids, weights, law.
+RowTables = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,14 @@ def _operation(it: TracedAdd, name: str) -> Callable:
     return getattr(getattr(torch.ops, it.namespace or ""), name).default
 
 
-def tables_in_trace(it: TracedAdd, slots: Tensor) -> tuple[Tensor, ...]:
-    """The last arguments of the operations: basis, token_slot, ids, weights, law."""
+def tables_in_trace(it: TracedAdd, slots: Tensor) -> RowTables:
+    """The last arguments of the operations."""
     state = it.state
-    tables: Tables = views_of_layer(state.basis, state.records, state.record_floats, it.layer)
+    tables = views_of_layer(state.basis, state.records, state.record_floats, it.layer)
     return tables[0], slots, *tables[1:]
 
 
-def steer_in_trace(it: TracedAdd, h: Tensor, tables: tuple[Tensor, ...]) -> Tensor:
+def steer_in_trace(it: TracedAdd, h: Tensor, tables: RowTables) -> Tensor:
     """The law alone."""
     if it.namespace is None:
         return reference.steer(h, *tables)
@@ -59,7 +62,7 @@ def add_in_trace(
     it: TracedAdd,
     a: Tensor,
     b: Tensor,
-    tables: tuple[Tensor, ...],
+    tables: RowTables,
     attributes: Mapping[str, Any],
     running: Running,
 ) -> Tensor:

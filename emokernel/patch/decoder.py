@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +71,8 @@ def _the_blocks(model: nn.Module, count: int | None) -> nn.ModuleList:
         fitting = _of_the_language_model(model, fitting)
     if len(fitting) == 1:
         return fitting[0]
-    if not fitting and any(_is_compiled(block) for each in lists for block in each):
+    ends = (_chain(block)[-1] for each in lists for block in each)
+    if not fitting and any("_orig_mod" in end._modules for end in ends):
         raise ModelStructureError(
             f"the blocks of {kind} are wrapped by torch.compile: patch first and wrap them then, or"
             " compile each in place with block.compile()"
@@ -100,10 +102,6 @@ def _is_block(module: nn.Module) -> bool:
     return len(list(_chain(module)[-1].children())) > 1
 
 
-def _is_compiled(module: nn.Module) -> bool:
-    return "_orig_mod" in _chain(module)[-1]._modules
-
-
 def _chain(module: nn.Module) -> list[nn.Module]:
     """Wrappers that have one child each, and what they wrap; torch.compile's is no such wrapper."""
     chain = [module]
@@ -116,7 +114,7 @@ def _chain(module: nn.Module) -> list[nn.Module]:
 
 
 def _outermost(lists: list[nn.ModuleList]) -> list[nn.ModuleList]:
-    """The lists that are no parts of others, nor some of their blocks; each blocks' list once."""
+    """The lists that are no parts of others; those of the same blocks are one."""
     distinct = {tuple(map(id, blocks)): blocks for blocks in lists}.values()
     parts = {id(blocks): set(blocks.modules()) for blocks in distinct}
     return [
@@ -195,7 +193,8 @@ def run_on_a_few_tokens(model: nn.Module, last: int | None = None) -> None:
     """
     kind = type(model).__name__
     try:
-        embeddings = model.get_input_embeddings()
+        embeddings: Any = getattr(model, "get_input_embeddings", None)
+        embeddings = embeddings()
         vocabulary = embeddings.weight.shape[0]
         device = device_of(embeddings, embeddings.weight)
     except Exception as error:  # whatever a model raises that reads no tokens
@@ -255,7 +254,7 @@ def stream_of(output: object) -> Tensor | None:
     return first if isinstance(first, Tensor) else None
 
 
-def map_stream(output: Tensor | Sequence, change: Callable[[Tensor], Tensor]) -> object:
+def map_stream(output: Any, change: Callable[[Tensor], Tensor]) -> object:
     """What a block returns, with its hidden states changed."""
     if isinstance(output, tuple | list):
         return type(output)([change(output[0]), *output[1:]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Sequence
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -167,7 +167,7 @@ class DecoderForward(ReplacedMethod):
                 running.token_slot, running.untouched, running.tables, running.steered = kept
                 running.handed = None
 
-    def __deepcopy__(self, memo: dict[int, object]) -> object:
+    def __deepcopy__(self, memo: dict[int, Any]) -> object:
         return _copied(self, self._model, self.handle.copier(), memo)
 
 
@@ -175,7 +175,7 @@ def _copied(
     method: ReplacedMethod,
     model: nn.Module,
     patch_copy: Callable[[nn.Module], Handle],
-    memo: dict[int, object],
+    memo: dict[int, Any],
 ) -> object:
     """What stands in the copy of a model where ``method`` stands in the model."""
     owner = copy.deepcopy(method.module, memo)
@@ -207,7 +207,7 @@ class PatchedOnUse(ReplacedMethod):
         self.patch()
         return getattr(self.module, self.name)(*args, **kwargs)
 
-    def __deepcopy__(self, memo: dict[int, object]) -> object:
+    def __deepcopy__(self, memo: dict[int, Any]) -> object:
         return _copied(self, self._model, self._patch_copy, memo)
 
 

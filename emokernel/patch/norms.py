@@ -116,7 +116,7 @@ class _Probe:
     """What a module makes of random rows, compared with the norms that the kernels know."""
 
     def __init__(
-        self, module: nn.Module, parameters: dict[str, Tensor], width: int, dtype: torch.dtype
+        self, module: nn.Module, parameters: Mapping[str, Tensor], width: int, dtype: torch.dtype
     ) -> None:
         self._module, self._dtype, self._names = module, dtype, frozenset(parameters)
         generator = torch.Generator().manual_seed(0)

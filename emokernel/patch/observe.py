@@ -52,12 +52,13 @@ class Addition:
     """An add of two tensors of the size of the stream, in the run of one block.
 
     ``part`` (the name of a part of the block, "" for the block itself) and ``key`` (in the source
-    of its forward) are where it is; ``at`` is how many steps the run had made before.
+    of its forward) are where it is; ``branch`` is the operand that the branch is, where the other
+    one is what the block was given; ``at`` is how many steps the run had made before.
     """
 
     part: str
     key: Key
-    operands: tuple[Seen, Seen]
+    branch: int | None
     result: Seen
     at: int
 
@@ -91,21 +92,6 @@ class BlockRun:
         self.result, self.rows = Seen.of(stream), stream.clone()
 
 
-@dataclass(frozen=True)
-class BlockAdds:
-    """The adds of one block; None where it has none that can be seen.
-
-    The *end* add is the one whose result the block returns. The *attention* add is the first whose
-    result something in the same block reads (the norm before the MLP, or the MLP itself): a block
-    that adds attention and MLP to the stream at once has none. ``branch`` is the operand of the
-    attention add that the branch is, where the other one is what the block was given.
-    """
-
-    attention: Addition | None
-    end: Addition | None
-    branch: int | None
-
-
 @dataclass
 class Observation:
     """A run of all blocks, everything that was read, and every call that began or ended."""
@@ -122,20 +108,24 @@ class Observation:
         """The calls that began and ended from an add to a later read, that of the reader last."""
         return self.steps[addition.at : read.at]
 
-    def adds_of(self, index: int, block: nn.Module) -> BlockAdds:
-        """The adds of ``block``, which is number ``index``."""
+    def adds_of(self, index: int, block: nn.Module) -> tuple[Addition | None, Addition | None]:
+        """The *attention* and the *end* add of ``block``; None where it has none that can be seen.
+
+        The end add is the one whose result the block returns. The attention add is the first whose
+        result something in the same block reads (the norm before the MLP, or the MLP itself): a
+        block that adds attention and MLP to the stream at once has none.
+        """
         run = self.blocks[index]
         ends = [each for each in run.additions if each.result.is_read_by(run.result)]
         end = ends[-1] if ends else None
         # What the block itself adds counts before what its parts do, and of that only what they add
         # to the block's input: they have adds of their own.
         own = [each for each in run.additions if not each.part]
-        theirs = [each for each in run.additions if each.part and _branch(run, each) is not None]
-        for each in own + theirs:
+        for each in own + [each for each in run.additions if each.part and each.branch is not None]:
             inside = (r.block == index and r.module is not block for r in self.readers(each))
             if each is not end and any(inside):
-                return BlockAdds(each, end, _branch(run, each))
-        return BlockAdds(None, end, None)
+                return each, end
+        return None, end
 
 
 def observe(model: nn.Module, decoder: Decoder) -> Observation:
@@ -239,8 +229,10 @@ class _Recorder:
             if all(t.numel() == size and t.dim() > 0 for t in (a, b, result)) and all(
                 t.shape[-1] == width for t in (a, b)
             ):
-                operands, at = (Seen.of(a), Seen.of(b)), len(self.observed.steps)
-                run.additions.append(Addition(part, key, operands, Seen.of(result), at))
+                given = [run.hidden.is_read_by(Seen.of(operand)) for operand in (a, b)]
+                branch = given.index(False) if sum(given) == 1 else None
+                at = len(self.observed.steps)
+                run.additions.append(Addition(part, key, branch, Seen.of(result), at))
         return result
 
     def _read(self, module: nn.Module, args: tuple, kwargs: dict[str, object]) -> None:
@@ -266,8 +258,3 @@ class _Recorder:
         for value in (*args, *kwargs.values()):
             if isinstance(value, Tensor) and value.shape[-1:] == (self._decoder.hidden_size,):
                 yield value
-
-
-def _branch(run: BlockRun, addition: Addition) -> int | None:
-    given = [run.hidden.is_read_by(operand) for operand in addition.operands]
-    return given.index(False) if sum(given) == 1 else None

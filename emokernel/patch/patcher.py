@@ -13,16 +13,7 @@ from emokernel.engines.base import Engine
 from emokernel.errors import ModelStructureError
 from emokernel.ops import Backend, select
 from emokernel.patch.adds import Add, NormForward, SteeredOutput
-from emokernel.patch.checks import (
-    are_close,
-    check_alike,
-    check_causal,
-    check_norms,
-    check_streams,
-    check_untouched,
-    check_vectors,
-    check_wrappers,
-)
+from emokernel.patch.checks import are_close, check_model, check_run, check_wrappers
 from emokernel.patch.decoder import find_decoder, find_generator, streams_of
 from emokernel.patch.decoder_forward import DecoderForward, Handle, NoReplica
 from emokernel.patch.norms import NO_NORM, FusedNorm, probe_norm
@@ -79,15 +70,11 @@ class Patch:
         check_wrappers(model)
         self.model, self.decoder = model, find_decoder(model)
         self._site, self._fuse_norm = site, fuse_norm
-        check_norms(model, self.decoder.hidden_size)
-        check_vectors(model, self.decoder, vectors)
-        check_untouched(model, self.decoder)
+        check_model(model, self.decoder, vectors)
         self._observed = observe(model, self.decoder)
-        check_streams(model, self.decoder, self._observed)
         chosen = [vectors.sum(), vectors.abs().sum(), site == "block", fuse_norm]
         chosen += [layer in layers for layer in range(len(vectors))]
-        check_alike(model, self._observed, torch.tensor(chosen))
-        check_causal(model, self.decoder, self._observed)
+        check_run(model, self.decoder, self._observed, torch.tensor(chosen))
         self._names = {module: name for name, module in model.named_modules()}
         self.states, self.placed = states, list[Placed]()
         self._replaced: list[ReplacedMethod] = []
@@ -106,9 +93,10 @@ class Patch:
             self._prove()
             self.replace(NoReplica(owner, handle))
             generator = find_generator(model, self.decoder)
-            for engine in engines if generator is not None else ():
-                for method in engine.replacements(generator):
-                    self.replace(method)
+            if generator is not None:
+                for engine in engines:
+                    for method in engine.replacements(generator):
+                        self.replace(method)
         except BaseException:
             self.remove()
             raise
@@ -143,13 +131,10 @@ class Patch:
                 also, also_not = None, f"{also}: {way.obstacle}"
         return PatchedLayer(layer, kind, operation, norm, reason, also, also_not)
 
-    def _stream(self, layer: int) -> Tensor:
-        return self._observed.blocks[layer].result.tensor
-
     def _place(
         self, layer: int, vectors: Tensor, slots: int, backend: str | None, profile: Tensor | None
     ) -> None:
-        stream = self._stream(layer)
+        stream = self._observed.blocks[layer].result.tensor
         if all(state.device != stream.device for state in self.states.devices):
             select(stream.device, backend)  # refuses before anything is made there
             state = DeviceState(
@@ -162,16 +147,15 @@ class Patch:
         """(The layer; its steered add; why that computes no norm; its other add, if it does)."""
         block = self.decoder.blocks[layer]
         kind = type(block).__name__
-        adds = self._observed.adds_of(layer, block)
-        if self._site == "attention" and adds.attention is None:
+        elsewhere, at_site = self._observed.adds_of(layer, block)
+        if self._site == "attention":
+            at_site, elsewhere = elsewhere, at_site
+        if self._site == "attention" and at_site is None:
             raise ModelStructureError(
                 f"{kind} has no place behind its attention branch alone (it adds its branches to"
                 ' the stream at once, has one only, or adds out of sight): use site="block"'
             )
-        at_site, elsewhere = adds.end, adds.attention
-        if self._site == "attention":
-            at_site, elsewhere = elsewhere, at_site
-        device = self._stream(layer).device
+        device = self._observed.blocks[layer].result.tensor.device
         placed = next(each for each in self.placed if each.state.device == device)
         site = other = None
         reason: str | None = f"{kind} does not return the result of an add"
@@ -239,8 +223,9 @@ class Patch:
             forward = type(module).forward
             # torch.compile itself fuses the other adds with their norms, and with more than that.
             steered = {key: add for key, add in by_key.items() if add.steered}
-            traced = rewrite(forward, steered.get) or inspect.unwrap(forward)
-            method = RewrittenForward(module, rewrite(forward, by_key.get), traced)
+            own = inspect.unwrap(forward)
+            rewritten = (rewrite(forward, each.get) or own for each in (by_key, steered))
+            method = RewrittenForward(module, *rewritten)
             self._steer_by(layer, method) if steered else self.replace(method)
 
     def _prove(self) -> None:

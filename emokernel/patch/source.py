@@ -16,6 +16,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from functools import cache
 from types import CellType, CodeType, FunctionType
+from typing import Any
 
 import torch
 from torch import nn
@@ -132,7 +133,8 @@ def _build(
     tree.decorator_list = []
     names = [*function.__code__.co_freevars, *given]
     outer = ast.parse(f"def outer({', '.join(names)}): pass")
-    outer.body[0].body = [tree]
+    holder: Any = outer.body[0]
+    holder.body = [tree]
     module = ast.fix_missing_locations(outer)
     flags = function.__code__.co_flags & __future__.annotations.compiler_flag
     compiled = compile(
@@ -186,7 +188,9 @@ def _checkpointed(function: FunctionType, forward: Callable) -> FunctionType:
     inner = getattr(forward, "__wrapped__", None)
     if module != "transformers.modeling_layers" or inner is None:
         return function
-    cells = [CellType(function) if c.cell_contents is inner else c for c in forward.__closure__]
+    cells = [
+        CellType(function) if c.cell_contents is inner else c for c in forward.__closure__ or ()
+    ]
     return FunctionType(
         forward.__code__, forward.__globals__, forward.__name__, forward.__defaults__, tuple(cells)
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from emokernel.bench.hooks import steered_layers
 from emokernel.choices import LAW
 from emokernel.reference import Law
 from emokernel.replaced import has_replaced
@@ -50,7 +51,7 @@ def _require_same(subject: Subject, when: str) -> None:
 
 def fused_norms(subject: Subject) -> str:
     """With nothing set and norms fused: the unpatched model up to the order of one sum per norm."""
-    limit = _FUSED[subject.dtype] * max(1.0, subject.vectors.num_layers / _DEPTH) ** 0.5
+    limit = _FUSED[subject.model.dtype] * max(1.0, subject.vectors.num_layers / _DEPTH) ** 0.5
     with subject.patched():
         after = subject.outputs()
     errors = {}
@@ -115,7 +116,9 @@ def _law_kept(subject: Subject, steering: Steering, name: str, law: str) -> str 
     with recorded(steering) as calls:
         subject.logits(subject.left, subject.left_mask)
     at = sites(calls)
-    layers = [layer for layer in subject.layers if subject.vectors[name][layer].any()]
+    layers = [
+        layer for layer in steered_layers(subject.vectors) if subject.vectors[name][layer].any()
+    ]
     if len(at) != len(layers):
         raise Failed(f"{len(at)} sites steered rows, not one in each of {len(layers)} layers")
     step = max(1, len(layers) // _LAYERS)
@@ -213,7 +216,7 @@ def _first_site_calls(subject: Subject, calls: list) -> list[Tensor]:
 
 def _wanted(subject: Subject, kind: str, tokens: int, number: int) -> Tensor:
     """What ``positions=kind`` means for the last ``tokens`` columns of forward ``number``."""
-    width = subject.width
+    width = subject.left.shape[1]
     end = width + number
     columns = torch.arange(end - tokens, end)
     given, last = columns < width, columns == width - 1

@@ -132,7 +132,7 @@ def _compare(
         with context:
             eager, logits = steps.logits(steps.eager), steps.logits(step)
         error = float((logits - eager).norm() / eager.norm())
-        if not error <= _TOLERANCE[subject.dtype]:
+        if not error <= _TOLERANCE[subject.model.dtype]:
             raise Failed(f"asked for {name}: logits {error:.1e} from the eager ones")
         worst, changes, seen[name] = max(worst, error), changes + 1, logits
     nothing = seen.pop("nothing")

@@ -11,7 +11,6 @@ from emokernel.bench import machine, versions
 from emokernel.errors import EmokernelError
 from emokernel.verify import checks
 from emokernel.verify.compiled import compiled, cuda_graphs
-from emokernel.verify.speed import speed
 from emokernel.verify.subject import Failed, NotRun, Subject
 
 STRUCTURE = "structure"
@@ -25,7 +24,6 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "unpatch": checks.restored,
     "compile": compiled,
     "cuda-graphs": cuda_graphs,
-    "speed": speed,
 }
 
 
