@@ -19,6 +19,7 @@ from emokernel.patch.compiled_adds import (
 )
 from emokernel.patch.decoder import map_stream
 from emokernel.patch.norms import FusedNorm, are_trained, norm_arguments
+from emokernel.patch.observe import same_memory
 from emokernel.patch.placed import STREAM_DTYPES, Placed
 from emokernel.patch.surroundings import Way
 from emokernel.replaced import ReplacedMethod, forward_name
@@ -51,22 +52,13 @@ class NormForward(ReplacedMethod):
             if version is None or rows._version == version:
                 if rows is hidden_states:
                     return normed
-                if not tracing and _same_memory(rows, hidden_states):
+                if not tracing and same_memory(rows, hidden_states):
                     return normed.view(hidden_states.shape)
         return self.original(hidden_states, *args, **kwargs)
 
     @constant_in_trace
     def _may_be_handed(self, serial: str) -> bool:
         return self.placed.backend.fuses_compiled
-
-
-def _same_memory(a: Tensor, b: Tensor) -> bool:
-    return (
-        a.data_ptr() == b.data_ptr()
-        and a.numel() == b.numel()
-        and a.dtype is b.dtype
-        and b.is_contiguous()
-    )
 
 
 class Add:

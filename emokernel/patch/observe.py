@@ -36,15 +36,18 @@ class Seen:
 
     def is_read_by(self, later: Seen) -> bool:
         """Whether ``later`` holds the same numbers at the same place, nothing written between."""
-        a, b = self.tensor, later.tensor
-        return (
-            a.data_ptr() == b.data_ptr()
-            and a.numel() == b.numel()
-            and a.dtype == b.dtype
-            and a.is_contiguous()
-            and b.is_contiguous()
-            and self.version == later.version
-        )
+        return self.version == later.version and same_memory(self.tensor, later.tensor)
+
+
+def same_memory(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are the same numbers in the same order at the same place."""
+    return (
+        a.data_ptr() == b.data_ptr()
+        and a.numel() == b.numel()
+        and a.dtype is b.dtype
+        and a.is_contiguous()
+        and b.is_contiguous()
+    )
 
 
 @dataclass(frozen=True)
