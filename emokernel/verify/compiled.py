@@ -35,7 +35,8 @@ class StaticSteps:
 
     def eager(self, tokens: Tensor, model: Callable | None = None) -> Tensor:
         """Logits ``[batch, vocabulary]`` of the last of ``tokens``, of the model as it is."""
-        output = (model or self.model)(input_ids=tokens, past_key_values=self.cache, use_cache=True)
+        model = self.model if model is None else model
+        output = model(input_ids=tokens, past_key_values=self.cache, use_cache=True)
         return output.logits[:, -1]
 
     @torch.no_grad()
