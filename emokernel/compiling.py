@@ -13,7 +13,7 @@ def constant_in_trace(function: Callable) -> Callable:
     As `torch.compiler.assume_constant_result`, which would import the compiler, and Triton, with
     this package.
     """
-    function._dynamo_marked_constant = True
+    vars(function)["_dynamo_marked_constant"] = True
     return function
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from torch import nn
 
@@ -65,7 +64,7 @@ class ReplacedMethod:
             else:
                 attributes[name] = self.original
         if not places:
-            self.__class__ = _PassedOn
+            self.__class__ = _PassedOn  # pyright: ignore[reportAttributeAccessIssue]
 
     def __reduce__(self) -> tuple[Callable, tuple[nn.Module, str]]:
         return getattr, (self.module, self.name)
@@ -86,7 +85,7 @@ class _PassedOn:
     name: str
     original: Callable
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         return self.original(*args, **kwargs)
 
     __reduce__ = ReplacedMethod.__reduce__

@@ -109,9 +109,8 @@ class Steering:
         self._patch = Patch(
             model, mixer.basis.tensor, choices.layers, site=choices.site,
             slots=self.requested.num_slots, fuse_norm=choices.fuse_norm, backend=choices.backend,
-            engines=self.engines, states=self.requested.states, profile=mixer.profile,
+            engines=self.engines, states=self.requested.states, handle=self, profile=mixer.profile,
         )  # fmt: skip
-        self._patch.handle = self
 
     def set(
         self,

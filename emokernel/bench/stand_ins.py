@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from emokernel.errors import ModelStructureError
-from emokernel.patch.decoder import find_decoder, run_on_a_few_tokens, stream_of
+from emokernel.patch.decoder import find_decoder, streams_of
 from emokernel.steering import patch
 from emokernel.vectors import EmotionVectors
 
@@ -51,24 +51,8 @@ def scaled_random_vectors(model: PreTrainedModel) -> EmotionVectors:
 
 def stream_norms(model: PreTrainedModel) -> Tensor:
     """The mean norm of the rows after each block, ``[L]`` fp32, over a few tokens."""
-    norms: list[Tensor] = []
-
-    def record(_: nn.Module, __: object, output: object) -> None:
-        stream = stream_of(output)
-        if stream is None:
-            raise ModelStructureError(
-                f"the blocks of {type(model).__name__} return no hidden states: such a model cannot"
-                " be patched"
-            )
-        norms.append(stream.float().norm(dim=-1).mean().cpu())
-
-    handles = [block.register_forward_hook(record) for block in find_decoder(model).blocks]
-    try:
-        run_on_a_few_tokens(model)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return torch.stack(norms)
+    streams = streams_of(model, find_decoder(model)).values()
+    return torch.stack([stream.float().norm(dim=-1).mean().cpu() for stream in streams])
 
 
 def sharing_weights(model: PreTrainedModel) -> PreTrainedModel:

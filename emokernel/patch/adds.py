@@ -6,21 +6,22 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from emokernel.compiling import constant_in_trace
 from emokernel.errors import SteeringError
 from emokernel.ops import differentiable
-from emokernel.patch.between import Between
 from emokernel.patch.compiled_adds import (
     TracedAdd,
     add_in_trace,
     steer_in_trace,
     tables_in_trace,
-    traced_norm,
 )
-from emokernel.patch.norms import FusedNorm, are_trained
+from emokernel.patch.decoder import map_stream
+from emokernel.patch.norms import FusedNorm, are_trained, norm_arguments
+from emokernel.patch.observe import same_memory
 from emokernel.patch.placed import STREAM_DTYPES, Placed
+from emokernel.patch.surroundings import Way
 from emokernel.replaced import ReplacedMethod, forward_name
 from emokernel.state import DeviceState
 from emokernel.state.device import next_serial
@@ -37,7 +38,7 @@ class NormForward(ReplacedMethod):
         self.norm, self.placed, self._state = norm, placed, placed.state
         self.serial = next_serial()
 
-    def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, hidden_states: Tensor, *args: object, **kwargs: object) -> Tensor:
         tracing = torch.compiler.is_compiling()
         if tracing and not self._may_be_handed(self._state.serial):
             return self.original(hidden_states, *args, **kwargs)
@@ -51,7 +52,7 @@ class NormForward(ReplacedMethod):
             if version is None or rows._version == version:
                 if rows is hidden_states:
                     return normed
-                if not tracing and _same_memory(rows, hidden_states):
+                if not tracing and same_memory(rows, hidden_states):
                     return normed.view(hidden_states.shape)
         return self.original(hidden_states, *args, **kwargs)
 
@@ -60,35 +61,22 @@ class NormForward(ReplacedMethod):
         return self.placed.backend.fuses_compiled
 
 
-def _same_memory(a: Tensor, b: Tensor) -> bool:
-    return (
-        a.data_ptr() == b.data_ptr()
-        and a.numel() == b.numel()
-        and a.dtype is b.dtype
-        and b.is_contiguous()
-    )
-
-
 class Add:
     """One residual add of a patched model: x + residual, then the law, then perhaps a norm.
 
     Called in the place of ``a + b``. ``steered``: whether this add is the layer's site; where it is
-    not, its rows are untouched, and it is there for the norm that it computes ahead.
+    not, its rows are untouched, and it is there for the norm that it computes ahead. ``ahead`` is
+    that norm, and the way of the rows to it, in which nothing foreign may stand.
     """
 
     def __init__(self, placed: Placed, layer: int, steered: bool) -> None:
         self.placed, self._state, self._layer, self.steered = placed, placed.state, layer, steered
-        self.norm: NormForward | None = None
+        self.ahead: tuple[NormForward, Way] | None = None
         self._attributes: Mapping[str, Any] = {}
-        self._between: Between | None = None
 
-    def compute_ahead(self, norm: NormForward, between: Between) -> None:
-        """Run ``norm`` with this add, unless something foreign stands ``between`` them."""
-        self.norm, self._attributes, self._between = norm, vars(norm.module), between
-
-    def obstacle(self) -> str | None:
-        """Why the norm is not computed ahead now, although it could be."""
-        return None if self._between is None else self._between.obstacle()
+    def compute_ahead(self, norm: NormForward, way: Way) -> None:
+        """Run ``norm`` with this add, unless something foreign stands in the ``way``."""
+        self.ahead, self._attributes = (norm, way), vars(norm.module)
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
@@ -101,18 +89,17 @@ class Add:
         else:
             slots = running.untouched
         if slots is None:
-            refuse_alone()
+            _refuse_alone()
         if a.dtype is not b.dtype or a.shape != b.shape:  # what torch promotes or broadcasts
             y = a + b
-            return steered_rows(y, slots, self.placed, self._layer) if self.steered else y
+            return _steered_rows(y, slots, self.placed, self._layer) if self.steered else y
         basis, ids, weights, law = (running.tables or state.tables)[self._layer]
         if a.dtype is not state.dtype:
             _check_dtype(a, basis, state)
-        if not a.is_contiguous():
-            a = a.contiguous()
-        if not b.is_contiguous():
-            b = b.contiguous()
-        norm = self.norm
+        a, b = a.contiguous(), b.contiguous()
+        norm = None
+        if self.ahead is not None and not running.checkpointed and self.ahead[1].obstacle is None:
+            norm = self.ahead[0]
         if torch.is_grad_enabled():
             if any(t.requires_grad for t in (a, b, basis)):
                 if not self.steered:
@@ -120,34 +107,31 @@ class Add:
                 return differentiable.add_steer(
                     a, b, basis, slots, ids, weights, law, backend=self.placed.backend
                 )
-            if norm is not None and are_trained(norm.module._parameters):
+            if norm is not None and are_trained(self._attributes["_parameters"]):
                 norm = None
-        if (
-            norm is not None
-            and not running.checkpointed
-            and self._between.is_clear()
-            and not torch.is_autocast_enabled(a.device.type)
-        ):
-            fused = norm.norm.run(self.placed.backend, a, b, (basis, slots, ids, weights, law))
-            if fused is not None:
-                normed, y = fused
+        tables = basis, slots, ids, weights, law
+        if norm is not None and not torch.is_autocast_enabled(a.device.type):
+            arguments = norm_arguments(norm.norm, self._attributes, a)
+            if arguments is not None:
+                operation = getattr(self.placed.backend, norm.norm.operation)
+                normed, y = operation(a, b, *arguments, *tables)
                 # Torch counts no writes to what is made in inference mode.
                 version = None if y.is_inference() else y._version
                 running.handed = y, normed, norm.serial, version
                 return y
-        return self.placed.backend.add_steer(a, b, basis, slots, ids, weights, law)
+        return self.placed.backend.add_steer(a, b, *tables)
 
     def _in_trace(self, a: Tensor, b: Tensor) -> Tensor:
         it = self._traced(self._state.serial)
         slots = self._state.running.token_slot
         if slots is None:
-            refuse_alone()
+            _refuse_alone()
         kept = self._state.running.tables
         if kept is None:
             tables = tables_in_trace(it, slots)
         else:
-            basis, *rest = kept[self._layer]
-            tables = basis, slots, *rest
+            basis, ids, weights, law = kept[self._layer]
+            tables = basis, slots, ids, weights, law
         mixed = a.dtype is not b.dtype or a.shape != b.shape
         y = a + b if mixed else a
         if y.dtype is not it.state.dtype:
@@ -161,15 +145,42 @@ class Add:
 
     @constant_in_trace
     def _traced(self, serial: str) -> TracedAdd:
-        backend, norm = self.placed.backend, None
+        backend = self.placed.backend
         self._state.traced.add(self._layer)
-        fuses = backend.fuses_compiled and self.norm is not None
-        if fuses and self._between.is_clear():
-            norm = traced_norm(self.norm.norm, self.norm.serial, self._state.basis[self._layer])
-        return TracedAdd(self._state, self._layer, backend.namespace, norm)
+        norm, number = None, ""
+        if backend.fuses_compiled and self.ahead is not None and self.ahead[1].obstacle is None:
+            norm, number = self.ahead[0].norm, self.ahead[0].serial
+        return TracedAdd(self._state, self._layer, backend.namespace, norm, number)
 
 
-def steered_rows(rows: Tensor, slots: Tensor, placed: Placed, layer: int) -> Tensor:
+class SteeredOutput(ReplacedMethod):
+    """The forward of a block whose last add cannot be seen: what it returns is steered."""
+
+    def __init__(self, block: nn.Module, placed: Placed, layer: int) -> None:
+        super().__init__(block, forward_name(block))
+        self._placed, self._layer = placed, layer
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        running = self._placed.state.running
+        slots = running.token_slot
+        if slots is None:
+            _refuse_alone()
+        if torch.compiler.is_compiling():
+            self._is_traced()
+        else:
+            running.steered.add(self._layer)
+        return map_stream(
+            self.original(*args, **kwargs),
+            lambda rows: _steered_rows(rows, slots, self._placed, self._layer),
+        )
+
+    @constant_in_trace
+    def _is_traced(self) -> bool:
+        self._placed.state.traced.add(self._layer)
+        return True
+
+
+def _steered_rows(rows: Tensor, slots: Tensor, placed: Placed, layer: int) -> Tensor:
     """The law alone, for rows that are there already."""
     state = placed.state
     basis, ids, weights, law = (state.running.tables or state.tables)[layer]
@@ -181,7 +192,7 @@ def steered_rows(rows: Tensor, slots: Tensor, placed: Placed, layer: int) -> Ten
     return placed.backend.steer(rows.contiguous(), *tables)
 
 
-def refuse_alone() -> NoReturn:
+def _refuse_alone() -> NoReturn:
     raise SteeringError(
         "a patched block was called outside of its model's forward: call the model, or unpatch()"
         " first"

@@ -8,8 +8,6 @@ which slot every row had and what the slots held.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import CellType, FunctionType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,21 +16,6 @@ from emokernel.errors import SteeringError
 from emokernel.state import DeviceState
 
 _SWITCH, _FUNCTION = "gradient_checkpointing", "_gradient_checkpointing_func"
-
-
-def checkpointed(function: FunctionType, forward: Callable) -> FunctionType:
-    """``function``, which stands for the ``forward`` of a class, checkpointed like that is.
-
-    Newer transformers checkpoint within the forward of a block, older ones around it.
-    """
-    module = getattr(forward, "__globals__", {}).get("__name__")
-    if module != "transformers.modeling_layers" or not hasattr(forward, "__wrapped__"):
-        return function
-    inner = forward.__wrapped__
-    cells = [CellType(function) if c.cell_contents is inner else c for c in forward.__closure__]
-    return FunctionType(
-        forward.__code__, forward.__globals__, forward.__name__, forward.__defaults__, tuple(cells)
-    )
 
 
 class Checkpoints:
@@ -63,10 +46,34 @@ class Remembering:
     def __init__(self, function: Callable, states: Sequence[DeviceState]) -> None:
         self.function, self._states = function, states
 
-    def __call__(self, block: Callable, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, block: Callable, *args: object, **kwargs: object) -> object:
         if torch.compiler.is_compiling():  # rows and slots are inputs of the graph
             return self.function(block, *args, **kwargs)
-        return self.function(_Again(block, self._states, args), *args, **kwargs)
+        kept = [(state.running, dict(vars(state.running))) for state in self._states]
+        # Checkpointing of the reentrant kind gives gradients only if an input requires one.
+        loses = (
+            torch.is_grad_enabled()
+            and any(state.learned is not None for state in self._states)
+            and not any(isinstance(each, Tensor) and each.requires_grad for each in args)
+        )
+
+        def run(*args: object, **kwargs: object) -> object:
+            if loses and not torch.is_grad_enabled():
+                raise SteeringError(
+                    "reentrant gradient checkpointing gives no gradient to the vectors that are"
+                    " learned: pass gradient_checkpointing_kwargs={'use_reentrant': False}, or call"
+                    " model.enable_input_require_grads()"
+                )
+            outer = [dict(vars(running)) for running, _ in kept]
+            try:
+                for running, then in kept:
+                    vars(running).update(then, checkpointed=True, handed=None)
+                return block(*args, **kwargs)
+            finally:
+                for (running, _), own in zip(kept, outer, strict=True):
+                    vars(running).update(own, handed=None)
+
+        return self.function(run, *args, **kwargs)
 
     def __reduce__(self) -> tuple[Callable, tuple[Callable]]:
         return _itself, (self.function,)
@@ -74,44 +81,3 @@ class Remembering:
 
 def _itself(function: Callable) -> Callable:
     return function
-
-
-class _Again:
-    """A block as it is run now, now and whenever it is called again."""
-
-    def __init__(
-        self, block: Callable, states: Sequence[DeviceState], args: tuple[Any, ...]
-    ) -> None:
-        self._block = block
-        self._rows = [
-            (state, running.token_slot, running.untouched, running.tables)
-            for state in states
-            for running in (state.running,)
-        ]
-        # Checkpointing of the reentrant kind gives gradients only if an input requires one.
-        self._loses = (
-            torch.is_grad_enabled()
-            and any(state.learned is not None for state in states)
-            and not any(isinstance(each, Tensor) and each.requires_grad for each in args)
-        )
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._loses and not torch.is_grad_enabled():
-            raise SteeringError(
-                "reentrant gradient checkpointing gives no gradient to the vectors that are"
-                " learned: pass gradient_checkpointing_kwargs={'use_reentrant': False}, or call"
-                " model.enable_input_require_grads()"
-            )
-        outer = [
-            (running, running.token_slot, running.untouched, running.tables, running.checkpointed)
-            for running in (state.running for state, *_ in self._rows)
-        ]
-        try:
-            for state, token_slot, untouched, tables in self._rows:
-                running = state.running
-                running.token_slot, running.untouched = token_slot, untouched
-                running.tables, running.checkpointed, running.handed = tables, True, None
-            return self._block(*args, **kwargs)
-        finally:
-            for running, *kept in outer:
-                running.token_slot, running.untouched, running.tables, running.checkpointed = kept

@@ -16,27 +16,12 @@ import torch
 from torch import Tensor
 
 from emokernel import reference
-from emokernel.patch.norms import FusedNorm, are_trained
+from emokernel.patch.norms import FusedNorm, are_trained, norm_arguments
 from emokernel.state import DeviceState
-from emokernel.state.device import Running, Tables, views_of_layer
+from emokernel.state.device import Running, views_of_layer
 
-
-@dataclass(frozen=True)
-class TracedNorm:
-    """A norm that a steered add computes.
-
-    ``weight`` and ``bias`` are None where the module has them: those may be replaced, and have to
-    be read from there, as the eps where it has a name.
-    """
-
-    serial: str
-    operation: str
-    weight: Tensor | None
-    bias: Tensor | None
-    plus_one: bool
-    eps: float
-    eps_name: str | None  # where it is read again
-    cast: int | None
+# The last arguments of the operations: basis, token_slot, ids, weights, law.
+RowTables = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -44,71 +29,53 @@ class TracedAdd:
     """What a steered add reads.
 
     ``namespace`` of ``torch.ops`` has the operations; None: the law is traced as torch's own.
+    ``norm``: the norm that it computes too, ``norm_serial`` whose result that is.
     """
 
     state: DeviceState
     layer: int
     namespace: str | None
-    norm: TracedNorm | None
+    norm: FusedNorm | None
+    norm_serial: str
 
 
-def traced_norm(norm: FusedNorm, serial: str, like: Tensor) -> TracedNorm | None:
-    """The constant of a norm for rows like ``like``; None where an add cannot compute it now."""
-    made = norm.made_for(like)
-    if made is None:
-        return None
-    cast = None if norm.cast is None else int(norm.cast)
-    weight, bias = made.get("weight"), made.get("bias")
-    plus_one, eps = norm.plus_one, norm.eps
-    eps_name = norm.eps_names[0] if norm.eps_names else None
-    return TracedNorm(serial, norm.operation, weight, bias, plus_one, eps, eps_name, cast)
+def _operation(it: TracedAdd, name: str) -> Callable:
+    return getattr(getattr(torch.ops, it.namespace or ""), name).default
 
 
-def _operation(namespace: str, name: str) -> Callable:
-    return getattr(getattr(torch.ops, namespace), name).default
-
-
-def tables_in_trace(it: TracedAdd, slots: Tensor) -> tuple[Tensor, ...]:
-    """The last arguments of the operations: basis, token_slot, ids, weights, law."""
+def tables_in_trace(it: TracedAdd, slots: Tensor) -> RowTables:
+    """The last arguments of the operations."""
     state = it.state
-    tables: Tables = views_of_layer(state.basis, state.records, state.record_floats, it.layer)
+    tables = views_of_layer(state.basis, state.records, state.record_floats, it.layer)
     return tables[0], slots, *tables[1:]
 
 
-def steer_in_trace(it: TracedAdd, h: Tensor, tables: tuple[Tensor, ...]) -> Tensor:
+def steer_in_trace(it: TracedAdd, h: Tensor, tables: RowTables) -> Tensor:
     """The law alone."""
     if it.namespace is None:
         return reference.steer(h, *tables)
-    return _operation(it.namespace, "steer")(h.contiguous(), *tables)
+    return _operation(it, "steer")(h.contiguous(), *tables)
 
 
 def add_in_trace(
     it: TracedAdd,
     a: Tensor,
     b: Tensor,
-    tables: tuple[Tensor, ...],
+    tables: RowTables,
     attributes: Mapping[str, Any],
     running: Running,
 ) -> Tensor:
     """a + b, the law, and the norm, if there is one, which is left for its module.
 
-    ``attributes`` are those of that module.
+    ``attributes`` are those of that module, which torch.compile checks: they may be replaced.
     """
     if it.namespace is None:
         return reference.add_steer(a, b, *tables)
     a, b, norm = a.contiguous(), b.contiguous(), it.norm
-    held = {} if norm is None else attributes["_parameters"]
-    if norm is None or torch.is_autocast_enabled(a.device.type) or are_trained(held):
-        return _operation(it.namespace, "add_steer")(a, b, *tables)
-    weight = held["weight"] if norm.weight is None else norm.weight
-    if norm.plus_one:
-        weight = weight + 1
-    eps = norm.eps if norm.eps_name is None else attributes.get(norm.eps_name, norm.eps)
-    operation = _operation(it.namespace, norm.operation)
-    if norm.cast is not None:
-        normed, y = operation(a, b, weight, eps, norm.cast, *tables)
-    else:
-        bias = held["bias"] if norm.bias is None else norm.bias
-        normed, y = operation(a, b, weight, bias, eps, *tables)
-    running.handed = y, normed, norm.serial, None
-    return y
+    if norm is not None and not torch.is_autocast_enabled(a.device.type):
+        arguments = norm_arguments(norm, attributes, a)
+        if arguments is not None and not are_trained(attributes["_parameters"]):
+            normed, y = _operation(it, norm.operation)(a, b, *arguments, *tables)
+            running.handed = y, normed, it.norm_serial, None
+            return y
+    return _operation(it, "add_steer")(a, b, *tables)

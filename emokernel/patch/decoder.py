@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from emokernel.errors import ModelStructureError
+from emokernel.errors import EmokernelError, ModelStructureError
 
 PROBE_TOKENS = 5
 
@@ -50,7 +50,13 @@ def find_decoder(model: nn.Module) -> Decoder:
     places = _the_blocks(model, getattr(text, "num_hidden_layers", None))
     chains = [_chain(place) for place in places]
     blocks = tuple(chain[-1] for chain in chains)
-    _check_shared(kind, blocks)
+    for index, block in enumerate(blocks):
+        if (first := blocks.index(block)) != index:
+            raise ModelStructureError(
+                f"blocks {first} and {index} of {kind} are one shared {type(block).__name__}, and"
+                " one module cannot belong to two layers: give each place its own, as by"
+                f" blocks[{index}] = copy.deepcopy(blocks[{index}])"
+            )
     wrappers = frozenset(wrapper for chain in chains for wrapper in chain[:-1])
     return Decoder(_takes_tokens(model, places), blocks, hidden_size, wrappers)
 
@@ -65,7 +71,8 @@ def _the_blocks(model: nn.Module, count: int | None) -> nn.ModuleList:
         fitting = _of_the_language_model(model, fitting)
     if len(fitting) == 1:
         return fitting[0]
-    if not fitting and any(_is_compiled(block) for each in lists for block in each):
+    ends = (_chain(block)[-1] for each in lists for block in each)
+    if not fitting and any("_orig_mod" in end._modules for end in ends):
         raise ModelStructureError(
             f"the blocks of {kind} are wrapped by torch.compile: patch first and wrap them then, or"
             " compile each in place with block.compile()"
@@ -87,29 +94,12 @@ def _the_blocks(model: nn.Module, count: int | None) -> nn.ModuleList:
     )
 
 
-def _check_shared(kind: str, blocks: Sequence[nn.Module]) -> None:
-    """ModelStructureError if one block stands at two places."""
-    places: dict[nn.Module, int] = {}
-    for index, block in enumerate(blocks):
-        first = places.setdefault(block, index)
-        if first != index:
-            raise ModelStructureError(
-                f"blocks {first} and {index} of {kind} are one shared {type(block).__name__}, and"
-                " one module cannot belong to two layers: give each place its own, as by"
-                f" blocks[{index}] = copy.deepcopy(blocks[{index}])"
-            )
-
-
 def _is_block(module: nn.Module) -> bool:
     """Whether it holds more than one module, as a list of projections does not.
 
     Other tools put a wrapper with one child in the place of a block.
     """
     return len(list(_chain(module)[-1].children())) > 1
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    return "_orig_mod" in _chain(module)[-1]._modules
 
 
 def _chain(module: nn.Module) -> list[nn.Module]:
@@ -125,14 +115,13 @@ def _chain(module: nn.Module) -> list[nn.Module]:
 
 def _outermost(lists: list[nn.ModuleList]) -> list[nn.ModuleList]:
     """The lists that are no parts of others; those of the same blocks are one."""
-    distinct = list({tuple(map(id, blocks)): blocks for blocks in lists}.values())
-    return [blocks for blocks in distinct if not _is_within(blocks, distinct)]
-
-
-def _is_within(blocks: nn.ModuleList, others: list[nn.ModuleList]) -> bool:
-    """Whether these are parts of the blocks of another list, or some of its blocks."""
-    own = set(blocks)
-    return any(own < set(other.modules()) for other in others if other is not blocks)
+    distinct = {tuple(map(id, blocks)): blocks for blocks in lists}.values()
+    parts = {id(blocks): set(blocks.modules()) for blocks in distinct}
+    return [
+        blocks
+        for blocks in distinct
+        if not any(set(blocks) < parts[id(other)] for other in distinct if other is not blocks)
+    ]
 
 
 def _of_the_language_model(model: nn.Module, lists: list[nn.ModuleList]) -> list[nn.ModuleList]:
@@ -167,18 +156,15 @@ def _takes_tokens(model: nn.Module, blocks: nn.ModuleList) -> nn.Module:
     return (takes or around)[-1]
 
 
-class evaluating:
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
     """The module in eval mode; each of its parts back in its own mode afterwards."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
-
-    def __enter__(self) -> None:
-        self._training = [part for part in self._module.modules() if part.training]
-        self._module.eval()
-
-    def __exit__(self, *_: object) -> None:
-        for part in self._training:
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
             part.training = True
 
 
@@ -200,14 +186,15 @@ def device_of(module: nn.Module, parameter: Tensor) -> torch.device:
     return parameter.device
 
 
-def run_on_a_few_tokens(model: nn.Module, last: int | None = None) -> Any:
+def run_on_a_few_tokens(model: nn.Module, last: int | None = None) -> None:
     """One forward of the model without a cache; ModelStructureError if it cannot.
 
     ``last``: which number the last token has, the usual one if None.
     """
     kind = type(model).__name__
     try:
-        embeddings = model.get_input_embeddings()
+        embeddings: Any = getattr(model, "get_input_embeddings", None)
+        embeddings = embeddings()
         vocabulary = embeddings.weight.shape[0]
         device = device_of(embeddings, embeddings.weight)
     except Exception as error:  # whatever a model raises that reads no tokens
@@ -221,11 +208,37 @@ def run_on_a_few_tokens(model: nn.Module, last: int | None = None) -> Any:
         tokens[0, -1] = last % vocabulary
     try:
         with torch.no_grad(), evaluating(model), uncompiled():
-            return model(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False)
+            model(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False)
+    except EmokernelError:
+        raise
     except Exception as error:
         raise ModelStructureError(
             f"{kind} could not run on a few tokens ({error}): pass a causal language model"
         ) from error
+
+
+def streams_of(model: nn.Module, decoder: Decoder, last: int | None = None) -> dict[int, Tensor]:
+    """What each block returns when the model runs on a few tokens (`run_on_a_few_tokens`)."""
+    streams: dict[int, Tensor] = {}
+
+    def keep(index: int, output: object) -> None:
+        stream = stream_of(output)
+        if stream is None:
+            kind = type(decoder.blocks[index]).__name__
+            raise ModelStructureError(f"{kind} returns no hidden states as its first result")
+        streams[index] = stream.clone()
+
+    handles = [
+        block.register_forward_hook(lambda _, __, output, index=index: keep(index, output))
+        for index, block in enumerate(decoder.blocks)
+    ]
+    try:
+        with torch.inference_mode(False):
+            run_on_a_few_tokens(model, last)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return streams
 
 
 def _model_within(wrapper: nn.Module) -> str:
@@ -235,13 +248,13 @@ def _model_within(wrapper: nn.Module) -> str:
     return "a causal language model"
 
 
-def stream_of(output: Any) -> Tensor | None:
+def stream_of(output: object) -> Tensor | None:
     """The hidden states that a block returns: its tensor, or the first of its tuple or list."""
     first = output[0] if isinstance(output, tuple | list) and output else output
     return first if isinstance(first, Tensor) else None
 
 
-def map_stream(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def map_stream(output: Any, change: Callable[[Tensor], Tensor]) -> object:
     """What a block returns, with its hidden states changed."""
     if isinstance(output, tuple | list):
         return type(output)([change(output[0]), *output[1:]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,8 @@ from emokernel.engines.base import Engine, ForwardCall
 from emokernel.errors import SteeringError
 from emokernel.patch.checkpointing import Checkpoints
 from emokernel.patch.decoder import find_decoder
-from emokernel.patch.parallel import NoReplica
 from emokernel.patch.placed import Placed
-from emokernel.patch.standing import Standing
+from emokernel.patch.surroundings import Surroundings
 from emokernel.replaced import ReplacedMethod, forward_name
 from emokernel.state import UNTOUCHED, DeviceState
 
@@ -28,12 +27,6 @@ class Handle(Protocol):
     def copier(self) -> Callable[[nn.Module], Handle]:
         """What patches a deep copy of the model as the model is now, and returns its handle."""
         ...
-
-
-class Patched(Protocol):
-    """What knows the handle of a patched model, once it has one."""
-
-    handle: Handle | None
 
 
 def can_be_captured(device: torch.device) -> bool:
@@ -50,7 +43,7 @@ class DecoderForward(ReplacedMethod):
     """The forward of the decoder: asks once which slot each row has, then runs as before.
 
     The first of the ``engines`` that claims the call answers. A deep copy of ``model`` is patched
-    like it, by the handle of ``patched``, when it is used first.
+    like it, by its ``handle``, when it is used first.
     """
 
     def __init__(
@@ -59,12 +52,12 @@ class DecoderForward(ReplacedMethod):
         placed: list[Placed],
         engines: Sequence[Engine],
         model: nn.Module,
-        patched: Patched,
-        standing: Standing,
+        handle: Handle,
+        surroundings: Surroundings,
     ) -> None:
         super().__init__(owner, forward_name(owner))
-        self._placed, self._engines, self._standing = placed, tuple(engines), standing
-        self._model, self.patched = model, patched
+        self._placed, self._engines, self._surroundings = placed, tuple(engines), surroundings
+        self._model, self.handle = model, handle
         self._states = [each.state for each in placed]
         self._names = list(inspect.signature(self.original).parameters)
         self._checkpoints = Checkpoints(owner, self._states)
@@ -74,7 +67,7 @@ class DecoderForward(ReplacedMethod):
         super().restore()
         self._checkpoints.remove()
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         named = dict(zip(self._names, args, strict=False)) | kwargs if args else kwargs
         if named.get("input_ids") is None and named.get("inputs_embeds") is None:
             return self.original(*args, **kwargs)  # which says what is missing
@@ -85,9 +78,7 @@ class DecoderForward(ReplacedMethod):
         captured = is_captured(self._states[0].device)
         if not captured:
             self.check_class()
-            self._standing.check()
-            for placed in self._placed:
-                placed.follow()
+            self._follow()
             if torch.is_grad_enabled():
                 self._checkpoints.remember()
             if can_be_captured(self._states[0].device):  # where it is now
@@ -96,9 +87,22 @@ class DecoderForward(ReplacedMethod):
         call = ForwardCall(named, captured)
         engine = self._engine(call)
         if captured:
-            _refuse_learning(self._states)
+            self._refuse_learning()
             return self._run(engine.traced_token_slot, call, args, kwargs)
         return self._run(engine.token_slot, call, args, kwargs)
+
+    def _follow(self) -> None:
+        """Notice what has become of the model since."""
+        self._surroundings.check()
+        for placed in self._placed:
+            placed.follow()
+
+    def _refuse_learning(self) -> None:
+        if any(state.learned is not None for state in self._states):
+            raise SteeringError(
+                "a model cannot be compiled or captured while vectors are learned: leave"
+                " steering.learning(...) first"
+            )
 
     def _engine(self, call: ForwardCall) -> Engine:
         for engine in self._engines:
@@ -115,10 +119,8 @@ class DecoderForward(ReplacedMethod):
             raise SteeringError(
                 "torch.export makes a program that cannot be steered: unpatch() before it"
             )
-        self._standing.check()
-        for placed in self._placed:
-            placed.follow()
-        _refuse_learning(self._states)
+        self._follow()
+        self._refuse_learning()
         engine = self._engine(ForwardCall(dict.fromkeys(names, ...), True))
         engine.prepare_trace(self._states)
         for state in self._states:
@@ -130,9 +132,9 @@ class DecoderForward(ReplacedMethod):
         self,
         token_slot: Callable[[ForwardCall, DeviceState], Tensor],
         call: ForwardCall,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
+        args: tuple,
+        kwargs: dict[str, object],
+    ) -> object:
         states = self._states
         outer = [
             (running.token_slot, running.untouched, running.tables, running.steered)
@@ -156,7 +158,8 @@ class DecoderForward(ReplacedMethod):
                 running.steered = set()
             output = self.original(*args, **kwargs)
             if not (torch.compiler.is_compiling() or self.module.training):
-                self._standing.check_ran(*(s.running.steered | s.traced for s in states))
+                ran = set().union(*(state.running.steered | state.traced for state in states))
+                self._surroundings.check_ran(ran)
             return output
         finally:
             for state, kept in zip(states, outer, strict=True):
@@ -164,16 +167,8 @@ class DecoderForward(ReplacedMethod):
                 running.token_slot, running.untouched, running.tables, running.steered = kept
                 running.handed = None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return _copied(self, self._model, self.patched.handle.copier(), memo)
-
-
-def _refuse_learning(states: Sequence[DeviceState]) -> None:
-    if any(state.learned is not None for state in states):
-        raise SteeringError(
-            "a model cannot be compiled or captured while vectors are learned: leave"
-            " steering.learning(...) first"
-        )
+    def __deepcopy__(self, memo: dict[int, Any]) -> object:
+        return _copied(self, self._model, self.handle.copier(), memo)
 
 
 def _copied(
@@ -181,7 +176,7 @@ def _copied(
     model: nn.Module,
     patch_copy: Callable[[nn.Module], Handle],
     memo: dict[int, Any],
-) -> Any:
+) -> object:
     """What stands in the copy of a model where ``method`` stands in the model."""
     owner = copy.deepcopy(method.module, memo)
     if id(model) not in memo:  # a part of the model is copied, not the model
@@ -208,12 +203,30 @@ class PatchedOnUse(ReplacedMethod):
         vars(self.module).pop(self.name)
         return self._patch_copy(self._model)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         self.patch()
         return getattr(self.module, self.name)(*args, **kwargs)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+    def __deepcopy__(self, memo: dict[int, Any]) -> object:
         return _copied(self, self._model, self._patch_copy, memo)
+
+
+class NoReplica(ReplacedMethod):
+    """Stands in the way of `nn.DataParallel`, and nobody wraps it: it has the model's ``handle``.
+
+    Replicas keep the attributes of the module, so they would run the replaced forwards, and
+    with these the weights, of the model that was patched.
+    """
+
+    def __init__(self, owner: nn.Module, handle: Handle) -> None:
+        super().__init__(owner, "_replicate_for_data_parallel")
+        self.handle = handle
+
+    def __call__(self) -> NoReturn:
+        raise SteeringError(
+            "nn.DataParallel cannot copy a patched model to several devices: use"
+            " DistributedDataParallel, or unpatch() first"
+        )
 
 
 def handle_of(model: nn.Module) -> Handle | None:
@@ -222,5 +235,5 @@ def handle_of(model: nn.Module) -> Handle | None:
         if isinstance(method, PatchedOnUse):
             return method.patch()
         if isinstance(method, DecoderForward | NoReplica):  # another tool may have wrapped one
-            return method.patched.handle
+            return method.handle
     return None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from emokernel.numerics import ulp_distance
-from emokernel.ops import Backend
 from emokernel.reference import Cast, layer_norm, rms_norm
 
 NO_NORM = "it is no norm with a weight, and perhaps a bias, for each column"
@@ -24,95 +24,57 @@ _NEUTRAL = {"weight": 1.0, "bias": 0.0}
 _USUAL_EPS = (1e-5, 1e-6)
 
 
-@dataclass
+@dataclass(frozen=True)
 class FusedNorm:
     """A norm module that a fused operation can stand in for.
 
     ``cast``: that of an RMSNorm, None for a LayerNorm. ``plus_one``: a LayerNorm that multiplies by
-    its weight plus one, rounded to the weight's dtype. ``eps_names``: the attributes of the module
-    that hold ``eps``, from where it is read again.
+    its weight plus one, rounded to the weight's dtype. ``eps_name``: the attribute of the module
+    that holds ``eps``, from where it is read again; None where the module holds none. ``lacks``:
+    the parameters that it never had. ``operation`` computes it.
     """
 
     module: nn.Module
+    operation: str
     eps: float
-    cast: Cast | None
-    plus_one: bool = False
-    eps_names: tuple[str, ...] = ()
-    # The parameters that it was patched with: FSDP may hold them elsewhere.
-    _held: frozenset[str] = field(init=False, repr=False)
-    # (for which rows, what): parameters that the module has not got.
-    _made: dict[str, tuple[object, Tensor]] = field(default_factory=dict, repr=False)
+    cast: int | None
+    plus_one: bool
+    eps_name: str | None
+    lacks: frozenset[str]
 
-    def __post_init__(self) -> None:
-        parameters = self.module._parameters
-        self._held = frozenset(name for name, value in parameters.items() if value is not None)
 
-    @property
-    def operation(self) -> str:
-        """The operation that computes it."""
-        return "add_steer_layer_norm" if self.cast is None else "add_steer_rms_norm"
+def norm_arguments(norm: FusedNorm, attributes: Mapping[str, Any], x: Tensor) -> tuple | None:
+    """What the operation takes behind the rows ``x``; None where that does not fit them now.
 
-    def run(
-        self, ops: Backend, x: Tensor, residual: Tensor, tables: tuple[Tensor, ...]
-    ) -> tuple[Tensor, Tensor] | None:
-        """(normed, y) of the fused operation; None where the parameters do not fit the rows now."""
-        weight = self._parameter("weight", x)
-        if weight is None:
-            return None
-        if self.plus_one:
-            weight = weight + 1  # anew: torch does not count every way to write to a weight
-        eps = self._eps_now()
-        if eps is None:
-            return None
-        if self.cast is not None:
-            return ops.add_steer_rms_norm(x, residual, weight, eps, self.cast, *tables)
-        bias = self._parameter("bias", x)
-        if bias is None:
-            return None
-        return ops.add_steer_layer_norm(x, residual, weight, bias, eps, *tables)
+    ``attributes`` are those of the module now.
+    """
+    weight = _parameter(norm, "weight", attributes, x)
+    if weight is None:
+        return None
+    if norm.plus_one:
+        weight = weight + 1  # anew: torch does not count every way to write to a weight
+    eps = norm.eps if norm.eps_name is None else attributes[norm.eps_name]
+    if norm.cast is not None:
+        return weight, eps, norm.cast
+    bias = _parameter(norm, "bias", attributes, x)
+    return None if bias is None else (weight, bias, eps)
 
-    def _eps_now(self) -> float | None:
-        """None where it is not known any more which attribute is the eps."""
-        values = {getattr(self.module, name) for name in self.eps_names} or {self.eps}
-        return values.pop() if len(values) == 1 else None
 
-    def made_for(self, x: Tensor) -> dict[str, Tensor] | None:
-        """The parameters that the module never had; None where those it has do not fit the rows."""
-        names = ("weight",) if self.cast is not None else ("weight", "bias")
-        parameters = {name: self._parameter(name, x) for name in names}
-        if self._eps_now() is None or any(each is None for each in parameters.values()):
-            return None
-        return {name: value for name, value in parameters.items() if name not in self._held}
-
-    def _parameter(self, name: str, x: Tensor) -> Tensor | None:
-        parameter = self.module._parameters.get(name)
-        if parameter is None:
-            return None if name in self._held else self._constant(name, x, _NEUTRAL[name])
-        return parameter if _fits(parameter, x) else None
-
-    def _constant(self, name: str, like: Tensor, value: float) -> Tensor:
-        kind = (like.dtype, like.device)
-        made = self._made.get(name)
-        if made is None or made[0] != kind:
-            with torch.inference_mode(False):
-                made = (kind, like.new_full((like.shape[-1],), value, requires_grad=False))
-            self._made[name] = made
-        return made[1]
+def _parameter(
+    norm: FusedNorm, name: str, attributes: Mapping[str, Any], x: Tensor
+) -> Tensor | None:
+    """A parameter that a kernel can read with ``x``: alike, and whole (no shard of FSDP's)."""
+    parameter = attributes["_parameters"].get(name)
+    if parameter is None:  # FSDP may hold one elsewhere
+        return x.new_full(x.shape[-1:], _NEUTRAL[name]) if name in norm.lacks else None
+    fits = parameter.dtype is x.dtype and parameter.device == x.device
+    return parameter if fits and parameter.shape[0] == x.shape[-1] else None
 
 
 def are_trained(parameters: Mapping[str, Tensor | None]) -> bool:
     """Whether one of them is to get a gradient, which the fused operations do not give."""
     return torch.is_grad_enabled() and any(
         value is not None and value.requires_grad for value in parameters.values()
-    )
-
-
-def _fits(parameter: Tensor, x: Tensor) -> bool:
-    """Whether a kernel can read it with the rows ``x``: alike, and all of it is here."""
-    return (
-        parameter.dtype is x.dtype
-        and parameter.device == x.device
-        and parameter.shape[0] == x.shape[-1]  # no shard of FSDP's
     )
 
 
@@ -154,7 +116,7 @@ class _Probe:
     """What a module makes of random rows, compared with the norms that the kernels know."""
 
     def __init__(
-        self, module: nn.Module, parameters: dict[str, Tensor], width: int, dtype: torch.dtype
+        self, module: nn.Module, parameters: Mapping[str, Tensor], width: int, dtype: torch.dtype
     ) -> None:
         self._module, self._dtype, self._names = module, dtype, frozenset(parameters)
         generator = torch.Generator().manual_seed(0)
@@ -186,30 +148,27 @@ class _Probe:
 
     def matches(self) -> Iterator[tuple[float, FusedNorm]]:
         """Every norm that fits, with the share of elements in which it differs."""
-        held: dict[float, tuple[str, ...]] = {}
+        held: dict[float, list[str]] = {}
         for name, value in vars(self._module).items():
             if isinstance(value, float) and value >= 0:
-                held[value] = (*held.get(value, ()), name)
+                held.setdefault(value, []).append(name)
         for eps in sorted(held.keys() | set(_USUAL_EPS)):
-            names = held.get(eps, ())
-            if "bias" not in self._names:
-                yield from self._rms_matches(eps, names)
-            yield from self._layer_matches(eps, names)
+            names = held.get(eps, [None])
+            if len(names) == 1:  # else nobody can say which of them is the eps
+                if "bias" not in self._names:
+                    yield from self._rms_matches(eps, names[0])
+                yield from self._layer_matches(eps, names[0])
 
-    def _rms_matches(
-        self, eps: float, eps_names: tuple[str, ...]
-    ) -> Iterator[tuple[float, FusedNorm]]:
+    def _rms_matches(self, eps: float, name: str | None) -> Iterator[tuple[float, FusedNorm]]:
         weight = self._random[0] if self._names else torch.ones_like(self._random[0])
         for cast in _RMS_CASTS if self._names else (Cast.LLAMA,):
             made = rms_norm(self._rows.float(), weight, eps, cast)
             distance = ulp_distance(made, self._wanted)
             if distance.max() <= MAX_ULP[self._dtype]:
                 share = float((distance > 0).float().mean())
-                yield share, FusedNorm(self._module, eps, cast, eps_names=eps_names)
+                yield share, self._fused(eps, int(cast), False, name)
 
-    def _layer_matches(
-        self, eps: float, eps_names: tuple[str, ...]
-    ) -> Iterator[tuple[float, FusedNorm]]:
+    def _layer_matches(self, eps: float, name: str | None) -> Iterator[tuple[float, FusedNorm]]:
         weight, bias = self._random
         if "bias" not in self._names:
             bias = torch.zeros_like(bias)
@@ -222,4 +181,9 @@ class _Probe:
             off = (made.float() - self._wanted.float()).abs()
             if (off <= _MAX_LAYER_NORM_ERROR * torch.finfo(self._dtype).eps * scale).all():
                 share = float((made != self._wanted).float().mean())
-                yield share, FusedNorm(self._module, eps, None, plus_one, eps_names)
+                yield share, self._fused(eps, None, plus_one, name)
+
+    def _fused(self, eps: float, cast: int | None, plus_one: bool, name: str | None) -> FusedNorm:
+        lacks = frozenset(_NEUTRAL) - self._names
+        operation = "add_steer_layer_norm" if cast is None else "add_steer_rms_norm"
+        return FusedNorm(self._module, operation, eps, cast, plus_one, name, lacks)

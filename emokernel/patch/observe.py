@@ -1,15 +1,15 @@
-"""One run of a model with every residual add and every small module watched.
+"""The structure of a model's blocks: which of their adds put a branch on the residual stream.
 
-Tensors are followed by the memory that they lie in, and by torch's count of the writes to it: a
-norm reads the result of an add if it gets that very memory and nobody has written to it since. All
-that is recorded is kept alive meanwhile, so that no memory is used twice.
+Nothing here knows the name of a model. It runs once with every residual add and every small module
+watched. Tensors are followed by the memory that they lie in, and by torch's count of the writes to
+it: a norm reads the result of an add if it gets that very memory and nobody has written to it
+since. All that is recorded is kept alive meanwhile, so that no memory is used twice.
 """
 
 from __future__ import annotations
 
-import types
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,13 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from emokernel.errors import ModelStructureError
-from emokernel.patch.between import Step
 from emokernel.patch.decoder import Decoder, run_on_a_few_tokens, stream_of
-from emokernel.patch.source import Key, rewrite
-from emokernel.replaced import forward_name, is_replaced
-
-# (name of a part of the block, "" for the block itself; key in the source of its forward)
-Place = tuple[str, Key]
+from emokernel.patch.source import Key, RewrittenForward, rewrite
+from emokernel.patch.surroundings import Step
+from emokernel.replaced import is_replaced
 
 
 @dataclass(frozen=True)
@@ -39,26 +36,32 @@ class Seen:
 
     def is_read_by(self, later: Seen) -> bool:
         """Whether ``later`` holds the same numbers at the same place, nothing written between."""
-        a, b = self.tensor, later.tensor
-        return (
-            a.data_ptr() == b.data_ptr()
-            and a.numel() == b.numel()
-            and a.dtype == b.dtype
-            and a.is_contiguous()
-            and b.is_contiguous()
-            and self.version == later.version
-        )
+        return self.version == later.version and same_memory(self.tensor, later.tensor)
+
+
+def same_memory(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are the same numbers in the same order at the same place."""
+    return (
+        a.data_ptr() == b.data_ptr()
+        and a.numel() == b.numel()
+        and a.dtype is b.dtype
+        and a.is_contiguous()
+        and b.is_contiguous()
+    )
 
 
 @dataclass(frozen=True)
 class Addition:
     """An add of two tensors of the size of the stream, in the run of one block.
 
-    ``at``: how many steps the run had made before.
+    ``part`` (the name of a part of the block, "" for the block itself) and ``key`` (in the source
+    of its forward) are where it is; ``branch`` is the operand that the branch is, where the other
+    one is what the block was given; ``at`` is how many steps the run had made before.
     """
 
-    place: Place
-    operands: tuple[Seen, Seen]
+    part: str
+    key: Key
+    branch: int | None
     result: Seen
     at: int
 
@@ -78,19 +81,18 @@ class Read:
 
 @dataclass
 class BlockRun:
-    """What one block was called with, what it added, and what it returned.
+    """What one block was given, what it added, and what it returned.
 
-    ``args``, ``kwargs`` and ``rows`` (of the result) are as they were then: hooks may replace them,
-    and write to them later.
+    ``given`` and ``rows`` (of the result) are as they were then: hooks may write to them later.
     """
 
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
     hidden: Seen
+    given: Tensor
     additions: list[Addition] = field(default_factory=list)
-    output: Any = None
-    result: Seen | None = None
-    rows: Tensor | None = None
+
+    def returned(self, stream: Tensor) -> None:
+        """Keep the result of the block."""
+        self.result, self.rows = Seen.of(stream), stream.clone()
 
 
 @dataclass
@@ -101,37 +103,62 @@ class Observation:
     reads: list[Read] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
 
-    def readers(self, seen: Seen) -> list[Read]:
-        """What was given the very memory of ``seen``, nothing written to it between."""
-        return [read for read in self.reads if seen.is_read_by(read.input)]
+    def readers(self, addition: Addition) -> list[Read]:
+        """What was given the very result of an add, nothing written to it between."""
+        return [read for read in self.reads if addition.result.is_read_by(read.input)]
 
     def steps_between(self, addition: Addition, read: Read) -> list[Step]:
         """The calls that began and ended from an add to a later read, that of the reader last."""
         return self.steps[addition.at : read.at]
 
+    def adds_of(self, index: int, block: nn.Module) -> tuple[Addition | None, Addition | None]:
+        """The *attention* and the *end* add of ``block``; None where it has none that can be seen.
+
+        The end add is the one whose result the block returns. The attention add is the first whose
+        result something in the same block reads (the norm before the MLP, or the MLP itself): a
+        block that adds attention and MLP to the stream at once has none.
+        """
+        run = self.blocks[index]
+        ends = [each for each in run.additions if each.result.is_read_by(run.result)]
+        end = ends[-1] if ends else None
+        # What the block itself adds counts before what its parts do, and of that only what they add
+        # to the block's input: they have adds of their own.
+        own = [each for each in run.additions if not each.part]
+        for each in own + [each for each in run.additions if each.part and each.branch is not None]:
+            inside = (r.block == index and r.module is not block for r in self.readers(each))
+            if each is not end and any(inside):
+                return each, end
+        return None, end
+
 
 def observe(model: nn.Module, decoder: Decoder) -> Observation:
     """Run the model once; ModelStructureError if a block cannot be followed."""
     recorder = _Recorder(decoder)
-    with torch.inference_mode(False), recorder.installed(model):
+    with torch.inference_mode(False), recorder.watching(model):
         run_on_a_few_tokens(model)
-    if recorder.residual is not None:
-        raise ModelStructureError(
-            f"{type(recorder.residual).__name__} adds what its block returns to the residual"
-            " stream, so that a block is a branch of it: such a model cannot be patched"
-        )
-    missing = [i for i in range(len(decoder.blocks)) if i not in recorder.observed.blocks]
+    blocks = recorder.observed.blocks
+    missing = [i for i in range(len(decoder.blocks)) if i not in blocks]
     if missing:
         raise ModelStructureError(
             f"{type(model).__name__} gives its blocks {missing} no rows of width"
             f" {decoder.hidden_size} (more than one residual stream?), or does not run them; such a"
             " model cannot be patched"
         )
-    for index, run in recorder.observed.blocks.items():
-        if run.result is None:
-            kind = type(decoder.blocks[index]).__name__
-            raise ModelStructureError(f"{kind} returns no hidden states as its first result")
     return recorder.observed
+
+
+def own_part(decoder: Decoder, block: nn.Module, name: str) -> nn.Module:
+    """The part of ``block`` of that name; ModelStructureError if other blocks have it too.
+
+    It is to be changed for its own layer alone.
+    """
+    part = block.get_submodule(name)
+    if name and any(part in set(o.modules()) for o in decoder.blocks if o is not block):
+        raise ModelStructureError(
+            f"a {type(part).__name__} with a residual add is shared by two blocks, and one module"
+            " cannot belong to two layers: give each block its own"
+        )
+    return part
 
 
 class _Recorder:
@@ -139,109 +166,98 @@ class _Recorder:
         self._decoder, self.observed = decoder, Observation()
         self._block: int | None = None
         self._last: BlockRun | None = None  # that has ended
-        self.residual: nn.Module | None = None  # a wrapper that adds what its block returns
 
-    @contextmanager
-    def installed(self, model: nn.Module) -> Iterator[None]:
-        """Watch the model's blocks, their children and all small modules until the end."""
-        kept: list[tuple[nn.Module, str, object]] = []
-        handles = []
-        try:
+    def watching(self, model: nn.Module) -> ExitStack:
+        """Watch the model's blocks, their parts and all modules until the end."""
+        with ExitStack() as undo:
             for index, block in enumerate(self._decoder.blocks):
-                handles += self._watch_block(index, block)
+                for handle in self._watch_block(index, block):
+                    undo.callback(handle.remove)
                 for name, part in block.named_modules():
                     # FSDP's classes are torch's, but keep the forward of the model's.
                     if not type(part).forward.__module__.startswith("torch."):
-                        self._watch_adds(part, name, kept)
+                        self._watch_adds(part, name, undo)
             for wrapper in self._decoder.wrappers:
-                handles.append(wrapper.register_forward_hook(self._leave_wrapper))
+                undo.callback(wrapper.register_forward_hook(self._leave_wrapper).remove)
             for module in model.modules():
-                handles.append(module.register_forward_pre_hook(self._read, with_kwargs=True))
-                handles.append(module.register_forward_hook(self._leave))
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-            for module, name, own in reversed(kept):
-                vars(module).pop(name) if own is None else vars(module).__setitem__(name, own)
+                enter = module.register_forward_pre_hook(self._read, with_kwargs=True)
+                undo.callback(enter.remove)
+                undo.callback(module.register_forward_hook(self._leave).remove)
+            return undo.pop_all()
 
-    def _watch_block(self, index: int, block: nn.Module) -> list:
-        width = self._decoder.hidden_size
-        called: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
+    def _watch_block(self, index: int, block: nn.Module) -> Iterator:
+        def before(_: nn.Module, args: tuple, kwargs: dict[str, object]) -> None:
+            cache = kwargs.get("past_key_values") if index == 0 else None
+            if getattr(cache, "get_seq_length", int)():
+                raise ModelStructureError(
+                    "the blocks are given a cache for every text (prefix tuning): patch the model"
+                    " within it"
+                )
+            hidden = next(self._rows_among(args, kwargs), None)
+            if hidden is not None:
+                self._block = index
+                self.observed.blocks[index] = BlockRun(Seen.of(hidden), hidden.clone())
 
-        def kept(value: Any) -> Any:
-            return value.clone() if _is_rows(value, width) else value
-
-        def call(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            nonlocal called
-            called = tuple(map(kept, args)), {name: kept(value) for name, value in kwargs.items()}
-
-        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            given = (v for v in (*args, *kwargs.values()) if isinstance(v, Tensor))
-            hidden = next((v for v in given if v.shape[-1:] == (width,)), None)
-            if hidden is None:
-                return
-            self._block = index
-            self.observed.blocks[index] = BlockRun(*called, Seen.of(hidden))
-
-        def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        def after(_: nn.Module, _args: tuple, output: object) -> None:
             run, stream = self.observed.blocks.get(index), stream_of(output)
             self._block = None
-            if run is not None and stream is not None:
-                run.output, run.result, run.rows = output, Seen.of(stream), stream.clone()
+            if run is not None:
+                if stream is None:
+                    kind = type(block).__name__
+                    raise ModelStructureError(
+                        f"{kind} returns no hidden states as its first result"
+                    )
+                run.returned(stream)
                 self._last = run
 
-        return [
-            # Before the hooks that are there, which run again when the block is called like this.
-            block.register_forward_pre_hook(call, prepend=True, with_kwargs=True),
-            block.register_forward_pre_hook(before, with_kwargs=True),
-            block.register_forward_hook(after, with_kwargs=True),
-        ]
+        yield block.register_forward_pre_hook(before, with_kwargs=True)
+        yield block.register_forward_hook(after)
 
-    def _watch_adds(self, module: nn.Module, name: str, kept: list) -> None:
-        if is_replaced(module):  # as by tensor parallelism: its own forward alone is not what runs
-            return
+    def _watch_adds(self, module: nn.Module, name: str, undo: ExitStack) -> None:
+        def watch(key: Key) -> Callable:
+            return lambda a, b: self._add(name, key, a, b)
 
-        def watch(key: Key) -> Any:
-            return lambda a, b: self._add((name, key), a, b)
+        if not is_replaced(module):  # as by tensor parallelism: not its own forward alone is run
+            rewritten = rewrite(type(module).forward, watch)
+            if rewritten is not None:
+                method = RewrittenForward(module, rewritten)
+                method.install()
+                undo.callback(method.restore)
 
-        rewritten = rewrite(type(module).forward, watch)
-        if rewritten is None:
-            return
-        attribute = forward_name(module)
-        kept.append((module, attribute, vars(module).get(attribute)))
-        vars(module)[attribute] = types.MethodType(rewritten, module)
-
-    def _add(self, place: Place, a: Any, b: Any) -> Any:
+    def _add(self, part: str, key: Key, a: Any, b: Any) -> Any:
         result = a + b
         run = self.observed.blocks.get(self._block) if self._block is not None else None
-        if run is not None and all(isinstance(t, Tensor) for t in (a, b)):
-            stream = run.hidden.tensor
-            if all(t.numel() == stream.numel() and t.dim() > 0 for t in (a, b, result)) and all(
-                t.shape[-1] == self._decoder.hidden_size for t in (a, b)
+        if run is not None and isinstance(a, Tensor) and isinstance(b, Tensor):
+            size, width = run.hidden.tensor.numel(), self._decoder.hidden_size
+            if all(t.numel() == size and t.dim() > 0 for t in (a, b, result)) and all(
+                t.shape[-1] == width for t in (a, b)
             ):
-                operands, at = (Seen.of(a), Seen.of(b)), len(self.observed.steps)
-                run.additions.append(Addition(place, operands, Seen.of(result), at))
+                given = [run.hidden.is_read_by(Seen.of(operand)) for operand in (a, b)]
+                branch = given.index(False) if sum(given) == 1 else None
+                at = len(self.observed.steps)
+                run.additions.append(Addition(part, key, branch, Seen.of(result), at))
         return result
 
-    def _read(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _read(self, module: nn.Module, args: tuple, kwargs: dict[str, object]) -> None:
         steps = self.observed.steps
         steps.append(Step(module, left=False))
-        for value in (*args, *kwargs.values()):
-            if _is_rows(value, self._decoder.hidden_size):
-                self.observed.reads.append(Read(module, Seen.of(value), self._block, len(steps)))
+        for rows in self._rows_among(args, kwargs):
+            self.observed.reads.append(Read(module, Seen.of(rows), self._block, len(steps)))
 
-    def _leave_wrapper(self, wrapper: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-        run, stream = self._last, stream_of(output)
-        if run is None or run.rows is None or stream is None or stream.shape != run.rows.shape:
-            return
-        given = next(v for v in (*run.args, *run.kwargs.values()) if _is_rows(v, stream.shape[-1]))
-        if (stream - run.rows - given).norm() <= 1e-2 * given.norm():
-            self.residual = wrapper
-
-    def _leave(self, module: nn.Module, _args: tuple[Any, ...], _output: Any) -> None:
+    def _leave(self, module: nn.Module, _args: tuple, _output: object) -> None:
         self.observed.steps.append(Step(module, left=True))
 
+    def _leave_wrapper(self, wrapper: nn.Module, _args: tuple, output: object) -> None:
+        run, stream = self._last, stream_of(output)
+        if run is None or stream is None or stream.shape != run.rows.shape:
+            return
+        if (stream - run.rows - run.given).norm() <= 1e-2 * run.given.norm():
+            raise ModelStructureError(
+                f"{type(wrapper).__name__} adds what its block returns to the residual stream, so"
+                " that a block is a branch of it: such a model cannot be patched"
+            )
 
-def _is_rows(value: Any, width: int) -> bool:
-    return isinstance(value, Tensor) and value.shape[-1:] == (width,)
+    def _rows_among(self, args: tuple, kwargs: dict[str, object]) -> Iterator[Tensor]:
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, Tensor) and value.shape[-1:] == (self._decoder.hidden_size,):
+                yield value

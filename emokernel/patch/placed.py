@@ -20,24 +20,17 @@ class Placed:
     """
 
     def __init__(self, state: DeviceState, forced: str | None, block: nn.Module) -> None:
-        self.state, self._forced = state, forced
+        self.state, self._forced, self._block = state, forced, block
         self.backend: Backend = select(state.device, forced)
-        self._block, self._at = block, _first_weight(block)
         self._home, first = self._weight()
         self._dtype = state.dtype if first is None else first.dtype
 
     def _weight(self) -> tuple[nn.Module, Tensor | None]:
-        """(Module, parameter), looked up by name, since tools replace modules."""
-        for _ in range(2):
-            holder: nn.Module | None = self._block
-            *way, name = self._at.split(".")
-            for part in way:
-                holder = None if holder is None else holder._modules.get(part)
-            if holder is not None and name in holder._parameters:
-                parameter = holder._parameters[name]
-                if parameter is None or parameter.is_floating_point():
-                    return holder, parameter
-            self._at = _first_weight(self._block)
+        """(Module, parameter), looked up anew, since tools replace modules."""
+        for module in self._block.modules():
+            for parameter in module._parameters.values():
+                if parameter is not None and parameter.is_floating_point():
+                    return module, parameter
         return self._block, None
 
     def follow(self) -> None:
@@ -61,9 +54,3 @@ class Placed:
         self.backend = select(device, self._forced)
         self.state.move(device, dtype)
         self._dtype = parameter.dtype
-
-
-def _first_weight(block: nn.Module) -> str:
-    """The name of its first parameter of floating type, "" if there is none."""
-    parameters = block.named_parameters()
-    return next((name for name, each in parameters if each.is_floating_point()), "")

@@ -13,9 +13,15 @@ import __future__
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from types import CellType, CodeType, FunctionType
+from typing import Any
+
+import torch
+from torch import nn
+
+from emokernel.replaced import ReplacedMethod, forward_name
 
 Key = tuple[int, ...]
 # Called as (a, b) in the place of a + b; None leaves the addition as it is.
@@ -73,28 +79,30 @@ class _Points(ast.NodeTransformer):
         self.found[name] = stands_in
         return ast.copy_location(ast.Name(name, ast.Load()), like)
 
-    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
-        self.generic_visit(node)
-        if not isinstance(node.op, ast.Add):
-            return node
+    def _added(
+        self, node: ast.BinOp | ast.AugAssign, left: ast.expr, right: ast.expr
+    ) -> ast.Call | None:
+        """What stands in for left + right; None where nothing does."""
         key = self._next()
         stands_in = self._replacement(key)
         if stands_in is None:
-            return node
-        call = ast.Call(self._name(key, stands_in, node), [node.left, node.right], [])
-        return ast.copy_location(call, node)
+            return None
+        return ast.copy_location(
+            ast.Call(self._name(key, stands_in, node), [left, right], []), node
+        )
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        added = isinstance(node.op, ast.Add) and self._added(node, node.left, node.right)
+        return added or node
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
         self.generic_visit(node)
         if not (isinstance(node.op, ast.Add) and isinstance(node.target, ast.Name)):
             return node
-        key = self._next()
-        stands_in = self._replacement(key)
-        if stands_in is None:
-            return node
         left = ast.copy_location(ast.Name(node.target.id, ast.Load()), node)
-        call = ast.Call(self._name(key, stands_in, node), [left, node.value], [])
-        return ast.copy_location(ast.Assign([node.target], ast.copy_location(call, node)), node)
+        added = self._added(node, left, node.value)
+        return ast.copy_location(ast.Assign([node.target], added), node) if added else node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
@@ -118,37 +126,71 @@ class _Points(ast.NodeTransformer):
         return function if same else None
 
 
-def _build(function: FunctionType, tree: ast.FunctionDef, given: dict[str, object]) -> FunctionType:
+def _build(
+    function: FunctionType, tree: ast.FunctionDef, given: Mapping[str, object]
+) -> FunctionType:
     """A function like ``function`` with the body of ``tree``, which also sees ``given``."""
     tree.decorator_list = []
     names = [*function.__code__.co_freevars, *given]
-    outer = ast.FunctionDef(
-        name="outer",
-        args=ast.arguments([], [ast.arg(name) for name in names], None, [], [], None, []),
-        body=[tree],
-        decorator_list=[],
-    )
-    if "type_params" in ast.FunctionDef._fields:
-        outer.type_params = []
-    module = ast.fix_missing_locations(ast.Module([outer], []))
+    outer = ast.parse(f"def outer({', '.join(names)}): pass")
+    holder: Any = outer.body[0]
+    holder.body = [tree]
+    module = ast.fix_missing_locations(outer)
     flags = function.__code__.co_flags & __future__.annotations.compiler_flag
     compiled = compile(
         module, function.__code__.co_filename, "exec", flags=flags, dont_inherit=True
     )
-    code = _code_named(_code_named(compiled, "outer"), tree.name)
+    for name in ("outer", tree.name):
+        inner = (each for each in compiled.co_consts if isinstance(each, CodeType))
+        compiled = next(each for each in inner if each.co_name == name)
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
     cells |= {name: CellType(value) for name, value in given.items()}
     made = FunctionType(
-        code,
+        compiled,
         function.__globals__,
         function.__name__,
         function.__defaults__,
-        tuple(cells[name] for name in code.co_freevars),
+        tuple(cells[name] for name in compiled.co_freevars),
     )
     made.__kwdefaults__ = function.__kwdefaults__
     made.__qualname__, made.__module__ = function.__qualname__, function.__module__
     return made
 
 
-def _code_named(code: CodeType, name: str) -> CodeType:
-    return next(c for c in code.co_consts if isinstance(c, CodeType) and c.co_name == name)
+class RewrittenForward(ReplacedMethod):
+    """The forward of a module with some of its adds replaced."""
+
+    def __init__(
+        self, module: nn.Module, function: FunctionType, traced: FunctionType | None = None
+    ) -> None:
+        """``traced``: what torch.compile traces, where that is not ``function``."""
+        super().__init__(module, forward_name(module))
+        forward = type(module).forward
+        self._function, self._in_training = function, _checkpointed(function, forward)
+        self._traced = function if traced is None else traced
+        self._traced_in_training = _checkpointed(self._traced, forward)
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        if torch.compiler.is_compiling():
+            function = self._traced_in_training if self.module.training else self._traced
+        else:
+            self.check_class()
+            function = self._in_training if self.module.training else self._function
+        return function(self.module, *args, **kwargs)
+
+
+def _checkpointed(function: FunctionType, forward: Callable) -> FunctionType:
+    """``function``, which stands for the ``forward`` of a class, checkpointed like that is.
+
+    Newer transformers checkpoint within the forward of a block, older ones around it.
+    """
+    module = getattr(forward, "__globals__", {}).get("__name__")
+    inner = getattr(forward, "__wrapped__", None)
+    if module != "transformers.modeling_layers" or inner is None:
+        return function
+    cells = [
+        CellType(function) if c.cell_contents is inner else c for c in forward.__closure__ or ()
+    ]
+    return FunctionType(
+        forward.__code__, forward.__globals__, forward.__name__, forward.__defaults__, tuple(cells)
+    )

@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from emokernel.bench.decode import steered_layers
 from emokernel.choices import LAW
 from emokernel.reference import Law
-from emokernel.replaced import ReplacedMethod
+from emokernel.replaced import has_replaced
 from emokernel.steering import Steering
-from emokernel.verify.finding import Failed, NotRun
-from emokernel.verify.law import Deviation, deviation, full_vector
-from emokernel.verify.recorder import recorded, sites
-from emokernel.verify.subject import NEW_TOKENS, NO_CACHE, Subject, differing
+from emokernel.verify.law import Deviation, deviation, full_vector, recorded, sites
+from emokernel.verify.subject import NEW_TOKENS, NO_CACHE, Failed, NotRun, Subject, differing
 
 # How far fused norms may move the logits of a model of three layers, of the largest of them.
 _FUSED = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
@@ -52,7 +51,7 @@ def _require_same(subject: Subject, when: str) -> None:
 
 def fused_norms(subject: Subject) -> str:
     """With nothing set and norms fused: the unpatched model up to the order of one sum per norm."""
-    limit = _FUSED[subject.dtype] * max(1.0, subject.vectors.num_layers / _DEPTH) ** 0.5
+    limit = _FUSED[subject.model.dtype] * max(1.0, subject.vectors.num_layers / _DEPTH) ** 0.5
     with subject.patched():
         after = subject.outputs()
     errors = {}
@@ -91,9 +90,7 @@ def effect(subject: Subject) -> str:
         unsteered = subject.outputs()
         name = subject.emotions(steering, 1)[0]
         deviations = [
-            kept
-            for law in LAW
-            if (kept := _law_kept(subject, steering, name, law)) is not None
+            kept for law in LAW if (kept := _law_kept(subject, steering, name, law)) is not None
         ]
         if not deviations:
             raise NotRun("these vectors have no strength for an absolute or relative dose")
@@ -119,7 +116,9 @@ def _law_kept(subject: Subject, steering: Steering, name: str, law: str) -> str 
     with recorded(steering) as calls:
         subject.logits(subject.left, subject.left_mask)
     at = sites(calls)
-    layers = [layer for layer in subject.layers if subject.vectors[name][layer].any()]
+    layers = [
+        layer for layer in steered_layers(subject.vectors) if subject.vectors[name][layer].any()
+    ]
     if len(at) != len(layers):
         raise Failed(f"{len(at)} sites steered rows, not one in each of {len(layers)} layers")
     step = max(1, len(layers) // _LAYERS)
@@ -217,7 +216,7 @@ def _first_site_calls(subject: Subject, calls: list) -> list[Tensor]:
 
 def _wanted(subject: Subject, kind: str, tokens: int, number: int) -> Tensor:
     """What ``positions=kind`` means for the last ``tokens`` columns of forward ``number``."""
-    width = subject.width
+    width = subject.left.shape[1]
     end = width + number
     columns = torch.arange(end - tokens, end)
     given, last = columns < width, columns == width - 1
@@ -239,11 +238,7 @@ def restored(subject: Subject) -> str:
     after = {name: tensor.data_ptr() for name, tensor in subject.model.state_dict().items()}
     if after != before:
         raise Failed("the state_dict is not what it was")
-    left = [
-        type(module).__name__
-        for module in subject.model.modules()
-        if any(isinstance(value, ReplacedMethod) for value in vars(module).values())
-    ]
+    left = [type(module).__name__ for module in subject.model.modules() if has_replaced(module)]
     if left:
         raise Failed(f"still patched: {', '.join(left)}")
     if subject.repeats:

@@ -1,23 +1,79 @@
-"""What the law makes of a row, told from the vectors file by plain torch."""
+"""What the kernels are given and give back, and what the law makes of a row by plain torch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from emokernel.choices import law_bits
+from emokernel.ops.schemas import NORMS
 from emokernel.reference import row_law
 from emokernel.steering import Steering
 from emokernel.vectors.calibration import key_of
-from emokernel.verify.recorder import SiteCall
 
 # The contract of the kernels: relative error of a row in fp32, ulp of an element in the halves.
 _FP32_ERROR, _HALF_ULP = 2e-6, 1
 _CANCELLED = 1e-6
 # How far the amount along the vector may be from the law's: what rounding leaves of a mean.
 _AMOUNT = 5e-3
+
+
+@dataclass(frozen=True)
+class SiteCall:
+    """One call of a row operation: the rows before and after the law, ``[rows, d]``.
+
+    ``before`` is rounded to the stream's dtype, as the unpatched model would hold it.
+    """
+
+    before: Tensor
+    after: Tensor
+
+    @property
+    def steered(self) -> Tensor:
+        """Which rows were changed, bool ``[rows]``."""
+        return (self.after != self.before).any(-1)
+
+
+@contextmanager
+def recorded(steering: Steering) -> Iterator[list[SiteCall]]:
+    """The calls of the row operations within the block, in order.
+
+    The kernels themselves run as ever; what they were given is kept beside.
+    """
+    calls: list[SiteCall] = []
+
+    def recording(name: str, operation: Callable) -> Callable:
+        def run(x: Tensor, *rest: Any) -> Any:
+            made = operation(x, *rest)
+            before, after = x if name == "steer" else x + rest[0], made
+            if name in NORMS:
+                _, after = made
+            calls.append(SiteCall(before.flatten(0, -2).clone(), after.flatten(0, -2).clone()))
+            return made
+
+        return run
+
+    kept = [(placed, placed.backend) for placed in steering.placed]
+    for placed, own in kept:
+        names = ("steer", "add_steer", *NORMS)
+        placed.backend = replace(
+            own, **{name: recording(name, getattr(own, name)) for name in names}
+        )
+    try:
+        yield calls
+    finally:
+        for placed, own in kept:
+            placed.backend = own
+
+
+def sites(calls: list[SiteCall]) -> list[SiteCall]:
+    """Those that changed a row."""
+    return [call for call in calls if call.steered.any()]
 
 
 @dataclass(frozen=True)

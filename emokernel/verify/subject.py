@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, PreTrainedModel
 
-from emokernel.bench.decode import steered_layers
+from emokernel.bench.decode import random_prompt
 from emokernel.errors import EmokernelError
 from emokernel.steering import Steering, patch
 from emokernel.vectors import EmotionVectors
-from emokernel.verify.finding import NotRun
 
 TEXTS = (
     "The man at the door said that he had been waiting for a long time.",
@@ -26,6 +26,14 @@ TEXTS = (
 _LONGEST, _FEWEST = 12, 3  # tokens of a prompt; different ones in each
 NEW_TOKENS = 6
 NO_CACHE = "the model takes no past_key_values"
+
+
+class Failed(Exception):
+    """A check found that a promise does not hold; the message says what was measured."""
+
+
+class NotRun(Exception):
+    """A check cannot be made here; the message says why."""
 
 
 class Subject:
@@ -47,13 +55,16 @@ class Subject:
         self.model, self.vectors, self.compile_backend = model, vectors, compile_backend
         own = _own_prompts(tokenizer)
         self.random_prompts = own is None
-        self.prompts = _random_prompts(model) if own is None else own
+        if own is None:
+            rows = random_prompt(model, len(TEXTS), _LONGEST).tolist()
+            own = [row[: _LONGEST - 2 * n] for n, row in enumerate(rows)]
+        self.prompts = own
         self.pad = getattr(tokenizer, "pad_token_id", None) or 0
         self.left, self.left_mask = self._padded("left")
         self.right, self.right_mask = self._padded("right")
         self.keys = list(model.state_dict())
         self.before = self.outputs()
-        self.repeats = same(self.before, self.outputs())
+        self.repeats = not differing(self.before, self.outputs())
 
     @property
     def keeps_cache(self) -> bool:
@@ -64,16 +75,6 @@ class Subject:
         """NotRun where the model does not `keeps_cache`, as purely recurrent ones."""
         if not self.keeps_cache:
             raise NotRun(NO_CACHE)
-
-    @property
-    def width(self) -> int:
-        """The columns of the padded prompts."""
-        return self.left.shape[1]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """That of the model's weights."""
-        return self.model.dtype
 
     @contextmanager
     def patched(self, **options: Any) -> Iterator[Steering]:
@@ -100,18 +101,10 @@ class Subject:
             raise EmokernelError("none of the emotions has a strength: calibrate the vectors again")
         return names
 
-    @property
-    def layers(self) -> list[int]:
-        """The layers that are steered."""
-        return steered_layers(self.vectors)
-
     def _padded(self, side: str) -> tuple[Tensor, Tensor]:
-        width = max(map(len, self.prompts))
-        ids = torch.full((len(self.prompts), width), self.pad)
-        mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(self.prompts):
-            at = slice(width - len(prompt), width) if side == "left" else slice(len(prompt))
-            ids[row, at], mask[row, at] = torch.tensor(prompt), 1
+        rows = [torch.tensor(prompt) for prompt in self.prompts]
+        ids = pad_sequence(rows, True, self.pad, padding_side=side)
+        mask = pad_sequence([torch.ones_like(row) for row in rows], True, 0, padding_side=side)
         return ids.to(self.model.device), mask.to(self.model.device)
 
     @torch.no_grad()
@@ -124,10 +117,8 @@ class Subject:
     def decoded(self, ids: Tensor | None = None) -> Tensor:
         """Logits ``[batch, steps, vocabulary]`` of a prompt and a few steps in a cache, on the CPU.
 
-        NotRun where the model takes no such cache.
-
-        ``ids``: other prompts, padded as the left ones. The tokens of the steps are theirs too, so
-        that it does not matter what the logits say.
+        NotRun where the model takes no such cache. ``ids``: other prompts, padded as the left
+        ones. The tokens of the steps are theirs too: it does not matter what the logits say.
         """
         self.require_cache()
         cache, mask, logits = DynamicCache(config=self.model.config), self.left_mask, []
@@ -149,7 +140,7 @@ class Subject:
             min_new_tokens=NEW_TOKENS, max_new_tokens=NEW_TOKENS, pad_token_id=self.pad,
             return_dict_in_generate=True, output_logits=True, **options,
         )  # fmt: skip
-        return made.sequences[:, self.width :].cpu(), torch.stack(made.logits, 1).cpu()
+        return made.sequences[:, self.left.shape[1] :].cpu(), torch.stack(made.logits, 1).cpu()
 
     def outputs(self) -> dict[str, Tensor]:
         """All that is compared bit by bit; decoding in a cache where the model has one."""
@@ -161,11 +152,6 @@ class Subject:
         if self.keeps_cache:
             outputs["decoding in a cache"] = self.decoded()
         return outputs | {"generated tokens": tokens, "logits of generate": logits}
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    """Whether two `Subject.outputs` have the same bits."""
-    return not differing(a, b)
 
 
 def differing(a: dict[str, Tensor], b: dict[str, Tensor]) -> list[str]:
@@ -181,13 +167,3 @@ def _own_prompts(tokenizer: Any) -> list[list[int]] | None:
     lengths = {len(prompt) for prompt in ids}
     known = len(lengths) > 1 and all(len(set(prompt)) >= _FEWEST for prompt in ids)
     return ids if known else None
-
-
-def _random_prompts(model: PreTrainedModel) -> list[list[int]]:
-    """Prompts of different lengths, the same every time."""
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    generator = torch.Generator().manual_seed(0)
-    return [
-        torch.randint(vocabulary, (_LONGEST - 2 * n,), generator=generator).tolist()
-        for n in range(len(TEXTS))
-    ]

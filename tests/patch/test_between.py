@@ -14,7 +14,7 @@ from emokernel import patch, steering_of
 from emokernel.errors import EmokernelError, SteeringError
 from emokernel.lab.extract.recording import Recorder
 from emokernel.ops import Backend
-from emokernel.patch.between import Between
+from emokernel.patch.surroundings import Way
 
 EXTRA = torch.linspace(-1.0, 1.0, 64)
 
@@ -164,7 +164,7 @@ def test_the_report_tells_what_stands_between(place, tiny, vectors, prompts):
 def test_writes_that_torch_counts_are_seen_wherever_they_come_from(
     tiny, vectors, prompts, monkeypatch
 ):
-    monkeypatch.setattr(Between, "is_clear", lambda _: True)
+    monkeypatch.setattr(Way, "look", lambda _: None)
     results = []
     for fuse_norm in (False, True):
         model = tiny()

@@ -91,16 +91,28 @@ def test_enough_families_are_patched_and_fused() -> None:
 
 
 @pytest.mark.parametrize("name", PATCHED)
-@pytest.mark.parametrize("law", ["add", "preserve"])
-def test_the_stream_is_that_of_a_hook_on_every_block(name: str, law: str) -> None:
+def test_the_stream_is_that_of_a_hook_on_every_block(name: str) -> None:
+    """Under both laws; every layer is fused or says why not."""
     ids, mask = padded_prompts(name)
     vectors, model = some_vectors("block"), build(name)
-    expected = steered_logits_and_stream(
-        model, ids, mask, vectors["joy"], family=FAMILIES[name], law=law, weight=0.8
-    )
-    steering = patch(model, vectors, law=law)
-    steering.set("joy", 0.8)
-    assert_alike(run(model, name, ids, mask), expected, mask)
+    expected = {
+        law: steered_logits_and_stream(
+            model, ids, mask, vectors["joy"], family=FAMILIES[name], law=law, weight=0.8
+        )
+        for law in ("add", "preserve")
+    }
+    steering = patch(model, vectors)
+    for law, wanted in expected.items():
+        steering.set("joy", 0.8, law=law)
+        assert_alike(run(model, name, ids, mask), wanted, mask)
+    layers = steering.report().layers
+    reasons = {layer.not_fused for layer in layers} - {None}
+    if name in UNFUSED:
+        assert reasons
+        assert all(UNFUSED[name] in reason for reason in reasons)
+    else:
+        assert not reasons
+        assert all(layer.norm for layer in layers)
 
 
 @pytest.mark.parametrize("name", [name for name in ATTENTION_FAMILIES if name not in REFUSED])
@@ -124,18 +136,6 @@ def test_nothing_set_and_nothing_fused_is_the_model_bit_for_bit(name: str) -> No
     after = run(model, name, ids, mask)
     assert torch.equal(after.logits, before.logits)
     assert all(torch.equal(*pair) for pair in zip(after.streams, before.streams, strict=True))
-
-
-@pytest.mark.parametrize("name", PATCHED)
-def test_every_layer_is_fused_or_says_why_not(name: str) -> None:
-    steering = patch(build(name), some_vectors("block"))
-    reasons = {layer.not_fused for layer in steering.report().layers} - {None}
-    if name in UNFUSED:
-        assert reasons
-        assert all(UNFUSED[name] in reason for reason in reasons)
-    else:
-        assert not reasons
-        assert all(layer.norm for layer in steering.report().layers)
 
 
 @pytest.mark.parametrize("name", [name for name in PATCHED if name not in ATTENTION_FAMILIES])

@@ -12,7 +12,7 @@ from emokernel import EmokernelError, EmotionVectors, patch, steering_of
 from emokernel.errors import ModelStructureError, SteeringError
 from emokernel.numerics import ulp_distance
 from emokernel.ops import select
-from emokernel.patch.norms import MAX_ULP, probe_norm
+from emokernel.patch.norms import MAX_ULP, norm_arguments, probe_norm
 from emokernel.state import DeviceState
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma")
@@ -60,7 +60,8 @@ def test_fused_norm_agrees_with_the_module(family, dtype, tiny, vectors):
     basis, *slots = state.tables[1]
     tables = (basis, state.constant_rows(50, -1), *slots)
     with torch.no_grad():
-        normed, stream = norm.run(select("cpu"), x, residual, tables)
+        arguments = norm_arguments(norm, vars(module), x)
+        normed, stream = select("cpu").add_steer_rms_norm(x, residual, *arguments, *tables)
         wanted = module(stream)
     assert torch.equal(stream, x + residual)
     assert ulp_distance(normed, wanted).max() <= MAX_ULP[dtype]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 import torch
 from conftest import VOCABULARY
@@ -13,19 +11,13 @@ from verify.conftest import FUSED, failed
 from word_model import word_tokenizer
 
 from emokernel import EmotionVectors
-from emokernel.bench.benchmark import MeasuredCase
-from emokernel.bench.cases import Case
-from emokernel.bench.decode import Timing
-from emokernel.bench.summary import rows_of
-from emokernel.bench.variants import VARIANTS
 from emokernel.choices import POSITIONS
 from emokernel.engines.compiled import CompiledForwards
 from emokernel.steering import Steering
-from emokernel.verify import CHECKS, Failed, Subject, checks, compiled, speed, verify
-from emokernel.verify.compilations import Compilations
+from emokernel.verify import CHECKS, Failed, Subject, checks, compiled, verify
 
 # What takes longest, and what another test is about.
-QUICK = ("compile", "speed")
+QUICK = ("compile",)
 
 
 def slots_of(given: tuple) -> torch.Tensor:
@@ -47,7 +39,7 @@ def test_a_whole_model_passes(family, site, dtype, tiny, vectors):
     assert [finding.name for finding in findings] == list(CHECKS)
     assert {finding.name: finding.detail for finding in findings if finding.ok is False} == {}
     not_run = {finding.name: finding.detail for finding in findings if finding.ok is None}
-    assert not_run == {"compile": "skipped", "speed": "skipped", "cuda-graphs": "no GPU"}
+    assert not_run == {"compile": "skipped", "cuda-graphs": "no GPU"}
 
 
 def test_rows_without_a_steering_are_changed(subject, breaking):
@@ -209,7 +201,7 @@ def test_every_set_recompiles(subject, monkeypatch):
         put(self, *args, **kwargs)
 
     monkeypatch.setattr(Steering, "set", setting)
-    findings = {finding.name: finding for finding in verify(subject, ("speed",))}
+    findings = {finding.name: finding for finding in verify(subject)}
     assert [name for name, finding in findings.items() if finding.ok is False] == ["compile"]
     assert "graphs, 1 unpatched" in findings["compile"].detail
     assert "stamp" in findings["compile"].detail
@@ -237,45 +229,6 @@ def test_a_model_that_does_not_compile_unpatched_is_no_failure(subject):
     (finding,) = [f for f in verify(subject, others) if f.name == "compile"]
     assert finding.ok is None
     assert finding.detail.startswith("the unpatched model does not compile here: ")
-
-
-@pytest.fixture
-def few_rounds(monkeypatch):
-    """Enough for an interval."""
-    monkeypatch.setattr(speed, "_ROUNDS", 8)
-
-
-@pytest.mark.usefixtures("few_rounds")
-def test_kernels_are_slower_than_hooks(subject, breaking):
-    def change(run, given):
-        time.sleep(6e-3)
-        return run(*given)
-
-    breaking(change, *FUSED)
-    others = set(CHECKS) - {"structure", "speed"}
-    assert failed(subject, *others) == ["speed"]
-
-
-@pytest.mark.parametrize(("hook", "told"), [(0.02, "0.500x"), (0.005, "2.000x")])
-def test_hooks_may_be_slower_and_not_faster(hook, told, subject, monkeypatch):
-    steps = dict.fromkeys(("unpatched", "unpatched_again", "plain_hook_add", "emokernel"), 0.01)
-    timings = {
-        name: [Timing(0.1, (step,) * 4)] * 8 for name, step in {**steps, "plain_hook": hook}.items()
-    }
-    rows = rows_of(Case(), [VARIANTS[name] for name in timings], timings, {}, 8)
-    monkeypatch.setattr(speed, "bench", lambda *_: [MeasuredCase(Case(), rows, timings)])
-    others = set(CHECKS) - {"structure", "speed"}
-    (finding,) = [f for f in verify(subject, others) if f.name == "speed"]
-    assert finding.ok is (hook > 0.01)
-    assert f"against plain hook: {told}" in finding.detail
-
-
-@pytest.mark.usefixtures("few_rounds")
-def test_time_is_told_against_all(subject):
-    others = set(CHECKS) - {"structure", "speed"}
-    (finding,) = [f for f in verify(subject, others) if f.name == "speed"]
-    for rival in ("unpatched", "plain hook", "plain hook add"):
-        assert f"against {rival}: " in finding.detail
 
 
 def test_a_model_that_cannot_be_patched_is_a_finding(tiny):
@@ -330,16 +283,12 @@ def test_a_model_that_does_not_repeat_its_bits_is_said_to(tiny, vectors):
 
 def test_a_recurrent_model_leaves_out_what_needs_a_cache(vectors):
     torch.manual_seed(0)
-    config = MambaConfig(
-        vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=3, pad_token_id=0
-    )
+    config = MambaConfig(vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=3, pad_token_id=0)
     model = MambaForCausalLM(config).eval()
     found = {f.name: f for f in verify(Subject(model, word_tokenizer(), vectors("block")))}
     told = {name: f.detail for name, f in found.items() if f.ok is None}
     why = "the model takes no past_key_values"
-    assert told == {
-        "independence": why, "compile": why, "speed": why, "cuda-graphs": "no GPU",
-    }  # fmt: skip
+    assert told == {"independence": why, "compile": why, "cuda-graphs": "no GPU"}
     assert f"left out: decoding in a cache ({why})" in found["exactness"].detail
     assert {name: f.detail for name, f in found.items() if f.ok is False} == {}
 
@@ -405,12 +354,3 @@ def test_steering_has_to_reach_static_steps(subject, breaking):
     steps = compiled.StaticSteps(subject)
     with subject.patched() as steering, pytest.raises(Failed, match="not steered when asked for"):
         compiled._compare(subject, steering, steps, steps.eager)
-
-
-def test_graph_breaks_fail():
-    one = Compilations(1)
-    compiled._require_as_many(one, one)
-    with pytest.raises(Failed, match="2 graphs, 1 unpatched"):
-        compiled._require_as_many(one, Compilations(2))
-    with pytest.raises(Failed, match="1 graph breaks: a reason"):
-        compiled._require_as_many(one, Compilations(1, ["a reason\nin full"]))

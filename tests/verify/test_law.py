@@ -8,8 +8,7 @@ import torch
 from emokernel import patch
 from emokernel.choices import LAW
 from emokernel.reference import row_law
-from emokernel.verify.law import deviation, full_vector
-from emokernel.verify.recorder import SiteCall
+from emokernel.verify.law import SiteCall, deviation, full_vector
 
 SMALL = 8  # elements that the vector leaves alone
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

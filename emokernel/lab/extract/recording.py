@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from emokernel.errors import EmokernelError, ModelStructureError
 from emokernel.lab.measure.encoding import TokenizedText, input_device, padded
-from emokernel.patch.block_forwards import RewrittenForward
 from emokernel.patch.decoder import (
     Decoder,
     evaluating,
@@ -20,9 +19,8 @@ from emokernel.patch.decoder import (
     stream_of,
     uncompiled,
 )
-from emokernel.patch.observe import observe
-from emokernel.patch.source import rewrite
-from emokernel.patch.structure import BlockAdds, own_part, read_block
+from emokernel.patch.observe import Addition, observe, own_part
+from emokernel.patch.source import RewrittenForward, rewrite
 from emokernel.replaced import has_replaced
 
 
@@ -47,7 +45,7 @@ class Recorder:
             )
         self._model, self._last = model, last
         self.layers = list(range(len(self.decoder.blocks)) if layers is None else layers)
-        self._adds: dict[int, tuple[nn.Module, BlockAdds]] | None = None
+        self._adds: dict[int, tuple[nn.Module, Addition]] | None = None
         if site == "attention":
             self._adds = _attention_adds(model, self.decoder, self.layers)
         self._batch: _Batch | None = None
@@ -106,16 +104,15 @@ class Recorder:
 
         return hook
 
-    def _watch_branch(self, layer: int, module: nn.Module, adds: BlockAdds) -> Callable[[], None]:
+    def _watch_branch(self, layer: int, module: nn.Module, added: Addition) -> Callable[[], None]:
         """Watch the branch that ``module`` adds, a block or its part; returns what ends it."""
-        _, key = adds.attention.place
 
         def add(a: Tensor, b: Tensor) -> Tensor:
             stream = a + b
-            self._record(layer, (a, b)[adds.branch], stream)
+            self._record(layer, (a, b)[added.branch], stream)
             return stream
 
-        watched = RewrittenForward(module, rewrite(type(module).forward, {key: add}.get))
+        watched = RewrittenForward(module, rewrite(type(module).forward, {added.key: add}.get))
         watched.install()
         return watched.restore
 
@@ -149,17 +146,17 @@ class _Batch:
 
 def _attention_adds(
     model: nn.Module, decoder: Decoder, layers: Sequence[int]
-) -> dict[int, tuple[nn.Module, BlockAdds]]:
-    """For each layer the module that adds its attention branch, and the adds of its block."""
+) -> dict[int, tuple[nn.Module, Addition]]:
+    """For each layer the module that adds its attention branch, and where it does."""
     traced = observe(model, decoder)
-    adds: dict[int, tuple[nn.Module, BlockAdds]] = {}
+    adds: dict[int, tuple[nn.Module, Addition]] = {}
     for layer in layers:
         block = decoder.blocks[layer]
-        block_adds = read_block(traced, layer, block)
-        if block_adds.attention is None or block_adds.branch is None:
+        attention, _ = traced.adds_of(layer, block)
+        if attention is None or attention.branch is None:
             raise ModelStructureError(
                 f"{type(block).__name__} (layer {layer}) does not add its attention"
                 ' branch to the stream by itself: extract at site="block", or other layers'
             )
-        adds[layer] = own_part(decoder, block, block_adds.attention.place[0]), block_adds
+        adds[layer] = own_part(decoder, block, attention.part), attention
     return adds
