@@ -15,8 +15,9 @@ turn one of 256 slots over 32 vectors, under `Law.PRESERVE`. Variants:
 
 eager and compiled allocate their results in every call, as they would in a model.
 
-The latency of one call (1 x 1024) is that of the in-place form of the backend, everything included;
-that of the kernel alone is the slope from 1 to 9 rows, which stay in the cache.
+The latency of one call (1 x 1024) is that of the backend's function, as a patched model calls it,
+fresh outputs and all; that of the kernel alone is the slope from 1 to 9 rows, which stay in the
+cache.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ def latency(dtype: str, rounds: int, d: int = 1024) -> Iterator[dict[str, object
     def calls(rows: int) -> Callable[[], object]:
         problem = Problem(rows, d, DTYPES[dtype])
         arguments = problem.arguments(problem.tables(1))
-        return bench.per_call(lambda: cpu.BACKEND.add_steer_rms_norm_(*arguments), CALLS)
+        return bench.per_call(lambda: cpu.BACKEND.add_steer_rms_norm(*arguments), CALLS)
 
     with torch.no_grad():
         seconds = bench.measure({"one": calls(1), "nine": calls(9)}, rounds)
@@ -235,7 +236,7 @@ def test_latency(benchmark: Callable, dtype: str) -> None:
     problem = Problem(1, 1024, DTYPES[dtype])
     arguments = problem.arguments(problem.tables(1))
     with torch.no_grad():
-        benchmark(cpu.BACKEND.add_steer_rms_norm_, *arguments)
+        benchmark(cpu.BACKEND.add_steer_rms_norm, *arguments)
 
 
 if __name__ == "__main__":
