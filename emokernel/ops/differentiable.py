@@ -76,12 +76,7 @@ class _RowLaw(Function):
         slot = torch.where(has_slot, token_slot, 0).long()
         v, touched = reference.mix(basis, token_slot, ids, weights, compute)
 
-        def row_law(h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-            return reference.row_law(h, v, law[slot], compute)
-
-        # What torch says of it leaves has_aux out.
-        _, derivative, lawful = vjp(row_law, rows, v, has_aux=True)  # pyright: ignore[reportAssignmentType]
-        dh, dv = derivative(gradient)
+        dh, dv, lawful = _row_gradients(gradient, rows, v, law[slot], compute)
         if of_h:
             passed = (touched & lawful)[:, None]
             grad_h = torch.where(passed, dh, gradient).to(h.dtype).reshape(h.shape)
@@ -106,3 +101,23 @@ class _RowLaw(Function):
 
 def _compute(h: Tensor) -> torch.dtype:
     return torch.float64 if h.dtype is torch.float64 else torch.float32
+
+
+def _row_gradients(
+    g: Tensor, h: Tensor, v: Tensor, law: Tensor, compute: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(dh, dv, which rows the law could be evaluated for); all rows ``[rows, d]``."""
+
+    def row_law(h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        return reference.row_law(h, v, law, compute)
+
+    # torch.compile traces the one alone, and hooks of saved tensors take the other alone.
+    if torch.compiler.is_compiling():
+        _, derivative, lawful = vjp(row_law, h, v, has_aux=True)  # pyright: ignore[reportAssignmentType]
+        dh, dv = derivative(g)
+        return dh, dv, lawful
+    with torch.enable_grad():
+        leaves = h.detach().requires_grad_(), v.detach().requires_grad_()
+        y, lawful = row_law(*leaves)
+        dh, dv = torch.autograd.grad(y, leaves, g)
+    return dh, dv, lawful

@@ -187,6 +187,16 @@ def test_of_the_rows_only_one_copy_is_kept() -> None:
     assert sum(kept.values()) < 1.2 * rows * d
 
 
+def test_backward_runs_under_hooks_of_saved_tensors() -> None:
+    case = make(12, 16)
+    g = torch.ones_like(case.x)
+    expected = gradients(STEER, case, g)
+    with torch.autograd.graph.save_on_cpu():
+        found = gradients(STEER, case, g)
+    for one, other in zip(found, expected, strict=True):
+        assert same_bits(one, other)
+
+
 def test_gradients_of_the_residual_and_of_leading_dimensions() -> None:
     case = make(12, 16)
     x, residual = leaves(case.x.view(3, 4, 16), case.residual.view(3, 4, 16))
