@@ -21,6 +21,7 @@ from emokernel import reference
 from emokernel.bench.decode import plain_steering
 from emokernel.choices import LAW, law_bits
 from emokernel.ops import schemas
+from emokernel.ops.backends import load
 from emokernel.reference import MAX_COMPONENTS, Cast, Law
 from emokernel.state import UNTOUCHED, DeviceState, Mix
 
@@ -171,16 +172,24 @@ class Variants:
         ]
 
     def emokernel(self, backend: str, components: int) -> list[Call]:
-        """The operation of a backend into given outputs; with 0 components no row is steered."""
-        operation = into(backend, self._case.operation)
+        """The operation of a backend; with 0 components no row is steered.
 
-        def calling(arguments: tuple, written: Tensor) -> Call:
-            names = ("normed", "y") if len(written) == 2 else ("out",)
-            outputs = dict(zip(names, written.unbind(), strict=True))
-            return lambda: operation(*arguments, **outputs)
+        Into given outputs where it has a norm. Else its results are kept, so that each set has its
+        own all the same.
+        """
+        name = self._case.operation
+        operation = _into(backend, name) if name in schemas.NORMS else _fresh(backend, name)
 
-        pairs = zip(self.arguments(components), self._written, strict=True)
-        return [calling(*pair) for pair in pairs]
+        def calling(number: int, arguments: tuple) -> Call:
+            if name not in schemas.NORMS:
+                return lambda: self._keep(number, operation(*arguments))
+            normed, y = self._written[number].unbind()
+            return lambda: operation(*arguments, normed=normed, y=y)
+
+        return [calling(*pair) for pair in enumerate(self.arguments(components))]
+
+    def _keep(self, number: int, y: Tensor) -> None:
+        self._written[number] = y[None]
 
     def hook(self) -> list[Call]:
         """The model's own add and LlamaRMSNorm, with the plain hook between: one vector for all."""
@@ -216,20 +225,25 @@ class Variants:
         ]
 
 
-def into(backend: str, operation: str) -> Callable[..., None]:
+def _fresh(backend: str, operation: str) -> Callable:
+    """The operation as torch has it, below the checks of the backend's function."""
+    found = load(backend)
+    if found.namespace is None:
+        return getattr(found, operation)
+    return getattr(getattr(torch.ops, found.namespace), operation).default
+
+
+def _into(backend: str, operation: str) -> Callable[..., None]:
     """The operation of a backend into given outputs."""
-    if backend == "reference":
-        function = getattr(reference, operation)
+    if load(backend).namespace is not None:
+        return _fresh(backend, f"{operation}_out")
+    function = _fresh(backend, operation)
 
-        def call(*arguments: object, **outputs: Tensor) -> None:
-            results = function(*arguments)
-            results = (results,) if isinstance(results, Tensor) else results
-            for output, result in zip(outputs.values(), results, strict=True):
-                output.copy_(result)
+    def call(*arguments: object, normed: Tensor, y: Tensor) -> None:
+        for output, result in zip((normed, y), function(*arguments), strict=True):
+            output.copy_(result)
 
-        return call
-    namespace = schemas.TRITON_NAMESPACE if backend == "triton" else schemas.NAMESPACE
-    return getattr(getattr(torch.ops, namespace), f"{operation}_out").default
+    return call
 
 
 def _bound(function: Callable, arguments: tuple) -> Call:

@@ -9,7 +9,7 @@ Row = Mapping[str, object]
 
 KERNEL, EAGER, HOST, DECODE = "gpu_kernel", "gpu_eager", "gpu_host", "gpu_decode"
 # The host's cost of one call of the C++ operation: what `HOST` rows call it.
-HOST_OP = "cuda op, in place"
+HOST_OP = "cuda op"
 
 BIG_SHAPES = ((8192, 4096), (8192, 8192))
 SMALL_ROWS = (1, 8, 64)

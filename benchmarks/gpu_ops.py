@@ -197,8 +197,6 @@ class Benchmark:
         case = Case(FUSED, 1, 64 if self.smoke else EAGER_D)
         functions = {}
         arguments = self.variants(case, sets=2).arguments(1)[0]
-        # A copy: the calls in place write over their first argument.
-        arguments = (arguments[0].clone(), *arguments[1:])
         a, b = arguments[:2]
         functions["torch.add"] = lambda: torch.add(a, b)
         for backend in self.backends:
@@ -280,16 +278,11 @@ def _host_calls(backend: str, refusal: str | None, arguments: tuple) -> dict[str
     """The ways to call the operation of a backend that the host pays for."""
     if refusal is not None:
         return {}
-    functions = load(backend)
-    calls: dict[str, Callable] = {
-        f"{backend} backend, in place": functions.add_steer_rms_norm_,
-        f"{backend} backend": functions.add_steer_rms_norm,
-    }
-    if backend != "reference":
-        name = schemas.TRITON_NAMESPACE if backend == "triton" else schemas.NAMESPACE
-        ops = getattr(torch.ops, name)
-        calls[HOST_OP.replace("cuda", backend)] = ops.add_steer_rms_norm_.default
-        calls[f"{backend} op"] = ops.add_steer_rms_norm.default
+    found = load(backend)
+    calls: dict[str, Callable] = {f"{backend} backend": found.add_steer_rms_norm}
+    if found.namespace is not None:
+        operation = getattr(torch.ops, found.namespace).add_steer_rms_norm.default
+        calls[HOST_OP.replace("cuda", backend)] = operation
     return {
         name: lambda function=function: function(*arguments) for name, function in calls.items()
     }

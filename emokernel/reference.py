@@ -31,6 +31,7 @@ from enum import IntEnum, IntFlag
 import torch
 from torch import Tensor
 
+STREAM_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 MAX_COMPONENTS = 8
 # Below 2^-100 a sum of squares in fp32 has lost too much to subnormals for a result within 1e-6.
 SUM_RANGE = (2.0**-100, torch.finfo(torch.float32).max)
@@ -84,6 +85,16 @@ def mix(
     return v, touched
 
 
+def scalars(h: Tensor, v: Tensor, law: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(c, r, which rows the law could be evaluated for) ``[rows]``, of h and v in one dtype."""
+    preserve, relative = (law & Law.PRESERVE) != 0, (law & Law.RELATIVE) != 0
+    h_norm, h_computable = _norms(h, preserve | relative)
+    c = torch.where(relative, h_norm, 1.0)
+    t_norm, t_computable = _norms(h + c[:, None] * v, preserve)
+    r = torch.where(preserve, h_norm / t_norm, 1.0)
+    return c, r, h_computable & t_computable
+
+
 def row_law(
     h: Tensor, v: Tensor, law: Tensor, compute: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor]:
@@ -93,19 +104,18 @@ def row_law(
     definition; tests ask for fp64 to judge an implementation by the exact value.
     """
     h, v = h.to(compute), v.to(compute)
-    preserve, relative = (law & Law.PRESERVE) != 0, (law & Law.RELATIVE) != 0
-    h_norm, h_computable = norms(h)
-    t = h + torch.where(relative, h_norm, 1.0)[:, None] * v
-    t_norm, t_computable = norms(t)
-    y = torch.where(preserve, h_norm / t_norm, 1.0)[:, None] * t
-    return y, (h_computable | ~(relative | preserve)) & (t_computable | ~preserve)
+    c, r, computable = scalars(h, v, law)
+    return r[:, None] * (h + c[:, None] * v), computable
 
 
-def norms(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """(Norms, which of them are in range); 1 stands where the sum of squares is out of range."""
-    total = rows.square().sum(-1)
+def _norms(rows: Tensor, needed: Tensor) -> tuple[Tensor, Tensor]:
+    """(Norms, which are in range); a row that does not need its own counts as in range, with 1.
+
+    Those are left out before the sum, so that what is not finite in one gets into no derivative.
+    """
+    total = torch.where(needed[:, None], rows, 0.0).square().sum(-1)
     computable = (total >= SUM_RANGE[0]) & (total <= SUM_RANGE[1])
-    return torch.where(computable, total, 1.0).sqrt(), computable
+    return torch.where(computable, total, 1.0).sqrt(), computable | ~needed
 
 
 def _steered(

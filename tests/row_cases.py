@@ -109,6 +109,16 @@ def fused(backend: Backend, case: Case, norm: Cast | str) -> tuple[Tensor, Tenso
     return backend.add_steer_rms_norm(*case.norm_arguments(norm))
 
 
+def fused_into(ops: object, case: Case, norm: Cast | str) -> tuple[Tensor, Tensor]:
+    """As `fused`, by the form of the torch operations that is given its outputs."""
+    normed, y = torch.empty_like(case.x), torch.zeros_like(case.x)
+    if norm == LAYER:
+        ops.add_steer_layer_norm_out(*case.layer_norm_arguments(), normed=normed, y=y)
+    else:
+        ops.add_steer_rms_norm_out(*case.norm_arguments(norm), normed=normed, y=y)
+    return normed, y
+
+
 def same_bits(a: Tensor, b: Tensor) -> bool:
     """Equality bit by bit, except that any NaN equals any other (torch has no rule for them)."""
     integer = torch.int32 if a.dtype == torch.float32 else torch.int16

@@ -24,7 +24,7 @@ from emokernel.ops.registered import registered_backend
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 HOST_NAMESPACE = "emokernel_on_host"
 # The interpreter takes milliseconds for each row.
-_FEW_WIDTHS = (1, 7, 64, 123)
+_FEW_WIDTHS = (1, 7, 64)
 # Beyond what a block of threads keeps in registers, aligned and not.
 _LONG_WIDTHS = (20008, 20011)
 
@@ -72,7 +72,7 @@ def target(name: str) -> Target:
         torch.ops.load_library(str(library()))
         backend = registered_backend(name, ("cpu",), lambda: None, HOST_NAMESPACE)
         ops = getattr(torch.ops, HOST_NAMESPACE)
-        return Target(name, backend, ops, cpu, WIDTHS, _LONG_WIDTHS, many_rows=260)
+        return Target(name, backend, ops, cpu, WIDTHS, _LONG_WIDTHS, many_rows=67)
     backend = load("triton" if name == "interpreted" else name)
     device = cpu if name in ("cpu", "interpreted") else torch.device("cuda", 0)
     refusal = backend.refusal(device)
@@ -80,6 +80,6 @@ def target(name: str) -> Target:
     namespace = schemas.TRITON_NAMESPACE if backend.name == "triton" else schemas.NAMESPACE
     ops = getattr(torch.ops, namespace)
     if name == "interpreted":
-        return Target(name, backend, ops, device, _FEW_WIDTHS, many_rows=33)
+        return Target(name, backend, ops, device, _FEW_WIDTHS, many_rows=13)
     long_widths = _LONG_WIDTHS if name == "cuda" else ()
     return Target(name, backend, ops, device, WIDTHS, long_widths)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +14,7 @@ from torch import Tensor
 
 from emokernel import reference
 from emokernel.numerics import ulp_distance
-from emokernel.reference import SUM_RANGE, Cast, Law
+from emokernel.reference import MAX_COMPONENTS, SUM_RANGE, Cast, Law
 
 fast = settings(max_examples=60, deadline=None)
 widths = st.integers(1, 70)
@@ -195,3 +198,17 @@ def test_casts_differ_where_they_should() -> None:
     assert 0.1 < float((llama != olmo).float().mean()) < 0.5
     torch.testing.assert_close(gemma.float(), reference.rms_norm(
         u, (1 + weight.float()), 1e-6, Cast.OLMO), rtol=1e-2, atol=1e-2)  # fmt: skip
+
+
+def test_the_kernels_count_as_the_specification_does() -> None:
+    """Laws and casts by the same numbers, and the same limits, in C++."""
+    text = (Path(__file__).parents[1] / "csrc" / "kernels" / "law.h").read_text()
+    for kind in (Law, Cast):
+        (body,) = re.findall(rf"enum (?:class )?{kind.__name__} : \w+ {{(.*?)}}", text)
+        found = {name.upper(): int(number) for name, number in re.findall(r"k(\w+) = (\d+)", body)}
+        members = {name: int(member) for name, member in kind.__members__.items()}
+        assert found == {name: number for name, number in members.items() if name != "ADD"}
+    assert f"kCasts = {len(Cast)};" in text
+    assert f"kMaxComponents = {MAX_COMPONENTS};" in text
+    limits = re.findall(r"constexpr float k\w+ = (\S+)f;", text)
+    assert tuple(map(float.fromhex, limits)) == SUM_RANGE

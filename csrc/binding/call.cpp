@@ -22,14 +22,11 @@ class Stack {
   StableIValue* next_;
 };
 
-Call read_call(const char* name, Operation operation, Form form, StableIValue* values) {
+Call read_call(Operation operation, bool given, StableIValue* values) {
   Stack stack(values);
   const bool norm = has_norm(operation);
-  const bool out = form == Form::kOut;
   // Initialisers in braces run in order.
-  return Call{name,
-              operation,
-              form,
+  return Call{operation,
               stack.tensor(),
               stack.tensor_if(has_residual(operation)),
               stack.tensor_if(norm),
@@ -41,8 +38,8 @@ Call read_call(const char* name, Operation operation, Form form, StableIValue* v
               stack.tensor(),
               stack.tensor(),
               stack.tensor(),
-              stack.tensor_if(norm && out),
-              stack.tensor_if(out)};
+              stack.tensor_if(given),
+              stack.tensor_if(given)};
 }
 
 void give(StableIValue* slot, Tensor&& tensor) {
@@ -51,19 +48,18 @@ void give(StableIValue* slot, Tensor&& tensor) {
 
 }  // namespace
 
-void run_call(const char* name, Operation operation, Form form, Launch launch,
-              StableIValue* stack) {
-  const Call call = read_call(name, operation, form, stack);
+void run_call(Operation operation, bool given, Launch launch, StableIValue* stack) {
+  const Call call = read_call(operation, given, stack);
   Checked checked = check(call);
   RowProblem& problem = checked.problem;
   std::optional<Tensor> normed, y;
-  if (has_norm(operation) && form != Form::kOut) {
-    normed.emplace(Tensor::empty_like(call.x));
-    problem.normed = {normed->write(), problem.d};
-  }
-  if (form == Form::kFunctional) {
+  if (!given) {
+    if (has_norm(operation)) {
+      normed.emplace(Tensor::empty_like(call.x));
+      problem.normed = normed->write();
+    }
     y.emplace(Tensor::empty_like(call.x));
-    problem.y = {y->write(), problem.d};
+    problem.y = y->write();
   }
   if (problem.rows > 0) launch(call, checked);
   if (normed) give(stack++, std::move(*normed));

@@ -10,33 +10,25 @@ namespace emokernel {
 // Runs a checked problem with at least one row; the outputs are there.
 using Launch = void (*)(const Call& call, const Checked& checked);
 
-// Reads and checks the call on the stack, makes the outputs that its form makes, launches, and
-// leaves the results on the stack.
-void run_call(const char* name, Operation operation, Form form, Launch launch,
-              StableIValue* stack);
+// Reads and checks the call on the stack, makes the outputs unless they are given, launches, and
+// leaves on the stack what it has made.
+void run_call(Operation operation, bool given, Launch launch, StableIValue* stack);
+
+template <Launch kLaunch, Operation kOperation, bool kGiven = false>
+void boxed(StableIValue* stack, uint64_t, uint64_t) {
+  run_call(kOperation, kGiven, kLaunch, stack);
+}
+
+// Registers all operations of emokernel/ops/schemas.py.
+template <Launch kLaunch, class Library>
+void register_operations(Library& library) {
+  constexpr Operation kRms = Operation::kAddSteerRmsNorm, kLayer = Operation::kAddSteerLayerNorm;
+  library.impl("steer", boxed<kLaunch, Operation::kSteer>);
+  library.impl("add_steer", boxed<kLaunch, Operation::kAddSteer>);
+  library.impl("add_steer_rms_norm", boxed<kLaunch, kRms>);
+  library.impl("add_steer_rms_norm_out", boxed<kLaunch, kRms, true>);
+  library.impl("add_steer_layer_norm", boxed<kLaunch, kLayer>);
+  library.impl("add_steer_layer_norm_out", boxed<kLaunch, kLayer, true>);
+}
 
 }  // namespace emokernel
-
-// The three forms of one operation; the name of a form follows from that of its operation.
-#define EMOKERNEL_REGISTER_FORMS(library, name, operation, launch)                             \
-  library.impl(#name, [](StableIValue* stack, uint64_t, uint64_t) {                            \
-    emokernel::run_call(#name, operation, emokernel::Form::kFunctional, launch, stack);        \
-  });                                                                                          \
-  library.impl(#name "_", [](StableIValue* stack, uint64_t, uint64_t) {                        \
-    emokernel::run_call(#name "_", operation, emokernel::Form::kInPlace, launch, stack);       \
-  });                                                                                          \
-  library.impl(#name "_out", [](StableIValue* stack, uint64_t, uint64_t) {                     \
-    emokernel::run_call(#name "_out", operation, emokernel::Form::kOut, launch, stack);        \
-  })
-
-// Registers all operations of emokernel/ops/schemas.py for a dispatch key of a namespace.
-#define EMOKERNEL_REGISTER(namespace_, key, launch)                                            \
-  STABLE_TORCH_LIBRARY_IMPL(namespace_, key, library) {                                        \
-    using emokernel::Operation;                                                                \
-    EMOKERNEL_REGISTER_FORMS(library, steer, Operation::kSteer, launch);                       \
-    EMOKERNEL_REGISTER_FORMS(library, add_steer, Operation::kAddSteer, launch);                \
-    EMOKERNEL_REGISTER_FORMS(library, add_steer_rms_norm, Operation::kAddSteerRmsNorm,         \
-                             launch);                                                          \
-    EMOKERNEL_REGISTER_FORMS(library, add_steer_layer_norm, Operation::kAddSteerLayerNorm,     \
-                             launch);                                                          \
-  }

@@ -6,8 +6,13 @@
 namespace emokernel {
 namespace {
 
+// As the enumeration counts them.
+constexpr const char* kNames[kOperations] = {"steer", "add_steer", "add_steer_rms_norm",
+                                             "add_steer_layer_norm"};
+
 [[noreturn]] void refuse(const Call& call, const char* argument, const std::string& what) {
-  throw std::runtime_error(std::string("emokernel::") + call.name + ": " + argument + " " + what);
+  throw std::runtime_error(std::string("emokernel::") + kNames[static_cast<int>(call.operation)] +
+                           (call.y ? "_out: " : ": ") + argument + " " + what);
 }
 
 void check_dtype(const Call& call, const char* argument, const Tensor& tensor, int32_t needed) {
@@ -55,29 +60,21 @@ int64_t row_stride(const Call& call, const char* argument, const Tensor& tensor)
   return stride;
 }
 
-// The bytes that a tensor of rows occupies.
-struct Span {
+// The bytes that a tensor occupies, from the first to the last.
+struct Extent {
   uintptr_t begin = 0;
-  int64_t rows = 0;
-  int64_t stride = 0;     // bytes
-  int64_t row_bytes = 0;
-
-  uintptr_t end() const { return begin + (rows - 1) * stride + row_bytes; }
+  uintptr_t end = 0;
 };
 
-Span span_of(const void* data, int64_t rows, int64_t stride, int64_t width, int64_t size) {
-  return {reinterpret_cast<uintptr_t>(data), rows, stride * size, width * size};
+Extent extent_of(const Tensor& tensor) {
+  const auto begin = reinterpret_cast<uintptr_t>(tensor.read());
+  if (tensor.numel() == 0) return {begin, begin};
+  int64_t last = 0;
+  for (int64_t i = 0; i < tensor.dim(); ++i) last += (tensor.size(i) - 1) * tensor.stride(i);
+  return {begin, begin + (last + 1) * static_cast<int64_t>(aoti_torch_dtype_element_size(tensor.dtype()))};
 }
 
-bool overlap(const Span& a, const Span& b) {
-  if (a.rows == 0 || b.rows == 0 || a.row_bytes == 0 || b.row_bytes == 0) return false;
-  if (a.end() <= b.begin || b.end() <= a.begin) return false;
-  // Rows of one stride may lie side by side, as two halves of a packed tensor do.
-  if (a.rows == 1 || b.rows == 1 || a.stride != b.stride || a.stride == 0) return true;
-  const int64_t apart = static_cast<int64_t>(b.begin - a.begin) % a.stride;
-  const int64_t offset = apart < 0 ? apart + a.stride : apart;
-  return offset < a.row_bytes || a.stride - offset < b.row_bytes;
-}
+bool overlap(const Extent& a, const Extent& b) { return a.begin < b.end && b.begin < a.end; }
 
 void check_rows(const Call& call, const char* argument, const Tensor& tensor, const char* like) {
   check_place(call, argument, tensor);
@@ -131,8 +128,9 @@ void check_slots(const Call& call) {
   }
   check_vector(call, "law", call.law, ids.size(0), "one per slot");
   const bool one = ids.size(1) == 1 || ids.size(0) == 0;
-  if (!one && ids.stride(1) != 1) refuse(call, "ids", "has a strided last dimension");
-  if (!one && weights.stride(1) != 1) refuse(call, "weights", "has a strided last dimension");
+  constexpr const char* kStrided = "has a strided last dimension; pass it contiguous";
+  if (!one && ids.stride(1) != 1) refuse(call, "ids", kStrided);
+  if (!one && weights.stride(1) != 1) refuse(call, "weights", kStrided);
 }
 
 void check_token_slot(const Call& call, int64_t rows) {
@@ -180,37 +178,26 @@ Tables tables_of(const Call& call) {
   return tables;
 }
 
-// Refuses an output that shares memory with anything that is read, or with itself.
-void check_output(const Call& call, const RowProblem& problem, const char* argument,
-                  const Rows& output, int64_t size, bool is_x) {
-  const int64_t rows = problem.rows, d = problem.d;
-  if (rows > 1 && output.stride < d) {
-    refuse(call, argument, "has rows that overlap each other; it is written and needs its own");
-  }
-  const Span written = span_of(output.data, rows, output.stride, d, size);
-  const auto apart = [&](const char* other, const Span& span) {
-    if (overlap(written, span)) {
-      refuse(call, argument, std::string("shares memory with ") + other +
-                                 "; it is written and needs memory of its own");
-    }
+// Refuses a given output that is not contiguous, or shares memory with what is read.
+void* check_given(const Call& call, const char* argument, const Tensor& output) {
+  check_rows(call, argument, output, "x");
+  if (!output.contiguous()) refuse(call, argument, "is strided; pass it contiguous");
+  const Extent written = extent_of(output);
+  const auto apart = [&](const char* other, const Tensor& tensor) {
+    if (!overlap(written, extent_of(tensor))) return;
+    refuse(call, argument, std::string("shares memory with ") + other +
+                               "; it is written and needs memory of its own");
   };
-  const Tables& tables = problem.tables;
-  const int64_t basis_size = call.basis.dtype() == call.x.dtype() ? size : 4;
-  if (!is_x) {
-    apart(problem.residual.data ? "x" : "h",
-          span_of(problem.x.data, rows, problem.x.stride, d, size));
-  }
-  if (problem.residual.data) {
-    apart("residual", span_of(problem.residual.data, rows, problem.residual.stride, d, size));
-  }
-  if (problem.weight) apart("weight", span_of(problem.weight, 1, d, d, size));
-  if (problem.bias) apart("bias", span_of(problem.bias, 1, d, d, size));
-  apart("basis", span_of(tables.basis.data, tables.vectors, tables.basis.stride, d, basis_size));
-  apart("token_slot", span_of(tables.token_slot.data, rows, tables.token_slot.stride, 1, 4));
-  apart("ids", span_of(tables.ids.data, tables.slots, tables.ids.stride, tables.components, 4));
-  apart("weights",
-        span_of(tables.weights.data, tables.slots, tables.weights.stride, tables.components, 4));
-  apart("law", span_of(tables.law.data, tables.slots, tables.law.stride, 1, 4));
+  apart("x", call.x);
+  apart("residual", *call.residual);
+  apart("weight", *call.weight);
+  if (call.bias) apart("bias", *call.bias);
+  apart("basis", call.basis);
+  apart("token_slot", call.token_slot);
+  apart("ids", call.ids);
+  apart("weights", call.weights);
+  apart("law", call.law);
+  return output.write();
 }
 
 }  // namespace
@@ -251,24 +238,11 @@ Checked check(const Call& call) {
   }
   problem.tables = tables_of(call);
 
-  const int64_t size = checked.stream == DType::kFloat32 ? 4 : 2;
-  if (call.form == Form::kInPlace) {
-    problem.y = {x.write(), problem.x.stride};
-    check_output(call, problem, first, problem.y, size, true);
-  } else if (call.form == Form::kOut) {
-    const char* y_name = norms ? "y" : "out";
-    check_rows(call, y_name, *call.y, first);
-    problem.y = {call.y->write(), row_stride(call, y_name, *call.y)};
-    check_output(call, problem, y_name, problem.y, size, false);
-    if (norms) {
-      check_rows(call, "normed", *call.normed, first);
-      problem.normed = {call.normed->write(), row_stride(call, "normed", *call.normed)};
-      check_output(call, problem, "normed", problem.normed, size, false);
-      if (overlap(span_of(problem.y.data, problem.rows, problem.y.stride, problem.d, size),
-                  span_of(problem.normed.data, problem.rows, problem.normed.stride, problem.d,
-                          size))) {
-        refuse(call, "normed", "shares memory with y; each output needs memory of its own");
-      }
+  if (call.y) {
+    problem.y = check_given(call, "y", *call.y);
+    problem.normed = check_given(call, "normed", *call.normed);
+    if (overlap(extent_of(*call.y), extent_of(*call.normed))) {
+      refuse(call, "normed", "shares memory with y; each output needs memory of its own");
     }
   }
   return checked;

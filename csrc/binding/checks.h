@@ -7,14 +7,10 @@
 
 namespace emokernel {
 
-enum class Form { kFunctional, kInPlace, kOut };
-
-// A call as its schema (emokernel/ops/schemas.py) orders it. y and normed are the given outputs;
-// where the form makes them itself they are empty.
+// A call as its schema (emokernel/ops/schemas.py) orders it. y and normed are empty unless they are
+// given.
 struct Call {
-  const char* name;
   Operation operation;
-  Form form;
   Tensor x;  // h for steer
   std::optional<Tensor> residual;
   std::optional<Tensor> weight;
@@ -31,7 +27,7 @@ struct Call {
 };
 
 struct Checked {
-  RowProblem problem;  // without the outputs that the form has yet to make
+  RowProblem problem;  // without outputs that are not given
   DType stream;
   DType basis;
 };

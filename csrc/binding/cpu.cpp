@@ -13,6 +13,8 @@ void launch(const emokernel::Call& call, const emokernel::Checked& checked) {
                          torch_parallel);
 }
 
-EMOKERNEL_REGISTER(emokernel, CPU, launch)
+STABLE_TORCH_LIBRARY_IMPL(emokernel, CPU, library) {
+  emokernel::register_operations<launch>(library);
+}
 
 }  // namespace

@@ -43,6 +43,8 @@ void launch(const emokernel::Call& call, const emokernel::Checked& checked) {
                               device, stream);
 }
 
-EMOKERNEL_REGISTER(emokernel, CUDA, launch)
+STABLE_TORCH_LIBRARY_IMPL(emokernel, CUDA, library) {
+  emokernel::register_operations<launch>(library);
+}
 
 }  // namespace

@@ -67,6 +67,12 @@ class Tensor {
     return count;
   }
 
+  bool contiguous() const {
+    bool is = false;
+    check_torch(aoti_torch_is_contiguous(handle_, &is), "is_contiguous");
+    return is;
+  }
+
   const void* read() const {
     const void* data = nullptr;
     check_torch(torch_get_const_data_ptr(handle_, &data), "data_ptr");

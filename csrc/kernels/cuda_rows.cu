@@ -103,11 +103,11 @@ class Row {
   }
 
   template <class U>
-  __device__ __forceinline__ static const U* at(const ConstRows& rows, int64_t row) {
+  __device__ __forceinline__ static const U* at(const Rows& rows, int64_t row) {
     return static_cast<const U*>(rows.data) + row * rows.stride;
   }
-  __device__ __forceinline__ T* at(const Rows& rows) const {
-    return static_cast<T*>(rows.data) + row_ * rows.stride;
+  __device__ __forceinline__ T* output(void* rows) const {
+    return static_cast<T*>(rows) + row_ * d_;
   }
 
   // Runs body on every tile of the row. A row that is kept has one, which is where the passes
@@ -277,7 +277,7 @@ class Row {
     });
   }
 
-  // x + residual before its rounding, from memory: y is not stored yet.
+  // x + residual before its rounding, from memory.
   __device__ __forceinline__ void add_again(int c, float* sum) const {
     float r[kLanes];
     load_lanes<kWide, kLanes>(at<T>(problem_.x, row_), c, d_, sum);
@@ -288,7 +288,7 @@ class Row {
 
   __device__ __forceinline__ void store_y(Tile& tile) const {
     for_vectors(tile, [&](float*, int j, int c) {
-      store_vector<kWide>(at(problem_.y), c, d_, tile.row[j]);
+      store_vector<kWide>(output(problem_.y), c, d_, tile.row[j]);
     });
   }
 
@@ -307,8 +307,7 @@ class Row {
   }
 
   // The norm of what `finish` left; a bias makes it a LayerNorm. A row that is kept stores y first,
-  // so that the store overlaps the sums; one that is computed anew keeps its input, which y may
-  // overwrite, until the last pass.
+  // so that the store overlaps the sums; one that is computed anew stores it with normed.
   __device__ __forceinline__ void norm(Tile& tile) {
     const bool layer = problem_.bias != nullptr;
     Packed<T> weight[kVectors], bias[kVectors];
@@ -354,7 +353,7 @@ class Row {
         store_y(tile);
       }
       for_vectors(tile, [&](float* u, int j, int c) {
-        store_vector<kWide>(at(problem_.normed), c, d_, normed(u, scale, weight[j], bias[j]));
+        store_vector<kWide>(output(problem_.normed), c, d_, normed(u, scale, weight[j], bias[j]));
       });
     });
   }

@@ -169,17 +169,14 @@ struct RowData {
   EMOKERNEL_INLINE RowData(const RowProblem& problem, int64_t row)
       : x{at(problem.x, row), problem.d},
         residual{at(problem.residual, row), problem.d},
-        y{at(problem.y, row), problem.d},
-        normed{at(problem.normed, row), problem.d} {}
+        y{static_cast<T*>(problem.y) + row * problem.d, problem.d},
+        normed{static_cast<T*>(problem.normed) + row * problem.d, problem.d} {}
 
   EMOKERNEL_INLINE int64_t d() const { return x.d; }
 
  private:
-  EMOKERNEL_INLINE static const T* at(const emokernel::ConstRows& rows, int64_t row) {
+  EMOKERNEL_INLINE static const T* at(const emokernel::Rows& rows, int64_t row) {
     return static_cast<const T*>(rows.data) + row * rows.stride;
-  }
-  EMOKERNEL_INLINE static T* at(const emokernel::Rows& rows, int64_t row) {
-    return static_cast<T*>(rows.data) + row * rows.stride;
   }
 };
 

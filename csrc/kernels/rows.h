@@ -9,6 +9,7 @@ namespace emokernel {
 
 enum class DType : int { kFloat32, kBFloat16, kFloat16 };
 constexpr int kDTypes = 3;
+constexpr int element_size(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
 
 enum class Operation : int { kSteer, kAddSteer, kAddSteerRmsNorm, kAddSteerLayerNorm };
 constexpr int kOperations = 4;
@@ -20,11 +21,6 @@ constexpr bool has_norm(Operation operation) {
 
 // Rows [rows, d] with a contiguous last dimension.
 struct Rows {
-  void* data = nullptr;
-  int64_t stride = 0;
-};
-
-struct ConstRows {
   const void* data = nullptr;
   int64_t stride = 0;
 };
@@ -41,7 +37,7 @@ struct Strided {
 // them once, and all of the row goes by what was read; which of the old words and which of the new
 // ones these are is up to the writer, who keeps a row from half a record by writing before or after.
 struct Tables {
-  ConstRows basis;                // [vectors, d]
+  Rows basis;                     // [vectors, d]
   Strided<int32_t> token_slot;    // [>= rows]
   Strided<int32_t> ids;           // [slots, components], stride of a slot
   Strided<float> weights;         // [slots, components], stride of a slot
@@ -54,16 +50,16 @@ struct Tables {
 struct RowProblem {
   int64_t rows = 0;
   int64_t d = 0;
-  ConstRows x;         // h for kSteer
-  ConstRows residual;  // unused by kSteer
-  Rows y;
-  Rows normed;          // only for operations with a norm, like the next four
+  Rows x;             // h for kSteer
+  Rows residual;      // unused by kSteer
+  void* y = nullptr;  // contiguous, as normed
+  void* normed = nullptr;  // only for operations with a norm, like the next four
   const void* weight = nullptr;
   const void* bias = nullptr;  // kAddSteerLayerNorm
   float eps = 0.0f;
   Cast cast = Cast::kLlama;    // kAddSteerRmsNorm
   Tables tables;
-  bool stream = false;  // store around the caches; needs rows aligned to kStreamAlignment
+  bool stream = false;  // store around the caches; needs outputs aligned to kStreamAlignment
 };
 
 constexpr int64_t kStreamAlignment = 64;  // bytes

@@ -63,11 +63,8 @@ float* thread_scratch(int64_t floats) {
   return memory.get();
 }
 
-int64_t element_size(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
-
-bool streamable(const Rows& rows, int64_t size) {
-  const auto address = reinterpret_cast<uintptr_t>(rows.data);
-  return address % kStreamAlignment == 0 && rows.stride * size % kStreamAlignment == 0;
+bool aligned(const void* output) {
+  return reinterpret_cast<uintptr_t>(output) % kStreamAlignment == 0;
 }
 
 struct Launch {
@@ -82,13 +79,12 @@ void run_share(int64_t begin, int64_t end, void* context) {
 
 }  // namespace
 
-Isa live_isa() { return isa_in_use(); }
-
 void launch_rows(RowProblem problem, Operation operation, DType stream, DType basis,
                  ParallelFor parallel_for) {
   const int64_t size = element_size(stream);
   problem.stream = problem.rows * problem.d * size >= kStreamBytes &&
-                   streamable(problem.y, size) && (!has_norm(operation) || streamable(problem.normed, size));
+                   problem.d * size % kStreamAlignment == 0 && aligned(problem.y) &&
+                   aligned(problem.normed);
   const KernelTable& table = table_of(isa_in_use());
   Launch launch{problem, table.kernels[static_cast<int>(operation)][static_cast<int>(stream)]
                                       [basis == stream ? 0 : 1]};

@@ -13,10 +13,8 @@ namespace emokernel {
 using Task = void (*)(int64_t begin, int64_t end, void* context);
 using ParallelFor = void (*)(int64_t count, int64_t grain, Task task, void* context);
 
-// The level that runs; the first call settles it (throws as `choose_isa`).
-Isa live_isa();
-
-// Throws std::bad_alloc without memory for a few rows per thread.
+// By the level of `choose_isa`, which the first call settles (and throws as it does); throws
+// std::bad_alloc without memory for a few rows per thread.
 void launch_rows(RowProblem problem, Operation operation, DType stream, DType basis,
                  ParallelFor parallel_for);
 

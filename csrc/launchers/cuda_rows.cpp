@@ -51,8 +51,6 @@ const DeviceFacts& facts_of(int device) {
   return all[device];
 }
 
-int element_size(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
-
 bool aligned(const void* data, int64_t stride, int size) {
   return reinterpret_cast<uintptr_t>(data) % kVectorBytes == 0 && stride * size % kVectorBytes == 0;
 }
@@ -61,8 +59,7 @@ bool aligned(const void* data, int64_t stride, int size) {
 bool wide(const RowProblem& problem, int size, int basis_size) {
   return problem.d * size % kVectorBytes == 0 && aligned(problem.x.data, problem.x.stride, size) &&
          aligned(problem.residual.data, problem.residual.stride, size) &&
-         aligned(problem.y.data, problem.y.stride, size) &&
-         aligned(problem.normed.data, problem.normed.stride, size) &&
+         aligned(problem.y, 0, size) && aligned(problem.normed, 0, size) &&
          aligned(problem.weight, 0, size) && aligned(problem.bias, 0, size) &&
          aligned(problem.tables.basis.data, problem.tables.basis.stride, basis_size);
 }

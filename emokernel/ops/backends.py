@@ -18,9 +18,7 @@ ENVIRONMENT_VARIABLE = "EMOKERNEL_BACKEND"
 class Backend:
     """One implementation of the operations of `emokernel.reference`.
 
-    ``steer``, ``add_steer``, ``add_steer_rms_norm`` and ``add_steer_layer_norm`` return fresh
-    tensors; the names with an underscore overwrite their first argument with y (schemas:
-    `emokernel.ops.schemas`). ``namespace`` of ``torch.ops`` is where they are, None where they are
+    ``namespace`` of ``torch.ops`` is where they are (`emokernel.ops.schemas`), None where they are
     made of torch's own. ``fuses_compiled``: whether they compute norms under torch.compile too,
     which can do that itself. ``unavailable`` returns why the backend cannot run here, or None.
     """
@@ -31,13 +29,9 @@ class Backend:
     namespace: str | None
     fuses_compiled: bool
     steer: Callable
-    steer_: Callable
     add_steer: Callable
-    add_steer_: Callable
     add_steer_rms_norm: Callable
-    add_steer_rms_norm_: Callable
     add_steer_layer_norm: Callable
-    add_steer_layer_norm_: Callable
 
     def refusal(self, device: torch.device) -> str | None:
         """Why this backend cannot serve tensors on ``device``, or None."""

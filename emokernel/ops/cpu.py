@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import torch
 
-from emokernel.ops.registered import registered_backend
+from emokernel.ops.registered import load_library, registered_backend
 from emokernel.ops.schemas import NAMESPACE
 
 LIBRARY = Path(__file__).resolve().parent.parent / "libemokernel.so"
-ELSEWHERE = "the kernels are built on Linux only so far; backend='reference' is plain PyTorch"
 _BUILD = "build it with `pip install --no-build-isolation -e .` in the source folder"
 
 
 def _load() -> str | None:
     """Loads the library; why it cannot run here, or None. Loading it again changes nothing."""
-    if not LIBRARY.exists():
-        return f"{LIBRARY.name} is not built: {_BUILD if sys.platform == 'linux' else ELSEWHERE}"
-    try:
-        from emokernel import _build_info
+    reason = load_library(LIBRARY, _BUILD)
+    if reason is None:
+        try:
+            from emokernel import _build_info
 
-        torch.ops.load_library(str(LIBRARY))
-        _build_info.choose_isa()
-    except ImportError as error:
-        return f"the compiled part is not complete ({error}): {_BUILD}"
-    except OSError as error:
-        why = error.__cause__ or error
-        return f"{LIBRARY.name} does not load with torch {torch.__version__} ({why}): {_BUILD}"
-    except RuntimeError as error:
-        return str(error).splitlines()[0]
-    return None
+            _build_info.choose_isa()
+        except ImportError as error:
+            return f"the compiled part is not complete ({error}): {_BUILD}"
+        except RuntimeError as error:
+            return str(error).splitlines()[0]
+    return reason
 
 
 _REASON = _load()

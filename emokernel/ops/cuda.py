@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import torch
 
-from emokernel.ops.cpu import ELSEWHERE
-from emokernel.ops.registered import registered_backend
+from emokernel.ops.registered import load_library, registered_backend
 from emokernel.ops.schemas import NAMESPACE
 
 LIBRARY = Path(__file__).resolve().parent.parent / "libemokernel_cuda.so"
@@ -22,14 +20,7 @@ def _load() -> str | None:
     """Loads the library; why it cannot run with this torch, or None."""
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA"
-    if not LIBRARY.exists():
-        return f"{LIBRARY.name} is not built: {_BUILD if sys.platform == 'linux' else ELSEWHERE}"
-    try:
-        torch.ops.load_library(str(LIBRARY))
-    except OSError as error:
-        why = error.__cause__ or error
-        return f"{LIBRARY.name} does not load with torch {torch.__version__} ({why}): {_BUILD}"
-    return None
+    return load_library(LIBRARY, _BUILD)
 
 
 _REASON = _load()

@@ -1,4 +1,4 @@
-"""The launch shape of the Triton row kernel: a function of the width and the dtype of the rows.
+"""How the Triton row kernel lays a row out: a function of the width and the dtype of the rows.
 
 It never reads how many rows there are: the shape decides the order in which a row is summed, and a
 row has to have the same bits in every batch.
@@ -6,7 +6,6 @@ row has to have the same bits in every batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -26,39 +25,30 @@ _REGISTERS_OF_16_WARPS = 64
 _PREFETCH_WARPS, _PREFETCH_BYTES_PER_THREAD = 8, 32
 
 
-@dataclass(frozen=True)
-class LaunchShape:
-    """How one program lays a row out.
-
-    ``block`` is the row padded to a power of two. ``vector`` is how many elements one access moves:
-    16 bytes, and then every row has to start on 16 bytes, or 1, and then rows may start anywhere.
-    ``prefetch``: whether the parameters of a norm are loaded before the sums that do not need them.
-    ``max_registers`` of a thread, None for as many as the compiler likes.
-    """
-
-    block: int
-    num_warps: int
-    vector: int
-    prefetch: bool
-    max_registers: int | None
-
-
 @cache
-def launch_shape(d: int, dtype: torch.dtype) -> LaunchShape:
-    """The launch shape for rows ``[..., d]``, 1 <= d <= MAX_D; the same on every architecture."""
+def launch_shape(d: int, dtype: torch.dtype) -> dict[str, int | bool]:
+    """The settings of a kernel for rows ``[..., d]``, 1 <= d <= MAX_D, on every architecture.
+
+    BLOCK is the row padded to a power of two. VECTOR is how many elements one access moves: 16
+    bytes, and then every row has to start on 16 bytes, or 1, and then rows may start anywhere.
+    PREFETCH: whether the parameters of a norm are loaded before the sums that do not need them.
+    """
     if not 1 <= d <= MAX_D:
         raise ValueError(f"no launch shape for rows of {d}: 1 to {MAX_D} columns")
     block = 1 << (d - 1).bit_length()
-    num_warps = min(max(block // (_WARP * _ELEMENTS_PER_THREAD), 1), _MAX_WARPS)
+    warps = min(max(block // (_WARP * _ELEMENTS_PER_THREAD), 1), _MAX_WARPS)
     vector = _ACCESS_BYTES // dtype.itemsize
-    elements = block // (num_warps * _WARP)
-    return LaunchShape(
-        block,
-        num_warps,
-        vector=vector if d % vector == 0 else 1,
-        prefetch=num_warps <= _PREFETCH_WARPS
-        and elements * dtype.itemsize <= _PREFETCH_BYTES_PER_THREAD,
-        max_registers=_REGISTERS_OF_16_WARPS
-        if num_warps == _MAX_WARPS and elements <= _ELEMENTS_PER_THREAD
-        else None,
-    )
+    elements = block // (warps * _WARP)
+    few_bytes = elements * dtype.itemsize <= _PREFETCH_BYTES_PER_THREAD
+    settings: dict[str, int | bool] = {
+        "D": d,
+        "BLOCK": block,
+        "VECTOR": vector if d % vector == 0 else 1,
+        "PREFETCH": warps <= _PREFETCH_WARPS and few_bytes,
+        "WARPS": warps,
+        "num_warps": warps,
+        "enable_fp_fusion": False,
+    }
+    if warps == _MAX_WARPS and elements <= _ELEMENTS_PER_THREAD:
+        settings["maxnreg"] = _REGISTERS_OF_16_WARPS
+    return settings

@@ -7,7 +7,9 @@ RuntimeError instead of cutting the graph; what has a gradient is `emokernel.ops
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, is_grad_enabled
@@ -15,6 +17,20 @@ from torch.autograd import forward_ad
 
 from emokernel.ops.backends import Backend
 from emokernel.ops.schemas import OPERATIONS
+
+_ELSEWHERE = "the kernels are built on Linux only so far; backend='reference' is plain PyTorch"
+
+
+def load_library(library: Path, build: str) -> str | None:
+    """Loads compiled operations; why they cannot run here, or None. ``build`` says how to build."""
+    if not library.exists():
+        return f"{library.name} is not built: {build if sys.platform == 'linux' else _ELSEWHERE}"
+    try:
+        torch.ops.load_library(str(library))
+    except OSError as error:
+        why = error.__cause__ or error
+        return f"{library.name} does not load with torch {torch.__version__} ({why}): {build}"
+    return None
 
 
 def registered_backend(
@@ -27,11 +43,7 @@ def registered_backend(
 ) -> Backend:
     """The backend ``name`` whose functions are the operations of ``torch.ops.<namespace>``."""
     ops = getattr(torch.ops, namespace)
-    functions = {
-        form: _without_gradient(name, getattr(ops, form).default)
-        for operation in OPERATIONS
-        for form in (operation, f"{operation}_")
-    }
+    functions = {each: _without_gradient(name, getattr(ops, each).default) for each in OPERATIONS}
     return Backend(name, device_types, unavailable, namespace, fuses_compiled, **functions)
 
 

@@ -1,10 +1,8 @@
 """The torch operations: their schemas and their fake (meta) kernels, defined once here.
 
-The four operations of `emokernel.reference` exist in three forms:
-
-    steer, add_steer, add_steer_rms_norm, add_steer_layer_norm    functional: fresh outputs
-    steer_, add_steer_, ...          in place: y overwrites the first argument
-    steer_out, add_steer_out, ...    into given outputs, which may alias no input
+The four operations of `emokernel.reference` return fresh tensors. Those with a norm have a form
+that writes into given ones too, `add_steer_rms_norm_out` and `add_steer_layer_norm_out`:
+contiguous, and apart from all that is read.
 
 `torch.ops.emokernel.*` has the compiled kernels, CPU and CUDA, and `torch.ops.emokernel_triton.*`
 the Triton ones, so that both can be called on the same tensors; a backend only adds kernels for its
@@ -22,57 +20,34 @@ from torch import Tensor
 
 NAMESPACE = "emokernel"
 TRITON_NAMESPACE = "emokernel_triton"
-OPERATIONS = ("steer", "add_steer", "add_steer_rms_norm", "add_steer_layer_norm")
+NORMS = ("add_steer_rms_norm", "add_steer_layer_norm")
+OPERATIONS = ("steer", "add_steer", *NORMS)
 
 _TABLES = "Tensor basis, Tensor token_slot, Tensor ids, Tensor weights, Tensor law"
-_ROWS = {name: "Tensor{} x, Tensor residual" for name in OPERATIONS} | {"steer": "Tensor{} h"}
-# What those that compute a norm too are given for it.
-NORMS = {
-    "add_steer_rms_norm": "Tensor weight, float eps, int cast, ",
-    "add_steer_layer_norm": "Tensor weight, Tensor bias, float eps, ",
-}
+_ROWS = "Tensor x, Tensor residual"
+_RMS_NORM = f"{_ROWS}, Tensor weight, float eps, int cast, {_TABLES}"
+_LAYER_NORM = f"{_ROWS}, Tensor weight, Tensor bias, float eps, {_TABLES}"
+_GIVEN = "Tensor(a!) normed, Tensor(b!) y"
+SCHEMAS = (
+    f"steer(Tensor h, {_TABLES}) -> Tensor",
+    f"add_steer({_ROWS}, {_TABLES}) -> Tensor",
+    f"add_steer_rms_norm({_RMS_NORM}) -> (Tensor normed, Tensor y)",
+    f"add_steer_rms_norm_out({_RMS_NORM}, *, {_GIVEN}) -> ()",
+    f"add_steer_layer_norm({_LAYER_NORM}) -> (Tensor normed, Tensor y)",
+    f"add_steer_layer_norm_out({_LAYER_NORM}, *, {_GIVEN}) -> ()",
+)
 
 
-def _schemas(name: str) -> tuple[str, str, str]:
-    """The functional, in-place and out schema of an operation."""
-    norm = NORMS.get(name, "")
-    arguments = f"{_ROWS[name]}, {norm}{_TABLES}"
-    fresh = arguments.format("")
-    results = "(Tensor normed, Tensor y)" if norm else "Tensor"
-    outs = "Tensor(a!) normed, Tensor(b!) y" if norm else "Tensor(a!) out"
-    return (
-        f"{name}({fresh}) -> {results}",
-        f"{name}_({arguments.format('(a!)')}) -> {'Tensor' if norm else '()'}",
-        f"{name}_out({fresh}, *, {outs}) -> ()",
-    )
-
-
-SCHEMAS = tuple(schema for name in OPERATIONS for schema in _schemas(name))
-
-
-def _fresh(like: Tensor) -> Tensor:
-    return like.new_empty(like.shape)
-
-
-def _fake_one(x: Tensor, *_: object) -> Tensor:
-    return _fresh(x)
+def _fake_y(x: Tensor, *_: object) -> Tensor:
+    return x.new_empty(x.shape)
 
 
 def _fake_pair(x: Tensor, *_: object) -> tuple[Tensor, Tensor]:
-    return _fresh(x), _fresh(x)
+    return x.new_empty(x.shape), x.new_empty(x.shape)
 
 
 def _fake_nothing(*_: object, **__: object) -> None:
     return None
-
-
-def _fake(name: str) -> object:
-    """What an operation returns: fresh tensors like its first argument, one, two or none."""
-    if name in NORMS:
-        return _fake_pair
-    if name in OPERATIONS or name.removesuffix("_") in NORMS:
-        return _fake_one
-    return _fake_nothing
 
 
 _libraries: dict[str, torch.library.Library] = {}
@@ -86,7 +61,8 @@ def define(namespace: str) -> None:
     library = _libraries[namespace] = torch.library.Library(namespace, "DEF")
     for schema in SCHEMAS:
         name = library.define(schema)
-        torch.library.register_fake(f"{namespace}::{name}", _fake(name), lib=library)
+        fake = _fake_pair if name in NORMS else _fake_y if name in OPERATIONS else _fake_nothing
+        torch.library.register_fake(f"{namespace}::{name}", fake, lib=library)
 
 
 define(NAMESPACE)

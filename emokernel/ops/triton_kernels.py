@@ -4,27 +4,31 @@ The specification is `emokernel.reference`. All arithmetic is fp32, multiplicati
 are rounded one by one (compile with ``enable_fp_fusion=False``).
 """
 
+# Triton's types are values to others.
+# pyright: reportInvalidTypeForm=false
 from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton import knobs
+
+from emokernel.reference import SUM_RANGE, Cast, Law
 
 # The interpreter rounds fp32 to bf16 towards zero and loses bf16 subnormals on the way to fp32, so
 # there both ways go by bits; a GPU has one correct instruction for each.
-INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
+INTERPRETED = tl.constexpr(knobs.runtime.interpret)
 
 NO_NORM = tl.constexpr(0)
 RMS_NORM = tl.constexpr(1)
 LAYER_NORM = tl.constexpr(2)
 
-# emokernel.reference: Law, Cast and SUM_RANGE
-PRESERVE = tl.constexpr(1)
-RELATIVE = tl.constexpr(2)
-GEMMA = tl.constexpr(1)
-OLMO = tl.constexpr(2)
-VLLM = tl.constexpr(3)
-SMALLEST_SUM = tl.constexpr(2.0**-100)
-LARGEST_SUM = tl.constexpr(3.4028234663852886e38)
+PRESERVE = tl.constexpr(int(Law.PRESERVE))
+RELATIVE = tl.constexpr(int(Law.RELATIVE))
+GEMMA = tl.constexpr(int(Cast.GEMMA))
+OLMO = tl.constexpr(int(Cast.OLMO))
+VLLM = tl.constexpr(int(Cast.VLLM))
+SMALLEST_SUM = tl.constexpr(SUM_RANGE[0])
+LARGEST_SUM = tl.constexpr(SUM_RANGE[1])
 
 
 @triton.jit
@@ -85,7 +89,7 @@ def record(law, ids, weights, has_slot, K: tl.constexpr, WARPS: tl.constexpr):
 
 _RUN_TIME = (
     "x residual y normed norm_weight norm_bias basis token_slot ids weights law"
-    " x_stride residual_stride y_stride normed_stride basis_stride"
+    " x_stride residual_stride basis_stride"
     " token_slot_stride ids_stride weights_stride law_stride vectors slots eps"
 ).split()
 
@@ -107,8 +111,6 @@ def row_kernel(
     law,
     x_stride: tl.int64,
     residual_stride: tl.int64,
-    y_stride: tl.int64,
-    normed_stride: tl.int64,
     basis_stride: tl.int64,
     token_slot_stride: tl.int64,
     ids_stride: tl.int64,
@@ -128,9 +130,10 @@ def row_kernel(
 ):
     """y, and normed unless NORM is NO_NORM, of the row ``program_id``.
 
-    Strides are in elements. ``residual`` is None for steer; ``normed`` and what the norm needs are
-    None without one, and PREFETCH loads the latter before the sums. With VECTOR > 1 every row, and
-    those of the basis and of the norm's parameters too, starts on 16 bytes.
+    Strides are in elements; y and normed are contiguous. ``residual`` is None for steer; ``normed``
+    and what the norm needs are None without one, and PREFETCH loads the latter before the sums.
+    With VECTOR > 1 every row, and those of the basis and of the norm's parameters too, starts on 16
+    bytes.
     """
     dtype: tl.constexpr = y.dtype.element_ty
     row = tl.program_id(0).to(tl.int64)
@@ -194,7 +197,7 @@ def row_kernel(
     stored = rounded(result, dtype)
     if residual is None:  # what is untouched is not even rounded: that could change a NaN
         stored = tl.where(steered, stored, raw)
-    tl.store(pointers(y, row * y_stride, columns, VECTOR), stored, inside)
+    tl.store(pointers(y, row * D, columns, VECTOR), stored, inside)
 
     if NORM != NO_NORM:
         seen = result if CAST == VLLM else widened(stored)
@@ -219,4 +222,4 @@ def row_kernel(
             n = n * gain
         else:
             n = widened(rounded(n, dtype)) * gain
-        tl.store(pointers(normed, row * normed_stride, columns, VECTOR), rounded(n, dtype), inside)
+        tl.store(pointers(normed, row * D, columns, VECTOR), rounded(n, dtype), inside)

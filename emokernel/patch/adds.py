@@ -104,8 +104,8 @@ class Add:
             if any(t.requires_grad for t in (a, b, basis)):
                 if not self.steered:
                     return a + b
-                return differentiable.add_steer(
-                    a, b, basis, slots, ids, weights, law, backend=self.placed.backend
+                return differentiable.steer(
+                    a + b, basis, slots, ids, weights, law, backend=self.placed.backend
                 )
             if norm is not None and are_trained(self._attributes["_parameters"]):
                 norm = None

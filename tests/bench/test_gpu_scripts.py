@@ -161,7 +161,7 @@ def test_variants_compute_the_same(operation: str, law: str) -> None:
             pool.target.fill_(float("nan"))
             for call in variants.emokernel(backend, components):
                 call()
-            used = pool.target[: 2 * len(variants._written[0]) * 5 * 64]
+            used = torch.stack(variants._written)
             assert used.isfinite().all()
             found[backend, components] = used.clone()
     for components in (0, 1, 8):

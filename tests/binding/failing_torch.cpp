@@ -35,6 +35,7 @@ AOTITorchError aoti_torch_get_device_index(AtenTensorHandle, int32_t* out) {
   return give(out, -1);
 }
 AOTITorchError aoti_torch_get_layout(AtenTensorHandle, int32_t* out) { return give(out, 0); }
+AOTITorchError aoti_torch_is_contiguous(AtenTensorHandle, bool* out) { return give(out, true); }
 AOTITorchError torch_get_const_data_ptr(AtenTensorHandle, const void** out) {
   return give(out, data);
 }
@@ -70,6 +71,7 @@ int main() {
     raised = false;
     try {
       const emokernel::Tensor tensor(handle());
+      tensor.contiguous();
       tensor.read();
       tensor.write();
       const emokernel::Tensor like = emokernel::Tensor::empty_like(tensor);

@@ -24,5 +24,6 @@ def test_every_call_of_torch_is_checked(tmp_path: Path) -> None:
     said = subprocess.run([program], check=True, capture_output=True, text=True).stdout
     gets = ("dim", "sizes", "strides", "dtype", "device_type", "device_index", "layout")
     of_argument = [f"get_{name} of an argument" for name in gets]
-    expected = [*of_argument, "data_ptr", "mutable_data_ptr", "empty_strided", *of_argument]
+    made = ["is_contiguous", "data_ptr", "mutable_data_ptr", "empty_strided", *of_argument]
+    expected = [*of_argument, *made]
     assert said.splitlines() == [f"emokernel: torch failed in {what}" for what in expected]

@@ -8,6 +8,8 @@ void launch(const emokernel::Call&, const emokernel::Checked& checked) {
   emokernel::launch_cuda_rows(checked.problem, checked.stream, checked.basis, 0, nullptr);
 }
 
-EMOKERNEL_REGISTER(emokernel_on_host, CPU, launch)
+STABLE_TORCH_LIBRARY_IMPL(emokernel_on_host, CPU, library) {
+  emokernel::register_operations<launch>(library);
+}
 
 }  // namespace

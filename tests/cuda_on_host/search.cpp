@@ -160,8 +160,8 @@ emokernel::RowProblem problem_of(const HostRows& given) {
   problem.d = d;
   problem.x = {given.x, d};
   problem.residual = {given.residual, d};
-  problem.y = {given.y, d};
-  problem.normed = {given.normed, given.normed ? d : 0};
+  problem.y = given.y;
+  problem.normed = given.normed;
   problem.weight = given.weight;
   problem.bias = given.bias;
   problem.eps = static_cast<float>(given.eps);

@@ -106,7 +106,6 @@ def run(
     apart: bool = False,
     rewrites: Rewrites = (),
     library: Path | None = None,
-    in_place: bool = False,
 ) -> Found:
     """add_steer of a case, with that norm; without a seed in order, and nothing is searched for.
 
@@ -115,9 +114,7 @@ def run(
     ``rewrites`` (tensor, versions ``[n, *tensor.shape]``) may put another version into its tensor.
     Raises RaceError.
     """
-    y = case.x.clone() if in_place else torch.empty_like(case.x)
-    if in_place:
-        case = Case(**(vars(case) | {"x": y}))
+    y = torch.empty_like(case.x)
     normed = None if norm is None else torch.empty_like(case.x)
     given = _given(case, norm, y, normed)
     options = None if seed is None else _Search(seed, apart, _rewrites(rewrites), len(rewrites), 0)

@@ -27,7 +27,7 @@ def main() -> None:
     for dtype, d, norm in product(DTYPES, WIDTHS, (Cast.LLAMA, Cast.VLLM, LAYER)):
         case = cuda.make(13, d, dtype)
         fused(cuda.backend, case, norm)
-        cuda.backend.steer_(case.x, *case.tables)
+        cuda.backend.steer(case.x, *case.tables)
         cuda.backend.add_steer(case.x, case.residual, *case.tables)
     torch.cuda.synchronize()
     print("every kernel ran")

@@ -116,18 +116,6 @@ def test_what_the_kernel_before_writes_is_seen(gpu: Target, field: str) -> None:
         assert both_equal(results, expected[number % 2])
 
 
-def test_chains_in_place_equal_chains_apart(gpu: Target) -> None:
-    """Each kernel overwrites what the one before it has just written."""
-    case = gpu.make(64, 4096, torch.bfloat16)
-    apart = case.x
-    for _ in range(50):
-        apart, _ = gpu.backend.add_steer_rms_norm(apart, *case.norm_arguments(0)[1:])
-    x = case.x.clone()
-    for _ in range(50):
-        x = gpu.backend.add_steer_rms_norm_(x, *case.norm_arguments(0)[1:])
-    assert same_bits(x, apart)
-
-
 @pytest.mark.parametrize("d", [4096, 16384])
 def test_rows_go_by_slots_that_another_stream_rewrites(gpu: Target, d: int) -> None:
     """Each row by the slot that it had before or after, and no block waits for ever.

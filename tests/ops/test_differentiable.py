@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from emokernel.ops import differentiable, select
 from emokernel.reference import Law
 
 CPU = select("cpu")
+STEER = partial(differentiable.steer, backend=CPU)
 
 
 def in_fp64(case: Case) -> Case:
@@ -46,7 +48,7 @@ def test_gradcheck_of_the_row_law_of_the_reference(law: Law) -> None:
 
 @pytest.mark.parametrize("law", [*LAWS, None])
 @pytest.mark.parametrize("d", [1, 6])
-@pytest.mark.parametrize("steer", [reference.steer, differentiable.steer])
+@pytest.mark.parametrize("steer", [reference.steer, STEER])
 def test_gradcheck_of_mix_and_law(steer, d: int, law: Law | None) -> None:
     """With rows of every kind: steered, untouched, and of slots that do not exist."""
     case = in_fp64(make(13, d, law=law))
@@ -70,7 +72,7 @@ def test_weights_of_zero_have_the_gradient_of_the_law(law: Law) -> None:
     basis = case.basis * 0.1
 
     def of_weights(weights: Tensor) -> Tensor:
-        return differentiable.steer(case.x, basis, case.token_slot, case.ids, weights, case.law)
+        return STEER(case.x, basis, case.token_slot, case.ids, weights, case.law)
 
     assert gradcheck(of_weights, (zero,))
     found = torch.autograd.grad(of_weights(zero).square().sum() + of_weights(zero).sum(), zero)[0]
@@ -100,19 +102,12 @@ def test_backward_is_that_of_the_reference(
     case = make(rows, d, dtype, basis_dtype=basis_dtype, components=components, law=law, seed=seed)
     g = torch.randn(rows, d, generator=torch.Generator().manual_seed(seed)).to(dtype)
     exact = gradients(reference.steer, in_fp64(case), g.double(), compute=torch.float64)
-    found = gradients(differentiable.steer, case, g)
+    found = gradients(STEER, case, g)
     assert [each.dtype for each in found] == [dtype, basis_dtype, torch.float32]
     # What a gradient may be off by grows with the factors that it is multiplied with.
     v, _ = reference.mix(*case.tables[:4])
     h = case.x.float()
-    t = (
-        h
-        + torch.where(
-            (case.law[case.token_slot.clamp(0, 10).long()] & Law.RELATIVE) != 0, h.norm(dim=-1), 1.0
-        )[:, None]
-        * v
-    )
-    r = h.norm(dim=-1) / t.norm(dim=-1)
+    _, r, _ = reference.scalars(h, v, case.law[case.token_slot.clamp(0, 10).long()])
     size = (g.float().norm(dim=-1) * (1 + r) * (1 + v.norm(dim=-1)) * (1 + h.norm(dim=-1)))[:, None]
     _close(found[0], exact[0], size)
     total = (size.sum() if rows else torch.tensor(0.0)) * (1 + case.weights.abs().max())
@@ -136,7 +131,7 @@ def test_rows_that_are_left_alone_pass_the_gradient_on(law: Law, dtype: torch.dt
     x = case.x.clone()
     x[3], x[4, 0], x[5, 1] = 0.0, float("inf"), float("nan")
     g = torch.randn(26, d, generator=torch.Generator().manual_seed(3)).to(dtype)
-    of_x, of_basis, _ = gradients(differentiable.steer, replace(case, x=x), g)
+    of_x, of_basis, _ = gradients(STEER, replace(case, x=x), g)
     untouched = ~reference.mix(*case.tables[:4])[1]
     assert int(untouched.sum()) > 3
     assert same_bits(of_x[untouched], g[untouched])
@@ -154,7 +149,7 @@ def test_a_row_that_would_vanish_passes_the_gradient_on() -> None:
         token_slot=torch.ones_like(case.token_slot),
     )
     g = torch.randn(1, 4)
-    of_x, of_basis, of_weights = gradients(differentiable.steer, case, g)
+    of_x, of_basis, of_weights = gradients(STEER, case, g)
     assert same_bits(of_x, g)
     assert not of_basis.any()
     assert not of_weights.any()
@@ -163,9 +158,7 @@ def test_a_row_that_would_vanish_passes_the_gradient_on() -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_forward_has_the_bits_of_the_backend(dtype: torch.dtype) -> None:
     case = make(40, 123, dtype, basis_dtype=torch.float32)
-    y = differentiable.add_steer(
-        case.x.clone().requires_grad_(), case.residual, *case.tables, backend=CPU
-    )
+    y = STEER(case.x.clone().requires_grad_() + case.residual, *case.tables)
     assert same_bits(y.detach(), CPU.add_steer(case.x, case.residual, *case.tables))
 
 
@@ -190,14 +183,24 @@ def test_of_the_rows_only_one_copy_is_kept() -> None:
     with saved_tensors_hooks(
         lambda t: (kept.__setitem__(t.data_ptr(), t.numel()), t)[1], lambda t: t
     ):
-        differentiable.add_steer(x, case.residual, *case.tables)
+        STEER(x + case.residual, *case.tables)
     assert sum(kept.values()) < 1.2 * rows * d
+
+
+def test_backward_runs_under_hooks_of_saved_tensors() -> None:
+    case = make(12, 16)
+    g = torch.ones_like(case.x)
+    expected = gradients(STEER, case, g)
+    with torch.autograd.graph.save_on_cpu():
+        found = gradients(STEER, case, g)
+    for one, other in zip(found, expected, strict=True):
+        assert same_bits(one, other)
 
 
 def test_gradients_of_the_residual_and_of_leading_dimensions() -> None:
     case = make(12, 16)
     x, residual = leaves(case.x.view(3, 4, 16), case.residual.view(3, 4, 16))
-    y = differentiable.add_steer(x, residual, *case.tables)
+    y = STEER(x + residual, *case.tables)
     y.square().sum().backward()
     assert y.shape == x.shape
     assert torch.equal(x.grad, residual.grad)
@@ -209,7 +212,7 @@ def test_gradients_of_the_residual_and_of_leading_dimensions() -> None:
 def test_there_is_no_second_derivative() -> None:
     case = make(4, 8)
     (x,) = leaves(case.x)
-    y = differentiable.steer(x, *case.tables)
+    y = STEER(x, *case.tables)
     (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="differentiate twice"):
         first.sum().backward()
@@ -218,9 +221,7 @@ def test_there_is_no_second_derivative() -> None:
 def test_wrong_tables_are_refused_before_anything_runs() -> None:
     case = make(4, 8)
     with pytest.raises(RuntimeError, match="token_slot"):
-        differentiable.steer(
-            case.x.clone().requires_grad_(), case.basis, case.token_slot[:2], *case.tables[2:]
-        )
+        STEER(case.x.clone().requires_grad_(), case.basis, case.token_slot[:2], *case.tables[2:])
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -230,7 +231,7 @@ def test_it_is_traced_without_a_graph_break() -> None:
 
     def run(x: Tensor, basis: Tensor, weights: Tensor) -> Tensor:
         tables = basis, case.token_slot, case.ids, weights, case.law
-        return differentiable.add_steer(x, case.residual, *tables, backend=CPU)
+        return STEER(x + case.residual, *tables)
 
     inputs = leaves(case.x, case.basis, case.weights)
     expected = torch.autograd.grad(run(*inputs), inputs, g)

@@ -6,13 +6,13 @@ from itertools import product
 
 import pytest
 import torch
-from row_cases import DTYPES, EPS, HALVES, LAWS, LAYER, Case, fused
+from row_cases import DTYPES, EPS, HALVES, LAWS, LAYER, Case, fused, fused_into
 from targets import Target
 from torch import Tensor
 
 from emokernel import reference
 from emokernel.numerics import ulp_distance
-from emokernel.reference import Cast, Law
+from emokernel.reference import Cast
 
 ROWS = 13  # through all slots, -1 and a slot that does not exist
 
@@ -22,11 +22,8 @@ def exact_y(case: Case, h: Tensor) -> tuple[Tensor, Tensor]:
     v, touched = reference.mix(*case.tables[:1], case.token_slot[: len(h)], *case.tables[2:4])
     law = case.law[case.token_slot[: len(h)].clamp(0, len(case.law) - 1).long()]
     y, lawful = reference.row_law(h, v, law, torch.float64)
-    norm = h.double().norm(dim=-1)
-    c = torch.where((law & Law.RELATIVE) != 0, norm, 1.0)[:, None]
-    t = h.double() + c * v.double()
-    r = torch.where((law & Law.PRESERVE) != 0, norm / t.norm(dim=-1), 1.0)[:, None]
-    scale = r * (h.double().abs() + c * v.double().abs())
+    c, r, _ = reference.scalars(h.double(), v.double(), law)
+    scale = r[:, None] * (h.double().abs() + c[:, None] * v.double().abs())
     steered = (touched & lawful)[:, None]
     return torch.where(steered, y, h.double()), torch.where(steered, scale, h.double().abs())
 
@@ -44,7 +41,7 @@ def check_y(y: Tensor, case: Case, h: Tensor) -> None:
 @pytest.mark.parametrize("components", [1, 2, 3, 8])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_law_against_fp64(target: Target, dtype: torch.dtype, components: int) -> None:
-    if target.slow and components == 2:
+    if target.slow and components in (2, 3):
         pytest.skip("the interpreter takes minutes for all of them")
     for d, basis_dtype in product(target.all_widths, {dtype, torch.float32}):
         case = target.make(ROWS, d, dtype, components=components, basis_dtype=basis_dtype)
@@ -120,7 +117,9 @@ def test_fused_norm_against_modules(
         "gemma": (GemmaRMSNorm, Cast.GEMMA),
         "olmo": (Olmo2RMSNorm, Cast.OLMO),
     }[family]
-    case = target.make(64, d, dtype)
+    if target.slow and d == 4096:
+        pytest.skip("to the interpreter it is as 1000")
+    case = target.make(12 if target.slow else 64, d, dtype)
     module = module_type(d, eps=1e-6)
     module.weight.data = case.weight
     normed, y = target.backend.add_steer_rms_norm(*case.norm_arguments(cast))
@@ -135,39 +134,18 @@ def test_fused_norm_against_modules(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_forms_agree(target: Target, dtype: torch.dtype) -> None:
-    """Functional, in place and out give the same bits."""
-    backend, ops = target.backend, target.ops
-    for d in (123,) if target.slow else (123, 1000, 4096, *target.long_widths):
-        case = target.make(ROWS, d, dtype)
-        h = case.x + case.residual
-        y, out = backend.steer(h, *case.tables), torch.empty_like(h)
-        ops.steer_out(h, *case.tables, out=out)
-        assert torch.equal(out, y)
-        backend.steer_(h, *case.tables)
-        assert torch.equal(h, y)
-
-        assert torch.equal(backend.add_steer(case.x, case.residual, *case.tables), y)
-        ops.add_steer_out(case.x, case.residual, *case.tables, out=out.zero_())
-        assert torch.equal(out, y)
-        x = case.x.clone()
-        backend.add_steer_(x, case.residual, *case.tables)
-        assert torch.equal(x, y)
-
+def test_operations_and_forms_agree(target: Target, dtype: torch.dtype) -> None:
+    """All give the same y, and both forms of a norm the same bits."""
+    for d in (61,) if target.slow else (123, 1000, 4096, *target.long_widths):
+        case = target.make(5 if target.slow else ROWS, d, dtype)
+        y = target.backend.steer(case.x + case.residual, *case.tables)
+        assert torch.equal(target.backend.add_steer(case.x, case.residual, *case.tables), y)
         for norm in (Cast.LLAMA, Cast.VLLM, LAYER):
-            layer = norm == LAYER
-            arguments = case.layer_norm_arguments() if layer else case.norm_arguments(norm)
-            name = "add_steer_layer_norm" if layer else "add_steer_rms_norm"
-            normed, fused_y = getattr(backend, name)(*arguments)
+            normed, fused_y = fused(target.backend, case, norm)
             assert torch.equal(fused_y, y)
-            other = torch.empty_like(h)
-            getattr(ops, f"{name}_out")(*arguments, normed=other, y=out.zero_())
-            assert torch.equal(out, y)
-            assert torch.equal(other, normed)
-            x = case.x.clone()
-            in_place = getattr(backend, f"{name}_")(x, *arguments[1:])
-            assert torch.equal(x, y)
-            assert torch.equal(in_place, normed)
+            into = fused_into(target.ops, case, norm)
+            assert torch.equal(into[0], normed)
+            assert torch.equal(into[1], y)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -193,10 +171,6 @@ def test_layouts(target: Target, dtype: torch.dtype, d: int) -> None:
     normed, y = target.backend.add_steer_rms_norm(x, residual, case.weight, 1e-6, 0, *tables)
     assert torch.equal(normed, expected[0])
     assert torch.equal(y, expected[1])
-    normed = target.backend.add_steer_rms_norm_(x, residual, case.weight, 1e-6, 0, *tables)
-    assert torch.equal(x, y)
-    assert torch.equal(packed[:, d : 2 * d], case.residual), "a neighbour was written"
-    assert not packed[:, 2 * d :].any(), "a neighbour was written"
 
     shape = (2, 1, 3, 2, d)
     cube = (case.x.view(shape), case.residual.view(shape), case.weight, 1e-6, 0)
@@ -241,9 +215,9 @@ def test_empty_tables(
 def test_deterministic(
     target: Target,
 ) -> None:
-    case = target.make(13 if target.slow else 40, 1000, torch.bfloat16)
+    case = target.make(5 if target.slow else 40, 1000, torch.bfloat16)
     first = target.backend.add_steer_rms_norm(*case.norm_arguments(0))
-    for _ in range(3 if target.slow else 100):
+    for _ in range(2 if target.slow else 20):
         again = target.backend.add_steer_rms_norm(*case.norm_arguments(0))
         assert torch.equal(again[0], first[0])
         assert torch.equal(again[1], first[1])

@@ -13,6 +13,10 @@ from emokernel import patch
 def test_norms_above_frozen_blocks_get_the_gradients_of_the_unpatched_model(
     family, compiles, target, tiny, vectors
 ):
+    if compiles and not target.backend.fuses_compiled:
+        pytest.skip("it leaves norms to torch.compile in any case")
+    if compiles and target.slow:
+        pytest.skip("what is traced is the same for other backends")
     found = []
     for patched in (False, True):
         model = tiny(family).to(target.device)

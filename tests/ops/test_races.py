@@ -13,7 +13,7 @@ import pytest
 import torch
 from cuda_on_host.build import Fault, searching_library
 from cuda_on_host.search import Found, RaceError, most_reads_on_cpu, run
-from row_cases import DTYPES, LAYER, NORMS, Case, make, same_bits
+from row_cases import DTYPES, LAYER, Case, make, same_bits
 from torch import Tensor
 
 from emokernel.reference import Cast
@@ -31,12 +31,11 @@ def same(a: Found, b: Found) -> bool:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_any_order_of_the_threads_gives_the_same(dtype: torch.dtype) -> None:
     widths = WIDTHS if dtype == torch.float32 else (64, 61, 1000)
-    for d, norm in product(widths, (None, *NORMS)):
+    for d, norm in product(widths, (None, Cast.LLAMA, Cast.VLLM, LAYER)):
         case = make(6, d, dtype)
         expected = run(case, norm)
         for seed in SEEDS:
             assert same(run(case, norm, seed=seed, apart=bool(seed % 2)), expected)
-        assert same(run(case, norm, seed=0, in_place=True), expected)
 
 
 @pytest.mark.parametrize("norm", [None, Cast.VLLM, LAYER])
@@ -45,7 +44,6 @@ def test_any_order_of_the_threads_of_long_rows(d: int, norm: Cast | str | None) 
     case = make(5, d, torch.bfloat16).rows(slice(2, 5))
     expected = run(case, norm)
     assert same(run(case, norm, seed=0, apart=True), expected)
-    assert same(run(case, norm, seed=1, in_place=True), expected)
 
 
 class Rewritten:
@@ -115,14 +113,14 @@ def test_a_row_goes_by_one_record_that_is_rewritten_meanwhile(
 
 @pytest.mark.parametrize("d", [20008, 20011])
 def test_a_long_row_goes_by_one_record_that_is_rewritten_meanwhile(d: int) -> None:
-    """And in place: each pass reads the row again, but not the record."""
+    """Each pass reads the row again, but not the record."""
     rows = Rewritten(d, torch.bfloat16, 3)
     rows.case = rows.case.rows(slice(1, 3))
     rows._made = rows._made.rows(slice(1, 3))
     rows.token_slots = rows.token_slots[:, 1:3].contiguous()
     possible = rows.possible(Cast.VLLM)
     for seed in SEEDS:
-        found = run(rows.case, Cast.VLLM, seed=seed, rewrites=rows.rewrites, in_place=True)
+        found = run(rows.case, Cast.VLLM, seed=seed, rewrites=rows.rewrites)
         assert not torn(found, possible)
         assert found.most_reads == 1
 
