@@ -109,6 +109,7 @@ def run(chosen: argparse.Namespace) -> None:
     from emokernel.lab.evaluate.prompting import prompting, read_lines
     from emokernel.lab.report import write_report
 
+    need("jinja2")
     need("matplotlib")
     need("sklearn")
     check_folder(chosen.output)

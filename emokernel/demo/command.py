@@ -30,6 +30,7 @@ def demo(
 
     ``chosen`` openings, all sixty unless given; ``rounds`` of timing.
     """
+    need("jinja2")
     need("matplotlib")
     need("sklearn")
     output.mkdir(parents=True, exist_ok=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from emokernel.extras import need
 from emokernel.lab.report import about, definitions, findings, samples, state_tables, tables
 from emokernel.lab.report.plots import Chart
 from emokernel.lab.report.view import View
@@ -14,10 +13,11 @@ from emokernel.lab.report.view import View
 
 def html(view: View, charts: Mapping[str, Chart]) -> str:
     """The page; all text that models wrote is escaped, pictures are data URIs."""
-    environment = Environment(
-        loader=PackageLoader("emokernel.lab.report", "."),
+    jinja2 = need("jinja2")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("emokernel.lab.report", "."),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
