@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 # One worker a core, each with one thread. A worker that has done its part takes over from another's.
-PARALLEL := -n logical --dist worksteal --durations=10
+PARALLEL := -n logical --dist worksteal --durations=10 -p no:benchmark
 
 .PHONY: demo setup lint tests interpreted test bench clean
 
@@ -15,7 +15,7 @@ setup: $(VENV)/built $(VENV)/developer
 lint: $(VENV)/developer
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pyright
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
 test: tests interpreted
 

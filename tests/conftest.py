@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-# One of several workers has one core. Said before torch makes its threads.
+# One of several workers has one core. Said before torch and numpy make their threads, and inductor
+# its processes.
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS"):
+        os.environ.setdefault(name, "1")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 # What distributes tests imports this file too, and needs neither torch nor transformers.
