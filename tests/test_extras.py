@@ -57,11 +57,11 @@ model = LlamaForCausalLM(LlamaConfig(
 )).eval()
 ids = torch.tensor([[1, 2, 3]])
 vectors = EmotionVectors.from_tensors(
-    {{name: torch.randn(2, 16) for name in ("joy", "anger", "sadness")}}
+    {{name: torch.randn(2, 16) for name in ("anger", "joy", "sadness")}}
 )
-for name in ("v.safetensors", "v.npz", "v.json"):
-    vectors.save(name)
-    loaded = EmotionVectors.load(name)
+for name, given in (("v.safetensors", {{}}), ("v.npz", {{}}), ("json", {{"site": vectors.site}})):
+    vectors.save(name, format="json" if name == "json" else None)
+    loaded = EmotionVectors.load(name, **given)
     assert torch.equal(loaded.tensor, vectors.tensor), name
 with torch.no_grad():
     before = model(ids).logits
