@@ -2,25 +2,39 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
+# One worker a core, each with one thread. A worker that has done its part takes over from another's.
+PARALLEL := -n logical --dist worksteal --durations=10 -p no:benchmark
 
-.PHONY: demo test lint bench clean
+.PHONY: demo setup lint tests interpreted test bench clean
 
 demo: $(VENV)/built
 	$(BIN)/emokernel demo
 
-test: $(VENV)/built
-	$(BIN)/python -m pytest
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/ops -k interpreted
+setup: $(VENV)/built $(VENV)/developer
 
-lint: $(VENV)/ready
+lint: $(VENV)/developer
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
-bench: $(VENV)/built
+test: tests interpreted
+
+tests: setup
+	$(BIN)/python -m pytest $(PARALLEL)
+
+# The Triton kernels in Triton's interpreter, which has to be chosen when Python starts.
+interpreted: setup
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest $(PARALLEL) tests/ops -k interpreted
+
+bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-only
 
-$(VENV)/ready: requirements-dev.txt
+$(VENV)/ready: requirements.txt
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -r requirements.txt
+	touch $@
+
+$(VENV)/developer: $(VENV)/ready requirements-dev.txt
 	$(BIN)/python -m pip install -q -r requirements-dev.txt
 	touch $@
 

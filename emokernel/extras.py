@@ -1,4 +1,4 @@
-"""The door to packages that only a part of emokernel needs, installed by extras of its own."""
+"""The door to the packages of the extra "lab", which what steers and keeps vectors does without."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from types import ModuleType
 
 from emokernel.errors import EmokernelError
 
-# What needs each package, and the extra of pyproject.toml that brings it.
-_EXTRAS = {
-    "datasets": ("reading datasets of Hugging Face", "datasets"),
-    "gguf": ("reading or writing GGUF files", "gguf"),
-    "matplotlib": ("drawing a picture", "lab"),
-    "scipy": ("statistics of vectors and texts", "lab"),
-    "sklearn": ("making, calibrating or judging vectors", "lab"),
+# What needs each package. scipy comes with scikit-learn.
+_PURPOSES = {
+    "datasets": "reading datasets of Hugging Face",
+    "gguf": "reading or writing GGUF files",
+    "jinja2": "rendering a chat template or a report",
+    "matplotlib": "drawing a picture",
+    "scipy": "statistics of vectors and texts",
+    "sklearn": "making, calibrating or judging vectors",
 }
 
 
@@ -33,5 +34,4 @@ def need(module: str) -> ModuleType:
 
 def missing(package: str) -> str:
     """What is said where an optional package is not installed."""
-    purpose, extra = _EXTRAS[package]
-    return f"{purpose} needs {package}: pip install 'emokernel[{extra}]'"
+    return f"{_PURPOSES[package]} needs {package}: pip install 'emokernel[lab]'"

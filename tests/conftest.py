@@ -3,54 +3,51 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from functools import cache
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from transformers import (
-    GemmaConfig,
-    GemmaForCausalLM,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    NemotronConfig,
-    NemotronForCausalLM,
-    Olmo2Config,
-    Olmo2ForCausalLM,
-    PhiConfig,
-    PhiForCausalLM,
-    PreTrainedModel,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
 
-from emokernel import EmotionVectors
+# One of several workers has one core. Said before torch and numpy make their threads, and inductor
+# its processes.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+# What distributes tests imports this file too, and needs neither torch nor transformers.
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from emokernel import EmotionVectors
 
 LAYERS, WIDTH, VOCABULARY = 3, 64, 96
 EMOTIONS = ("anger", "joy", "sadness", "surprise")
 
 _FAMILIES = {
-    "llama": (LlamaConfig, LlamaForCausalLM),
-    "mistral": (MistralConfig, MistralForCausalLM),
-    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
-    "gemma": (GemmaConfig, GemmaForCausalLM),
-    "gpt2": (GPT2Config, GPT2LMHeadModel),
-    "nemotron": (NemotronConfig, NemotronForCausalLM),
-    "olmo2": (Olmo2Config, Olmo2ForCausalLM),
-    "phi": (PhiConfig, PhiForCausalLM),
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "gemma": "Gemma",
+    "gpt2": "GPT2",
+    "nemotron": "Nemotron",
+    "olmo2": "Olmo2",
+    "phi": "Phi",
 }
 
 
 @cache
 def _model(family: str, dtype: torch.dtype) -> PreTrainedModel:
-    config, kind = _FAMILIES[family]
+    import torch
+    import transformers
+
+    name = _FAMILIES[family]
+    config = getattr(transformers, f"{name}Config")
+    kind = getattr(transformers, f"{name}LMHeadModel" if family == "gpt2" else f"{name}ForCausalLM")
     sizes = (
         {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": 4}
         if family == "gpt2"
@@ -76,6 +73,7 @@ def _model(family: str, dtype: torch.dtype) -> PreTrainedModel:
 @pytest.fixture(scope="session")
 def tiny() -> Callable[..., PreTrainedModel]:
     """``tiny(family, dtype)``: a fresh copy of a small random model in eval mode."""
+    import torch
 
     def make(family: str = "llama", dtype: torch.dtype = torch.float32) -> PreTrainedModel:
         return copy.deepcopy(_model(family, dtype))
@@ -86,6 +84,9 @@ def tiny() -> Callable[..., PreTrainedModel]:
 @pytest.fixture(scope="session")
 def vectors() -> Callable[..., EmotionVectors]:
     """``vectors(site)``: four emotions for the small models, about as long as their rows."""
+    import torch
+
+    from emokernel import EmotionVectors
 
     def make(site: str = "attention", scale: float = 0.2) -> EmotionVectors:
         generator = torch.Generator().manual_seed(1)
@@ -100,4 +101,6 @@ def vectors() -> Callable[..., EmotionVectors]:
 @pytest.fixture
 def prompts() -> torch.Tensor:
     """Token ids ``[4, 7]`` without special tokens."""
+    import torch
+
     return torch.randint(3, VOCABULARY, (4, 7), generator=torch.Generator().manual_seed(2))

@@ -90,8 +90,10 @@ def through_a_closed_pipe(script: str, *, both: bool = False) -> subprocess.Comp
         os.close(writer)
 
 
-@pytest.mark.parametrize("both", [False, True])
-@pytest.mark.parametrize("command", [["info"], ["--help"], ["convert", "--help"], ["show", "{}"]])
+@pytest.mark.parametrize(
+    ("command", "both"),
+    [(["info"], False), (["info"], True), (["convert", "--help"], False), (["show", "{}"], True)],
+)
 def test_output_that_nobody_reads_ends_quietly(command, both):
     command = [word.format(VECTORS_PATH) for word in command]
     script = f"import sys; from emokernel.cli import main; sys.exit(main({command!r}))"

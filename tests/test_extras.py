@@ -2,49 +2,53 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from transformers import PreTrainedModel
 
-from emokernel import EmokernelError, extras
+from emokernel import EmokernelError, EmotionVectors, extras
+from emokernel.affect import Coordinates
+from emokernel.cli import main
+from emokernel.demo.model import load_model
+from emokernel.demo.vectors import load_vectors
+from emokernel.lab.calibrate import calibrate
+from emokernel.lab.judges import load_classifier
+from emokernel.lab.report.positions_plot import plot_positions
+from emokernel.lab.report.vectors_plot import plot_vectors
 
 PYPROJECT = Path(extras.__file__).parent.parent / "pyproject.toml"
+PACKAGES = (*extras._PURPOSES, "fastapi", "openai", "starlette", "triton", "uvicorn")
 
 # None among the modules is how Python is told that there is no such package.
-WITHOUT = f"""
-import sys
-for package in {sorted(extras._EXTRAS)!r}:
+SCRIPT = f"""
+import contextlib, importlib, io, json, pkgutil, sys
+
+for package in {PACKAGES!r}:
     sys.modules[package] = None
-from emokernel import EmokernelError
 
-def refusal(call):
-    try:
-        call()
-    except EmokernelError as error:
-        print(error)
-"""
-
-
-def without_extras(script: str, folder: Path) -> str:
-    """What ``script`` prints where none of the packages can be imported."""
-    ended = subprocess.run(
-        [sys.executable, "-c", WITHOUT + script],
-        capture_output=True, text=True, cwd=folder, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
-
-
-def test_the_core_steers_and_keeps_its_files_without_them(tmp_path):
-    (tmp_path / "x.gguf").write_bytes(b"GGUF and more")
-    printed = without_extras(
-        """
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 import emokernel
 from emokernel import EmotionVectors
+from emokernel.cli import COMMANDS, main
+
+def refused(call):
+    try:
+        call()
+    except emokernel.EmokernelError as error:
+        return str(error)
+
+def run(*arguments):
+    with contextlib.redirect_stdout(io.StringIO()) as out, \\
+            contextlib.redirect_stderr(io.StringIO()) as err, contextlib.suppress(SystemExit):
+        main(list(arguments))
+    return out.getvalue() + err.getvalue()
 
 torch.manual_seed(0)
 model = LlamaForCausalLM(LlamaConfig(
@@ -52,67 +56,100 @@ model = LlamaForCausalLM(LlamaConfig(
     num_attention_heads=2, num_key_value_heads=2,
 )).eval()
 ids = torch.tensor([[1, 2, 3]])
-made = EmotionVectors.from_tensors({n: torch.randn(2, 16) for n in ("joy", "anger", "sadness")})
-made.save("v.safetensors")
-vectors = EmotionVectors.load("v.safetensors")
-assert torch.equal(vectors.tensor, made.tensor)
+vectors = EmotionVectors.from_tensors(
+    {{name: torch.randn(2, 16) for name in ("anger", "joy", "sadness")}}
+)
+for name, given in (("v.safetensors", {{}}), ("v.npz", {{}}), ("json", {{"site": vectors.site}})):
+    vectors.save(name, format="json" if name == "json" else None)
+    loaded = EmotionVectors.load(name, **given)
+    assert torch.equal(loaded.tensor, vectors.tensor), name
 with torch.no_grad():
     before = model(ids).logits
-    steering = emokernel.patch(model, vectors, backend="reference")
-    for emotion in ("joy", {"joy": 0.6, "anger": 0.3}, emokernel.Affect(0.5, 0.5)):
-        steering.set(emotion)
-        assert not torch.equal(model(ids).logits, before)
-    steering.unpatch()
-    steering = emokernel.patch(model, vectors, backend="reference", mapping="axes")
-    steering.set(emokernel.Affect(0.5, 0.5))
-    assert not torch.equal(model(ids).logits, before)
-    steering.unpatch()
+    for mapping in (None, "axes"):
+        given = {{}} if mapping is None else {{"mapping": mapping}}
+        steering = emokernel.patch(model, loaded, backend="reference", **given)
+        for emotion in ("joy", {{"joy": 0.6, "anger": 0.3}}, emokernel.Affect(0.5, 0.5)):
+            steering.set(emotion)
+            assert not torch.equal(model(ids).logits, before)
+        assert model.generate(ids, max_new_tokens=3, do_sample=False).shape[1] <= 6
+        steering.unpatch()
     assert torch.equal(model(ids).logits, before)
-refusal(lambda: EmotionVectors.load("x.gguf"))
-refusal(lambda: vectors.save("folder", format="gguf"))
-""",
-        tmp_path,
-    )
-    gguf = "reading or writing GGUF files needs gguf: pip install 'emokernel[gguf]'"
-    assert printed.splitlines() == [gguf, gguf]
-    assert not (tmp_path / "folder").exists()
 
-
-def test_all_modules_are_imported_and_all_commands_explain_themselves(tmp_path):
-    printed = without_extras(
-        """
-import contextlib, importlib, io, pkgutil
-import emokernel
-from emokernel.cli import COMMANDS, main
+with open("x.gguf", "wb") as file:
+    file.write(b"GGUF and more")
+told = {{
+    "gguf": [
+        refused(lambda: EmotionVectors.load("x.gguf")),
+        refused(lambda: vectors.save("folder", format="gguf")),
+    ],
+    "info": run("info"),
+    "help": {{command: run(command, "--help") for command in COMMANDS}},
+    "serve": run("serve", "embedded", "--vectors", "v.safetensors"),
+    "broken": [],
+}}
 
 def broken(name):
     raise
 
-modules = pkgutil.walk_packages(emokernel.__path__, "emokernel.", broken)
 # The library of the operations is loaded by torch, not imported.
-names = [module.name for module in modules if module.name != "emokernel.libemokernel"]
+names = [module.name for module in pkgutil.walk_packages(emokernel.__path__, "emokernel.", broken)]
 assert "emokernel.demo.train.corpus" in names
 for name in names:
-    try:
-        importlib.import_module(name)
-    except ImportError as error:
-        print(name, error)
-for command in COMMANDS:
-    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as told:
-        main([command, "--help"])
-    assert f"emokernel {command}" in told.getvalue()
-""",
-        tmp_path,
+    if name != "emokernel.libemokernel":
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            told["broken"].append(f"{{name}} {{error}}")
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("without")
+
+
+@pytest.fixture(scope="module")
+def told(folder):
+    """What a process says in which none of the packages can be imported; it steers, too."""
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, cwd=folder, check=False
     )
-    # Triton is an extra too, and its kernels are of no use without it.
-    assert not [line for line in printed.splitlines() if "No module named 'triton'" not in line]
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def without_extras(monkeypatch):
+    """The same in this process, for what looks for them when it is called."""
+    for name in (*PACKAGES, *sys.modules):
+        if name.partition(".")[0] in PACKAGES:
+            monkeypatch.setitem(sys.modules, name, None)
+
+
+def test_the_core_steers_and_keeps_its_files_without_them(told, folder):
+    gguf = "reading or writing GGUF files needs gguf: pip install 'emokernel[lab]'"
+    assert told["gguf"] == [gguf, gguf]
+    assert not (folder / "folder").exists()
+    assert "backend reference  available" in told["info"]
+
+
+def test_all_modules_are_imported_and_all_commands_explain_themselves(told):
+    for command, printed in told["help"].items():
+        assert f"emokernel {command}" in printed
+    # The kernels of Triton are of no use without it.
+    assert not [line for line in told["broken"] if "triton" not in line]
+
+
+def test_serving_says_what_it_needs(told):
+    assert "pip install 'emokernel[serve]'" in told["serve"]
 
 
 COMMANDS = {
     "bench -o out": "matplotlib",
     "calibrate embedded --vectors nothing.safetensors -o out": "matplotlib",
-    "demo --output out": "matplotlib",
-    "evaluate -o out": "matplotlib",
+    "demo --output out": "jinja2",
+    "evaluate -o out": "jinja2",
     "extract embedded -o out": "sklearn",
     "extract embedded -o out --heldout 0 --method probe": "sklearn",
     "extract embedded -o out --heldout 0 --method pca": "scipy",
@@ -120,54 +157,39 @@ COMMANDS = {
     "extract embedded -o out --heldout 0 --queries hub:some/body": "datasets",
     "extract embedded -o out --plot out.png": "matplotlib",
     "show nothing.safetensors --plot out.png": "matplotlib",
+    "show nothing.gguf": "gguf",
 }
 
 
-def test_commands_say_what_they_need_before_they_begin(tmp_path):
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_say_what_they_need_before_they_begin(
+    command, without_extras, tmp_path, monkeypatch, capsys
+):
     """Before a model, a judge or vectors are loaded, and before anything is written."""
-    printed = without_extras(
-        f"""
-import contextlib, io
-from unittest.mock import patch
-from transformers import PreTrainedModel
-from emokernel.cli import main
 
-for command in {list(COMMANDS)!r}:
-    with contextlib.redirect_stderr(io.StringIO()) as told, \\
-            patch.object(PreTrainedModel, "from_pretrained", side_effect=AssertionError("loaded")):
-        assert main(command.split()) == 2
-    print(told.getvalue(), end="")
-""",
-        tmp_path,
-    )
-    for line, (command, package) in zip(printed.splitlines(), COMMANDS.items(), strict=True):
-        assert line.endswith(extras.missing(package)), command
-    assert not list(tmp_path.iterdir())
+    def loaded(*_, **__):
+        raise AssertionError("loaded")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", loaded)
+    (tmp_path / "nothing.gguf").write_bytes(b"GGUF")
+    assert main(command.split()) == 2
+    assert capsys.readouterr().err == f"emokernel: {extras.missing(COMMANDS[command])}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["nothing.gguf"]
 
 
-def test_what_the_lab_does_says_what_it_needs(tmp_path):
-    printed = without_extras(
-        """
-from emokernel import EmotionVectors
-from emokernel.demo.model import load_model
-from emokernel.demo.vectors import load_vectors
-from emokernel.lab.calibrate import calibrate
-from emokernel.lab.judges import load_classifier
-from emokernel.lab.report.positions_plot import plot_positions
-from emokernel.lab.report.vectors_plot import plot_vectors
-from emokernel.affect import Coordinates
-
-model, tokenizer = load_model()
-vectors, judge = load_vectors(), load_classifier("embedded-calibration")
-refusal(lambda: EmotionVectors.extract(model, tokenizer, {"joy": ["yes"]}, ["no"]))
-refusal(lambda: calibrate(model, tokenizer, vectors, judge=judge))
-refusal(lambda: plot_vectors(vectors, "v.png"))
-refusal(lambda: plot_positions("v.png", vectors, Coordinates.named("russell")))
-""",
-        tmp_path,
-    )
-    needed = ["sklearn", "sklearn", "matplotlib", "matplotlib"]
-    assert printed.splitlines() == [extras.missing(package) for package in needed]
+def test_what_the_lab_does_says_what_it_needs(without_extras):
+    model, tokenizer = load_model()
+    vectors, judge = load_vectors(), load_classifier("embedded-calibration")
+    for package, call in (
+        ("sklearn", lambda: EmotionVectors.extract(model, tokenizer, {"joy": ["yes"]}, ["no"])),
+        ("sklearn", lambda: calibrate(model, tokenizer, vectors, judge=judge)),
+        ("matplotlib", lambda: plot_vectors(vectors, "v.png")),
+        ("matplotlib", lambda: plot_positions("v.png", vectors, Coordinates.named("russell"))),
+    ):
+        with pytest.raises(EmokernelError) as raised:
+            call()
+        assert str(raised.value) == extras.missing(package)
 
 
 def test_a_package_that_lacks_something_itself_is_not_called_missing(tmp_path, monkeypatch):
@@ -180,8 +202,20 @@ def test_a_package_that_lacks_something_itself_is_not_called_missing(tmp_path, m
 
 
 @pytest.mark.skipif(not PYPROJECT.is_file(), reason="no source folder")
-def test_every_extra_that_is_named_exists():
-    text = PYPROJECT.read_text("utf-8")
-    section = text.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
-    named = {line.partition(" =")[0] for line in section.splitlines() if " =" in line}
-    assert {extra for _, extra in extras._EXTRAS.values()} <= named
+def test_the_extra_that_is_named_brings_them():
+    offered = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]["optional-dependencies"]
+    brought = " ".join(offered["lab"] + offered["demo"])
+    packages = {"sklearn": "scikit-learn", "scipy": "scikit-learn"}  # which needs scipy itself
+    assert all(packages.get(package, package) in brought for package in extras._PURPOSES)
+
+
+@pytest.mark.skipif(not PYPROJECT.is_file(), reason="no source folder")
+def test_what_the_demo_is_set_up_with_is_all_that_it_needs():
+    project = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["demo"]]
+    pinned = {name_of(line) for line in (PYPROJECT.parent / "requirements.txt").open()}
+    assert {name_of(each) for each in needed} <= pinned
+
+
+def name_of(requirement):
+    return re.match(r"[\w-]*", requirement)[0]

@@ -81,6 +81,7 @@ def evaluated(chosen: argparse.Namespace, *, one_law: bool = False) -> tuple[Res
 
     ``one_law``: emotions under the vectors' own law alone, not under all.
     """
+    need("jinja2")
     need("matplotlib")
     need("sklearn")
     check_folder(chosen.output)

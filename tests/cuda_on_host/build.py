@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shlex
@@ -112,10 +113,13 @@ def _with_faults(folder: Path, faults: Sequence[Fault]) -> Path:
 
 
 def _built(path: Path, jobs: Sequence[Job], libraries: Sequence[str] = ()) -> Path:
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            _link(path, Path(folder), jobs, libraries)
+    """Builds it unless it is there, or another process builds it meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                _link(path, Path(folder), jobs, libraries)
     return path
 
 

@@ -12,16 +12,16 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from emokernel.errors import EmokernelError
+from emokernel.extras import need
 
 # (role, what is said)
 Message = tuple[str, str]
 
-# What a template raises over a form of content that it does not know, or on purpose.
-_FAILURES = (TemplateError, TypeError, ValueError, AttributeError, LookupError)
+# What a template raises, beside an error of its own, over a form of content it does not know.
+_FAILURES = (TypeError, ValueError, AttributeError, LookupError)
 # The names under which templates can be told not to think, and the opening of a thought.
 _THINKING = ("enable_thinking", "thinking")
 _THOUGHT = re.compile(r"<think>\s*$")
@@ -33,11 +33,12 @@ def render(messages: Sequence[Message], tokenizer: Tokenizer) -> str:
     The contents are given as strings, or as parts where the template wants those. EmokernelError,
     with the fault as its text, if the template fails or loses any of them in every form.
     """
+    failures = (need("jinja2").TemplateError, *_FAILURES)
     failure = ""
     for conversation in _forms(messages):
         try:
             text = _apply(tokenizer, conversation)
-        except _FAILURES as error:
+        except failures as error:
             failure = failure or f"fails ({error})"
             continue
         lost = _lost(messages, text)
