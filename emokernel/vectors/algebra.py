@@ -25,7 +25,7 @@ from emokernel.errors import EmokernelError, UnknownEmotionError
 from emokernel.vectors.calibration import Calibration
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 # Directions count as dependent below this share of the largest singular value.
 _RANK_TOLERANCE = 1e-6

@@ -19,7 +19,7 @@ from emokernel.vectors.calibration import Calibration
 from emokernel.vectors.formats import hub
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 
 class EmotionVectors(NamedVectors):
