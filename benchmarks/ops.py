@@ -28,7 +28,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from ops_plot import plot_ops
 from torch import Tensor
 from tqdm import tqdm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
@@ -222,6 +221,8 @@ def main() -> None:
         results += latency(dtype, rounds)
     print(report(results))
     if not options.quick:
+        from ops_plot import plot_ops  # beside this file, where pytest does not look
+
         path = bench.append(options.output, "ops", results)
         print(f"\nappended to {path}; plot: {plot_ops(path)}")
 
