@@ -63,11 +63,9 @@ class Calibrator:
 
     def run(self, vectors: Sequence[EmotionVectors], sites: Sequence[str] | None) -> Calibrated:
         """Calibrate."""
-        tried = candidates(vectors, sites)
-        scores = self._scores(tried)
+        scores = self._scores(candidates(vectors, sites))
         chosen = max(scores, key=scores.get)
-        calibration = self._frontier(chosen)
-        calibration = self._circle(chosen, calibration)
+        calibration = self._circle(chosen, self._frontier(chosen))
         record = {
             "candidates": {candidate.name: score for candidate, score in scores.items()},
             "chosen": chosen.name,
@@ -81,10 +79,8 @@ class Calibrator:
                 for key, points_by_name in self._chosen.items()
             },
         }
-        calibration = replace(calibration, record=record)
-        return Calibrated(
-            chosen.vectors.with_calibration(calibration), tuple(self._rows), self._chosen
-        )
+        vectors = chosen.vectors.with_calibration(replace(calibration, record=record))
+        return Calibrated(vectors, tuple(self._rows), self._chosen)
 
     def _scores(self, tried: Sequence[Candidate]) -> dict[Candidate, float]:
         """Mean effect over the emotions of each candidate, each at its best dose in the bounds.
@@ -128,7 +124,9 @@ class Calibrator:
     def _circle(self, candidate: Candidate, calibration: Calibration) -> Calibration:
         """With the factors of the circle, if the table knows the emotions."""
         law, dose = calibration.law, calibration.dose
-        best: dict[str, list[Point]] = {}
+        nothing = Point(0.0, 0.0, 0.0, 1.0, 1.0)
+        circle: dict[str, tuple[float, ...]] = {}
+        effects: dict[str, float] = {}
         for mapping in MAPPING:
             key = key_of(law, dose, mapping)
             interim = replace(calibration, mapping=mapping, circle={key: (1.0,) * len(STATES)})
@@ -136,24 +134,18 @@ class Calibrator:
             vectors = candidate.vectors.with_calibration(interim)
             try:
                 self._setting.places()
-                possible = _possible(vectors, asks)
-                points = self._best(
-                    vectors, possible, f"{CIRCLE}, {mapping}", candidate, self._setting
-                )
+                possible, title = _possible(vectors, asks), f"{CIRCLE}, {mapping}"
+                found = self._best(vectors, possible, title, candidate, self._setting)
             except EmokernelError as error:
                 tqdm.write(f"  {mapping}: left out ({error})")
                 continue
-            nothing = Point(0.0, 0.0, 0.0, 1.0, 1.0)
-            self._chosen[key] = {ask.name: points.get(ask, nothing) for ask in asks}
-            best[mapping] = list(self._chosen[key].values())
-        if not best:
+            points = [found.get(ask, nothing) for ask in asks]
+            self._chosen[key] = {ask.name: p for ask, p in zip(asks, points, strict=True)}
+            circle[key] = tuple(point.strength for point in points)
+            effects[mapping] = mean(point.effect for point in points)
+        if not circle:
             return calibration
-        circle = {
-            key_of(law, dose, mapping): tuple(point.strength for point in chosen)
-            for mapping, chosen in best.items()
-        }
-        chosen = first_of_equal({m: mean(point.effect for point in best[m]) for m in best})
-        return replace(calibration, mapping=chosen, circle=circle)
+        return replace(calibration, mapping=first_of_equal(effects), circle=circle)
 
     def _best(
         self,
@@ -197,14 +189,12 @@ def _possible(vectors: EmotionVectors, asks: Sequence[Ask]) -> list[Ask]:
     """Those with an emotion in their mix that any dose strengthens; EmokernelError if none has."""
     calibration = vectors.calibration
     mixer = Mixer(vectors, calibration, calibration.mapping)
-    possible, refused = [], None
+    refused: dict[Ask, SteeringError] = {}
     for ask in asks:
         try:
             mixer.components(ask.emotion, 1.0, ask.law, ask.dose)
         except SteeringError as error:
-            refused = error
-        else:
-            possible.append(ask)
-    if refused and not possible:
-        raise refused
-    return possible
+            refused[ask] = error
+    if len(refused) == len(asks):
+        raise refused[asks[-1]]
+    return [ask for ask in asks if ask not in refused]
