@@ -95,9 +95,9 @@ def _own(files: Mapping[Path, tuple[Fields, Rows]], path: Path) -> NamedVectors:
             stacked.setdefault(layer, torch.zeros(len(names), row.numel()))[places[-1]] = row
     if path.is_dir() and sorted(places) != [*range(len(names))]:
         raise EmokernelError(
-            f"it needs one file for each of {', '.join(names)}, which were written together, and"
-            f" has those of {', '.join(names[place] for place in places)}: restore them, or read"
-            " single files"
+            f"it needs one file for each of {', '.join(map(repr, names))}, which were written"
+            f" together, and has those of {', '.join(repr(names[place]) for place in places)}:"
+            " restore them, or read single files"
         )
     vectors = restore(record, stacked, [*files] * len(names))
     return vectors if path.is_dir() else vectors.select([names[place] for place in places])

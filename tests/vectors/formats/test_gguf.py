@@ -93,7 +93,7 @@ def test_a_folder_is_a_set_and_a_file_of_it_one_emotion(tmp_path):
     (tmp_path / "set" / "joy.gguf").rename(tmp_path / "joy.gguf")
     with pytest.raises(
         VectorsFileError,
-        match=r"it needs one file for each of joy, an/ger, fear, .* has those of an/ger, fear:",
+        match=r"one file for each of 'joy', 'an/ger', 'fear', .* has those of 'an/ger', 'fear':",
     ):
         EmotionVectors.load(tmp_path / "set")
     write_gguf(tmp_path / "set" / "other.gguf", {"direction.1": rows()[1]})
@@ -110,7 +110,8 @@ def test_files_that_were_not_written_together_are_refused(tmp_path):
         EmotionVectors.load(tmp_path / "a")
     (tmp_path / "a" / "fear.gguf").write_bytes((tmp_path / "a" / "joy.gguf").read_bytes())
     with pytest.raises(
-        VectorsFileError, match=r"one file for each of joy, anger, .* has those of anger, joy, joy"
+        VectorsFileError,
+        match=r"one file for each of 'joy', 'anger', .* has those of 'anger', 'joy', 'joy'",
     ):
         EmotionVectors.load(tmp_path / "a")
 
