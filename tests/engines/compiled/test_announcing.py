@@ -75,13 +75,13 @@ def test_two_callers_leave_what_was_asked_for_last(monkeypatch):
     requested.callers._lock = Noting(requested.callers._lock, second)
     show = PlanBuffer.show
 
-    def slow(buffer, plan, prompts):
+    def slow(*asked):
         if threading.current_thread() is first:
             read.set()
             assert second.wait(10)
-            show(buffer, plan, prompts)
+            show(*asked)
         else:
-            show(buffer, plan, prompts)
+            show(*asked)
             second.set()
 
     monkeypatch.setattr(PlanBuffer, "show", slow)
