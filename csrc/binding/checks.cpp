@@ -76,11 +76,12 @@ Extent extent_of(const Tensor& tensor) {
 
 bool overlap(const Extent& a, const Extent& b) { return a.begin < b.end && b.begin < a.end; }
 
-void check_rows(const Call& call, const char* argument, const Tensor& tensor, const char* like) {
+// Rows beside x.
+void check_rows(const Call& call, const char* argument, const Tensor& tensor) {
   check_place(call, argument, tensor);
   if (!same_shape(tensor, call.x)) {
-    refuse(call, argument, "has shape " + shape_text(tensor) + "; it needs that of " + like + ", " +
-                               shape_text(call.x));
+    refuse(call, argument,
+           "has shape " + shape_text(tensor) + "; it needs that of x, " + shape_text(call.x));
   }
   check_dtype(call, argument, tensor, call.x.dtype());
 }
@@ -180,7 +181,7 @@ Tables tables_of(const Call& call) {
 
 // Refuses a given output that is not contiguous, or shares memory with what is read.
 void* check_given(const Call& call, const char* argument, const Tensor& output) {
-  check_rows(call, argument, output, "x");
+  check_rows(call, argument, output);
   if (!output.contiguous()) refuse(call, argument, "is strided; pass it contiguous");
   const Extent written = extent_of(output);
   const auto apart = [&](const char* other, const Tensor& tensor) {
@@ -220,7 +221,7 @@ Checked check(const Call& call) {
   checked.stream = *stream;
   problem.d = x.last();
   problem.rows = x.numel() / problem.d;
-  if (adds) check_rows(call, "residual", *call.residual, first);
+  if (adds) check_rows(call, "residual", *call.residual);
   if (norms) check_norm(call, problem.d);
   checked.basis = check_basis(call, problem.d);
   check_token_slot(call, problem.rows);

@@ -79,10 +79,8 @@ def _kernel() -> Any:
     return row_kernel
 
 
-def _readable(rows: Tensor | None, vector: int) -> tuple[Tensor | None, int]:
+def _readable(rows: Tensor, vector: int) -> tuple[Tensor, int]:
     """Rows and their stride; a copy of them if the kernel's accesses need another alignment."""
-    if rows is None:
-        return None, 0
     stride = row_stride(rows)
     if stride is not None and (
         vector == 1 or (rows.data_ptr() | stride * rows.element_size()) % _ALIGNMENT == 0
@@ -108,15 +106,16 @@ def _run(call: Call, y: Tensor, normed: Tensor | None) -> None:
             raise call.refusal(argument, f"needs to begin on a multiple of {_ALIGNMENT} bytes")
     if rows == 0:
         return
-    readable, x_stride = _readable(x, vector)
-    residual, residual_stride = _readable(call.residual, vector)
-    weight, _ = _readable(call.weight, vector)
-    bias, _ = _readable(call.bias, vector)
+    x, x_stride = _readable(x, vector)
     basis, basis_stride = _readable(call.basis, vector)
+    (residual, residual_stride), (weight, _), (bias, _) = (
+        (None, 0) if each is None else _readable(each, vector)
+        for each in (call.residual, call.weight, call.bias)
+    )
     token_slot, ids, weights, law = call.token_slot, call.ids, call.weights, call.law
     launch(
         rows,
-        readable, residual, y, normed, weight, bias, basis, token_slot, ids, weights, law,
+        x, residual, y, normed, weight, bias, basis, token_slot, ids, weights, law,
         x_stride, residual_stride, basis_stride,
         token_slot.stride(0), ids.stride(0), weights.stride(0), law.stride(0),
         len(call.basis), len(ids), call.eps,
@@ -124,14 +123,13 @@ def _run(call: Call, y: Tensor, normed: Tensor | None) -> None:
     )  # fmt: skip
 
 
-def launch(rows: int, *arguments: Any, **settings: int | bool) -> None:
-    """Runs the kernel for ``rows`` rows on the device of the first argument."""
-    x: Tensor = arguments[0]
+def launch(rows: int, x: Tensor, *arguments: object, **settings: int | bool) -> None:
+    """Runs the kernel for ``rows`` rows on the device of x."""
     if x.is_cuda and x.get_device() != torch.cuda.current_device():
         with torch.cuda.device(x.device):
-            _kernel()[(rows,)](*arguments, **settings)
+            _kernel()[(rows,)](x, *arguments, **settings)
     else:
-        _kernel()[(rows,)](*arguments, **settings)
+        _kernel()[(rows,)](x, *arguments, **settings)
 
 
 def _fresh(like: Tensor) -> Tensor:
