@@ -19,6 +19,7 @@ _RMS_CASTS = tuple(cast for cast in Cast if cast is not Cast.VLLM)
 MAX_ULP = {torch.float32: 8, torch.bfloat16: 2, torch.float16: 2}
 # Of a LayerNorm, in units of the dtype's epsilon of |w| (|n| + 1) + |b|, n the normed row.
 _MAX_LAYER_NORM_ERROR = 4.0
+_RMS_NORM, _LAYER_NORM = "add_steer_rms_norm", "add_steer_layer_norm"
 _NEUTRAL = {"weight": 1.0, "bias": 0.0}
 # Beside what the module holds: some write theirs into their forward.
 _USUAL_EPS = (1e-5, 1e-6)
@@ -93,9 +94,8 @@ def probe_norm(module: nn.Module, width: int, dtype: torch.dtype) -> FusedNorm |
             return f"its {name} is offloaded"
         if parameter.dtype != dtype:
             return f"its {name} is {parameter.dtype}, the residual stream {dtype}"
-    probe = _Probe(module, parameters, width, dtype)
     with torch.no_grad():
-        matches = list(probe.matches()) if probe.usable() else []
+        matches = list(_matches(module, parameters, width, dtype))
     if not matches:
         return "it computes none of the norms that the kernels know"
     return min(matches, key=lambda match: match[0])[1]
@@ -112,78 +112,51 @@ class _Unhooked(nn.Module):
         return self.module.forward(rows)
 
 
-class _Probe:
-    """What a module makes of random rows, compared with the norms that the kernels know."""
-
-    def __init__(
-        self, module: nn.Module, parameters: Mapping[str, Tensor], width: int, dtype: torch.dtype
-    ) -> None:
-        self._module, self._dtype, self._names = module, dtype, frozenset(parameters)
-        generator = torch.Generator().manual_seed(0)
-        rows = torch.randn(96, width, generator=generator) + 0.3
-        rows *= torch.logspace(-4, 2, 96)[:, None]
-        place = next(iter(parameters.values()), None)
-        device = place.device if place is not None else torch.device("cpu")
-        random = 0.5 + torch.rand(2, width, generator=generator)
-        self._rows, self._random = rows.to(device, dtype), random.to(device, dtype)
-        self._given = {
-            name: value
-            for name, value in zip(("weight", "bias"), self._random, strict=True)
-            if name in parameters
-        }
-
-    def usable(self) -> bool:
-        """Whether the module turns rows into rows of the same shape and dtype."""
-        try:
-            self._wanted = torch.func.functional_call(
-                _Unhooked(self._module),
-                {f"module.{name}": value for name, value in self._given.items()},
-                (self._rows.clone(),),
-            )
-        except Exception:  # whatever a module raises that is no norm
-            return False
-        wanted = self._wanted
-        same = isinstance(wanted, Tensor) and wanted.shape == self._rows.shape
-        return same and wanted.dtype == self._dtype
-
-    def matches(self) -> Iterator[tuple[float, FusedNorm]]:
-        """Every norm that fits, with the share of elements in which it differs."""
-        held: dict[float, list[str]] = {}
-        for name, value in vars(self._module).items():
-            if isinstance(value, float) and value >= 0:
-                held.setdefault(value, []).append(name)
-        for eps in sorted(held.keys() | set(_USUAL_EPS)):
-            names = held.get(eps, [None])
-            if len(names) == 1:  # else nobody can say which of them is the eps
-                if "bias" not in self._names:
-                    yield from self._rms_matches(eps, names[0])
-                yield from self._layer_matches(eps, names[0])
-
-    def _rms_matches(self, eps: float, name: str | None) -> Iterator[tuple[float, FusedNorm]]:
-        weight = self._random[0] if self._names else torch.ones_like(self._random[0])
-        for cast in _RMS_CASTS if self._names else (Cast.LLAMA,):
-            made = rms_norm(self._rows.float(), weight, eps, cast)
-            distance = ulp_distance(made, self._wanted)
-            if distance.max() <= MAX_ULP[self._dtype]:
-                share = float((distance > 0).float().mean())
-                yield share, self._fused(eps, int(cast), False, name)
-
-    def _layer_matches(self, eps: float, name: str | None) -> Iterator[tuple[float, FusedNorm]]:
-        weight, bias = self._random
-        if "bias" not in self._names:
-            bias = torch.zeros_like(bias)
-        weights = {True: weight + 1, False: weight} if "weight" in self._names else {}
-        for plus_one, w in (weights or {False: torch.ones_like(weight)}).items():
-            rows = self._rows.float()
+def _matches(
+    module: nn.Module, parameters: Mapping[str, Tensor], width: int, dtype: torch.dtype
+) -> Iterator[tuple[float, FusedNorm]]:
+    """Every norm that fits random rows, with the share of elements in which it differs."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(96, width, generator=generator) + 0.3
+    rows *= torch.logspace(-4, 2, 96)[:, None]
+    random = 0.5 + torch.rand(2, width, generator=generator)
+    device = next((each.device for each in parameters.values()), torch.device("cpu"))
+    rows, random = rows.to(device, dtype), random.to(device, dtype)
+    given = {name: row for name, row in zip(_NEUTRAL, random, strict=True) if name in parameters}
+    named = {f"module.{name}": value for name, value in given.items()}
+    try:
+        wanted = torch.func.functional_call(_Unhooked(module), named, (rows.clone(),))
+    except Exception:  # whatever a module raises that is no norm
+        return
+    if not isinstance(wanted, Tensor) or wanted.shape != rows.shape or wanted.dtype != dtype:
+        return
+    weight = given.get("weight", torch.ones_like(random[0]))
+    bias = given.get("bias", torch.zeros_like(random[0]))
+    lacks, rows = frozenset(_NEUTRAL) - given.keys(), rows.float()
+    casts = () if "bias" in given else _RMS_CASTS if given else (Cast.LLAMA,)
+    for eps, name in _eps_of(module):
+        for cast in casts:
+            distance = ulp_distance(rms_norm(rows, weight, eps, cast), wanted)
+            if distance.max() <= MAX_ULP[dtype]:
+                norm = FusedNorm(module, _RMS_NORM, eps, int(cast), False, name, lacks)
+                yield float((distance > 0).float().mean()), norm
+        for plus_one in (True, False) if "weight" in given else (False,):
+            w = weight + 1 if plus_one else weight
             made = layer_norm(rows, w, bias, eps)
             n = layer_norm(rows, torch.ones_like(w), torch.zeros_like(w), eps).float().abs()
             scale = w.float().abs() * (n + 1) + bias.float().abs()
-            off = (made.float() - self._wanted.float()).abs()
-            if (off <= _MAX_LAYER_NORM_ERROR * torch.finfo(self._dtype).eps * scale).all():
-                share = float((made != self._wanted).float().mean())
-                yield share, self._fused(eps, None, plus_one, name)
+            off = (made.float() - wanted.float()).abs()
+            if (off <= _MAX_LAYER_NORM_ERROR * torch.finfo(dtype).eps * scale).all():
+                norm = FusedNorm(module, _LAYER_NORM, eps, None, plus_one, name, lacks)
+                yield float((made != wanted).float().mean()), norm
 
-    def _fused(self, eps: float, cast: int | None, plus_one: bool, name: str | None) -> FusedNorm:
-        lacks = frozenset(_NEUTRAL) - self._names
-        operation = "add_steer_layer_norm" if cast is None else "add_steer_rms_norm"
-        return FusedNorm(self._module, operation, eps, cast, plus_one, name, lacks)
+
+def _eps_of(module: nn.Module) -> Iterator[tuple[float, str | None]]:
+    """(What may be the eps of a module, the attribute that holds it)."""
+    held: dict[float, list[str | None]] = {eps: [] for eps in _USUAL_EPS}
+    for name, value in vars(module).items():
+        if isinstance(value, float) and value >= 0:
+            held.setdefault(value, []).append(name)
+    for eps, names in sorted(held.items()):
+        if len(names) <= 1:  # else nobody can say which of them is the eps
+            yield eps, names[0] if names else None

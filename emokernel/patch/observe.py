@@ -107,10 +107,6 @@ class Observation:
         """What was given the very result of an add, nothing written to it between."""
         return [read for read in self.reads if addition.result.is_read_by(read.input)]
 
-    def steps_between(self, addition: Addition, read: Read) -> list[Step]:
-        """The calls that began and ended from an add to a later read, that of the reader last."""
-        return self.steps[addition.at : read.at]
-
     def adds_of(self, index: int, block: nn.Module) -> tuple[Addition | None, Addition | None]:
         """The *attention* and the *end* add of ``block``; None where it has none that can be seen.
 

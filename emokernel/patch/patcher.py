@@ -183,7 +183,7 @@ class Patch:
                 continue
             norm, name = self._norm_of(read.module, add.placed), self._names[read.module]
             if isinstance(norm, NormForward):
-                steps = self._observed.steps_between(addition, read)
+                steps = self._observed.steps[addition.at : read.at]
                 around = {step.module for step in steps} & self.decoder.wrappers
                 if not around:
                     way = Way(steps, self.model, self._names)
