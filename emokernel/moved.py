@@ -8,6 +8,7 @@ may lie about with their caches; it costs a look-up of a prefix for each import.
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,68 +19,11 @@ from types import ModuleType
 
 _ROOT = Path(__file__).parent
 
+_TABLES = json.loads(_ROOT.joinpath("moved.json").read_text(encoding="utf-8"))
 # {old: new}, below the package. What is within a package goes with it, unless it has a row itself.
-MODULES = {
-    "affect.plots": "lab.report.positions_plot",
-    "affect.positions": "lab.evaluate.positions",
-    "bench.compilations": "verify.compilations",
-    "bench.environment": "machine",
-    "bench.run": "bench.benchmark",
-    "calibrate": "lab.calibrate",
-    "calibrate.dose": "lab.measure.equal_doses",
-    "calibrate.measure": "lab.calibrate.points",
-    "calibrate.run": "lab.calibrate.calibrator",
-    "demo.conditions": "lab.measure.conditions",
-    "demo.features": "lab.judges.features",
-    "demo.judge": "lab.judges.judge",
-    "demo.linear_judge": "lab.judges.linear_judge",
-    "evaluate": "lab.evaluate",
-    "evaluate.affect": "lab.measure.places",
-    "evaluate.classifiers": "lab.measure.classifiers",
-    "evaluate.digest": "lab.measure.classifiers",
-    "evaluate.divergence": "lab.measure.divergence",
-    "evaluate.doses": "lab.evaluate.dosing",
-    "evaluate.encoding": "lab.measure.encoding",
-    "evaluate.fluency": "lab.measure.fluency",
-    "evaluate.generation": "lab.measure.generation",
-    "evaluate.intervals": "lab.measure.intervals",
-    "evaluate.report": "lab.report",
-    "evaluate.run": "lab.evaluate.evaluation",
-    "evaluate.transformers_classifier": "lab.judges.transformers_classifier",
-    "journal": "lab.measure.journal",
-    "learn": "lab.learn",
-    "learn.compare": "lab.learn.comparison",
-    "learn.dose": "lab.learn.comparison",
-    "mixes": "affect.mixes",
-    "sampling": "lab.measure.sampling",
-    "serving": "serve",
-    "vectors.extraction": "lab.extract",
-    "vectors.extraction.extract": "lab.extract.extraction",
-    "vectors.measured": "lab.report.vectors_plot",
-    "vectors.plots": "lab.report.vectors_plot",
-    "verify.run": "verify.verification",
-}
+MODULES: dict[str, str] = _TABLES["modules"]
 # Names that left their module, or are called otherwise in it.
-NAMES = {
-    "affect.positions.Agreement": "affect.circular.Agreement",
-    "affect.positions.agreement": "affect.circular.agreement",
-    "affect.positions_of": "lab.evaluate.positions.positions_of",
-    "bench.Comparison": "bench.harness.PairedRatio",
-    "bench.run.Measured": "bench.benchmark.MeasuredCase",
-    "bench.run.Options": "bench.benchmark.BenchOptions",
-    "evaluate.classifiers.EMBEDDED": "lab.judges.load.EMBEDDED",
-    "evaluate.classifiers.EVALUATING": "lab.judges.load.EVALUATING",
-    "evaluate.classifiers.load_classifier": "lab.judges.load.load_classifier",
-    "evaluate.results.Agreement": "lab.evaluate.results.JudgeAgreement",
-    "vectors.SITES": "choices.SITE",
-    "vectors.extraction.datasets.NEUTRAL": "lab.extract.labelled_texts.NEUTRAL",
-    "vectors.extraction.datasets.normalised": "lab.extract.labelled_texts.normalised",
-    "vectors.extraction.datasets.parse_rows": "lab.extract.text_files.parse_rows",
-    "vectors.extraction.reading.Text": "lab.measure.encoding.Text",
-    "vectors.extraction.reading.encode": "lab.measure.encoding.encode",
-    "vectors.extraction.reading.special_ids": "lab.measure.encoding.special_ids",
-    "vectors.extraction.recording.Sample": "lab.measure.encoding.TokenizedText",
-}
+NAMES: dict[str, str] = _TABLES["names"]
 
 
 def new_module(old: str) -> str | None:
