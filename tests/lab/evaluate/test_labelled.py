@@ -37,6 +37,15 @@ def test_numbers_are_named_by_the_file_beside(tmp_path):
     assert read_labelled(str(tmp_path / "test.tsv")) == (["So good!", "Stop it"], ["joy", "anger"])
 
 
+def test_goemotions_is_read_as_it_is_released(tmp_path):
+    written(tmp_path, "labels.txt", "joy\nanger\nneutral\n")
+    rows = 'So "good!\t0\tid1\nBoth\t0,1\tid2\nStop it\t1\tid3\nWell\t2\tid4\n'
+    found = read_labelled(written(tmp_path, "test.tsv", rows))
+    assert found == (['So "good!', "Stop it", "Well"], ["joy", "anger", "neutral"])
+    with pytest.raises(EmokernelError, match=r"a\.tsv, line 2: needs a text, a tab and numbers"):
+        read_labelled(written(tmp_path, "a.tsv", "Fine\t0\tid1\nno label\n"))
+
+
 def test_a_data_set_of_the_hub_is_read_by_its_test_split(monkeypatch):
     asked = []
 
