@@ -119,7 +119,8 @@ def test_the_part_without_a_span_is_orthogonal_and_the_rest_lies_within(seed, co
     assert dots.abs().max() < 1e-5
     inside = (vectors.tensor - outside.tensor).double()[:2]  # layers that have directions
     shares = torch.linalg.lstsq(directions[:2].transpose(1, 2), inside.transpose(1, 2)).solution
-    torch.testing.assert_close((directions[:2].transpose(1, 2) @ shares).transpose(1, 2), inside)
+    within = (directions[:2].transpose(1, 2) @ shares).transpose(1, 2)
+    torch.testing.assert_close(within, inside, rtol=1e-5, atol=1e-5)
 
 
 def test_what_is_only_rounding_is_zero(vectors):

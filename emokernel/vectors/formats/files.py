@@ -77,6 +77,8 @@ def open_archive(path: Path) -> Iterator[ZipFile]:
         members = archive.infolist()
         if len({info.filename for info in members}) != len(members):
             raise EmokernelError("a member of the archive is there twice")
+        if any(info.header_offset < 0 for info in members):
+            raise EmokernelError("damaged: members of the archive lie before it; restore the file")
         if not all(info.compress_type in (ZIP_STORED, ZIP_DEFLATED) for info in members):
             raise EmokernelError(
                 "it is compressed in a way that neither numpy nor torch writes: save it again"
