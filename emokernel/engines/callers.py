@@ -136,10 +136,10 @@ class Callers:
         error: BaseException | None = None,
         *further: Callable[[], object],
     ) -> None:
-        """It holds nowhere any more, and then the ``further`` steps are taken, whatever happens.
+        """It holds nowhere any more, in whatever order; then the ``further`` steps are taken.
 
-        Callers are left in whatever order. What goes wrong, and what those who were told have to
-        say, is raised, behind ``error`` if that ended the block.
+        What goes wrong, and what those who were told have to say, is raised, behind ``error`` if
+        that ended the block.
         """
         _here.set(tuple(each for each in _here.get() if each[1] is not leaving))
         if not isinstance(leaving, Generation):
@@ -229,11 +229,8 @@ class Callers:
         """The block within which this thread was started, whatever its context has."""
         thread = threading.current_thread()
         # In this order: `leave` notes a thread before it takes away the block.
-        within = [
-            each
-            for each, around in self._entries()
-            if not isinstance(each, Generation) and thread not in around.threads
-        ]
+        within = [each for each, around in self._entries() if thread not in around.threads]
+        within = [each for each in within if not isinstance(each, Generation)]
         if thread in self._outlived:
             raise SteeringError(
                 "this thread was started within a requests block that has been closed, and has"
