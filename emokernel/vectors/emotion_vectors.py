@@ -20,7 +20,7 @@ from emokernel.vectors.formats.hints import Hints
 from emokernel.vectors.named_vectors import NamedVectors
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 
 class EmotionVectors(NamedVectors):
