@@ -76,7 +76,7 @@ def test_stored_figures(judge: CalibrationJudge) -> None:
 
 
 def test_missing_judge_is_told(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"train\.calibration_judge"):
+    with pytest.raises(FileNotFoundError, match=r"embedded\.calibration_judge"):
         CalibrationJudge.load(tmp_path)
 
 
