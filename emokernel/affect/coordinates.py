@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from numbers import Real
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from emokernel.affect.circumplex import Affect
+from emokernel.affect.circumplex import Affect, is_number
 from emokernel.errors import EmokernelError, UnknownEmotionError
 
 TABLES = ("russell", "glasgow")
@@ -146,7 +144,7 @@ def _point(label: str, entry: Any) -> tuple[Affect, dict[str, object]]:
         if angle is not None:
             return Affect.at(_number(angle)), more
         valence, arousal = map(_number, point)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError):
         raise EmokernelError(
             f'{label!r} needs finite numbers, [valence, arousal] or {{"angle": degrees}}, got'
             f" {entry!r}"
@@ -160,7 +158,7 @@ def _point(label: str, entry: Any) -> tuple[Affect, dict[str, object]]:
         ) from None
 
 
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+def _number(value: Any) -> float:
+    if not is_number(value):
         raise ValueError(value)
     return float(value)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from affect.planted import planted
 
-from emokernel.affect import Coordinates, agreement
+from emokernel.affect import Coordinates
 from emokernel.atomic import save_figure
-from emokernel.lab.evaluate.positions import positions_of
+from emokernel.lab.evaluate.positions import agreement, positions_of
 from emokernel.lab.report import positions_plot
 
 
