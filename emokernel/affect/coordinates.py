@@ -94,11 +94,6 @@ class Coordinates:
         except (ValueError, RecursionError) as error:
             raise EmokernelError(f"{path} is no JSON in UTF-8: {error}") from error
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The labels, in the order of the table."""
-        return tuple(self.points)
-
     def __contains__(self, label: object) -> bool:
         return label in self.points
 

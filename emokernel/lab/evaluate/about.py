@@ -10,8 +10,8 @@ from typing import Any
 from emokernel.lab.evaluate.plan import Plan
 from emokernel.lab.evaluate.reader import Reader
 from emokernel.lab.measure.classifiers import has_calibrated
+from emokernel.lab.measure.fingerprint import fingerprint
 from emokernel.machine import machine, versions
-from emokernel.vectors.fingerprint import fingerprint
 
 _FEW_QUERIES, _FEW_SEEDS = 20, 3
 

@@ -68,7 +68,7 @@ def test_layer_weights_choose_the_layers():
 
 def test_an_emotion_without_which_the_others_lie_on_a_line_is_left_out():
     table = Coordinates({"a": (-1, 0), "b": (0, 0), "c": (0.5, 0), "d": (1, 0), "up": (0, 1)})
-    found = positions_of(planted(table, table.names)[0], table)
+    found = positions_of(planted(table, tuple(table))[0], table)
     assert list(found) == ["a", "b", "c", "d"]
     assert found["d"] == pytest.approx((1, 0), abs=1e-3)
 

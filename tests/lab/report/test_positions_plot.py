@@ -12,7 +12,7 @@ from emokernel.lab.report import positions_plot
 
 def test_the_plot_shows_every_emotion_and_the_agreement(tmp_path, monkeypatch):
     table = Coordinates.named("glasgow")
-    names = (*table.names, "relief")
+    names = (*table, "relief")
     figures = []
 
     def saved(figure, path):
