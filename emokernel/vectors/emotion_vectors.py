@@ -94,8 +94,9 @@ class EmotionVectors(NamedVectors):
         without it the only one there. ``options``: those of `load`. The provenance names the
         commit. Raises EmokernelError if the repository, the file or the network is not there.
         """
-        vectors = hub.from_pretrained(repo_id, filename, revision=revision, token=token, **options)
-        return cls(**vars(vectors))
+        path, source = hub.located(repo_id, filename, revision, token)
+        vectors = cls.load(path, **options)
+        return replace(vectors, provenance={**vectors.provenance, **source})
 
     @classmethod
     def from_json(

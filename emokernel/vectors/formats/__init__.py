@@ -29,7 +29,6 @@ class Format:
 
     endings: those of its files; written is the first.
     site: that files are read as which hold tensors and names alone; none for others.
-    needs: the optional package that reads and writes it.
     """
 
     read: Callable[[Path, Hints], NamedVectors]
@@ -37,12 +36,11 @@ class Format:
     endings: tuple[str, ...]
     file_per_emotion: bool = False
     site: str = ""
-    needs: str = ""
 
 
 FORMATS = {
     "safetensors": Format(native.read, native.write, (".safetensors",)),
-    "gguf": Format(gguf.read, gguf.write, (".gguf",), True, needs="gguf"),
+    "gguf": Format(gguf.read, gguf.write, (".gguf",), True),
     "json": Format(json_files.read, json_files.write, (".json",), True, json_files.SITE),
     "npz": Format(numpy_files.read_npz, numpy_files.write_npz, (".npz",)),
     "npy": Format(numpy_files.read_npy, numpy_files.write_npy, (".npy",), True, "block"),
@@ -124,10 +122,9 @@ def _losses(vectors: NamedVectors, name: str) -> Iterator[str]:
 def _format(name: str) -> Format:
     if name not in FORMATS:
         raise EmokernelError(f"unknown format {name!r}: choose one of {', '.join(FORMATS)}")
-    kind = FORMATS[name]
-    if kind.needs:
-        need(kind.needs)  # before a file is blamed, or a folder is made
-    return kind
+    if name == "gguf":
+        need("gguf")  # before a file is blamed, or a folder is made
+    return FORMATS[name]
 
 
 def format_of(path: Path) -> str:

@@ -29,7 +29,7 @@ from emokernel.errors import EmokernelError, VectorsFileError
 from emokernel.vectors.algebra import NamedVectors
 from emokernel.vectors.calibration import Calibration
 from emokernel.vectors.formats.files import check_shape, refusing
-from emokernel.vectors.formats.foreign import Hints
+from emokernel.vectors.formats.foreign import Hints, from_dict, from_tensor
 
 FORMAT = "emokernel.emotion_vectors"
 VERSION = "2"
@@ -178,15 +178,18 @@ def _loaded(record: Mapping[str, str], key: str, kind: type) -> Any:
     return content
 
 
-def bundle_of(vectors: NamedVectors) -> dict[str, object]:
-    """The dict that files of numpy and torch hold."""
-    names = list(vectors.names)
-    metadata, _ = sealed(vectors)
-    return {"vectors": vectors.tensor, "names": names, "site": vectors.site, "metadata": metadata}
+def from_content(
+    content: Tensor | Mapping[Any, object], path: Path, hints: Hints, method: str
+) -> NamedVectors:
+    """The vectors of what a file of numpy or torch holds: that dict, or what others write."""
+    if isinstance(content, Tensor):
+        return from_tensor(content, path, hints, method)
+    if "vectors" in content:
+        return hints.agree(_from_bundle(content, path))
+    return from_dict(content, path, hints, method)
 
 
-def from_bundle(bundle: Mapping[Any, object], path: Path, hints: Hints) -> NamedVectors:
-    """The vectors of such a dict."""
+def _from_bundle(bundle: Mapping[Any, object], path: Path) -> NamedVectors:
     tensor, names, site, record = map(bundle.get, ("vectors", "names", "site", "metadata"))
     if len(bundle) != 4 or not isinstance(tensor, Tensor) or tensor.dim() != 3:
         raise EmokernelError(
@@ -203,4 +206,4 @@ def from_bundle(bundle: Mapping[Any, object], path: Path, hints: Hints) -> Named
         trimmed, list(vectors.names)
     ):  # fmt: skip
         raise EmokernelError("damaged: names, site or shape are not those of its metadata")
-    return hints.agree(vectors)
+    return vectors
