@@ -13,6 +13,7 @@ from typing import Any
 
 from emokernel.affect.circumplex import Affect, is_number
 from emokernel.errors import EmokernelError, UnknownEmotionError
+from emokernel.vectors.formats.json_files import unique
 
 TABLES = ("russell", "glasgow")
 
@@ -75,7 +76,7 @@ class Coordinates:
         if not path.is_file():
             raise FileNotFoundError(f"no such file of label coordinates: {path}")
         try:
-            content = json.loads(path.read_text("utf-8"), object_pairs_hook=_without_duplicates)
+            content = json.loads(path.read_text("utf-8"), object_pairs_hook=unique)
             if not isinstance(content, dict):
                 raise EmokernelError(
                     "it holds no JSON object; write {label: [valence, arousal], ...}"
@@ -119,14 +120,6 @@ class Coordinates:
 @cache
 def _built_in(name: str) -> Coordinates:
     return Coordinates.load(Path(__file__).parent / "tables" / f"{name}.json")
-
-
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    keys = [key for key, _ in pairs]
-    twice = sorted({key for key in keys if keys.count(key) > 1})
-    if twice:
-        raise EmokernelError(f"{', '.join(map(repr, twice))} occurs more than once; keep one each")
-    return dict(pairs)
 
 
 def _point(label: str, entry: Any) -> tuple[Affect, dict[str, object]]:

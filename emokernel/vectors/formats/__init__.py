@@ -49,14 +49,7 @@ FORMATS = {
 
 
 def read(path: str | PathLike[str], *, format: str | None = None, **hints: Any) -> NamedVectors:
-    """Read a file of any format, or a folder with a file for each emotion.
-
-    format: a key of `FORMATS`; without it the ending decides, safetensors if it is none of theirs.
-    hints: what the file does not say itself, the fields of `foreign.Hints`.
-
-    Raises FileNotFoundError; VectorsFileError for a file that is damaged or holds something else;
-    EmokernelError for hints that contradict the file.
-    """
+    """`EmotionVectors.load`; ``hints`` are the fields of `foreign.Hints`."""
     path, said = Path(path), Hints(**hints)
     kind = _format(format or format_of(path))
     return kind.read(path if kind.file_per_emotion else existing(path), said)
@@ -69,14 +62,9 @@ def write(
     format: str | None = None,
     model_hint: str | None = None,
 ) -> None:
-    """Write ``vectors``; what the format cannot hold is told by a warning.
+    """`EmotionVectors.save`; an existing file is replaced only once the new one is complete.
 
-    An existing file is replaced only once the new one is complete.
-
-    format: a key of `FORMATS`; without it the ending decides, safetensors if it is none of theirs.
     model_hint: GGUF only, the model type that llama.cpp and repeng expect beside the vectors.
-
-    Raises EmokernelError for vectors that the format cannot hold at all, OSError.
     """
     path = Path(path)
     name = format or format_by_ending(path) or "safetensors"

@@ -16,6 +16,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -80,25 +81,22 @@ def sealed(
         "site": vectors.site,
         "num_layers": str(vectors.num_layers),
         "hidden_size": str(vectors.hidden_size),
-        "provenance": _json(vectors.provenance, "provenance"),
     }
-    if vectors.diagnostics:
-        record["diagnostics"] = _json(vectors.diagnostics, "diagnostics")
+    told = {"provenance": vectors.provenance, "diagnostics": vectors.diagnostics}
     if vectors.calibration:
-        record["calibration"] = _json(vectors.calibration.to_json(), "calibration")
+        told["calibration"] = asdict(vectors.calibration)
+    for name, content in told.items():
+        try:
+            if content or name == "provenance":
+                record[name] = json.dumps(dict(content), sort_keys=True)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise EmokernelError(
+                f"the {name} cannot be stored ({error}): use strings, numbers, lists and dicts"
+            ) from error
     if emotion is not None:
         record["emotion"] = str(emotion)
     layers = layers_of(vectors.tensor if emotion is None else vectors.tensor[:, emotion])
     return {**record, "checksum": _checksum(record, layers)}, layers
-
-
-def _json(content: Mapping[str, object], name: str) -> str:
-    try:
-        return json.dumps(dict(content), sort_keys=True)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise EmokernelError(
-            f"the {name} cannot be stored ({error}): use strings, numbers, lists and dicts"
-        ) from error
 
 
 def layers_of(tensor: Tensor) -> dict[int, Tensor]:
@@ -167,7 +165,7 @@ def restore(
     diagnostics = _loaded(record, "diagnostics", dict) if "diagnostics" in record else {}
     calibration = None
     if "calibration" in record:
-        calibration = Calibration.from_json(_loaded(record, "calibration", dict))
+        calibration = Calibration(**_loaded(record, "calibration", dict))
     return NamedVectors(tuple(names), tensor, record["site"], provenance, diagnostics, calibration)
 
 

@@ -34,16 +34,16 @@ def read(path: Path, hints: Hints) -> NamedVectors:
     """Read a file of torch.save; VectorsFileError for one whose loading would run code."""
     with refusing(path, "torch"):
         content = _load(path)
-        if isinstance(content, Mapping) and content:
-            content = _checked(content, path.stat().st_size)
-        elif isinstance(content, Tensor):
-            content = _checked({"the tensor": content}, path.stat().st_size)["the tensor"]
-        else:
+        bare = isinstance(content, Tensor)
+        parts = {"the tensor": content} if bare else content
+        if not isinstance(parts, Mapping) or not parts:
             raise EmokernelError(
                 f"a {type(content).__name__} without tensors: save"
                 " {emotion: tensor [layers, hidden size]} with torch.save"
             )
-        return from_content(content, path, hints, "read from a file of torch.save")
+        parts = _checked(parts, path.stat().st_size)
+        whole = parts["the tensor"] if bare else parts
+        return from_content(whole, path, hints, "read from a file of torch.save")
 
 
 def _load(path: Path) -> object:
