@@ -8,7 +8,6 @@ output, so their site is "attention" unless another is said. Of vectors it holds
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from torch import Tensor
 from emokernel.errors import EmokernelError, VectorsFileError
 from emokernel.vectors.algebra import NamedVectors
 from emokernel.vectors.formats.files import MOST_LAYERS, emotion_files, refusing
-from emokernel.vectors.formats.foreign import Hints, Rows, assemble, emotions_of
+from emokernel.vectors.formats.foreign import Hints, Rows, assemble, emotions_of, is_layer
 
 SITE = "attention"
 _LARGEST = torch.finfo(torch.float32).max
@@ -60,7 +59,7 @@ def _read(path: Path) -> Rows:
         raise EmokernelError('it needs layers with their vectors, {"0": [[numbers]], ...}')
     rows: dict[int, Tensor] = {}
     for key, value in content.items():
-        if not re.fullmatch("0|[1-9][0-9]{0,8}", key) or int(key) >= MOST_LAYERS:
+        if not is_layer(key) or int(key) >= MOST_LAYERS:
             raise EmokernelError(
                 f"{key!r} is no layer number: layers are counted from 0, written plainly"
             )
