@@ -8,8 +8,8 @@ output, so their site is "attention" unless another is said. Of vectors it holds
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,12 +67,13 @@ def _read(path: Path) -> Rows:
     return rows
 
 
-def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object; EmokernelError for keys that stand there twice, which a dict forgets."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        twice = sorted(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-        raise EmokernelError(f"{', '.join(map(repr, twice))[:80]} stands there twice: keep one")
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; EmokernelError for a key that is given twice, which a dict forgets."""
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise EmokernelError(f"the key {key[:40]!r} is given twice: keep one")
+        content[key] = value
     return content
 
 
