@@ -233,10 +233,10 @@ class DeviceState:
             return held
         if self.readers.capturing():  # filled when the graph is replayed: for no other forward
             return torch.full((size,), slot, dtype=torch.int32, device=self.device)
-        with torch.inference_mode(False):
+        with self.lock, torch.inference_mode(False):
             # Made on the host, so that it is there whatever stream reads it.
             made = torch.full((size,), slot, dtype=torch.int32).to(self.device)
-        return self._constant.setdefault((slot, size), made)
+            return self._constant.setdefault((slot, size), made)
 
 
 def views_of_layer(basis: Tensor, records: Tensor, floats: Tensor, layer: int) -> Tables:
