@@ -1,4 +1,4 @@
-"""Bodies of requests as strangers send them: JSON without its traps."""
+"""Bodies of requests as strangers send them: read up to a limit, and JSON without its traps."""
 
 from __future__ import annotations
 
@@ -13,19 +13,33 @@ from emokernel.vectors.formats.json_files import unique
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 
+# Images are sent within a body, as text that is a third longer.
+MOST_BYTES = 64 * 2**20
 # Levels of lists and objects within each other; schemas of tools have a dozen.
 MOST_LEVELS = 64
 
 
-async def read(receive: Receive) -> bytes | None:
-    """The whole body; None if the client left before its end."""
-    parts, more = [], True
-    while more:
+class TooLargeError(EmokernelError):
+    """A body of more than `MOST_BYTES`."""
+
+
+async def read(scope: Message, receive: Receive) -> bytes | None:
+    """The whole body; None if the client left before its end.
+
+    TooLargeError for more than `MOST_BYTES`: at once where its length is said.
+    """
+    said = dict(scope["headers"]).get(b"content-length", b"")
+    size = int(said[:20]) if said.isdigit() else 0
+    parts, counted, more = [], 0, True
+    while more and max(size, counted) <= MOST_BYTES:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
         parts.append(message.get("body", b""))
+        counted += len(parts[-1])
         more = message.get("more_body", False)
+    if max(size, counted) > MOST_BYTES:
+        raise TooLargeError(f"the body is larger than {MOST_BYTES} bytes: send less")
     return b"".join(parts)
 
 
