@@ -142,16 +142,15 @@ class Callers:
         that ended the block.
         """
         _here.set(tuple(each for each in _here.get() if each[1] is not leaving))
-        if not isinstance(leaving, Generation):
-            before = self._open[leaving].threads
-            with self._lock:
-                self._outlived.update(t for t in threading.enumerate() if t not in before)
         lefts = [partial(listener.left, leaving) for listener in self._listeners]
         _finish(error, partial(self._forget, leaving), *lefts, *further)
 
     def _forget(self, leaving: Caller) -> None:
         with self._lock:
-            self._open.pop(leaving, None)
+            around = self._open.pop(leaving, None)
+            if around is not None and not isinstance(leaving, Generation):
+                started = (t for t in threading.enumerate() if t not in around.threads)
+                self._outlived.update(started)
             for caller, around in self._entries():
                 if isinstance(caller, Generation) and leaving in around.callers:
                     caller.outlived = True

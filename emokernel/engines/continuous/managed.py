@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -83,6 +84,8 @@ class ManagedRequests:
         self._manager = manager
         self._tickets, self._asked_for = tickets, asked_for
         self.running = RunningRequests(tickets)
+        # Between the choice of free ids and the registration of the last of them.
+        self._adding = threading.RLock()
         self._prefixes = Prefixes(self.running)
         # Weak, since a processor, whose cache is large, goes before its manager.
         self._replaced: weakref.WeakSet[Around] = weakref.WeakSet()
@@ -127,8 +130,9 @@ class ManagedRequests:
             asked = self._asked_for(1, NOT_GIVEN if emotion is NOT_GIVEN else [emotion])
             with ticketed(self._tickets, asked, [input_ids]) as (prompt,):
                 return self._add_request(original, prompt, request_id, *args, **kwargs)
-        request_id = self._new_id() if request_id is None else request_id
-        self.running.add(request_id, input_ids.ticket, self._forks)
+        with self._adding:
+            request_id = self._new_id() if request_id is None else request_id
+            self.running.add(request_id, input_ids.ticket, self._forks)
         added = None
         try:
             added = original(input_ids, request_id, *args, **kwargs)
@@ -140,9 +144,18 @@ class ManagedRequests:
     def _new_id(self) -> str:
         """The id that the manager would give, which has to be known before the request is added."""
         with self._manager._request_lock:
-            number = self._manager._request_counter
-            self._manager._request_counter += 1
+            number = self._next_free(1)
+            self._manager._request_counter = number + 1
         return f"req_{number}"
+
+    def _next_free(self, count: int) -> int:
+        """The first of the next ``count`` numbers in a row of which no request has an id yet."""
+        first = number = self._manager._request_counter
+        while number < first + count:
+            if self.running.runs(f"req_{number}", self._forks):
+                first = number + 1
+            number += 1
+        return first
 
     def _add_requests(
         self,
@@ -155,7 +168,9 @@ class ManagedRequests:
         if inputs and all(isinstance(prompt, TicketedPrompt) for prompt in inputs):
             return original(inputs, *args, **kwargs)
         asked = self._asked_for(len(inputs), emotions)
-        with ticketed(self._tickets, asked, inputs) as prompts:
+        with ticketed(self._tickets, asked, inputs) as prompts, self._adding:
+            with self._manager._request_lock:  # the ids will be those in a row from here on
+                self._manager._request_counter = self._next_free(len(inputs))
             return original(prompts, *args, **kwargs)
 
     def _create_processor(self, original: Callable) -> object:

@@ -53,6 +53,10 @@ class RunningRequests:
             self._by_id |= dict.fromkeys(ids, ticket)
             ticket.added, ticket.running = True, len(ids)
 
+    def runs(self, request_id: str, forks: int) -> bool:
+        """Whether the id, or that of one of its forks, is in use."""
+        return not self._by_id.keys().isdisjoint(_with_forks(request_id, forks))
+
     def get(self, request_id: str) -> Ticket | None:
         """The ticket of a request; None for one that was not added through this manager."""
         return self._by_id.get(request_id)

@@ -121,20 +121,20 @@ def test_an_id_that_runs_already_is_refused(steered, texts):
 
 
 @pytest.mark.parametrize(("taken", "sequences"), [("req_1", 1), ("req_1__child#0", 2)])
-def test_an_id_that_the_manager_would_choose_may_be_taken_already(steered, texts, taken, sequences):
-    """By a request that was given it: that one is not disturbed."""
+def test_ids_that_a_manager_chooses_are_free_ones(steered, texts, taken, sequences):
     model, steering = steered()
+    names = ["emotion 2", "emotion 3", None, "emotion 4"]
     with managing(model, start=False, sequences=sequences) as manager:
         manager.add_request(texts[0], request_id=taken, emotion="emotion 1")
-        manager.add_request(texts[1], emotion="emotion 2")
-        with pytest.raises(SteeringError, match="'req_1' is running already"):
-            manager.add_request(texts[2], emotion="emotion 3")
-        manager.add_request(texts[3], emotion="emotion 4")
+        ids = manager.add_requests(texts[1:4], emotions=names[:3])
+        manager.add_request(texts[4], request_id="req_5", emotion="emotion 1")
+        ids.append(manager.add_request(texts[4], emotion=names[3]))
+        assert ids == ["req_2", "req_3", "req_4", "req_6"]
         manager.start()
-        results = finished(manager, 3 * sequences)
+        results = finished(manager, 6 * sequences)
         assert steering.requested.slots.held == 0
-    for request_id, at in ((taken, 0), ("req_0", 1), ("req_2", 3)):
-        assert_as_alone(model, steering, results[request_id], texts[at], f"emotion {at + 1}")
+    for request_id, text, name in zip(ids, texts[1:5], names, strict=True):
+        assert_as_alone(model, steering, results[request_id], text, name)
 
 
 def test_a_prompt_without_tokens_is_refused_and_nothing_is_added(steered, texts):
