@@ -80,7 +80,7 @@ class ManagedRequests:
         asked_for: Callable[[int, object], list[Asked]],
     ) -> None:
         """``asked_for(count, emotions)``: what that many prompts ask for."""
-        self._manager = manager
+        self.manager = manager
         self._tickets, self._asked_for = tickets, asked_for
         self.running = RunningRequests(tickets)
         self._prefixes = Prefixes(self.running)
@@ -104,10 +104,6 @@ class ManagedRequests:
         """Give the manager its own methods back."""
         for method in list(self._replaced):
             method.restore()
-
-    def manages(self, manager: object) -> bool:
-        """Whether this is the manager."""
-        return self._manager is manager
 
     def _around(self, owner: Any, name: str, around: Callable[..., object]) -> None:
         method = Around(owner, name, around)
@@ -139,9 +135,9 @@ class ManagedRequests:
 
     def _new_id(self) -> str:
         """The id that the manager would give, which has to be known before the request is added."""
-        with self._manager._request_lock:
-            number = self._manager._request_counter
-            self._manager._request_counter += 1
+        with self.manager._request_lock:
+            number = self.manager._request_counter
+            self.manager._request_counter += 1
         return f"req_{number}"
 
     def _add_requests(
