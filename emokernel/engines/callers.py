@@ -181,13 +181,15 @@ class Callers:
             return None
         within = self._of_thread()  # asked in any case, so that Python knows the thread
         if within is not None and not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"the thread {threading.current_thread().name!r} was started within a requests"
-                " block and has none of its own, so that block steers it. To choose otherwise,"
-                f" {_CHOOSE}. This is told once.",
-                stacklevel=2,
-            )
+            with self._lock:
+                warned, self._warned = self._warned, True
+            if not warned:
+                warnings.warn(
+                    f"the thread {threading.current_thread().name!r} was started within a requests"
+                    " block and has none of its own, so that block steers it. To choose otherwise,"
+                    f" {_CHOOSE}. This is told once.",
+                    stacklevel=2,
+                )
         return within
 
     def generation(self) -> Generation | None:

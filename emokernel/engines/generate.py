@@ -73,8 +73,8 @@ class RecordedGenerate(ReplacedMethod):
             # An assistant is given the text so far: only in the first round that is the prompt.
             prompts = self._drafts.get(given["past_key_values"], prompts)
         spans = drafting or any(self._option(given, name) for name in _SPANS)
-        guided, sided = self._is_guided(given), self._is_sided(given)
-        generation = Generation(prompts, problem, guided, spans, sided)
+        guided = self._option(given, "guidance_scale") not in (None, 1)
+        generation = Generation(prompts, problem, guided, spans, self._is_sided(given))
         with self._requested.generating(generation):
             output = self.original(*args, **kwargs)
         if drafting and getattr(output, "past_key_values", None) is not None:
@@ -132,9 +132,6 @@ class RecordedGenerate(ReplacedMethod):
         begun_by = vars(self.module).get("prepare_inputs_for_generation")
         config = getattr(getattr(begun_by, "__self__", None), "active_peft_config", None)
         return bool(getattr(config, "is_prompt_learning", False))
-
-    def _is_guided(self, given: Given) -> bool:
-        return self._option(given, "guidance_scale") not in (None, 1)
 
     def _is_sided(self, given: Given) -> bool:
         """Whether a logits processor holds this model, or a module around it, to run it."""

@@ -99,7 +99,14 @@ class BatchPlan:
                 f"{self.entries} requests do not fit a batch of {call.batch} sequences: give one"
                 " per sequence (or one for each of the prompts that beams were made from)"
             )
-        past = self._any_past() if call.past is None else call.past
+        past = call.past
+        if past is None:  # in a plain call; without these two it does not matter how many there are
+            if self.lengths is not None or self.mask is not None:
+                raise SteeringError(
+                    "the model's cache does not count its tokens: pass an attention_mask of all"
+                    " columns, those before the new tokens included"
+                )
+            past = 0
         ending = call.prompts if self.lengths is None else None
         if ending is not None and isinstance(past, int) and past >= ending.width:
             # A decoding step, or candidates to be verified.
@@ -108,15 +115,6 @@ class BatchPlan:
         if mask is None and self.slot_of_all is not None:
             return state.constant_rows(call.batch * call.tokens, self.slot_of_all)
         return self._by_position(call, past, repeats, mask, beyond, state)
-
-    def _any_past(self) -> int:
-        """For a plain call in which it does not matter how many columns came before."""
-        if self.lengths is not None or self.mask is not None:
-            raise SteeringError(
-                "the model's cache does not count its tokens: pass an attention_mask of all"
-                " columns, those before the new tokens included"
-            )
-        return 0
 
     def _table(self, name: str, repeats: int, state: DeviceState) -> Tensor:
         """A table of this plan, each entry repeated in place; copied once for each stream.

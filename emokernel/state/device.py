@@ -178,9 +178,8 @@ class DeviceState:
                 kept = self._kept[stream] = writes, self.copied_tables()
         if self.learned is None:
             return kept[1]
-        return [
-            (basis, *slots) for basis, (_, *slots) in zip(self.learned(self), kept[1], strict=True)
-        ]
+        layers = zip(self.learned(self), kept[1], strict=True)
+        return [(basis, ids, weights, law) for basis, (_, ids, weights, law) in layers]
 
     def copied_tables(self) -> list[Tables]:
         """As ``tables``, with a copy of the slots, by few operations: layers share ids and law."""

@@ -26,16 +26,8 @@ from emokernel.state.tickets import Tickets
 class ContinuousBatching(Engine):
     """Continuous batching of one patched model, in which each request has an emotion of its own.
 
-    ``model.generate_batch(inputs)`` within ``steering.requests([...])`` gives entry i to prompt i,
-    or one entry to all. On a manager that ``model.init_continuous_batching()`` or
-    ``model.continuous_batching_context_manager()`` gave, ``add_request(ids, ...,
-    emotion=...)`` and ``add_requests(inputs, ..., emotions=[...])`` take what an entry of
-    `Steering.requests` may be: a name, a mix, an `Affect`, a `Request`, or None for nothing.
-
-    A request without one takes what is asked for where it is added: by the open
-    ``steering.requests`` block (one entry, or one for each prompt), else by ``steering.set``. It
-    keeps that until it has ended, also when the block is closed or ``set`` says something else.
-    Mixes hold their slots until then.
+    That is what its own argument says, else what is asked for where the request is added; it holds,
+    with the slot of its mix, until the request has ended. docs/serving.md shows the entries.
     """
 
     def __init__(self, requested: Requested) -> None:
@@ -80,7 +72,7 @@ class ContinuousBatching(Engine):
     def _begin(self, original: Callable, *args: object, **kwargs: object) -> object:
         """A manager whose requests are steered from now on."""
         manager = original(*args, **kwargs)
-        if not any(each.manages(manager) for each in self._managed):
+        if not any(each.manager is manager for each in self._managed):
             asked_for = partial(self._asked_for, manager.model)
             self._managed.add(ManagedRequests(manager, self._tickets, asked_for))
         return manager

@@ -81,7 +81,7 @@ class ManagedRequests:
         asked_for: Callable[[int, object], list[Asked]],
     ) -> None:
         """``asked_for(count, emotions)``: what that many prompts ask for."""
-        self._manager = manager
+        self.manager = manager
         self._tickets, self._asked_for = tickets, asked_for
         self.running = RunningRequests(tickets)
         # Between the choice of free ids and the registration of the last of them.
@@ -107,10 +107,6 @@ class ManagedRequests:
         """Give the manager its own methods back."""
         for method in list(self._replaced):
             method.restore()
-
-    def manages(self, manager: object) -> bool:
-        """Whether this is the manager."""
-        return self._manager is manager
 
     def _around(self, owner: Any, name: str, around: Callable[..., object]) -> None:
         method = Around(owner, name, around)
@@ -143,14 +139,14 @@ class ManagedRequests:
 
     def _new_id(self) -> str:
         """The id that the manager would give, which has to be known before the request is added."""
-        with self._manager._request_lock:
+        with self.manager._request_lock:
             number = self._next_free(1)
-            self._manager._request_counter = number + 1
+            self.manager._request_counter = number + 1
         return f"req_{number}"
 
     def _next_free(self, count: int) -> int:
         """The first of the next ``count`` numbers in a row of which no request has an id yet."""
-        first = number = self._manager._request_counter
+        first = number = self.manager._request_counter
         while number < first + count:
             if self.running.runs(f"req_{number}", self._forks):
                 first = number + 1
@@ -169,8 +165,8 @@ class ManagedRequests:
             return original(inputs, *args, **kwargs)
         asked = self._asked_for(len(inputs), emotions)
         with ticketed(self._tickets, asked, inputs) as prompts, self._adding:
-            with self._manager._request_lock:  # the ids will be those in a row from here on
-                self._manager._request_counter = self._next_free(len(inputs))
+            with self.manager._request_lock:  # the ids will be those in a row from here on
+                self.manager._request_counter = self._next_free(len(inputs))
             return original(prompts, *args, **kwargs)
 
     def _create_processor(self, original: Callable) -> object:
