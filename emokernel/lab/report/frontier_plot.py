@@ -13,8 +13,7 @@ from emokernel.choices import MAPPING
 from emokernel.lab.calibrate import Calibrated, Point
 from emokernel.lab.calibrate.result import FRONTIER
 from emokernel.lab.report.plots.chart import Chart, Look, Panel
-from emokernel.lab.report.plots.lines import Curve, lines
-from emokernel.lab.report.plots.looks import ZERO
+from emokernel.lab.report.plots.lines import ZERO, Curve, lines
 from emokernel.vectors.calibration import key_of
 
 if TYPE_CHECKING:
