@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from pathlib import Path
 
 from emokernel.atomic import write_text
@@ -15,12 +16,16 @@ from emokernel.bench.variants import with_baselines
 from emokernel.commands import evaluate
 from emokernel.commands.arguments import EMBEDDED, positive
 from emokernel.demo.model import load_model
-from emokernel.demo.tables import samples, tables
 from emokernel.demo.vectors import load_vectors
 from emokernel.lab.evaluate.goals import verdicts
+from emokernel.lab.evaluate.results import PROMPT, Results
+from emokernel.lab.report.parts import Table
+from emokernel.lab.report.tables import conditions, emotions, states
+from emokernel.lab.report.view import View
 from emokernel.steering import patch
 
 LATENCY, LATENCY_PLOT = "latency.json", "latency.png"
+_COLUMNS, _LONGEST = 6, 34  # of a table of the report, as much as a terminal shows of it
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -61,5 +66,31 @@ def demo(output: Path, seeds: int = 3, openings: int = 60, rounds: int = 60) -> 
     title = f"Time per token of the embedded model on {machine()['cpu']}"
     plots.latency(output / LATENCY_PLOT, timed.rows, title)
     timing = f"{title}, in ms:\n{table(timed.case, timed.rows)}"
-    print(samples(results), tables(results), timing, verdicts(results.goals), sep="\n\n")
+    view = View(results)
+    tables = map(_printed, (emotions(view), states(view), conditions(view, view.judge)))
+    print(_samples(results), *tables, timing, verdicts(results.goals), sep="\n\n")
     print(f"\nWrote {', '.join([*written, LATENCY, LATENCY_PLOT])} to {output}/")
+
+
+def _samples(results: Results) -> str:
+    lines = ["The same opening unsteered and under every emotion by vector:"]
+    for sample in results.samples:
+        lines.append("")
+        for condition, text in sample.texts.items():
+            emotion, _, mode = condition.partition(", by ")
+            if mode != PROMPT:
+                lines.append(f"  {emotion:<15}{text}")
+    return "\n".join(lines)
+
+
+def _printed(table: Table) -> str:
+    rows = [
+        [textwrap.shorten(cell, _LONGEST, placeholder="…") for cell in row[:_COLUMNS]]
+        for row in (table.columns, *table.rows)
+    ]
+    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+    lines = [
+        f"  {name:<{first}}" + "".join(f"  {c:>{w}}" for c, w in zip(cells, others, strict=True))
+        for name, *cells in rows
+    ]
+    return "\n".join([f"{table.caption}:", *lines])

@@ -107,8 +107,8 @@ def test_what_is_printed_has_samples_tables_and_goals(output):
     told = (output / "told.txt").read_text("utf-8")
     assert openings()[0] in told
     for piece in (
-        "gratitude", "distinct-3", "330 degrees", "by both", "ceiling (human text, all labels)",
-        "Goals:", "Time per token",
+        "gratitude", "Distinct\N{NON-BREAKING HYPHEN}3", "330°", "By prompt and vector",
+        "ceiling (GoEmotions test", "Goals:", "Time per token",
     ):  # fmt: skip
         assert piece in told
 

@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from emokernel.lab.evaluate.consistency import Reader
 from emokernel.lab.evaluate.plan import Plan
-from emokernel.lab.evaluate.reader import Reader
 from emokernel.lab.measure.classifiers import has_calibrated
 from emokernel.machine import machine, versions
 from emokernel.vectors.fingerprint import fingerprint

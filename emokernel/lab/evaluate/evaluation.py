@@ -12,11 +12,11 @@ from emokernel.extras import need
 from emokernel.lab.evaluate.about import about, identity
 from emokernel.lab.evaluate.analyse import Analysis
 from emokernel.lab.evaluate.ceiling import ceiling, confusion, shipped
+from emokernel.lab.evaluate.consistency import Reader
 from emokernel.lab.evaluate.dosing import Doses
 from emokernel.lab.evaluate.goals import goals
 from emokernel.lab.evaluate.plan import EMOTIONS, Cell, Plan, Settings
 from emokernel.lab.evaluate.prompting import Prompting
-from emokernel.lab.evaluate.reader import Reader
 from emokernel.lab.evaluate.results import Ceiling, Results
 from emokernel.lab.evaluate.writing import Record, Writer
 from emokernel.lab.measure.classifiers import (

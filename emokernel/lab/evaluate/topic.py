@@ -1,12 +1,8 @@
 """Topic adherence: whether a steered text is still about what it was asked for.
 
-arXiv 2502.04075 measures it in a way that is not public; this is a definition of our own. The
-*unsteered* model reads each text by itself, without its opening or question: behind that, part of
-its hidden states would tell the opening whatever the text says. The hidden states after two thirds
-of the blocks are divided by their lengths, so that no single token with a huge one counts alone,
-and averaged over the text's own tokens. From this goes the mean over the unsteered answers (for
-queries the mean over the queries), which is what all have in common. Topic adherence is the cosine
-of what is left.
+docs/evaluation.md defines it. The *unsteered* model reads each text by itself, without its opening
+or question: behind that, part of its hidden states would tell the opening whatever the text says.
+They are divided by their lengths, so that no single token with a huge one counts alone.
 """
 
 from __future__ import annotations

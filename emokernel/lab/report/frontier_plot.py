@@ -34,7 +34,7 @@ Points = Mapping[str, Sequence[Point]]
 
 def plot_frontier(path: Path, result: Calibrated) -> None:
     """Emotion against perplexity for each law and dose, of all emotions and of each, with a star at
-    strength 1.0; last, affect of the twelve states by each mapping. ``path`` ends in .png.
+    strength 1.0; last, affect of the twelve states by each mapping.
     """
     by_emotion: dict[str, dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
     for row in result.rows:
@@ -43,7 +43,7 @@ def plot_frontier(path: Path, result: Calibrated) -> None:
     titled = {"all emotions, mean": _mean(by_emotion), **dict(sorted(by_emotion.items()))}
     panels = [_panel(name, points, result) for name, points in titled.items()]
     looks = [_look(key) for key in (*titled["all emotions, mean"], *MAPPING)]
-    Chart(path.stem, "", [*panels, _circle(result)], looks, columns=4).write(path.parent)
+    Chart("frontier", "", [*panels, _circle(result)], looks, columns=4).draw(path)
 
 
 def _mean(by_emotion: Mapping[str, Points]) -> Points:

@@ -74,7 +74,12 @@ class Chart:
         return [_uri(panel, self.size) for panel in self.panels]
 
     def write(self, folder: Path) -> Path:
-        """All panels and the legend in one picture, ``folder / file``."""
+        """`draw` into a folder."""
+        self.draw(folder / self.file)
+        return folder / self.file
+
+    def draw(self, path: Path) -> None:
+        """All panels and the legend in one picture, of the kind that its ending says."""
         columns = min(self.columns, len(self.panels))
         lines = math.ceil(len(self.panels) / columns)
         width, height = self.size
@@ -99,8 +104,7 @@ class Chart:
                     loc="outside lower center", ncols=min(len(self.looks), 2 * columns),
                     frameon=False,
                 )  # fmt: skip
-            save_figure(figure, folder / self.file, dpi=_DPI)
-        return folder / self.file
+            save_figure(figure, path, dpi=_DPI)
 
 
 def shortened(text: str, length: int) -> str:
