@@ -31,15 +31,10 @@ _TEXTS_OF_DOSE = 8
 
 
 class Calibrator:
-    """Finds site and layer profile, then law and dose, then the strengths.
+    """Finds site and layer profile, then law and dose, then the strengths; docs/calibration.md.
 
-    1. Of each candidate (site and layer profile), three equal doses of every emotion are measured
-       under the first law and dose; the one with the strongest emotions within the bounds is taken.
-    2. For it, the frontier of every emotion under every law and dose, eight equal doses. Strength
-       1.0 is the best of them within the bounds (`choose`); the law and dose with the strongest
-       emotions at strength 1.0 are taken, of those that are as strong within `NOISE` the first.
-    3. Under these, the twelve states of the circumplex by both mappings in the same way: strength
-       1.0 is the strongest affect within the bounds. The mapping with the stronger one is taken.
+    Candidates are compared under the first law and dose. Strength 1.0 is the best dose within the
+    bounds (`choose`), of laws, doses and mappings that are as strong within `NOISE` the first.
     """
 
     def __init__(
