@@ -16,8 +16,7 @@ from emokernel.lab.calibrate.candidates import Candidate, candidates
 from emokernel.lab.calibrate.choose import Bounds, Point, choose, first_of_equal
 from emokernel.lab.calibrate.points import Setting, Texts, points, unsteered
 from emokernel.lab.calibrate.result import CANDIDATES, CIRCLE, FRONTIER, Calibrated, Row
-from emokernel.lab.measure.divergence import MOST_REQUESTS
-from emokernel.lab.measure.equal_doses import Ask, equal_doses
+from emokernel.lab.measure.equal_doses import MOST_REQUESTS, Ask, equal_doses
 from emokernel.lab.measure.journal import Journal
 from emokernel.steering import patch
 from emokernel.vectors import EmotionVectors

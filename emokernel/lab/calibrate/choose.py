@@ -46,7 +46,7 @@ class Bounds:
 class Point:
     """What one dose does.
 
-    divergence: KL from the unsteered model in nats per token, `emokernel.lab.measure.divergence`.
+    divergence: KL from the unsteered model in nats per token, `emokernel.lab.measure.equal_doses`.
     effect: how strong the emotion is, the judge's mean probability of it (an emotion) or mean
     affect along its direction (a state). perplexity, distinct: times unsteered.
     """

@@ -15,13 +15,18 @@ from emokernel.errors import EmokernelError
 from emokernel.lab.calibrate.choose import Point
 from emokernel.lab.extract.prompts import question
 from emokernel.lab.extract.queries import Queries, pairs
-from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier, emotion_probabilities
+from emokernel.lab.measure.classifiers import (
+    LabelsOf,
+    TextClassifier,
+    affect_of,
+    emotion_probabilities,
+    places,
+)
 from emokernel.lab.measure.encoding import Encoded, encoded
 from emokernel.lab.measure.equal_doses import Ask
 from emokernel.lab.measure.fluency import distinct_n, exponential, surprises
 from emokernel.lab.measure.generation import Job, Written, write
 from emokernel.lab.measure.journal import Journal
-from emokernel.lab.measure.places import affect_of, places
 from emokernel.lab.measure.sampling import Sampling
 from emokernel.steering import Steering
 

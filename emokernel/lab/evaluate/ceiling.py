@@ -22,9 +22,8 @@ from emokernel.lab.evaluate.results import Ceiling, CeilingState, Interval
 from emokernel.lab.extract import datasets
 from emokernel.lab.extract.labelled_texts import NEUTRAL, clean
 from emokernel.lab.judges import EMBEDDED
-from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier
+from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier, names_in
 from emokernel.lab.measure.intervals import percentiles
-from emokernel.lab.measure.places import names_in
 
 # {label that humans gave: {top label of the judge: texts}}
 Confusion = Mapping[str, Mapping[str, int]]
@@ -108,7 +107,7 @@ def ceiling(
     of several states. Of labels that are equally near it is the one with the higher cosine, lest
     the bound be too low. A label counts if it has a direction in the table and at least ``least``
     texts. The interval is a bootstrap over the texts of each label (multinomial draws from its
-    counts). ``labels_of`` as in `emokernel.lab.measure.places.names_in`.
+    counts). ``labels_of`` as in `emokernel.lab.measure.classifiers.names_in`.
 
     EmokernelError if no label has a direction.
     """

@@ -25,9 +25,9 @@ from emokernel.lab.measure.classifiers import (
     TextClassifier,
     columns_of,
     emotion_probabilities,
+    places,
 )
 from emokernel.lab.measure.intervals import mean_interval, percentiles
-from emokernel.lab.measure.places import places
 
 # The top label of each text, None for an empty answer.
 Tops = Sequence[str | None]

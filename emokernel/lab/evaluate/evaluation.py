@@ -26,7 +26,7 @@ from emokernel.lab.measure.classifiers import (
     has_calibrated,
     same_classifier,
 )
-from emokernel.lab.measure.divergence import MOST_REQUESTS
+from emokernel.lab.measure.equal_doses import MOST_REQUESTS
 from emokernel.lab.measure.journal import Journal
 from emokernel.steering import patch
 from emokernel.vectors import EmotionVectors

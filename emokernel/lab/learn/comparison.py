@@ -14,9 +14,8 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from emokernel.errors import SteeringError
 from emokernel.lab.measure.classifiers import TextClassifier, emotion_probabilities
-from emokernel.lab.measure.divergence import divergences
 from emokernel.lab.measure.encoding import Encoded, encoded
-from emokernel.lab.measure.equal_doses import Ask, equal_doses
+from emokernel.lab.measure.equal_doses import Ask, divergences, equal_doses
 from emokernel.lab.measure.fluency import distinct_n, perplexity
 from emokernel.lab.measure.generation import Job, write
 from emokernel.lab.measure.intervals import mean_interval

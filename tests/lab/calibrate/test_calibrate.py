@@ -15,8 +15,7 @@ from emokernel.lab.calibrate import Bounds, Prompts, calibrate, calibrator
 from emokernel.lab.calibrate import points as measuring
 from emokernel.lab.calibrate.points import points, unsteered
 from emokernel.lab.calibrate.result import CANDIDATES, CIRCLE, FRONTIER
-from emokernel.lab.measure.divergence import divergences
-from emokernel.lab.measure.equal_doses import Ask
+from emokernel.lab.measure.equal_doses import Ask, divergences
 from emokernel.lab.measure.fluency import distinct_n, perplexity
 from emokernel.lab.measure.journal import Journal
 from emokernel.lab.measure.sampling import Sampling

@@ -14,10 +14,10 @@ from emokernel.demo.train.calibration_judge import fit_regularised
 from emokernel.demo.train.corpus import training_half
 from emokernel.demo.train.judge import figures_or_train
 from emokernel.demo.train.relabel import distributions
-from emokernel.lab.judges.judge import Judge
-from emokernel.lab.judges.linear_judge import (
+from emokernel.lab.judges.judge import (
     CALIBRATION_JUDGE_PATH,
     CalibrationJudge,
+    Judge,
     LinearNetwork,
 )
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from emokernel.demo.train.judge import figures, macro_f1
-from emokernel.lab.judges.judge import JUDGE_PATH, Judge
-from emokernel.lab.judges.linear_judge import CalibrationJudge
+from emokernel.lab.judges.judge import JUDGE_PATH, CalibrationJudge, Judge
 
 GOEMOTIONS = (
     "admiration amusement anger annoyance approval caring confusion curiosity desire "

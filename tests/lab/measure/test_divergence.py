@@ -7,8 +7,8 @@ import torch
 
 from emokernel import EmokernelError, Request, patch
 from emokernel.lab.measure import divergence
-from emokernel.lab.measure.divergence import divergences
 from emokernel.lab.measure.encoding import Encoded, encoded
+from emokernel.lab.measure.equal_doses import divergences
 
 
 @pytest.fixture
