@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from emokernel import EmotionVectors
 from emokernel.atomic import UNFINISHED, encoded, replacing, save_figure, write_text
-from emokernel.lab.calibrate.result import Calibrated
+from emokernel.lab.calibrate.calibrator import Calibrated
 from emokernel.lab.judges.judge import Judge
 from emokernel.lab.report.plots.chart import Chart, Panel
 from emokernel.lab.report.vectors_plot import plot_vectors

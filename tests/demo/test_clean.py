@@ -6,8 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from emokernel.demo.clean import MAX_WORDS, MIN_WORDS, clean, is_presentable
-from emokernel.demo.wordlist import WordList
+from emokernel.demo.clean import MAX_WORDS, MIN_WORDS, WordList, clean, is_presentable
 
 
 @pytest.mark.parametrize(

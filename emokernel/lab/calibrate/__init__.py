@@ -14,11 +14,10 @@ from emokernel.affect import Coordinates
 from emokernel.choices import DOSE, LAW
 from emokernel.errors import EmokernelError, UnknownEmotionError
 from emokernel.extras import need
-from emokernel.lab.calibrate.calibrator import FEW_LEVELS, LEVELS, Calibrator
+from emokernel.lab.calibrate.calibrator import FEW_LEVELS, LEVELS, Calibrated, Calibrator, Row
 from emokernel.lab.calibrate.candidates import candidates
 from emokernel.lab.calibrate.choose import Bounds, Point
 from emokernel.lab.calibrate.points import Prompts, Setting
-from emokernel.lab.calibrate.result import Calibrated, Row
 from emokernel.lab.judges import EVALUATING
 from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier, columns_of
 from emokernel.lab.measure.journal import Journal

@@ -20,7 +20,7 @@ from emokernel.errors import EmokernelError
 from emokernel.lab.evaluate.consistency import direction, rows_of, unit
 from emokernel.lab.evaluate.results import Ceiling, CeilingState, Interval
 from emokernel.lab.extract import datasets
-from emokernel.lab.extract.labelled_texts import NEUTRAL, clean
+from emokernel.lab.extract.labelled_texts import NEUTRAL, LabelledTexts, clean
 from emokernel.lab.judges import EMBEDDED
 from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier, names_in
 from emokernel.lab.measure.intervals import percentiles
@@ -40,22 +40,21 @@ def read_labelled(source: str) -> tuple[list[str], list[str]]:
     holds numbers is read as GoEmotions is released: a text, its labels with commas, its id. Of it
     and of a data set the rows with exactly one label count. What `datasets` raises, this raises.
     """
-    if source.startswith(datasets.HUB):
-        found = datasets.labelled_dataset(source.removeprefix(datasets.HUB), split="test")
-        return [text for _, text in found.rows], [emotion or NEUTRAL for emotion, _ in found.rows]
     path = Path(source)
     named = path.with_name("labels.txt")
     names = named.read_text("utf-8-sig").splitlines() if named.is_file() else None
+    released = None
     if path.suffix.lower() == ".tsv" and path.is_file():
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             released = _NUMBERS.fullmatch(file.readline().strip("\r\n"))
-        if released:
-            return _released(path, names)
-    found = datasets.read_labelled(source, label_names=names)
+    if released:
+        found = _released(path, names)
+    else:
+        found = datasets.read_labelled(source, split="test", label_names=names)
     return [text for _, text in found.rows], [emotion or NEUTRAL for emotion, _ in found.rows]
 
 
-def _released(path: Path, names: Sequence[str] | None) -> tuple[list[str], list[str]]:
+def _released(path: Path, names: Sequence[str] | None) -> LabelledTexts:
     rows = []
     for number, line in enumerate(path.read_text("utf-8-sig").rstrip().split("\n"), 1):
         row = _NUMBERS.fullmatch(line.rstrip("\r"))
@@ -63,8 +62,7 @@ def _released(path: Path, names: Sequence[str] | None) -> tuple[list[str], list[
             raise EmokernelError(f"{path}, line {number}: needs a text, a tab, numbers of labels")
         if "," not in row["labels"]:
             rows.append((f"line {number}", row["labels"], row["text"]))
-    found = clean(str(path), rows, names, {})
-    return [text for _, text in found.rows], [emotion or NEUTRAL for emotion, _ in found.rows]
+    return clean(str(path), rows, names, {})
 
 
 def confusion(

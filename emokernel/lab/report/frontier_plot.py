@@ -11,7 +11,7 @@ import numpy as np
 
 from emokernel.choices import MAPPING
 from emokernel.lab.calibrate import Calibrated, Point
-from emokernel.lab.calibrate.result import FRONTIER
+from emokernel.lab.calibrate.calibrator import FRONTIER
 from emokernel.lab.report.plots.chart import Chart, Look, Panel
 from emokernel.lab.report.plots.lines import ZERO, Curve, lines
 from emokernel.vectors.calibration import key_of

@@ -13,8 +13,8 @@ from word_model import word_vectors as make_vectors
 from emokernel import Affect, EmokernelError, EmotionVectors, Request
 from emokernel.lab.calibrate import Bounds, Prompts, calibrate, calibrator
 from emokernel.lab.calibrate import points as measuring
+from emokernel.lab.calibrate.calibrator import CANDIDATES, CIRCLE, FRONTIER
 from emokernel.lab.calibrate.points import points, unsteered
-from emokernel.lab.calibrate.result import CANDIDATES, CIRCLE, FRONTIER
 from emokernel.lab.measure.equal_doses import Ask, divergences
 from emokernel.lab.measure.fluency import distinct_n, perplexity
 from emokernel.lab.measure.journal import Journal
