@@ -81,7 +81,7 @@ def test_texts_are_presentable(texts):
 def test_generations_at_twice_full_strength_are_presentable(emotion):
     model, tokenizer = load_model()
     steering = patch(model, load_vectors())
-    jobs = [Job(emotion, "steered", opening, Request(emotion, 2.0)) for opening in openings()]
+    jobs = [Job(opening, Request(emotion, 2.0)) for opening in openings()]
     options = {"sampling": SAMPLING, "accept": is_presentable}
     batches = write(model, tokenizer, steering, jobs, 5, **options)
     texts = [one.text for batch in batches for one in batch]

@@ -135,7 +135,7 @@ class Texts:
 
 def unsteered(setting: Setting, steering: Steering) -> Texts:
     """Write and read the texts that all others are compared with."""
-    jobs = [Job("", "", opening, prefix=prefix) for prefix, opening in setting.prompts.pairs]
+    jobs = [Job(opening, prefix=prefix) for prefix, opening in setting.prompts.pairs]
     texts = Texts.read(setting, _written(setting, steering, jobs))
     if not (math.isfinite(texts.surprise) and texts.distinct):
         raise EmokernelError(
@@ -176,8 +176,8 @@ def _measure(
     chunk: Sequence[tuple[Ask, float, float]],
 ) -> list[Point]:
     jobs = [
-        Job(str(number), ask.name, opening, ask.at(strength), prefix)
-        for number, (ask, _, strength) in enumerate(chunk)
+        Job(opening, ask.at(strength), prefix)
+        for ask, _, strength in chunk
         for prefix, opening in setting.prompts.pairs
     ]
     written = _written(setting, steering, jobs)

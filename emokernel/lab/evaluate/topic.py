@@ -17,8 +17,8 @@ from torch import nn
 from emokernel.errors import EmokernelError
 from emokernel.extras import need
 from emokernel.lab.evaluate.consistency import unit
-from emokernel.lab.measure.encoding import batches
-from emokernel.patch.decoder import device_of, evaluating, find_decoder
+from emokernel.lab.measure.encoding import batches, input_device
+from emokernel.patch.decoder import evaluating, find_decoder
 
 # The query and the seed of an answer.
 Key = tuple[str, int]
@@ -89,8 +89,7 @@ class Topic:
     @torch.no_grad()
     def _rows(self, texts: Sequence[str]) -> np.ndarray:
         """Mean direction of the hidden states of each text's tokens, ``[n, d]``; 0 without any."""
-        embeddings = self._model.get_input_embeddings()
-        device = device_of(embeddings, embeddings.weight)
+        device = input_device(self._model)
         rows: dict[int, np.ndarray] = {}
         with evaluating(self._model):
             for numbers, batch in batches(self._tokenizer, texts, self._batch_size):

@@ -95,10 +95,11 @@ def _separation(
     place = {row: number for number, row in enumerate(texts)}
     emotional = [[place[row] for row in group.rows] for group in heldout]
     neutral = [[place[row] for row in dict.fromkeys(group.neutral)] for group in heldout]
+    others = [sorted({row for other in emotional for row in other} - set(own)) for own in emotional]
     tables: tuple[Table, Table] = ([], [])
     for layer, directions in enumerate(vectors):
         scores = np.concatenate([c @ directions.T for c, _ in rows.chunks(layer, texts)])
-        for table, against in zip(tables, (neutral, _others(emotional)), strict=True):
+        for table, against in zip(tables, (neutral, others), strict=True):
             table.append(
                 [
                     _auc(scores[own, emotion], scores[other, emotion])
@@ -106,11 +107,6 @@ def _separation(
                 ]
             )
     return tables
-
-
-def _others(emotional: list[list[int]]) -> list[list[int]]:
-    """For each emotion, the texts of all others that are not its own as well."""
-    return [sorted({row for other in emotional for row in other} - set(own)) for own in emotional]
 
 
 def _auc(positive: np.ndarray, negative: np.ndarray) -> float | None:

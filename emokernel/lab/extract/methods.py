@@ -162,16 +162,12 @@ def moments(chunks: Iterable[Chunk], width: int, *, scatter: bool = False) -> Mo
         own = weights @ rows / weight
         step, together = own - mean, total + weight
         if scatter:
-            spread += _scatter(rows - own, weights)
+            centred = (rows - own) * np.sqrt(weights)[:, None]
+            spread += centred.T @ centred
             spread += np.outer(step, step) * (total * weight / together)
         mean = mean + step * (weight / together)
         total = together
     return Moments(total, mean, spread)
-
-
-def _scatter(centred: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    centred *= np.sqrt(weights)[:, None]
-    return centred.T @ centred
 
 
 def principal_axes(

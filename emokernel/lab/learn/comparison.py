@@ -107,7 +107,7 @@ def compare(
             if texts is None:
                 texts = _unsteered(model, tokenizer, steering, openings, sampling)
             request = _at_dose(model, steering, texts, [emotion], dose)[emotion]
-            jobs = [Job(emotion, name, opening, request) for opening in openings]
+            jobs = [Job(opening, request) for opening in openings]
             written = [
                 each
                 for seed in range(seeds)
@@ -158,7 +158,7 @@ def _unsteered(
     sampling: Sampling,
 ) -> Encoded:
     """Texts of the unsteered model to measure a dose on."""
-    jobs = [Job("unsteered", "unsteered", opening) for opening in openings[:_TEXTS]]
+    jobs = [Job(opening) for opening in openings[:_TEXTS]]
     batches = write(model, tokenizer, steering, jobs, 0, sampling=sampling)
     pairs = [written.pair for batch in batches for written in batch]
     return encoded(tokenizer, [pair for pair in pairs if pair[1].strip()])

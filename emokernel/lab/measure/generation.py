@@ -28,8 +28,6 @@ class Job:
     given, have the same random numbers under a seed.
     """
 
-    name: str
-    condition: str
     opening: str
     request: Request | None = None
     prefix: str = ""
