@@ -1,12 +1,13 @@
-"""Cleaning of source text for the demo, and the check of what the demo prints."""
+"""Cleaning of source text for the embedded model."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 import zlib
-from functools import cache
-from importlib.resources import files
+from pathlib import Path
+
+from emokernel.demo.wordlist import is_presentable
 
 MIN_WORDS, MAX_WORDS, MAX_CHARACTERS = 3, 30, 180
 
@@ -39,13 +40,8 @@ _ACRONYMS = frozenset(
 _VOWELLESS = frozenset("mr mrs dr ms st tv dvd nfl pc pm hmm shh mvp dj hm mm ms th nd rd".split())
 _SPELLINGS = dict(
     line.split("\t")
-    for line in files(__package__).joinpath("spellings.txt").read_text("utf-8").splitlines()
+    for line in Path(__file__).with_name("spellings.txt").read_text("utf-8").splitlines()
 )
-_LOOKALIKES = str.maketrans("013457@$!+", "oieastasit")
-_MASKED = re.compile(r"[a-z][*#@$%^&_]+[a-z]|[a-z][*#%^_]{2,}|[*#@$%^&_]{2,}[a-z]|\*|[#@$%^&]{3,}")
-_SPELLED_OUT = re.compile(r"(?<![a-z'])[a-z](?:[ .\-_]{1,2}[a-z]){2,}(?![a-z'])")
-_DRAWN_OUT = re.compile(r"([a-z])\1\1")
-_REPEAT = re.compile(r"([a-z])\1+")
 # A line of English holds at least one of these; a list of names or of foreign words does not.
 _FUNCTION_WORDS = frozenset(
     "a an the i i'm i've i'll i'd you you're he he's she she's it it's its we we're they they're "
@@ -56,75 +52,8 @@ _FUNCTION_WORDS = frozenset(
 )
 
 
-def _inflections(word: str) -> set[str]:
-    """`word` and its regular English inflections; some are no words, which does no harm."""
-    stems = {word, word[:-1]} if word.endswith("e") else {word, word + word[-1]}
-    forms = {stem + ending for stem in stems for ending in ("ed", "er", "ers", "ing", "in", "y")}
-    forms |= {word, word + "s", word + "es"}
-    if word.endswith("y"):
-        forms |= {word[:-1] + ending for ending in ("ies", "ied", "ier")}
-    return forms
-
-
-class WordList:
-    """A compiled list of blocked words; the file `blocklist.txt` explains its notation."""
-
-    def __init__(self, lines: list[str]) -> None:
-        words: set[str] = set()
-        patterns: list[str] = []
-        phrases: list[str] = []
-        for line in lines:
-            entry = line.strip().lower()
-            if not entry or entry.startswith("#"):
-                continue
-            if " " in entry:
-                phrases.append(re.escape(entry))
-            elif entry.startswith("="):
-                words.add(entry[1:])
-            elif "*" in entry:
-                patterns.append(re.escape(entry).replace(r"\*", "[a-z]*"))
-            else:
-                words |= _inflections(entry)
-        self._words = frozenset(words)
-        self._patterns = re.compile("|".join(patterns) or r"(?!)")
-        self._phrases = re.compile(rf"\b(?:{'|'.join(phrases) or r'(?!)'})\b")
-
-    def blocks_word(self, word: str) -> bool:
-        """Whether one lower-case word is blocked, drawn-out spellings ("daaamn") included."""
-        spellings = {word}
-        if _DRAWN_OUT.search(word):
-            spellings |= {_REPEAT.sub(r"\1", word), _REPEAT.sub(r"\1\1", word)}
-        return any(s in self._words or self._patterns.fullmatch(s) for s in spellings)
-
-    def blocks(self, text: str) -> bool:
-        """Whether `text` holds a blocked word: plain, masked ("d*mn") or spelled ("d a m n")."""
-        lowered = text.lower().replace("’", "'")
-        if _MASKED.search(lowered):
-            return True
-        for run in _SPELLED_OUT.findall(lowered):
-            if self.blocks_word(re.sub(r"[^a-z]", "", run)):
-                return True
-        for token in lowered.split():
-            plain = token.translate(_LOOKALIKES) if re.search("[a-z]", token) else token
-            for variant in {token, plain}:
-                for word in re.findall(r"[a-z]+(?:'[a-z]+)?", variant):
-                    if self.blocks_word(word) or self.blocks_word(word.partition("'")[0]):
-                        return True
-        return bool(self._phrases.search(re.sub(r"[^a-z']+", " ", lowered)))
-
-
-@cache
-def _word_list() -> WordList:
-    return WordList(files(__package__).joinpath("blocklist.txt").read_text("utf-8").splitlines())
-
-
-def is_presentable(text: str) -> bool:
-    """Whether `text` can be shown at work: no word of `blocklist.txt`, however it is spelled."""
-    return not _word_list().blocks(text)
-
-
 def clean(text: str) -> str | None:
-    """`text` as one or more plain English sentences, or None if it is not fit for the demo.
+    """`text` as one or more plain English sentences, or None if it is not fit for it.
 
     A cleaned line is presentable, has 3 to 30 words in ASCII, straight quotes, ordinary case and
     a full stop; cleaning it again leaves it as it is.
