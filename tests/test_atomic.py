@@ -12,6 +12,7 @@ from pathlib import Path
 import hypothesis.strategies as st
 import pytest
 import torch
+from embedded.judge import save
 from hypothesis import given
 from matplotlib.figure import Figure
 
@@ -147,7 +148,7 @@ def test_figures_are_of_the_format_of_the_ending(name, start, tmp_path):
 
 
 def judge(path):
-    Judge.load().save(path.parent)
+    save(Judge.load(), path.parent)
 
 
 WRITERS = {

@@ -16,10 +16,9 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from emokernel.atomic import replacing, write_text
 from emokernel.lab.measure.classifiers import weights_digest
 
 _ASSETS = Path(__file__).parent / "assets"
@@ -189,20 +188,6 @@ class Judge:
         each = [F.softmax(network(encoded), dim=1) for network in self.networks]
         return torch.stack(each).mean(0).log()
 
-    def save(self, path: Path, **measured: object) -> None:
-        """Write `judge.safetensors`, tables in 8 bits, and `judge.json` with what was measured."""
-        settings = {
-            "labels": self.labels,
-            "temperature": self.temperature,
-            "networks": len(self.networks),
-            **{name: getattr(self.networks[0], name) for name in self.network.SETTINGS},
-        }
-        path.mkdir(parents=True, exist_ok=True)
-        with replacing(path / "judge.safetensors") as unfinished:
-            save_file(_packed(nn.ModuleList(self.networks).state_dict()), unfinished)
-        text = json.dumps(settings | measured, indent=1, ensure_ascii=False)
-        write_text(path / "judge.json", text + "\n")
-
     @classmethod
     def load(cls, path: str | Path | None = None) -> Judge:
         """The judge saved in the folder `path`, or the one that ships with the package."""
@@ -230,25 +215,8 @@ class CalibrationJudge(Judge):
     script: ClassVar[str] = "embedded.calibration_judge"
 
 
-def _packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors to store for a state dict.
-
-    A table [rows, width] becomes 8-bit integers and one fp32 scale for each row, in a tensor of
-    its own whose name ends in "/scale"; anything else becomes fp16.
-    """
-    tensors = {}
-    for name, value in state.items():
-        if value.ndim != 2:
-            tensors[name] = value.half()
-            continue
-        scale = (value.abs().amax(1, keepdim=True) / 127).clamp_min(1e-8)
-        tensors[name] = (value / scale).round().to(torch.int8)
-        tensors[f"{name}/scale"] = scale.float()
-    return tensors
-
-
 def _unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict in fp32 of what `_packed` gave."""
+    """In fp32: tables are stored in 8 bits, the scales of their rows under "NAME/scale"."""
     return {
         name: value.float() * tensors.get(f"{name}/scale", 1.0)
         for name, value in tensors.items()
