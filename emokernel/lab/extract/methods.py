@@ -162,7 +162,8 @@ def moments(chunks: Iterable[Chunk], width: int, *, scatter: bool = False) -> Mo
         own = weights @ rows / weight
         step, together = own - mean, total + weight
         if scatter:
-            centred = (rows - own) * np.sqrt(weights)[:, None]
+            centred = rows - own
+            centred *= np.sqrt(weights)[:, None]
             spread += centred.T @ centred
             spread += np.outer(step, step) * (total * weight / together)
         mean = mean + step * (weight / together)
