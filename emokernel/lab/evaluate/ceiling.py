@@ -59,7 +59,9 @@ def _released(path: Path, names: Sequence[str] | None) -> LabelledTexts:
     for number, line in enumerate(path.read_text("utf-8-sig").rstrip().split("\n"), 1):
         row = _NUMBERS.fullmatch(line.rstrip("\r"))
         if row is None:
-            raise EmokernelError(f"{path}, line {number}: needs a text, a tab, numbers of labels")
+            raise EmokernelError(
+                f"{path}, line {number}: needs a text, a tab and numbers of labels"
+            )
         if "," not in row["labels"]:
             rows.append((f"line {number}", row["labels"], row["text"]))
     return clean(str(path), rows, names, {})
