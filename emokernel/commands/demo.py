@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
 from pathlib import Path
 
-from emokernel.atomic import write_text
-from emokernel.bench import machine, plots
-from emokernel.bench.benchmark import BenchOptions, bench
-from emokernel.bench.cases import Case
-from emokernel.bench.summary import table
-from emokernel.bench.variants import with_baselines
 from emokernel.commands import evaluate
 from emokernel.commands.arguments import EMBEDDED, positive
 from emokernel.demo.model import load_model
@@ -24,7 +17,6 @@ from emokernel.lab.report.tables import conditions, emotions, states
 from emokernel.lab.report.view import View
 from emokernel.steering import patch
 
-LATENCY, LATENCY_PLOT = "latency.json", "latency.png"
 _COLUMNS, _LONGEST = 6, 34  # of a table of the report, as much as a terminal shows of it
 
 
@@ -40,10 +32,10 @@ def run(chosen: argparse.Namespace) -> None:
     demo(chosen.output, chosen.seeds)
 
 
-def demo(output: Path, seeds: int = 3, openings: int = 60, rounds: int = 60) -> None:
-    """Evaluate the embedded model at full strength alone, and time it; files go into ``output``.
+def demo(output: Path, seeds: int = 3, openings: int = 60) -> None:
+    """Evaluate the embedded model at full strength alone; the report goes into ``output``.
 
-    The first ``openings`` of the sixty; ``rounds`` of timing.
+    The first ``openings`` of the sixty.
     """
     short = argparse.ArgumentParser()
     evaluate.add(short)
@@ -53,23 +45,14 @@ def demo(output: Path, seeds: int = 3, openings: int = 60, rounds: int = 60) -> 
     )
     chosen = short.parse_args([*options.split(), str(output)])
     results, written = evaluate.evaluated(chosen, one_law=True)
-    vectors = load_vectors()
     model, _ = load_model()
-    steering = patch(model, vectors)
+    steering = patch(model, load_vectors())
     print(steering.report(), end="\n\n")
     steering.unpatch()
-    ways = tuple(with_baselines(["plain_hook", "emokernel"]))
-    (timed,) = bench(model, vectors, [Case()], BenchOptions(ways, 9, rounds, slots=1))
-    medians = {row["variant"]: row["token_ms"] for row in timed.rows if "noise" not in row}
-    facts = {"milliseconds": medians, "machine": machine()}
-    write_text(output / LATENCY, json.dumps(facts, indent=1) + "\n")
-    title = f"Time per token of the embedded model on {machine()['cpu']}"
-    plots.latency(output / LATENCY_PLOT, timed.rows, title)
-    timing = f"{title}, in ms:\n{table(timed.case, timed.rows)}"
     view = View(results)
     tables = map(_printed, (emotions(view), states(view), conditions(view, view.judge)))
-    print(_samples(results), *tables, timing, verdicts(results.goals), sep="\n\n")
-    print(f"\nWrote {', '.join([*written, LATENCY, LATENCY_PLOT])} to {output}/")
+    print(_samples(results), *tables, verdicts(results.goals), sep="\n\n")
+    print(f"\nWrote {', '.join(written)} to {output}/")
 
 
 def _samples(results: Results) -> str:
