@@ -118,7 +118,6 @@ def table(case: Case, rows: Sequence[Row]) -> str:
 
 
 def _told(row: Row) -> str:
-    """What a row says of the unpatched model: the noise, or the ratio to it."""
     if VARIANTS[row["variant"]].again and "noise" in row:
         low, high = row["noise"]
         return f"noise: {low:.3f} to {high:.3f}"

@@ -129,7 +129,6 @@ def _heading(about: dict, vectors: str) -> str:
 
 
 def _draw(folder: Path, about: dict, done: Sequence[MeasuredCase]) -> list[Path]:
-    """A picture for each case with figures."""
     pictures = []
     name = Path(about["model"]).name
     slug = re.sub(r"[^a-z0-9]+", "-", f"{name}-{about['dtype']}".lower()).strip("-")

@@ -47,7 +47,6 @@ def labelled_of(chosen: argparse.Namespace, name: str) -> LabelledTexts:
 
 
 def _refuse(chosen: argparse.Namespace, options: Iterable[str], why: str) -> None:
-    """EmokernelError naming those of ``options`` that were given."""
     given = [f"--{name.replace('_', '-')}" for name in options if getattr(chosen, name) is not None]
     if given:
         raise EmokernelError(f"{', '.join(given)} {why}")

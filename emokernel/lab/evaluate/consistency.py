@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,7 +127,10 @@ def consistency(
     _, groups = np.unique([str(opening) for opening in openings], return_inverse=True)
     of_state = [np.flatnonzero(numbers == number) for number in range(len(states))]
     # Of the texts of a state, the summed cosine with every state: [asked for, compared with].
-    shuffled = _shuffled(np.stack([to_all[chosen].sum(0) for chosen in of_state])) / len(tops)
+    sums = np.stack([to_all[chosen].sum(0) for chosen in of_state])
+    columns = np.tile(np.arange(len(sums)), (SHUFFLES, 1))
+    columns = np.random.default_rng(0).permuted(columns, axis=1)
+    shuffled = sums[np.arange(len(sums)), columns].sum(1) / len(tops)
     means = [rows[chosen].mean(0) for chosen in of_state]
     labels = [top for top in tops if top is not None]
     return Consistency(
@@ -144,7 +147,8 @@ def consistency(
                 state.angle,
                 Interval(*mean_interval(values[chosen], groups[chosen])),
                 tuple(mean.tolist()),
-                _counted(tops[row] for row in chosen),
+                # Most frequent first, equally frequent ones by name.
+                dict(Counter(sorted(top for row in chosen if (top := tops[row]))).most_common()),
             )
             for state, chosen, mean in zip(states, of_state, means, strict=True)
         ],
@@ -170,19 +174,6 @@ def unit(rows: Any) -> np.ndarray:
 def direction(state: Affect) -> np.ndarray:
     """The unit vector ``[2]`` of a state; 0 for the centre."""
     return unit([[state.valence, state.arousal]])[0]
-
-
-def _counted(tops: Iterable[str | None]) -> dict[str, int]:
-    """{label: texts}, most frequent first, equally frequent ones by name."""
-    counts = Counter(top for top in tops if top is not None)
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _shuffled(sums: np.ndarray) -> np.ndarray:
-    """Sums ``[SHUFFLES]`` over the rows of ``sums`` [n, n], a random column of its own for each."""
-    columns = np.tile(np.arange(len(sums)), (SHUFFLES, 1))
-    columns = np.random.default_rng(0).permuted(columns, axis=1)
-    return sums[np.arange(len(sums)), columns].sum(1)
 
 
 def agreement(

@@ -178,7 +178,6 @@ def _ceilings(
     labels_of: LabelsOf,
     human: tuple[str, Sequence[str], Sequence[str]] | None,
 ) -> list[Ceiling]:
-    """Of a judge, if there is human text for it."""
     source, counts = _SHIPPED, shipped(judge)
     if human is not None:
         source, texts, labels = human

@@ -102,7 +102,6 @@ def _mean(rows: Rows, layer: int, numbers: Sequence[int]) -> np.ndarray:
 
 
 def _principal(rows: Rows, layer: int, group: Group) -> np.ndarray:
-    """The first principal component of the differences."""
     if group.paired:
         differences = rows.chunks(layer, group.rows, minus=group.neutral)
     else:
@@ -115,7 +114,6 @@ def _principal(rows: Rows, layer: int, group: Group) -> np.ndarray:
 
 
 def _separating(rows: Rows, layer: int, group: Group, seed: int) -> np.ndarray:
-    """The weights of the probe, in the space of the rows."""
     chooser = np.random.default_rng(seed)
     values, weights, labels = [], [], []
     for label, numbers in enumerate((group.neutral, group.rows)):

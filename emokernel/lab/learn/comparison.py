@@ -157,7 +157,6 @@ def _unsteered(
     openings: Sequence[str],
     sampling: Sampling,
 ) -> Encoded:
-    """Texts of the unsteered model to measure a dose on."""
     jobs = [Job(opening) for opening in openings[:_TEXTS]]
     batches = write(model, tokenizer, steering, jobs, 0, sampling=sampling)
     pairs = [written.pair for batch in batches for written in batch]

@@ -114,7 +114,6 @@ def _facts(about: Mapping[str, Any]) -> list[Facts]:
 
 @cache
 def _definitions() -> list[Part]:
-    """What every figure means, where that comes from, and what is of this project alone."""
     text = (files("emokernel.lab.report") / "definitions.json").read_text("utf-8")
     read = json.loads(text)
     return [

@@ -71,7 +71,16 @@ class Chart:
 
     def images(self) -> list[str]:
         """Each panel as the data URI of an SVG picture."""
-        return [_uri(panel, self.size) for panel in self.panels]
+        uris = []
+        for panel in self.panels:
+            picture = io.BytesIO()
+            with _styled():
+                figure = need("matplotlib.figure").Figure(figsize=self.size, layout="constrained")
+                panel.draw(figure.subplots())
+                figure.savefig(picture, format="svg", metadata=_NO_METADATA)
+            encoded = base64.b64encode(picture.getvalue()).decode()
+            uris.append(f"data:image/svg+xml;base64,{encoded}")
+        return uris
 
     def write(self, folder: Path) -> Path:
         """`draw` into a folder."""
@@ -110,15 +119,6 @@ class Chart:
 def shortened(text: str, length: int) -> str:
     """A text that fits into a picture."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def _uri(panel: Panel, size: tuple[float, float]) -> str:
-    with _styled():
-        figure = need("matplotlib.figure").Figure(figsize=size, layout="constrained")
-        panel.draw(figure.subplots())
-        picture = io.BytesIO()
-        figure.savefig(picture, format="svg", metadata=_NO_METADATA)
-    return f"data:image/svg+xml;base64,{base64.b64encode(picture.getvalue()).decode()}"
 
 
 @contextmanager
