@@ -8,12 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from emokernel.bench import append, machine, machine_slug, now, plots, versions
+from emokernel.bench import append, machine, machine_slug, now, versions
 from emokernel.bench.benchmark import BenchOptions, MeasuredCase, bench, check, failed
-from emokernel.bench.cases import MIXES, cases
+from emokernel.bench.cases import CHOICES, COMPILED, MIXES, VARIANTS, cases, with_baselines
 from emokernel.bench.compiling import check_backend
-from emokernel.bench.summary import table
-from emokernel.bench.variants import CHOICES, COMPILED, VARIANTS, with_baselines
+from emokernel.bench.summary import latency, table
 from emokernel.commands import models
 from emokernel.commands.arguments import add_measured, positive
 from emokernel.commands.outputs import check_folder
@@ -137,6 +136,6 @@ def _draw(folder: Path, about: dict, done: Sequence[MeasuredCase]) -> list[Path]
             case = measured.case
             path = folder / f"{slug}-b{case.batch}-c{case.context}-s{case.steered}-{case.mixes}.png"
             title = f"{name}, {about['dtype']}, {machine_slug()}\n{case}"
-            plots.latency(path, measured.rows, title)
+            latency(path, measured.rows, title)
             pictures.append(path)
     return pictures
