@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import textwrap
 from pathlib import Path
 
 from emokernel.commands import evaluate
 from emokernel.commands.arguments import EMBEDDED, positive
+from emokernel.commands.show import table
 from emokernel.demo.model import load_model
 from emokernel.demo.vectors import load_vectors
 from emokernel.lab.evaluate.goals import verdicts
 from emokernel.lab.evaluate.results import PROMPT, Results
-from emokernel.lab.report.parts import Table
 from emokernel.lab.report.tables import conditions, emotions, states
 from emokernel.lab.report.view import View
 from emokernel.steering import patch
@@ -50,8 +49,12 @@ def demo(output: Path, seeds: int = 3, openings: int = 60) -> None:
     print(steering.report(), end="\n\n")
     steering.unpatch()
     view = View(results)
-    tables = map(_printed, (emotions(view), states(view), conditions(view, view.judge)))
-    print(_samples(results), *tables, verdicts(results.goals), sep="\n\n")
+    print(_samples(results))
+    for each in (emotions(view), states(view), conditions(view, view.judge)):
+        corner, *heads = each.columns[:_COLUMNS]
+        rows = {name: cells for name, *cells in (row[:_COLUMNS] for row in each.rows)}
+        print(*table(each.caption, corner, heads, rows, _LONGEST), sep="\n")
+    print(f"\n{verdicts(results.goals)}")
     print(f"\nWrote {', '.join(written)} to {output}/")
 
 
@@ -64,16 +67,3 @@ def _samples(results: Results) -> str:
             if mode != PROMPT:
                 lines.append(f"  {emotion:<15}{text}")
     return "\n".join(lines)
-
-
-def _printed(table: Table) -> str:
-    rows = [
-        [textwrap.shorten(cell, _LONGEST, placeholder="…") for cell in row[:_COLUMNS]]
-        for row in (table.columns, *table.rows)
-    ]
-    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
-    lines = [
-        f"  {name:<{first}}" + "".join(f"  {c:>{w}}" for c, w in zip(cells, others, strict=True))
-        for name, *cells in rows
-    ]
-    return "\n".join([f"{table.caption}:", *lines])

@@ -22,8 +22,8 @@ from emokernel.lab.evaluate.results import (
     Sample,
 )
 from emokernel.lab.report import figures, findings, page, tables
-from emokernel.lab.report.markdown import escaped
 from emokernel.lab.report.view import View
+from emokernel.lab.report.write import escaped
 
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
