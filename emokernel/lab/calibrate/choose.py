@@ -61,7 +61,7 @@ class Point:
 def choose(points: Sequence[Point], unsteered: float, bounds: Bounds) -> Point:
     """The point of strongest effect within ``bounds``, the smallest dose of equal ones, smoothed.
 
-    By isotonic regression, as docs/calibration.md says, through the unsteered model, whose effect is
+    By isotonic regression (docs/calibration.md) through the unsteered model, whose effect is
     ``unsteered``. Text that collapses says nothing about text that does not: the perplexity is
     fitted to points before the first that repeats itself too much (whose perplexity falls again),
     the effect to points within the bounds.

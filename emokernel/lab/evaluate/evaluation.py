@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emokernel.errors import EmokernelError, UnknownEmotionError
+from emokernel.errors import EmokernelError
 from emokernel.extras import need
 from emokernel.lab.evaluate.about import about, identity
 from emokernel.lab.evaluate.analyse import Analysis
@@ -22,7 +22,7 @@ from emokernel.lab.evaluate.writing import Record, Writer
 from emokernel.lab.measure.classifiers import (
     LabelsOf,
     TextClassifier,
-    columns_of,
+    check_labels,
     has_calibrated,
     same_classifier,
 )
@@ -145,11 +145,7 @@ def check_inputs(
             f"the judge {judge.name!r} has chosen these strengths, so it would find what it was"
             " asked for: evaluate with another"
         )
-    unknown = set(labels_of) - set(vectors.names)
-    if unknown:
-        raise UnknownEmotionError(min(unknown), vectors.names)
-    for emotion in vectors.names:
-        columns_of(judge, emotion, labels_of)
+    check_labels(judge, vectors.names, labels_of)
 
 
 def _write(

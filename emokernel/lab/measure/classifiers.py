@@ -74,6 +74,15 @@ def columns_of(
     return tuple(columns)
 
 
+def check_labels(classifier: TextClassifier, emotions: Sequence[str], labels_of: LabelsOf) -> None:
+    """EmokernelError for an emotion that the classifier lacks, and labels of one that is none."""
+    unknown = set(labels_of) - set(emotions)
+    if unknown:
+        raise UnknownEmotionError(min(unknown), emotions)
+    for emotion in emotions:
+        columns_of(classifier, emotion, labels_of)
+
+
 def emotion_probabilities(
     classifier: TextClassifier,
     probabilities: Tensor,
