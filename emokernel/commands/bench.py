@@ -67,7 +67,13 @@ def run(chosen: argparse.Namespace) -> int:
     for name, value in (_QUICK if chosen.quick else _FULL).items():
         if getattr(chosen, name) is None:
             setattr(chosen, name, value)
-    options = _options(chosen)
+    names = chosen.variants or [
+        name for name in CHOICES if not (chosen.quick and VARIANTS[name].mode == COMPILED)
+    ]
+    options = BenchOptions(
+        tuple(with_baselines(names)), chosen.new_tokens, chosen.rounds, chosen.slots,
+        chosen.compile_backend, frozenset(chosen.variants or ()),
+    )  # fmt: skip
     check_backend(chosen.compile_backend)
     check_folder(chosen.output)
     wanted = cases(chosen.batch_sizes, chosen.context, chosen.steered, chosen.mixes)
@@ -104,16 +110,6 @@ def run(chosen: argparse.Namespace) -> int:
     pictures = _draw(chosen.output, about, done)
     print(f"Wrote {path}" + "".join(f", {picture.name}" for picture in pictures))
     return int(any(failed(measured.rows) for measured in done))
-
-
-def _options(chosen: argparse.Namespace) -> BenchOptions:
-    names = chosen.variants or [
-        name for name in CHOICES if not (chosen.quick and VARIANTS[name].mode == COMPILED)
-    ]
-    return BenchOptions(
-        tuple(with_baselines(names)), chosen.new_tokens, chosen.rounds, chosen.slots,
-        chosen.compile_backend, frozenset(chosen.variants or ()),
-    )  # fmt: skip
 
 
 def _heading(about: dict, vectors: str) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from statistics import mean
-from typing import Any
 
 from tqdm import tqdm
 
@@ -44,11 +43,6 @@ class Row:
     dose: str
     point: Point
 
-    def to_json(self) -> dict[str, Any]:
-        """Flat, as a line of the frontier's file."""
-        flat = {name: value for name, value in vars(self).items() if name != "point"}
-        return flat | asdict(self.point)
-
 
 @dataclass(frozen=True)
 class Calibrated:
@@ -62,9 +56,10 @@ class Calibrated:
     chosen: Mapping[str, Mapping[str, Point]]
 
     def save_rows(self, path: str | PathLike[str]) -> None:
-        """Write all points as JSON lines."""
-        lines = [json.dumps(row.to_json()) + "\n" for row in self.rows]
-        write_text(path, "".join(lines))
+        """Write all points as JSON lines, each of them flat."""
+        flat = (vars(row) | vars(row.point) for row in self.rows)
+        lines = ({name: value for name, value in row.items() if name != "point"} for row in flat)
+        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
 
     def summary(self) -> str:
         """What was chosen, as a table."""

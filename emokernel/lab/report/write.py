@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def write_report(folder: Path, results: Results) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     view = View(results)
     name, page = title(view), sections(view)
-    figures = _finite(results.to_json())
+    figures = _finite(asdict(results))
     texts = {
         HTML: html(name, page),
         MARKDOWN: markdown(name, page),
