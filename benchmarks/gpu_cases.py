@@ -135,7 +135,7 @@ class Tables:
     def arguments(self, case: Case, number: int, token_slot: Tensor, width: int) -> tuple:
         """All that follows the rows in a call; ``width`` columns of the slots' components."""
         layer = number % LAYERS
-        basis, ids, weights, law = self._state.layer(layer)
+        basis, ids, weights, law = self._state.tables[layer]
         tables = basis, token_slot, ids[:, :width], weights[:, :width], law
         if case.operation == "add_steer_rms_norm":
             return self.weights[layer], EPS, int(Cast.LLAMA), *tables

@@ -12,7 +12,7 @@ from emokernel.engines.plan import BatchPlan
 from emokernel.engines.requested import Requested
 from emokernel.errors import SteeringError
 from emokernel.requests import Request
-from emokernel.state import UNTOUCHED, Asked, Mix
+from emokernel.state import Asked
 
 
 class OpenRequests:
@@ -29,7 +29,7 @@ class OpenRequests:
         self._requested = requested
         self._requests, self._recorded = requests, (prompt_lengths, attention_mask)
         self._lock = Lock()  # held while they change, or are closed
-        self._mixes: list[Mix] = []
+        self._asked: list[Asked] = []
         self.plan: BatchPlan | None = None
         self.closed = False
 
@@ -39,7 +39,7 @@ class OpenRequests:
                 raise SteeringError(
                     "a requests block is entered once: call steering.requests(...) for each `with`"
                 )
-            self.plan, self._asked, self._mixes = self._planned(self._requests)
+            self.plan, self._asked = self._planned(self._requests)
         try:
             self._requested.callers.enter(self)
         except BaseException:
@@ -62,34 +62,29 @@ class OpenRequests:
             entries = self._open_plan().entries
             if len(requests) != entries:
                 raise SteeringError(f"{len(requests)} requests cannot take the place of {entries}")
-            plan, asked, mixes = self._planned(requests)
+            plan, asked = self._planned(requests)
             try:
                 self._requested.callers.put(self, "plan", plan)
             except BaseException:
-                self._requested.slots.release(mixes)
+                self._release(asked)
                 raise
-            unused, self._asked, self._mixes = self._mixes, asked, mixes
-            self._requested.slots.release(unused)
+            unused, self._asked = self._asked, asked
+            self._release(unused)
 
-    def _planned(
-        self, requests: Sequence[Emotion | Request]
-    ) -> tuple[BatchPlan, list[Asked], list[Mix]]:
-        """(A plan of them, what each asks for, the mixes that hold slots for it from now on)."""
+    def _planned(self, requests: Sequence[Emotion | Request]) -> tuple[BatchPlan, list[Asked]]:
+        """(A plan of them, what each asks for); the mixes hold slots from now on."""
         if not isinstance(requests, Sequence) or isinstance(requests, str) or not requests:
             raise SteeringError("requests needs a list with one entry per sequence of the batch")
         asked = [self._requested.resolve(entry) for entry in requests]
-        mixes = [mix for mix, _ in asked if mix is not None]
-        slot_of = self._requested.slots.hold(mixes)
+        slots = self._requested.slots.hold(mix for mix, _ in asked)
         try:
-            plan = BatchPlan(
-                [UNTOUCHED if mix is None else slot_of[mix] for mix, _ in asked],
-                [kinds for _, kinds in asked],
-                *self._recorded,
-            )
+            return BatchPlan(slots, [kinds for _, kinds in asked], *self._recorded), asked
         except BaseException:
-            self._requested.slots.release(mixes)
+            self._release(asked)
             raise
-        return plan, asked, mixes
+
+    def _release(self, asked: Sequence[Asked]) -> None:
+        self._requested.slots.release(mix for mix, _ in asked)
 
     def for_batching(self) -> list[Asked]:
         """What each entry asks for; SteeringError if it also says which tokens are prompt."""
@@ -112,5 +107,5 @@ class OpenRequests:
     def _close(self) -> None:
         with self._lock:
             self.closed = True
-            unused, self._mixes = self._mixes, []
-            self._requested.slots.release(unused)
+            unused, self._asked = self._asked, []
+            self._release(unused)

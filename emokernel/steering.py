@@ -241,8 +241,7 @@ class Steering:
 
         def patch_copy(model: nn.Module) -> Steering:
             steering = Steering(model, self._resolve, self._further)
-            if chosen is not None:
-                steering.requested.set(chosen.entry)
+            steering.requested.set(chosen.entry)
             return steering
 
         return patch_copy

@@ -182,7 +182,13 @@ class Callers:
             return None
         within = self._of_thread()  # asked in any case, so that Python knows the thread
         if within is not None and not self._warned:
-            self._warn()
+            self._warned = True
+            warnings.warn(
+                f"the thread {threading.current_thread().name!r} was started within a requests"
+                " block and has none of its own, so that block steers it. To choose otherwise,"
+                f" {_CHOOSE}. This is told once.",
+                stacklevel=2,
+            )
         return within
 
     def generation(self) -> Generation | None:
@@ -242,17 +248,6 @@ class Callers:
                 f" none of its own, so that it is not clear which should steer it: {_CHOOSE}"
             )
         return within[0] if within else None
-
-    def _warn(self) -> None:
-        with self._lock:
-            warned, self._warned = self._warned, True
-        if not warned:
-            warnings.warn(
-                f"the thread {threading.current_thread().name!r} was started within a requests"
-                " block and has none of its own, so that block steers it. To choose otherwise,"
-                f" {_CHOOSE}. This is told once.",
-                stacklevel=2,
-            )
 
 
 def _several_callers() -> SteeringError:

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emokernel.engines.arguments import columns_in, follow_call, read_call
 from emokernel.engines.base import Engine, ForwardCall
 from emokernel.engines.plan import RecordedPrompts
 from emokernel.engines.requested import Requested
-from emokernel.engines.texts import Generation
+from emokernel.engines.texts import Generation, columns_in, follow_call, read_call
 from emokernel.replaced import ReplacedMethod
 from emokernel.state import UNTOUCHED, DeviceState
 

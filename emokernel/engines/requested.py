@@ -16,7 +16,7 @@ from emokernel.engines.callers import Callers
 from emokernel.engines.plan import BatchPlan, RecordedPrompts
 from emokernel.engines.texts import Generation
 from emokernel.errors import SteeringError
-from emokernel.state import Asked, Kinds, MixSlots, ModelState
+from emokernel.state import UNTOUCHED, Asked, Kinds, MixSlots, ModelState
 
 # `set` writes into the one that nothing points to.
 _SLOTS_OF_SET = range(2)
@@ -40,13 +40,14 @@ class Requested:
         ``kinds``: those of requests that do not say.
         """
         self.states = ModelState()
-        self.sequences, self._kinds, self._resolve = slots, kinds, resolve
+        self.sequences, self._resolve = slots, resolve
         first = len(_SLOTS_OF_SET)
         self.num_slots = first + slots
         write, retire = self.states.write, self.states.retire
         self.slots = MixSlots(range(first, self.num_slots), write, retire)
         self.slots_of_set = MixSlots(_SLOTS_OF_SET, write, retire)
-        self.of_set: OfSet | None = None
+        self._nothing = OfSet(None, Asked(None, kinds), BatchPlan([UNTOUCHED], [kinds]))
+        self.of_set = self._nothing
         self._setting = threading.Lock()
         self.callers = Callers(self.states.lock)
         self.ended = False
@@ -69,13 +70,10 @@ class Requested:
     def set(self, entry: object) -> None:
         """Ask for ``entry`` wherever no block is open; nothing changes if that fails."""
         asked = self.resolve(entry)
-        if asked.mix is None:
-            self.off()
-            return
         with self._setting:
-            slot = self.slots_of_set.hold([asked.mix])[asked.mix]
+            slots = self.slots_of_set.hold([asked.mix])
             try:
-                self._show(OfSet(entry, asked, BatchPlan([slot], [asked.kinds])))
+                self._show(OfSet(entry, asked, BatchPlan(slots, [asked.kinds])))
             except BaseException:
                 self.slots_of_set.release([asked.mix])
                 raise
@@ -84,13 +82,12 @@ class Requested:
         """Undo `set`."""
         self.check_patched()
         with self._setting:
-            self._show(None)
+            self._show(self._nothing)
 
-    def _show(self, chosen: OfSet | None) -> None:
+    def _show(self, chosen: OfSet) -> None:
         before = self.of_set
         self.callers.put(self, "of_set", chosen)
-        if before is not None and before.asked.mix is not None:
-            self.slots_of_set.release([before.asked.mix])
+        self.slots_of_set.release([before.asked.mix])
 
     @contextmanager
     def generating(self, generation: Generation) -> Iterator[None]:
@@ -110,26 +107,21 @@ class Requested:
     def plan(self) -> BatchPlan | None:
         """What is asked for in this thread: by the requests that hold in it, else by `set`."""
         block = self.callers.current()
-        plan = self._plan_of_set() if block is None else block.plan
+        plan = self.of_set.plan if block is None else block.plan
         return None if plan is None or plan.asks_nothing else plan
-
-    def _plan_of_set(self) -> BatchPlan | None:
-        chosen = self.of_set
-        return None if chosen is None else chosen.plan
 
     def entries(self) -> list[Asked]:
         """The same as entries, one for each prompt or one for all."""
-        if (block := self.callers.current()) is not None:
-            return block.for_batching()
-        chosen = self.of_set
-        return [Asked(None, self._kinds) if chosen is None else chosen.asked]
+        block = self.callers.current()
+        return [self.of_set.asked] if block is None else block.for_batching()
 
     def of_one_caller(self) -> tuple[BatchPlan | None, RecordedPrompts | None]:
         """The plan and the prompts of the one caller there is, in whatever thread.
 
         SteeringError if there are several, or if the prompts cannot be told without Python.
         """
-        plan, generation = self.callers.one(self._plan_of_set())
+        of_set = self.of_set.plan
+        plan, generation = self.callers.one(None if of_set.asks_nothing else of_set)
         if plan is None or plan.asks_nothing:
             return None, None
         return plan, generation.traced_prompts() if generation is not None else None

@@ -1,30 +1,45 @@
-"""Bodies of requests as strangers send them: JSON without its traps."""
+"""Bodies of requests as strangers send them: read up to a limit, and JSON without its traps."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from emokernel.errors import EmokernelError
+from emokernel.vectors.formats.json_files import unique
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 
+# Images are sent within a body, as text that is a third longer.
+MOST_BYTES = 64 * 2**20
 # Levels of lists and objects within each other; schemas of tools have a dozen.
 MOST_LEVELS = 64
 
 
-async def read(receive: Receive) -> bytes | None:
-    """The whole body; None if the client left before its end."""
-    parts, more = [], True
-    while more:
+class TooLargeError(EmokernelError):
+    """A body of more than `MOST_BYTES`."""
+
+
+async def read(scope: Message, receive: Receive) -> bytes | None:
+    """The whole body; None if the client left before its end.
+
+    TooLargeError for more than `MOST_BYTES`: at once where its length is said.
+    """
+    said = dict(scope["headers"]).get(b"content-length", b"")
+    size = int(said[:20]) if said.isdigit() else 0
+    parts, counted, more = [], 0, True
+    while more and max(size, counted) <= MOST_BYTES:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
         parts.append(message.get("body", b""))
+        counted += len(parts[-1])
         more = message.get("more_body", False)
+    if max(size, counted) > MOST_BYTES:
+        raise TooLargeError(f"the body is larger than {MOST_BYTES} bytes: send less")
     return b"".join(parts)
 
 
@@ -36,7 +51,7 @@ def parsed(content: bytes) -> dict[str, Any] | None:
     """
     try:
         body = json.loads(
-            content, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_unique
+            content, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=unique
         )
         _check_levels(body)
     except json.JSONDecodeError:
@@ -56,15 +71,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text[:40]} is too large for a number")
     return value
-
-
-def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    unique: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in unique:
-            raise ValueError(f"the key {key[:40]!r} is given twice")
-        unique[key] = value
-    return unique
 
 
 def _check_levels(body: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from emokernel.errors import EmokernelError, NoFreeSlotError
 from emokernel.requests import Request
-from emokernel.serve.bodies import Message, Receive, parsed, read
+from emokernel.serve.bodies import Message, Receive, TooLargeError, parsed, read
 from emokernel.serve.fields import take_request
 from emokernel.steering import Steering
 
@@ -39,16 +39,18 @@ class EmotionFields:
         self._app, self._steering, self._model = app, steering, model
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in PATHS:
+        """Serve one connection; 413 for a body that is too large, whatever its path."""
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        content = await read(receive)
-        if content is None:
-            return
+        body = request = None
         try:
-            body = parsed(content)
-            request = None if body is None else take_request(body)
+            content = await read(scope, receive)
+            if content is None:
+                return
+            if scope["method"] == "POST" and scope["path"] in PATHS:
+                body = parsed(content)
+                request = None if body is None else take_request(body)
             if request is not None:
                 self._steering().check(request)
         except EmokernelError as error:
@@ -80,7 +82,10 @@ def _again(content: bytes, receive: Receive) -> Receive:
 
 
 def refusal(error: EmokernelError) -> Any:
-    """The response that says why a request cannot be served: 503 if it could be later, else 400."""
+    """The response that says why a request cannot be served.
+
+    503 if it could be later, 413 for too large a body, else 400.
+    """
     from starlette.responses import JSONResponse
 
     message = str(error)
@@ -88,5 +93,6 @@ def refusal(error: EmokernelError) -> Any:
         message = f"{message[:_TOLD]}…"
     # A lone surrogate, which JSON can hold, cannot be sent.
     message = message.encode("utf-8", "backslashreplace").decode()
-    status = 503 if isinstance(error, NoFreeSlotError) else 400
+    statuses = {NoFreeSlotError: 503, TooLargeError: 413}
+    status = next((number for kind, number in statuses.items() if isinstance(error, kind)), 400)
     return JSONResponse({"detail": message}, status_code=status)

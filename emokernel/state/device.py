@@ -55,7 +55,7 @@ class DeviceState:
     """The basis ``[L, E, d]`` and the slots of one device, and the rows of the running forward.
 
     A slot is one packed record of int32 words: ids ``[K]``, law, weights ``[L, K]`` (fp32 bits);
-    one copy updates it. ``layer(l)`` gives the views that the operations take.
+    one copy updates it. ``tables[l]`` are the views that the operations take.
     """
 
     def __init__(
@@ -110,13 +110,14 @@ class DeviceState:
         self._inverse_norms = torch.where(self._present, 1.0 / norms, 0.0)
         # The records again: under torch.compile a view of another dtype would be a copy.
         self.record_floats = self.records.view(torch.float32)
-        self.tables = [self.layer(number) for number in range(self.num_layers)]
+        fixed = self.basis, self.records, self.record_floats
+        # Of each layer, (basis ``[E, d]``, ids ``[S, K]``, weights ``[S, K]``, law ``[S]``): views.
+        self.tables = [views_of_layer(*fixed, number) for number in range(self.num_layers)]
         self._writes = 0
         # Where the forwards have run that may read what a free slot held.
         self._left: dict[int, list[Mark]] = {}
         self._kept: dict[Stream | None, tuple[int, list[Tables]]] = {}
-        self._constant: dict[int, Tensor] = {}
-        self._outgrown: list[Tensor] = []
+        self._constant: dict[tuple[int, int], Tensor] = {}
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -149,7 +150,7 @@ class DeviceState:
 
     def _read(self) -> Iterator[Tensor]:
         """What forwards may be reading."""
-        yield from (self.basis, self.records, *self._constant.values(), *self._outgrown)
+        yield from (self.basis, self.records, *self._constant.values())
         if self.plan_buffer is not None:
             yield from self.plan_buffer.fixed
 
@@ -163,31 +164,23 @@ class DeviceState:
         """Where basis and slots live."""
         return self.records.device
 
-    def layer(self, layer: int) -> Tables:
-        """(basis ``[E, d]``, ids ``[S, K]``, weights ``[S, K]``, law ``[S]``): views of a layer."""
-        return views_of_layer(self.basis, self.records, self.record_floats, layer)
-
     def tables_of_call(self) -> list[Tables]:
         """What the adds of the forward that begins read in the place of ``tables``.
 
         Slots that later writes leave alone: other threads may ask for something else while it runs,
         and the backward pass reads them too. While vectors are learned, a basis that holds them.
         """
-        tables = self._lasting()
-        if self.learned is not None:
-            bases = self.learned(self)
-            layers = zip(bases, tables, strict=True)
-            return [(basis, ids, weights, law) for basis, (_, ids, weights, law) in layers]
-        return tables
-
-    def _lasting(self) -> list[Tables]:
-        """Views of a copy of the slots as they are now; one copy a stream until the next write."""
+        # One copy a stream until the next write.
         stream, writes = self.readers.current(), self._writes
         kept = self._kept.get(stream)
         if kept is None or kept[0] != writes:
             with torch.inference_mode(False), torch.no_grad():
                 kept = self._kept[stream] = writes, self.copied_tables()
-        return kept[1]
+        if self.learned is None:
+            return kept[1]
+        return [
+            (basis, *slots) for basis, (_, *slots) in zip(self.learned(self), kept[1], strict=True)
+        ]
 
     def copied_tables(self) -> list[Tables]:
         """As ``tables``, with a copy of the slots, by few operations: layers share ids and law."""
@@ -233,25 +226,17 @@ class DeviceState:
             self._left[slot] = self.readers.mark()
 
     def constant_rows(self, rows: int, slot: int) -> Tensor:
-        """At least ``rows`` int32 entries that all say ``slot``; kept between calls."""
-        held = self._constant.get(slot)
-        return held if held is not None and held.numel() >= rows else self._grown(rows, slot)
-
-    def _grown(self, rows: int, slot: int) -> Tensor:
+        """At least ``rows`` int32 entries that all say ``slot``; kept, as a graph may read them."""
         size = max(256, 1 << (rows - 1).bit_length())
+        held = self._constant.get((slot, size))
+        if held is not None:
+            return held
         if self.readers.capturing():  # filled when the graph is replayed: for no other forward
             return torch.full((size,), slot, dtype=torch.int32, device=self.device)
-        with self.lock:
-            held = self._constant.get(slot)
-            if held is not None and held.numel() >= rows:  # made by another thread meanwhile
-                return held
-            with torch.inference_mode(False):
-                # Made on the host, so that it is there whatever stream reads it.
-                grown = torch.full((size,), slot, dtype=torch.int32).to(self.device)
-            if held is not None:  # a captured graph may still read it
-                self._outgrown.append(held)
-            self._constant[slot] = grown
-            return grown
+        with self.lock, torch.inference_mode(False):
+            # Made on the host, so that it is there whatever stream reads it.
+            made = torch.full((size,), slot, dtype=torch.int32).to(self.device)
+            return self._constant.setdefault((slot, size), made)
 
 
 def views_of_layer(basis: Tensor, records: Tensor, floats: Tensor, layer: int) -> Tables:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 
 from emokernel.errors import NoFreeSlotError
-from emokernel.state.mix import Mix
+from emokernel.state.mix import UNTOUCHED, Mix
 
 
 class MixSlots:
@@ -26,44 +26,40 @@ class MixSlots:
         self._free, self._total = list(reversed(slots)), len(slots)
         self._write, self._retire = write, retire
         self._slots: dict[Mix, int] = {}
-        self._holders: dict[Mix, int] = {}
+        self._holders: Counter[Mix] = Counter()
         self._lock = threading.Lock()
         # What was released and is still to be counted: the collector may end a forgotten block in
         # the very thread that holds the lock.
-        self._due: deque[tuple[Mix, ...]] = deque()
+        self._due: deque[list[Mix]] = deque()
 
-    def hold(self, mixes: Iterable[Mix]) -> dict[Mix, int]:
-        """The slots of ``mixes``, each held once more for each time that it is among them.
+    def hold(self, mixes: Iterable[Mix | None]) -> list[int]:
+        """The slot of each of ``mixes``, held once more for each; UNTOUCHED where there is none.
 
         NoFreeSlotError if there are not enough slots; none is held then.
         """
         wanted = list(mixes)
         try:
-            return self._held(wanted)
+            with self._lock:
+                self._count_due()
+                new = [mix for mix in dict.fromkeys(wanted) if mix and mix not in self._slots]
+                if len(new) > len(self._free):
+                    raise NoFreeSlotError(
+                        f"no more slots: {len(new)} different mixes asked for, {len(self._free)} of"
+                        f" {self._total} slots free; patch with a larger slots="
+                    )
+                taken = dict(zip(new, reversed(self._free), strict=False))
+                for mix, slot in taken.items():
+                    self._write(slot, mix)
+                del self._free[len(self._free) - len(taken) :]
+                self._slots |= taken
+                self._holders.update(mix for mix in wanted if mix)
+                return [UNTOUCHED if mix is None else self._slots[mix] for mix in wanted]
         finally:
             self._settle()
 
-    def _held(self, wanted: list[Mix]) -> dict[Mix, int]:
-        with self._lock:
-            self._count_due()
-            new = [mix for mix in dict.fromkeys(wanted) if mix not in self._slots]
-            if len(new) > len(self._free):
-                raise NoFreeSlotError(
-                    f"no more slots: {len(new)} different mixes asked for, {len(self._free)} of"
-                    f" {self._total} slots free; patch with a larger slots="
-                )
-            taken = dict(zip(new, reversed(self._free), strict=False))
-            for mix, slot in taken.items():
-                self._write(slot, mix)
-            del self._free[len(self._free) - len(taken) :]
-            self._slots |= taken
-            for mix in wanted:
-                self._holders[mix] = self._holders.get(mix, 0) + 1
-            return {mix: self._slots[mix] for mix in wanted}
-
-    def release(self, mixes: Iterable[Mix]) -> None:
+    def release(self, mixes: Iterable[Mix | None]) -> None:
         """Give back what one `hold` of the same mixes took; nothing points to it any more."""
-        self._due.append(tuple(mixes))
+        self._due.append([mix for mix in mixes if mix])
         self._settle()
 
     def _settle(self) -> None:

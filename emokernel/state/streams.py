@@ -27,48 +27,40 @@ class Readers:
 
     def __init__(
         self,
-        current: Callable[[], Stream] | None = None,
+        current: Callable[[], Stream | None] = lambda: None,
         capturing: Callable[[], bool] = lambda: False,
     ) -> None:
         """``current()``: the stream of this thread; None on a device without streams, the CPU.
 
         ``capturing()``: whether that is being recorded into a CUDA graph.
         """
-        self._current, self.capturing = current, capturing
+        self.current, self.capturing = current, capturing
         self._seen: frozenset[Stream] = frozenset()
         self._lock = threading.Lock()
 
-    def current(self) -> Stream | None:
-        """The stream of this thread; None on a device without streams."""
-        return None if self._current is None else self._current()
-
     def read(self) -> None:
         """A forward is about to be queued here: to be called for each, it costs no event."""
-        if self._current is None:
-            return
-        stream = self._current()
-        if stream not in self._seen:
+        stream = self.current()
+        if stream is not None and stream not in self._seen:
             with self._lock:
                 self._seen |= {stream}
 
     def mark(self) -> list[Mark]:
         """Where the forwards that are queued now have run: on all streams, the current included."""
-        if self._current is None:
-            return []
-        return [(each, each.record_event()) for each in self._seen | {self._current()}]
+        current = self.current()
+        streams = self._seen if current is None else self._seen | {current}
+        return [(each, each.record_event()) for each in streams]
 
     def wait(self, marks: Iterable[Mark]) -> None:
         """Queue what follows on the current stream behind ``marks``."""
+        current = self.current()
         for stream, event in marks:
-            current = self.current()
             if current is not None and stream != current:
                 current.wait_event(event)
 
     def wait_for_all(self) -> None:
         """Queue what follows on the current stream behind all forwards that are queued now."""
-        if self._current is not None:
-            current = self._current()
-            self.wait((each, each.record_event()) for each in self._seen - {current})
+        self.wait((each, each.record_event()) for each in self._seen - {self.current()})
 
     def keep(self, tensors: Iterable[Tensor]) -> None:
         """The memory of tensors that are dropped now stays until those forwards have run."""

@@ -30,11 +30,6 @@ class Ticket:
         self.added = False
         self.running = 0  # the request and the forks of it that have not ended
 
-    @property
-    def steers(self) -> bool:
-        """Whether any of its tokens is steered."""
-        return self.mix is not None
-
     def slots_of(self, start: int, stop: int) -> list[int]:
         """The slots of the tokens ``start`` to ``stop`` of the request, counted from its start."""
         return rows_of([self], [start], [max(0, stop - start)]).tolist()
@@ -72,12 +67,9 @@ class Tickets:
                 f"prompt {lengths.index(0)} of {len(lengths)} has no tokens: begin it with at least"
                 " one, as the tokenizer's bos_token_id"
             )
-        slot_of = self._mixes.hold(mix for mix, _ in asked if mix is not None)
-        slots = [UNTOUCHED if mix is None else slot_of[mix] for mix, _ in asked]
+        slots = self._mixes.hold(mix for mix, _ in asked)
         return [Ticket(*each) for each in zip(asked, slots, lengths, strict=True)]
 
     def give_up(self, tickets: Iterable[Ticket]) -> None:
         """Give back the slots of tickets that no request uses."""
-        for ticket in tickets:
-            if ticket.mix is not None:
-                self._mixes.release([ticket.mix])
+        self._mixes.release(ticket.mix for ticket in tickets)

@@ -28,8 +28,7 @@ class Lanes(Engine):
     def ask(self, lane, entry):
         """From the next call on ``lane`` is steered by ``entry``, None: not at all."""
         mix = self._requested.resolve(entry).mix
-        slot = UNTOUCHED if mix is None else self._requested.slots.hold([mix])[mix]
-        self._slot_of[lane] = slot
+        (self._slot_of[lane],) = self._requested.slots.hold([mix])
         self._requested.slots.release([self._held.pop(lane)] if lane in self._held else [])
         if mix is not None:
             self._held[lane] = mix

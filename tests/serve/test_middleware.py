@@ -15,6 +15,7 @@ from serve.asgi import ask
 from emokernel import EmokernelError, Request, patch
 from emokernel.demo.model import load_model
 from emokernel.demo.vectors import load_vectors
+from emokernel.serve import bodies
 from emokernel.serve.middleware import EmotionFields, asked_for
 
 PATH = "/v1/completions"
@@ -117,6 +118,35 @@ def test_what_is_no_object_is_left_to_the_server():
     assert served.bodies == contents
 
 
+@pytest.mark.parametrize("path", [PATH, "/v1/audio/transcriptions"])
+@pytest.mark.parametrize("said", [True, False, "nonsense", "9" * 5000])
+def test_a_body_that_is_too_large_is_413_and_not_kept(said, path, monkeypatch):
+    monkeypatch.setattr(bodies, "MOST_BYTES", 1000)
+    served, given, sent = Served(), [], []
+
+    async def receive():
+        given.append(100)
+        return {"type": "http.request", "body": b"x" * 100, "more_body": True}
+
+    async def send(message):
+        sent.append(message)
+
+    length = {True: b"1001", False: None}.get(said) or (str(said).encode() if said else None)
+    headers = [(b"content-length", length)] if length else []
+    scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
+    asyncio.run(served.app(scope, receive, send))
+    assert sent[0]["status"] == 413
+    assert "larger than 1000 bytes" in sent[1]["body"].decode()
+    assert sum(given) == (0 if said is True or str(said).isdigit() else 1100)
+    assert served.bodies == []
+
+
+def test_a_body_of_the_limit_is_served(monkeypatch):
+    content = json.dumps({"prompt": "x" * 100}).encode()
+    monkeypatch.setattr(bodies, "MOST_BYTES", len(content))
+    assert Served().ask(content)[0] == 200
+
+
 def test_a_client_that_leaves_within_its_body_is_not_served():
     served = Served()
     messages = iter(
@@ -160,3 +190,20 @@ def steering():
 )
 def test_whatever_is_asked_for_is_served_or_400(steering, body):
     assert Served(steering.check).ask(body)[0] in (200, 400)
+
+
+@pytest.mark.parametrize("path", ["/load_model", PATH])
+def test_a_body_that_is_too_large_is_a_413_where_fastapi_reads_it(path, monkeypatch):
+    """FastAPI answers 400 to whatever goes wrong while it reads the body of a route."""
+    fastapi = pytest.importorskip("fastapi")
+    monkeypatch.setattr(bodies, "MOST_BYTES", 100)
+    app = fastapi.FastAPI()
+
+    @app.post("/load_model")
+    def load(body: dict):
+        return body
+
+    middleware = EmotionFields(app, lambda: SimpleNamespace(check=lambda _: None), ("a", "b"))
+    status, content = asyncio.run(ask(middleware, path, {"text": "x" * 1000}))
+    assert status == 413
+    assert "larger than 100 bytes" in content["detail"]

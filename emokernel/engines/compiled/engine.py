@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from emokernel.compiling import constant_in_trace, keep_in_place
-from emokernel.engines.arguments import read_traced_call
 from emokernel.engines.base import Engine, ForwardCall
 from emokernel.engines.callers import Caller
 from emokernel.engines.compiled.plan_buffer import PlanBuffer, compile_whole, token_slot
 from emokernel.engines.requested import Requested
-from emokernel.engines.texts import Generation
+from emokernel.engines.texts import Generation, read_traced_call
 from emokernel.errors import SteeringError
 from emokernel.state import DeviceState
 

@@ -9,8 +9,6 @@ compiled or captured again.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -23,18 +21,6 @@ _HEAD = ("entries", "prompts", "beyond", "masked", "generating", "counted")
 _ENTRY, _SPAN = 4, 3  # words of an entry (a slot per kind, prompt length) and of a prompt's span
 _ENDLESS = torch.iinfo(torch.int32).max
 _BY_REQUESTS, _BY_GENERATE = 1, 2  # who gave the mask: a call's own goes between the two
-
-
-class _Spans(NamedTuple):
-    """Which columns of each prompt hold tokens: ``first`` to ``last``, and all from ``beyond`` on.
-
-    ``end`` is the column of its last token; ``[prompts]`` each.
-    """
-
-    first: Tensor
-    last: Tensor
-    end: Tensor
-    beyond: int
 
 
 class PlanBuffer:
@@ -105,9 +91,9 @@ class PlanBuffer:
         masked = 0 if recorded is None else _BY_REQUESTS
         if prompts is not None and prompts.mask is not None:
             recorded, masked = prompts.mask, _BY_GENERATE
-        span = _spans(recorded, prompts)
+        found, beyond = _spans(recorded, prompts)
         lengths = None if plan is None else plan.lengths
-        for count, what in ((len(slots), "requests"), (len(span.first), "prompts")):
+        for count, what in ((len(slots), "requests"), (len(found), "prompts")):
             if count > self.sequences:
                 raise SteeringError(
                     f"a compiled or captured model holds up to {self.sequences} sequences, but"
@@ -116,9 +102,9 @@ class PlanBuffer:
         entries[: len(slots), :3] = slots
         if lengths is not None:
             entries[: len(slots), 3:] = lengths
-        spans[: len(span.first)] = torch.stack([span.first, span.last, span.end], 1)
+        spans[: len(found)] = found
         head = {
-            "entries": len(slots), "prompts": len(span.first), "beyond": span.beyond,
+            "entries": len(slots), "prompts": len(found), "beyond": beyond,
             "masked": masked, "generating": prompts is not None, "counted": lengths is not None,
         }  # fmt: skip
         words[: len(_HEAD)] = torch.tensor([head[name] for name in _HEAD], dtype=torch.int32)
@@ -181,12 +167,15 @@ def _parts(words: Tensor, sequences: int) -> tuple[Tensor, Tensor]:
     return words[start:middle].view(-1, _ENTRY), words[middle:].view(-1, _SPAN)
 
 
-def _spans(mask: Tensor | None, prompts: RecordedPrompts | None) -> _Spans:
-    """The spans of what was recorded; SteeringError for a mask with holes."""
+def _spans(mask: Tensor | None, prompts: RecordedPrompts | None) -> tuple[Tensor, int]:
+    """(Which columns of each prompt hold tokens ``[prompts, 3]``; the one from which all do).
+
+    They hold some from the first to the second; the third is the column of the last prompt token.
+    SteeringError for a mask with holes.
+    """
     width = _ENDLESS if prompts is None else prompts.width
     if mask is None:
-        one = torch.ones(1, dtype=torch.long)
-        return _Spans(0 * one, (width - 1) * one, (width - 1) * one, width)
+        return torch.tensor([[0, width - 1, width - 1]]), width
     mask = mask.detach().to("cpu") != 0
     first, last = mask.long().argmax(1), _last(mask)
     if (mask.sum(1) != last - first + 1).any():
@@ -196,7 +185,7 @@ def _spans(mask: Tensor | None, prompts: RecordedPrompts | None) -> _Spans:
         )
     columns = mask.shape[1]
     end = _last(mask[:, :width]) if columns >= width else torch.full_like(last, width - 1)
-    return _Spans(first, last, end, columns)
+    return torch.stack([first, last, end], 1), columns
 
 
 def _last(mask: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ class RunningRequests:
     @property
     def steered(self) -> int:
         """How many requests (forks counted) run that are steered."""
-        return sum(ticket.steers for ticket in list(self._by_id.values()))
+        return sum(ticket.mix is not None for ticket in list(self._by_id.values()))
 
 
 def _with_forks(request_id: str, forks: int) -> list[str]:

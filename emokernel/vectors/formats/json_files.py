@@ -8,8 +8,8 @@ output, so their site is "attention" unless another is said. Of vectors it holds
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from emokernel.errors import EmokernelError, VectorsFileError
 from emokernel.vectors.algebra import NamedVectors
 from emokernel.vectors.formats.files import MOST_LAYERS, emotion_files, refusing
-from emokernel.vectors.formats.foreign import Hints, Rows, assemble, emotions_of
+from emokernel.vectors.formats.foreign import Hints, Rows, assemble, emotions_of, is_layer
 
 SITE = "attention"
 _LARGEST = torch.finfo(torch.float32).max
@@ -54,23 +54,27 @@ def read(path: Path, hints: Hints) -> NamedVectors:
 
 def _read(path: Path) -> Rows:
     """``{layer: [d]}`` of one file."""
-    content = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_Pairs)
-    if not isinstance(content, _Pairs) or not content:
+    content = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=unique)
+    if not isinstance(content, dict) or not content:
         raise EmokernelError('it needs layers with their vectors, {"0": [[numbers]], ...}')
     rows: dict[int, Tensor] = {}
-    for key, value in content:
-        if not re.fullmatch("0|[1-9][0-9]{0,8}", key) or int(key) >= MOST_LAYERS:
+    for key, value in content.items():
+        if not is_layer(key) or int(key) >= MOST_LAYERS:
             raise EmokernelError(
                 f"{key!r} is no layer number: layers are counted from 0, written plainly"
             )
-        if int(key) in rows:
-            raise EmokernelError(f"layer {key} stands there twice: remove one")
         rows[int(key)] = _row(key, value)
     return rows
 
 
-class _Pairs(list):
-    """A JSON object as (key, value) pairs: a dict would forget keys that stand there twice."""
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; EmokernelError for a key that is given twice, which a dict forgets."""
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise EmokernelError(f"the key {key[:40]!r} is given twice: keep one")
+        content[key] = value
+    return content
 
 
 def _row(key: str, value: object) -> Tensor:

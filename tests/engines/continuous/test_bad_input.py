@@ -121,9 +121,7 @@ def test_an_id_that_runs_already_is_refused(steered, texts):
 
 
 @pytest.mark.parametrize(("taken", "sequences"), [("req_1", 1), ("req_1__child#0", 2)])
-def test_an_id_that_the_manager_would_choose_may_be_taken_already(
-    steered, texts, taken, sequences
-):
+def test_an_id_that_the_manager_would_choose_may_be_taken_already(steered, texts, taken, sequences):
     """By a request that was given it: that one is not disturbed."""
     model, steering = steered()
     with managing(model, start=False, sequences=sequences) as manager:

@@ -16,11 +16,11 @@ from emokernel.lab.calibrate import points as measuring
 from emokernel.lab.calibrate.calibrator import CANDIDATES, CIRCLE, FRONTIER
 from emokernel.lab.calibrate.points import points, unsteered
 from emokernel.lab.measure.equal_doses import Ask, divergences
+from emokernel.lab.measure.fingerprint import fingerprint
 from emokernel.lab.measure.fluency import distinct_n, perplexity
 from emokernel.lab.measure.journal import Journal
 from emokernel.lab.measure.sampling import Sampling
 from emokernel.lab.report.frontier_plot import plot_frontier
-from emokernel.vectors.fingerprint import fingerprint
 
 PROMPTS = Prompts(tuple(("", f"w{n} w{n + 1} w{n + 2}") for n in range(20, 26)), True)
 OTHER = {"model_type": "gpt2", "layers": 12}
