@@ -12,12 +12,13 @@ from pathlib import Path
 import hypothesis.strategies as st
 import pytest
 import torch
+from embedded.judge import save
 from hypothesis import given
 from matplotlib.figure import Figure
 
 from emokernel import EmotionVectors
 from emokernel.atomic import UNFINISHED, encoded, replacing, save_figure, write_text
-from emokernel.lab.calibrate.result import Calibrated
+from emokernel.lab.calibrate.calibrator import Calibrated
 from emokernel.lab.judges.judge import Judge
 from emokernel.lab.report.plots.chart import Chart, Panel
 from emokernel.lab.report.vectors_plot import plot_vectors
@@ -147,7 +148,7 @@ def test_figures_are_of_the_format_of_the_ending(name, start, tmp_path):
 
 
 def judge(path):
-    Judge.load().save(path.parent)
+    save(Judge.load(), path.parent)
 
 
 WRITERS = {

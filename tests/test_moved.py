@@ -17,7 +17,7 @@ from emokernel.lab import evaluate, learn, report
 from emokernel.lab.evaluate import positions
 from emokernel.lab.extract import extract, prompts
 from emokernel.lab.judges import judge, load
-from emokernel.lab.measure import classifiers, conditions, journal, places
+from emokernel.lab.measure import classifiers, conditions, journal
 from emokernel.lab.report import positions_plot
 
 # What is not said of a moved name here is an error there, of the tests' own imports too.
@@ -45,7 +45,7 @@ def imported(statement: str, name: str) -> object:
     [
         ("from emokernel.evaluate.classifiers import load_classifier", load.load_classifier),
         ("from emokernel.evaluate.classifiers import columns_of", classifiers.columns_of),
-        ("from emokernel.evaluate.affect import places", places.places),
+        ("from emokernel.evaluate.affect import places", classifiers.places),
         ("from emokernel.evaluate import classifiers", classifiers),
         ("from emokernel.vectors.extraction import prompts", prompts),
         ("from emokernel.affect import positions_of", positions.positions_of),

@@ -26,10 +26,9 @@ def word_vectors(model: nn.Module) -> EmotionVectors:
     """For each emotion towards the words that `WordJudge` counts for it, in every layer."""
     head = model.lm_head.weight.detach().float()
     base = head.mean(0)
-    tensors = {
-        name: (head[number::4].mean(0) - base).repeat(3, 1) for number, name in enumerate(NAMES)
-    }
-    return EmotionVectors.from_tensors(tensors, site="block").normalised(2.0)
+    ways = {name: head[number::4].mean(0) - base for number, name in enumerate(NAMES)}
+    tensors = {name: (2.0 * way / way.norm()).repeat(3, 1) for name, way in ways.items()}
+    return EmotionVectors.from_tensors(tensors, site="block")
 
 
 class WordJudge:

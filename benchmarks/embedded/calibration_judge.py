@@ -28,8 +28,7 @@ from embedded.judge import (
     texts_and_targets,
 )
 from emokernel.extras import need
-from emokernel.lab.judges.features import bag
-from emokernel.lab.judges.linear_judge import CalibrationJudge, LinearNetwork
+from emokernel.lab.judges.judge import CalibrationJudge, LinearNetwork, bag
 
 # Rows of each of two tables.
 BUCKETS = 1 << 15

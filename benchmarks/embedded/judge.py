@@ -13,17 +13,18 @@ import copy
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from embedded.corpus import emotion_labels, heldout_examples, training_half
 from embedded.relabel import Example, distributions
-from emokernel.atomic import write_text
+from emokernel.atomic import replacing, write_text
 from emokernel.lab.evaluate.ceiling import confusion
 from emokernel.lab.judges.judge import Judge, JudgeNetwork
 
@@ -132,11 +133,43 @@ def best_temperature(judge: Judge, texts: Sequence[str], targets: Tensor) -> tup
     )
 
 
+def save(judge: Judge, path: Path, **measured: object) -> None:
+    """Write `judge.safetensors`, tables in 8 bits, and `judge.json` with what was measured."""
+    settings = {
+        "labels": judge.labels,
+        "temperature": judge.temperature,
+        "networks": len(judge.networks),
+        **{name: getattr(judge.networks[0], name) for name in judge.network.SETTINGS},
+    }
+    path.mkdir(parents=True, exist_ok=True)
+    with replacing(path / "judge.safetensors") as unfinished:
+        save_file(_packed(nn.ModuleList(judge.networks).state_dict()), unfinished)
+    text = json.dumps(settings | measured, indent=1, ensure_ascii=False)
+    write_text(path / "judge.json", text + "\n")
+
+
+def _packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors to store for a state dict.
+
+    A table [rows, width] becomes 8-bit integers and one fp32 scale for each row, in a tensor of
+    its own whose name ends in "/scale"; anything else becomes fp16.
+    """
+    tensors = {}
+    for name, value in state.items():
+        if value.ndim != 2:
+            tensors[name] = value.half()
+            continue
+        scale = (value.abs().amax(1, keepdim=True) / 127).clamp_min(1e-8)
+        tensors[name] = (value / scale).round().to(torch.int8)
+        tensors[f"{name}/scale"] = scale.float()
+    return tensors
+
+
 def save_with_figures(judge: Judge, data: Path, out: Path, **more: object) -> None:
     """Calibrate the judge on dev and save it into `out` with its figures on dev and test."""
     dev_texts, dev_targets = texts_and_targets(heldout_examples(data, "dev"), judge.labels)
     _, judge.temperature = best_temperature(judge, dev_texts, dev_targets)
-    judge.save(out, **more)
+    save(judge, out, **more)
     write_figures(type(judge), data, out)
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from emokernel.lab.judges.linear_judge import CalibrationJudge, LinearNetwork
+from emokernel.lab.judges.judge import CalibrationJudge, LinearNetwork
 
 # Of the classifier, which overfits within few epochs.
 _EPOCHS, _RATE, _BATCH = 2, 0.02, 256

@@ -14,13 +14,12 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel, StaticCache
 
-from emokernel.bench.cases import Case
+from emokernel.bench.cases import COMPILED, EAGER, GRAPH, Case, Variant
 from emokernel.bench.compiling import NO_GPU, WARM_UP, obstacle
 from emokernel.bench.decode import Decoding, Timing, random_prompt
 from emokernel.bench.harness import interleaved
 from emokernel.bench.memory import is_out_of_memory
 from emokernel.bench.summary import Row, rows_of
-from emokernel.bench.variants import COMPILED, EAGER, GRAPH, Variant
 from emokernel.errors import EmokernelError
 from emokernel.vectors import EmotionVectors
 

@@ -18,10 +18,9 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel, StaticCache
 
-from emokernel.bench.cases import Case
+from emokernel.bench.cases import COMPILED, GRAPH, HOOK, NOTHING, OURS, Case, Variant
 from emokernel.bench.compiling import CapturedCalls
 from emokernel.bench.stand_ins import sharing_weights
-from emokernel.bench.variants import COMPILED, GRAPH, HOOK, NOTHING, OURS, Variant
 from emokernel.patch.decoder import find_decoder
 from emokernel.steering import Steering, patch
 from emokernel.vectors import EmotionVectors

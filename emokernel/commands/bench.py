@@ -8,12 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from emokernel.bench import append, machine, machine_slug, now, plots, versions
+from emokernel.bench import append, machine, machine_slug, now, versions
 from emokernel.bench.benchmark import BenchOptions, MeasuredCase, bench, check, failed
-from emokernel.bench.cases import MIXES, cases
+from emokernel.bench.cases import CHOICES, COMPILED, MIXES, VARIANTS, cases, with_baselines
 from emokernel.bench.compiling import check_backend
-from emokernel.bench.summary import table
-from emokernel.bench.variants import CHOICES, COMPILED, VARIANTS, with_baselines
+from emokernel.bench.summary import latency, table
 from emokernel.commands import models
 from emokernel.commands.arguments import add_measured, positive
 from emokernel.commands.outputs import check_folder
@@ -68,7 +67,13 @@ def run(chosen: argparse.Namespace) -> int:
     for name, value in (_QUICK if chosen.quick else _FULL).items():
         if getattr(chosen, name) is None:
             setattr(chosen, name, value)
-    options = _options(chosen)
+    names = chosen.variants or [
+        name for name in CHOICES if not (chosen.quick and VARIANTS[name].mode == COMPILED)
+    ]
+    options = BenchOptions(
+        tuple(with_baselines(names)), chosen.new_tokens, chosen.rounds, chosen.slots,
+        chosen.compile_backend, frozenset(chosen.variants or ()),
+    )  # fmt: skip
     check_backend(chosen.compile_backend)
     check_folder(chosen.output)
     wanted = cases(chosen.batch_sizes, chosen.context, chosen.steered, chosen.mixes)
@@ -107,16 +112,6 @@ def run(chosen: argparse.Namespace) -> int:
     return int(any(failed(measured.rows) for measured in done))
 
 
-def _options(chosen: argparse.Namespace) -> BenchOptions:
-    names = chosen.variants or [
-        name for name in CHOICES if not (chosen.quick and VARIANTS[name].mode == COMPILED)
-    ]
-    return BenchOptions(
-        tuple(with_baselines(names)), chosen.new_tokens, chosen.rounds, chosen.slots,
-        chosen.compile_backend, frozenset(chosen.variants or ()),
-    )  # fmt: skip
-
-
 def _heading(about: dict, vectors: str) -> str:
     on, of = machine(), versions()
     return (
@@ -129,7 +124,6 @@ def _heading(about: dict, vectors: str) -> str:
 
 
 def _draw(folder: Path, about: dict, done: Sequence[MeasuredCase]) -> list[Path]:
-    """A picture for each case with figures."""
     pictures = []
     name = Path(about["model"]).name
     slug = re.sub(r"[^a-z0-9]+", "-", f"{name}-{about['dtype']}".lower()).strip("-")
@@ -138,6 +132,6 @@ def _draw(folder: Path, about: dict, done: Sequence[MeasuredCase]) -> list[Path]
             case = measured.case
             path = folder / f"{slug}-b{case.batch}-c{case.context}-s{case.steered}-{case.mixes}.png"
             title = f"{name}, {about['dtype']}, {machine_slug()}\n{case}"
-            plots.latency(path, measured.rows, title)
+            latency(path, measured.rows, title)
             pictures.append(path)
     return pictures

@@ -141,7 +141,6 @@ def _prepared(chosen: argparse.Namespace, kept: Path) -> Callable[[], EmotionVec
 
 
 def _layers(text: str | None) -> list[int] | None:
-    """ "3-8,10" as numbers; EmokernelError if it is something else."""
     if text is None:
         return None
     layers: list[int] = []
@@ -155,7 +154,6 @@ def _layers(text: str | None) -> list[int] | None:
 
 
 def _summary(vectors: EmotionVectors) -> Iterator[str]:
-    """A table: for each emotion the layer that separates best, and what the vector is there."""
     rows = {}
     for number, name in enumerate(vectors.names):
         figures = {

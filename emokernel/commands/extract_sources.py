@@ -8,7 +8,7 @@ from typing import Any
 
 from emokernel.commands.arguments import EMBEDDED
 from emokernel.errors import EmokernelError, UnknownEmotionError
-from emokernel.lab.extract.datasets import HUB, labelled_dataset, read_labelled
+from emokernel.lab.extract.datasets import HUB, read_labelled
 from emokernel.lab.extract.labelled_texts import LabelledTexts, contrasted
 from emokernel.lab.extract.prompts import Conditioning
 from emokernel.lab.extract.queries import Queries, pairs
@@ -40,14 +40,13 @@ def labelled_of(chosen: argparse.Namespace, name: str) -> LabelledTexts:
     }
     if name.startswith(HUB):
         _refuse(chosen, ("rows",), "are of a flat list in a file: leave them out for a data set")
-        split = chosen.split or "train"
-        return labelled_dataset(name.removeprefix(HUB), split=split, **columns)
-    _refuse(chosen, ("split",), f"is of a data set ({HUB}REPOSITORY): leave it out for a file")
-    return read_labelled(name, rows=parse_rows(chosen.rows) if chosen.rows else None, **columns)
+    else:
+        _refuse(chosen, ("split",), f"is of a data set ({HUB}REPOSITORY): leave it out for a file")
+    rows = parse_rows(chosen.rows) if chosen.rows else None
+    return read_labelled(name, rows=rows, split=chosen.split or "train", **columns)
 
 
 def _refuse(chosen: argparse.Namespace, options: Iterable[str], why: str) -> None:
-    """EmokernelError naming those of ``options`` that were given."""
     given = [f"--{name.replace('_', '-')}" for name in options if getattr(chosen, name) is not None]
     if given:
         raise EmokernelError(f"{', '.join(given)} {why}")

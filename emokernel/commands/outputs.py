@@ -89,7 +89,6 @@ def check_run(path: Path, wanted: Mapping[str, object], chosen: argparse.Namespa
 
 
 def _check_place(path: Path, option: str) -> None:
-    """EmokernelError unless a file can be made where ``path`` is to be."""
     if not path.name or "\0" in str(path):
         raise EmokernelError(f"{str(path)!r} is no name of a file: give one with {option}")
     parent = path.absolute().parent

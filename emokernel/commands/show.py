@@ -93,13 +93,14 @@ def table(
     title: str,
     corner: str,
     names: Sequence[str],
-    rows: Mapping[str, Sequence[float | None]],
+    rows: Mapping[str, Sequence[float | str | None]],
     longest: int = _LONGEST,
 ) -> Iterator[str]:
     """A table in as many parts, one below the other, as its columns need."""
     heads = [_cut(_printable(name), longest) for name in names]
-    widths = [2 + max(len(head), 7) for head in heads]
-    rows = {_cut(label, longest): values for label, values in rows.items()}
+    rows = {_cut(label, longest): list(map(_shown, values)) for label, values in rows.items()}
+    columns = zip(heads, *rows.values(), strict=True)
+    widths = [2 + max(7, *map(len, column)) for column in columns]
     left = max(map(len, [corner, *rows]))
     begin = 0
     while begin < len(heads):
@@ -110,7 +111,7 @@ def table(
         yield from ("", title if not begin else f"{title} (continued)")
         yield corner.rjust(left) + "".join(heads[at].rjust(widths[at]) for at in part)
         for label, values in rows.items():
-            cells = (_number(values[at]).rjust(widths[at]) for at in part)
+            cells = (values[at].rjust(widths[at]) for at in part)
             yield label.rjust(left) + "".join(cells)
         begin = end
 
@@ -119,10 +120,10 @@ def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def _number(value: float | None) -> str:
-    if value is None or math.isnan(value):
+def _shown(value: float | str | None) -> str:
+    if value is None or value != value:
         return "-"
-    if isinstance(value, int):
+    if isinstance(value, int | str):
         return str(value)
     return f"{value:.3f}" if 0.01 <= abs(value) < 1000 or not value else f"{value:.2g}"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from tqdm import tqdm
-from transformers import PreTrainedModel
 
 from emokernel.bench.compiling import check_backend
 from emokernel.commands import models
@@ -30,7 +29,9 @@ def run(chosen: argparse.Namespace) -> int:
     given = models.given_vectors(chosen)
     model, tokenizer = models.load_to_measure(chosen)
     revision = f" ({chosen.revision})" if chosen.revision else ""
-    about = [f"model {chosen.model}{revision}: {_description(model)}"]
+    count = sum(parameter.numel() for parameter in model.parameters())
+    kind = f"{type(model).__name__}, {count:,} parameters, {model.dtype}, {model.device}"
+    about = [f"model {chosen.model}{revision}: {kind}"]
     try:
         vectors, origin = models.vectors_of(chosen, given, model)
         subject = Subject(model, tokenizer, vectors, compile_backend=chosen.compile_backend)
@@ -44,11 +45,6 @@ def run(chosen: argparse.Namespace) -> int:
         findings = verify(subject, chosen.skip, lambda names: tqdm(names, leave=False))
     print(verdict(about, findings))
     return int(not holds(findings))
-
-
-def _description(model: PreTrainedModel) -> str:
-    count = sum(parameter.numel() for parameter in model.parameters())
-    return f"{type(model).__name__}, {count:,} parameters, {model.dtype}, {model.device}"
 
 
 def _report(subject: Subject) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 from importlib.resources import files
 
 _LOOKALIKES = str.maketrans("013457@$!+", "oieastasit")
@@ -70,12 +70,11 @@ class WordList:
         return bool(self._phrases.search(re.sub(r"[^a-z']+", " ", lowered)))
 
 
-@lru_cache(maxsize=1)
-def default_word_list() -> WordList:
-    """The word list that ships with the package."""
+@cache
+def _shipped() -> WordList:
     return WordList(files(__package__).joinpath("blocklist.txt").read_text("utf-8").splitlines())
 
 
 def is_presentable(text: str) -> bool:
     """Whether `text` can be shown at work: no word of `blocklist.txt`, however it is spelled."""
-    return not default_word_list().blocks(text)
+    return not _shipped().blocks(text)

@@ -156,7 +156,6 @@ def cuda_graphs(subject: Subject) -> str:
 
 
 def _captured(subject: Subject, steps: StaticSteps) -> Step:
-    """A step as a CUDA graph of fixed inputs."""
     device = subject.model.device
     tokens = torch.zeros(len(steps.prompt), 1, dtype=torch.long, device=device)
     with torch.no_grad():

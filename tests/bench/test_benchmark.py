@@ -10,11 +10,10 @@ from transformers import StaticCache
 from emokernel.bench import benchmark as bench_run
 from emokernel.bench import decode, memory
 from emokernel.bench.benchmark import BenchOptions, bench, failed
-from emokernel.bench.cases import DIFFERENT, Case, cases
+from emokernel.bench.cases import CHOICES, DIFFERENT, VARIANTS, Case, cases, with_baselines
 from emokernel.bench.compiling import check_backend, obstacle
 from emokernel.bench.decode import Decoding, random_prompt
 from emokernel.bench.stand_ins import scaled_random_vectors, stream_norms
-from emokernel.bench.variants import CHOICES, VARIANTS, with_baselines
 from emokernel.errors import EmokernelError, ModelStructureError
 
 SHORT = {"new_tokens": 3, "rounds": 2, "compile_backend": "eager"}

@@ -8,8 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emokernel import EmotionVectors
-from emokernel.bench.cases import BLENDS, DIFFERENT, MIXES, ONE, Case, cases
-from emokernel.bench.variants import CHOICES, VARIANTS, with_baselines
+from emokernel.bench.cases import (
+    BLENDS,
+    CHOICES,
+    DIFFERENT,
+    MIXES,
+    ONE,
+    VARIANTS,
+    Case,
+    cases,
+    with_baselines,
+)
 from emokernel.errors import EmokernelError
 
 NAMES = ("anger", "joy", "sadness", "surprise")

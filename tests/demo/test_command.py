@@ -24,7 +24,7 @@ def output(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     (folder / "generations.jsonl").write_text("of an earlier run")
     with redirect_stdout(io.StringIO()) as told:
-        demo(folder, SEEDS, OPENINGS, rounds=2)
+        demo(folder, SEEDS, OPENINGS)
     (folder / "told.txt").write_text(told.getvalue(), "utf-8")
     return folder
 
@@ -81,7 +81,7 @@ def test_texts_are_presentable(texts):
 def test_generations_at_twice_full_strength_are_presentable(emotion):
     model, tokenizer = load_model()
     steering = patch(model, load_vectors())
-    jobs = [Job(emotion, "steered", opening, Request(emotion, 2.0)) for opening in openings()]
+    jobs = [Job(opening, Request(emotion, 2.0)) for opening in openings()]
     options = {"sampling": SAMPLING, "accept": is_presentable}
     batches = write(model, tokenizer, steering, jobs, 5, **options)
     texts = [one.text for batch in batches for one in batch]
@@ -89,14 +89,10 @@ def test_generations_at_twice_full_strength_are_presentable(emotion):
     assert [text for text in texts if not is_presentable(text)] == []
 
 
-def test_pictures_are_drawn_and_times_are_told(output):
-    for name in ("circumplex.png", "latency.png"):
-        content = (output / name).read_bytes()
-        assert content.startswith(b"\x89PNG")
-        assert len(content) > 10_000
-    times = json.loads((output / "latency.json").read_text("utf-8"))["milliseconds"]
-    assert set(times) == {"unpatched", "plain_hook", "emokernel"}
-    assert all(value > 0 for value in times.values())
+def test_pictures_are_drawn(output):
+    content = (output / "circumplex.png").read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert len(content) > 10_000
 
 
 def test_an_earlier_run_is_set_aside(output):
@@ -107,8 +103,8 @@ def test_what_is_printed_has_samples_tables_and_goals(output):
     told = (output / "told.txt").read_text("utf-8")
     assert openings()[0] in told
     for piece in (
-        "gratitude", "distinct-3", "330 degrees", "by both", "ceiling (human text, all labels)",
-        "Goals:", "Time per token",
+        "gratitude", "Distinct\N{NON-BREAKING HYPHEN}3", "330°", "By prompt and vector",
+        "ceiling (GoEmotions test", "Goals:",
     ):  # fmt: skip
         assert piece in told
 

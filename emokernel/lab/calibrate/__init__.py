@@ -12,15 +12,14 @@ from typing import Any
 
 from emokernel.affect import Coordinates
 from emokernel.choices import DOSE, LAW
-from emokernel.errors import EmokernelError, UnknownEmotionError
+from emokernel.errors import EmokernelError
 from emokernel.extras import need
-from emokernel.lab.calibrate.calibrator import FEW_LEVELS, LEVELS, Calibrator
+from emokernel.lab.calibrate.calibrator import FEW_LEVELS, LEVELS, Calibrated, Calibrator, Row
 from emokernel.lab.calibrate.candidates import candidates
 from emokernel.lab.calibrate.choose import Bounds, Point
 from emokernel.lab.calibrate.points import Prompts, Setting
-from emokernel.lab.calibrate.result import Calibrated, Row
 from emokernel.lab.judges import EVALUATING
-from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier, columns_of
+from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier, check_labels
 from emokernel.lab.measure.fingerprint import check_made_from, fingerprint
 from emokernel.lab.measure.journal import Journal
 from emokernel.lab.measure.sampling import Sampling
@@ -121,11 +120,6 @@ def check_inputs(
             f"{EVALUATING} evaluates; what it chose it would find good: calibrate with another"
             " judge, such as embedded-calibration"
         )
-    names = vectors[0].names
-    unknown = set(labels) - set(names)
-    if unknown:
-        raise UnknownEmotionError(min(unknown), names)
-    for name in names:
-        columns_of(judge, name, labels)
+    check_labels(judge, vectors[0].names, labels)
     if not candidates(vectors, sites):
         raise EmokernelError("the vectors are zero in every layer: extract them again")

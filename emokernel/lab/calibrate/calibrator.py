@@ -1,23 +1,24 @@
-"""The calibration of a set of emotion vectors, stage by stage."""
+"""The calibration of a set of emotion vectors, stage by stage, and what it gives."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from os import PathLike
 from statistics import mean
 
 from tqdm import tqdm
 
 from emokernel.affect import Affect
 from emokernel.affect.mixes import Mixer
+from emokernel.atomic import write_text
 from emokernel.choices import MAPPING
 from emokernel.errors import EmokernelError, ModelStructureError, SteeringError
 from emokernel.lab.calibrate.candidates import Candidate, candidates
 from emokernel.lab.calibrate.choose import Bounds, Point, choose, first_of_equal
 from emokernel.lab.calibrate.points import Setting, Texts, points, unsteered
-from emokernel.lab.calibrate.result import CANDIDATES, CIRCLE, FRONTIER, Calibrated, Row
-from emokernel.lab.measure.divergence import MOST_REQUESTS
-from emokernel.lab.measure.equal_doses import Ask, equal_doses
+from emokernel.lab.measure.equal_doses import MOST_REQUESTS, Ask, equal_doses
 from emokernel.lab.measure.journal import Journal
 from emokernel.steering import patch
 from emokernel.vectors import EmotionVectors
@@ -28,18 +29,77 @@ FEW_LEVELS = (0.2, 0.5, 1.0)
 LEVELS = (0.05, 0.1, 0.2, 0.4, 0.7, 1.1, 1.6, 2.4)
 STATES = tuple(Affect.at(360 / STATES_OF_CIRCLE * number) for number in range(STATES_OF_CIRCLE))
 _TEXTS_OF_DOSE = 8
+CANDIDATES, FRONTIER, CIRCLE = "1/3 site and layers", "2/3 frontier", "3/3 circle"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured point and what it belongs to."""
+
+    stage: str
+    candidate: str
+    name: str
+    law: str
+    dose: str
+    point: Point
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """``vectors`` with their calibration, all points that were measured, and what was chosen.
+
+    ``chosen``: {law and dose: {emotion or state: the point at strength 1.0, smoothed}}.
+    """
+
+    vectors: EmotionVectors
+    rows: tuple[Row, ...]
+    chosen: Mapping[str, Mapping[str, Point]]
+
+    def save_rows(self, path: str | PathLike[str]) -> None:
+        """Write all points as JSON lines, each of them flat."""
+        flat = (vars(row) | vars(row.point) for row in self.rows)
+        lines = ({name: value for name, value in row.items() if name != "point"} for row in flat)
+        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+
+    def summary(self) -> str:
+        """What was chosen, as a table."""
+        calibration = self.vectors.calibration
+        law, dose = calibration.law, calibration.dose
+        layers = [layer for layer, weight in enumerate(calibration.profile) if weight]
+        keys = key_of(law, dose), key_of(law, dose, calibration.mapping)
+        shown = [each for key in keys for each in self.chosen.get(key, {}).items()]
+        lines = [
+            f"chosen: {calibration.record['chosen']} (layers {layers}), law {law}, dose {dose},"
+            f" mapping {calibration.mapping}",
+            "",
+            "At strength 1.0 (emotion: the judge's probability; state: affect along its direction;"
+            " perplexity and distinct-3 times unsteered):",
+            f"  {'':<16}{'strength':>10}{'effect':>9}{'perplexity':>12}{'distinct-3':>12}",
+        ]
+        lines += [
+            f"  {name:<16}{point.strength:>10.3g}{point.effect:>9.3f}{point.perplexity:>12.2f}"
+            f"{point.distinct:>12.2f}"
+            for name, point in shown
+        ]
+        weak = [name for name, point in shown if not point.strength]
+        if weak:
+            lines.append(f"No dose within the bounds strengthens {', '.join(weak)}.")
+        candidates = calibration.record["candidates"]
+        lines += ["", "Mean effect of the sites and layers that were tried, at their best doses:"]
+        lines += [f"  {name:<48}{score:>8.3f}" for name, score in candidates.items()]
+        lines += ["", "Mean effect at strength 1.0 by law, dose and mapping:"]
+        lines += [
+            f"  {key:<26}{mean(point.effect for point in points.values()):>8.3f}"
+            for key, points in self.chosen.items()
+        ]
+        return "\n".join(lines)
 
 
 class Calibrator:
-    """Finds site and layer profile, then law and dose, then the strengths.
+    """Finds site and layer profile, then law and dose, then the strengths; docs/calibration.md.
 
-    1. Of each candidate (site and layer profile), three equal doses of every emotion are measured
-       under the first law and dose; the one with the strongest emotions within the bounds is taken.
-    2. For it, the frontier of every emotion under every law and dose, eight equal doses. Strength
-       1.0 is the best of them within the bounds (`choose`); the law and dose with the strongest
-       emotions at strength 1.0 are taken, of those that are as strong within `NOISE` the first.
-    3. Under these, the twelve states of the circumplex by both mappings in the same way: strength
-       1.0 is the strongest affect within the bounds. The mapping with the stronger one is taken.
+    Candidates are compared under the first law and dose. Strength 1.0 is the best dose within the
+    bounds (`choose`), of laws, doses and mappings that are as strong within `NOISE` the first.
     """
 
     def __init__(

@@ -46,7 +46,7 @@ class Bounds:
 class Point:
     """What one dose does.
 
-    divergence: KL from the unsteered model in nats per token, `emokernel.lab.measure.divergence`.
+    divergence: KL from the unsteered model in nats per token, `emokernel.lab.measure.equal_doses`.
     effect: how strong the emotion is, the judge's mean probability of it (an emotion) or mean
     affect along its direction (a state). perplexity, distinct: times unsteered.
     """
@@ -61,12 +61,10 @@ class Point:
 def choose(points: Sequence[Point], unsteered: float, bounds: Bounds) -> Point:
     """The point of strongest effect within ``bounds``, the smallest dose of equal ones, smoothed.
 
-    Points are noisy, so over the divergence the share of distinct 3-grams is taken to fall, the
-    logarithm of the perplexity to rise and the effect to rise, by isotonic regression through the
-    unsteered model, whose effect is ``unsteered``; between points all are linear. Text that
-    collapses says nothing about text that does not: the perplexity is fitted to points before the
-    first that repeats itself too much (whose perplexity falls again), the effect to points within
-    the bounds.
+    By isotonic regression (docs/calibration.md) through the unsteered model, whose effect is
+    ``unsteered``. Text that collapses says nothing about text that does not: the perplexity is
+    fitted to points before the first that repeats itself too much (whose perplexity falls again),
+    the effect to points within the bounds.
 
     EmokernelError without points, or for one whose strength, divergence or effect is not finite, or
     whose divergence is below 0.

@@ -15,13 +15,18 @@ from emokernel.errors import EmokernelError
 from emokernel.lab.calibrate.choose import Point
 from emokernel.lab.extract.prompts import question
 from emokernel.lab.extract.queries import Queries, pairs
-from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier, emotion_probabilities
+from emokernel.lab.measure.classifiers import (
+    LabelsOf,
+    TextClassifier,
+    affect_of,
+    emotion_probabilities,
+    places,
+)
 from emokernel.lab.measure.encoding import Encoded, encoded
 from emokernel.lab.measure.equal_doses import Ask
 from emokernel.lab.measure.fluency import distinct_n, exponential, surprises
 from emokernel.lab.measure.generation import Job, Written, write
 from emokernel.lab.measure.journal import Journal
-from emokernel.lab.measure.places import affect_of, places
 from emokernel.lab.measure.sampling import Sampling
 from emokernel.steering import Steering
 
@@ -130,7 +135,7 @@ class Texts:
 
 def unsteered(setting: Setting, steering: Steering) -> Texts:
     """Write and read the texts that all others are compared with."""
-    jobs = [Job("", "", opening, prefix=prefix) for prefix, opening in setting.prompts.pairs]
+    jobs = [Job(opening, prefix=prefix) for prefix, opening in setting.prompts.pairs]
     texts = Texts.read(setting, _written(setting, steering, jobs))
     if not (math.isfinite(texts.surprise) and texts.distinct):
         raise EmokernelError(
@@ -171,8 +176,8 @@ def _measure(
     chunk: Sequence[tuple[Ask, float, float]],
 ) -> list[Point]:
     jobs = [
-        Job(str(number), ask.name, opening, ask.at(strength), prefix)
-        for number, (ask, _, strength) in enumerate(chunk)
+        Job(opening, ask.at(strength), prefix)
+        for ask, _, strength in chunk
         for prefix, opening in setting.prompts.pairs
     ]
     written = _written(setting, steering, jobs)

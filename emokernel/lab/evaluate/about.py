@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from emokernel.lab.evaluate.consistency import Reader
 from emokernel.lab.evaluate.plan import Plan
-from emokernel.lab.evaluate.reader import Reader
 from emokernel.lab.measure.classifiers import has_calibrated
 from emokernel.lab.measure.fingerprint import fingerprint
 from emokernel.machine import machine, versions

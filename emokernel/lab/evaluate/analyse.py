@@ -9,10 +9,9 @@ from statistics import mean
 import numpy as np
 
 from emokernel.affect import TWELVE_STATES
-from emokernel.lab.evaluate.consistency import agreement, consistency, cosines
+from emokernel.lab.evaluate.consistency import Reader, agreement, consistency, cosines
 from emokernel.lab.evaluate.plan import DOSE, EMOTIONS, STATES, STRENGTH, Cell, Plan
 from emokernel.lab.evaluate.prompting import is_refusal
-from emokernel.lab.evaluate.reader import Reader
 from emokernel.lab.evaluate.results import (
     BOTH,
     PROMPT,

@@ -20,11 +20,10 @@ from emokernel.errors import EmokernelError
 from emokernel.lab.evaluate.consistency import direction, rows_of, unit
 from emokernel.lab.evaluate.results import Ceiling, CeilingState, Interval
 from emokernel.lab.extract import datasets
-from emokernel.lab.extract.labelled_texts import NEUTRAL, clean
+from emokernel.lab.extract.labelled_texts import NEUTRAL, LabelledTexts, clean
 from emokernel.lab.judges import EMBEDDED
-from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier
+from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier, names_in
 from emokernel.lab.measure.intervals import percentiles
-from emokernel.lab.measure.places import names_in
 
 # {label that humans gave: {top label of the judge: texts}}
 Confusion = Mapping[str, Mapping[str, int]]
@@ -41,31 +40,31 @@ def read_labelled(source: str) -> tuple[list[str], list[str]]:
     holds numbers is read as GoEmotions is released: a text, its labels with commas, its id. Of it
     and of a data set the rows with exactly one label count. What `datasets` raises, this raises.
     """
-    if source.startswith(datasets.HUB):
-        found = datasets.labelled_dataset(source.removeprefix(datasets.HUB), split="test")
-        return [text for _, text in found.rows], [emotion or NEUTRAL for emotion, _ in found.rows]
     path = Path(source)
     named = path.with_name("labels.txt")
     names = named.read_text("utf-8-sig").splitlines() if named.is_file() else None
+    released = None
     if path.suffix.lower() == ".tsv" and path.is_file():
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             released = _NUMBERS.fullmatch(file.readline().strip("\r\n"))
-        if released:
-            return _released(path, names)
-    found = datasets.read_labelled(source, label_names=names)
+    if released:
+        found = _released(path, names)
+    else:
+        found = datasets.read_labelled(source, split="test", label_names=names)
     return [text for _, text in found.rows], [emotion or NEUTRAL for emotion, _ in found.rows]
 
 
-def _released(path: Path, names: Sequence[str] | None) -> tuple[list[str], list[str]]:
+def _released(path: Path, names: Sequence[str] | None) -> LabelledTexts:
     rows = []
     for number, line in enumerate(path.read_text("utf-8-sig").rstrip().split("\n"), 1):
         row = _NUMBERS.fullmatch(line.rstrip("\r"))
         if row is None:
-            raise EmokernelError(f"{path}, line {number}: needs a text, a tab, numbers of labels")
+            raise EmokernelError(
+                f"{path}, line {number}: needs a text, a tab and numbers of labels"
+            )
         if "," not in row["labels"]:
             rows.append((f"line {number}", row["labels"], row["text"]))
-    found = clean(str(path), rows, names, {})
-    return [text for _, text in found.rows], [emotion or NEUTRAL for emotion, _ in found.rows]
+    return clean(str(path), rows, names, {})
 
 
 def confusion(
@@ -108,7 +107,7 @@ def ceiling(
     of several states. Of labels that are equally near it is the one with the higher cosine, lest
     the bound be too low. A label counts if it has a direction in the table and at least ``least``
     texts. The interval is a bootstrap over the texts of each label (multinomial draws from its
-    counts). ``labels_of`` as in `emokernel.lab.measure.places.names_in`.
+    counts). ``labels_of`` as in `emokernel.lab.measure.classifiers.names_in`.
 
     EmokernelError if no label has a direction.
     """

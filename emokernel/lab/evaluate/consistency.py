@@ -1,27 +1,33 @@
 """Consistency: how near the top labels of texts lie to the states that were asked for.
 
-The experiment of arXiv 2504.14706, by definitions of our own. Each text counts as its most probable
-label, the label as its point in a table of coordinates that is chosen before the run; what counts
-is the cosine between that point and the state. Nothing is dropped: a text without a label (an empty
-answer, None) and a label without a direction (none in the table, or at its centre) have cosine 0.
+The experiment of arXiv 2504.14706, by the definitions of docs/evaluation.md. Nothing is dropped: a
+text without a label (an empty answer, None) and a label without a direction (none in the table, or
+at its centre) have cosine 0.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from emokernel.affect import TWELVE_STATES, Affect, Coordinates
+from emokernel.errors import EmokernelError
 from emokernel.extras import need
 from emokernel.lab.evaluate.results import Consistency, Interval, JudgeAgreement, StateResult
-from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier
+from emokernel.lab.measure.classifiers import (
+    LabelsOf,
+    TextClassifier,
+    columns_of,
+    emotion_probabilities,
+    places,
+)
 from emokernel.lab.measure.intervals import mean_interval, percentiles
-from emokernel.lab.measure.places import places
 
 # The top label of each text, None for an empty answer.
 Tops = Sequence[str | None]
@@ -31,27 +37,59 @@ Points = Mapping[str, Affect | None]
 SHUFFLES = 2000
 
 
-def points_of(
-    classifier: TextClassifier, coordinates: Coordinates, labels_of: LabelsOf | None = None
-) -> dict[str, Affect | None]:
-    """The point of each label of a classifier, see `emokernel.lab.measure.places.places`."""
-    names = places(classifier, coordinates, labels_of)
-    return {
-        label: coordinates.get(name) for label, name in zip(classifier.labels, names, strict=True)
-    }
-
-
-def top_labels(
-    labels: Sequence[str], probabilities: Tensor, answers: Sequence[str]
-) -> list[str | None]:
-    """The most probable label of each text, from ``[n, labels]``; None where the answer is blank.
-
-    The answer is what a model wrote, the text that was read may begin with an opening.
+@dataclass(frozen=True)
+class Reader:
+    """A judge, the emotions that it has labels for, those that it has none for, and the point of
+    each of its labels, None for one that the table lacks.
     """
-    tops = probabilities.argmax(1).tolist()
-    return [
-        labels[top] if answer.strip() else None for top, answer in zip(tops, answers, strict=True)
-    ]
+
+    judge: TextClassifier
+    emotions: tuple[str, ...]
+    unknown: tuple[str, ...]
+    labels_of: LabelsOf
+    points: Points
+
+    @classmethod
+    def of(
+        cls,
+        judge: TextClassifier,
+        emotions: Sequence[str],
+        labels_of: LabelsOf,
+        coordinates: Coordinates,
+    ) -> Reader:
+        """A reader of as many of ``emotions`` as the judge knows."""
+        known, unknown = [], []
+        for emotion in emotions:
+            try:
+                columns_of(judge, emotion, labels_of)
+            except EmokernelError:
+                unknown.append(emotion)
+            else:
+                known.append(emotion)
+        names = places(judge, coordinates, labels_of)
+        points = dict(zip(judge.labels, map(coordinates.get, names), strict=True))
+        return cls(judge, tuple(known), tuple(unknown), labels_of, points)
+
+    @property
+    def name(self) -> str:
+        """Of the judge."""
+        return self.judge.name
+
+    def tops(self, probabilities: Tensor, answers: Sequence[str]) -> list[str | None]:
+        """The most probable label of each text, from ``[n, labels]``; None where the answer is
+        blank. That is what a model wrote; the text that was read may begin with an opening.
+        """
+        tops = zip(probabilities.argmax(1).tolist(), answers, strict=True)
+        return [self.judge.labels[top] if answer.strip() else None for top, answer in tops]
+
+    def intended(self, probabilities: Tensor) -> list[dict[str, float]]:
+        """{emotion: probability} of each text, from ``[n, labels]``."""
+        texts: list[dict[str, float]] = [{} for _ in range(len(probabilities))]
+        for emotion in self.emotions:
+            shown = emotion_probabilities(self.judge, probabilities, emotion, self.labels_of)
+            for text, p in zip(texts, shown.tolist(), strict=True):
+                text[emotion] = round(p, 5)
+        return texts
 
 
 def cosines(tops: Tops, state: Affect, points: Points) -> np.ndarray:
@@ -89,7 +127,10 @@ def consistency(
     _, groups = np.unique([str(opening) for opening in openings], return_inverse=True)
     of_state = [np.flatnonzero(numbers == number) for number in range(len(states))]
     # Of the texts of a state, the summed cosine with every state: [asked for, compared with].
-    shuffled = _shuffled(np.stack([to_all[chosen].sum(0) for chosen in of_state])) / len(tops)
+    sums = np.stack([to_all[chosen].sum(0) for chosen in of_state])
+    columns = np.tile(np.arange(len(sums)), (SHUFFLES, 1))
+    columns = np.random.default_rng(0).permuted(columns, axis=1)
+    shuffled = sums[np.arange(len(sums)), columns].sum(1) / len(tops)
     means = [rows[chosen].mean(0) for chosen in of_state]
     labels = [top for top in tops if top is not None]
     return Consistency(
@@ -106,7 +147,8 @@ def consistency(
                 state.angle,
                 Interval(*mean_interval(values[chosen], groups[chosen])),
                 tuple(mean.tolist()),
-                _counted(tops[row] for row in chosen),
+                # Most frequent first, equally frequent ones by name.
+                dict(Counter(sorted(top for row in chosen if (top := tops[row]))).most_common()),
             )
             for state, chosen, mean in zip(states, of_state, means, strict=True)
         ],
@@ -132,19 +174,6 @@ def unit(rows: Any) -> np.ndarray:
 def direction(state: Affect) -> np.ndarray:
     """The unit vector ``[2]`` of a state; 0 for the centre."""
     return unit([[state.valence, state.arousal]])[0]
-
-
-def _counted(tops: Iterable[str | None]) -> dict[str, int]:
-    """{label: texts}, most frequent first, equally frequent ones by name."""
-    counts = Counter(top for top in tops if top is not None)
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _shuffled(sums: np.ndarray) -> np.ndarray:
-    """Sums ``[SHUFFLES]`` over the rows of ``sums`` [n, n], a random column of its own for each."""
-    columns = np.tile(np.arange(len(sums)), (SHUFFLES, 1))
-    columns = np.random.default_rng(0).permuted(columns, axis=1)
-    return sums[np.arange(len(sums)), columns].sum(1)
 
 
 def agreement(

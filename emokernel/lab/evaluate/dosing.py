@@ -11,9 +11,8 @@ from tqdm import tqdm
 
 from emokernel.errors import SteeringError
 from emokernel.lab.evaluate.plan import Plan
-from emokernel.lab.measure.divergence import divergences
 from emokernel.lab.measure.encoding import encoded
-from emokernel.lab.measure.equal_doses import Ask, equal_doses
+from emokernel.lab.measure.equal_doses import Ask, divergences, equal_doses
 from emokernel.lab.measure.journal import Journal
 from emokernel.requests import Request
 

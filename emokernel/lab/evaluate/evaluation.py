@@ -7,26 +7,26 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emokernel.errors import EmokernelError, UnknownEmotionError
+from emokernel.errors import EmokernelError
 from emokernel.extras import need
 from emokernel.lab.evaluate.about import about, identity
 from emokernel.lab.evaluate.analyse import Analysis
 from emokernel.lab.evaluate.ceiling import ceiling, confusion, shipped
+from emokernel.lab.evaluate.consistency import Reader
 from emokernel.lab.evaluate.dosing import Doses
 from emokernel.lab.evaluate.goals import goals
 from emokernel.lab.evaluate.plan import EMOTIONS, Cell, Plan, Settings
 from emokernel.lab.evaluate.prompting import Prompting
-from emokernel.lab.evaluate.reader import Reader
 from emokernel.lab.evaluate.results import Ceiling, Results
 from emokernel.lab.evaluate.writing import Record, Writer
 from emokernel.lab.measure.classifiers import (
     LabelsOf,
     TextClassifier,
-    columns_of,
+    check_labels,
     has_calibrated,
     same_classifier,
 )
-from emokernel.lab.measure.divergence import MOST_REQUESTS
+from emokernel.lab.measure.equal_doses import MOST_REQUESTS
 from emokernel.lab.measure.fingerprint import check_made_from
 from emokernel.lab.measure.journal import Journal
 from emokernel.steering import patch
@@ -145,11 +145,7 @@ def check_inputs(
             f"the judge {judge.name!r} has chosen these strengths, so it would find what it was"
             " asked for: evaluate with another"
         )
-    unknown = set(labels_of) - set(vectors.names)
-    if unknown:
-        raise UnknownEmotionError(min(unknown), vectors.names)
-    for emotion in vectors.names:
-        columns_of(judge, emotion, labels_of)
+    check_labels(judge, vectors.names, labels_of)
 
 
 def _write(
@@ -178,7 +174,6 @@ def _ceilings(
     labels_of: LabelsOf,
     human: tuple[str, Sequence[str], Sequence[str]] | None,
 ) -> list[Ceiling]:
-    """Of a judge, if there is human text for it."""
     source, counts = _SHIPPED, shipped(judge)
     if human is not None:
         source, texts, labels = human

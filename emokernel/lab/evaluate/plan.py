@@ -118,7 +118,7 @@ class Cell:
     def jobs(self) -> list[Job]:
         """One for each query."""
         return [
-            Job(self.name, self.mode, opening, self.request, prefix, query)
+            Job(opening, self.request, prefix, query)
             for query, (prefix, opening) in self.prompts.items()
         ]
 

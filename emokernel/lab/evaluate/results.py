@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 PROMPT, VECTOR, BOTH, UNSTEERED = "prompt", "vector", "both", "unsteered"
@@ -194,7 +194,3 @@ class Results:
     agreement: Sequence[JudgeAgreement]
     goals: Sequence[Goal]
     samples: Sequence[Sample] = field(default_factory=tuple)
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON knows it."""
-        return asdict(self)

@@ -1,12 +1,8 @@
 """Topic adherence: whether a steered text is still about what it was asked for.
 
-arXiv 2502.04075 measures it in a way that is not public; this is a definition of our own. The
-*unsteered* model reads each text by itself, without its opening or question: behind that, part of
-its hidden states would tell the opening whatever the text says. The hidden states after two thirds
-of the blocks are divided by their lengths, so that no single token with a huge one counts alone,
-and averaged over the text's own tokens. From this goes the mean over the unsteered answers (for
-queries the mean over the queries), which is what all have in common. Topic adherence is the cosine
-of what is left.
+docs/evaluation.md defines it. The *unsteered* model reads each text by itself, without its opening
+or question: behind that, part of its hidden states would tell the opening whatever the text says.
+They are divided by their lengths, so that no single token with a huge one counts alone.
 """
 
 from __future__ import annotations
@@ -21,8 +17,8 @@ from torch import nn
 from emokernel.errors import EmokernelError
 from emokernel.extras import need
 from emokernel.lab.evaluate.consistency import unit
-from emokernel.lab.measure.encoding import batches
-from emokernel.patch.decoder import device_of, evaluating, find_decoder
+from emokernel.lab.measure.encoding import batches, input_device
+from emokernel.patch.decoder import evaluating, find_decoder
 
 # The query and the seed of an answer.
 Key = tuple[str, int]
@@ -93,8 +89,7 @@ class Topic:
     @torch.no_grad()
     def _rows(self, texts: Sequence[str]) -> np.ndarray:
         """Mean direction of the hidden states of each text's tokens, ``[n, d]``; 0 without any."""
-        embeddings = self._model.get_input_embeddings()
-        device = device_of(embeddings, embeddings.weight)
+        device = input_device(self._model)
         rows: dict[int, np.ndarray] = {}
         with evaluating(self._model):
             for numbers, batch in batches(self._tokenizer, texts, self._batch_size):

@@ -10,9 +10,8 @@ from typing import Any
 from tqdm import tqdm
 
 from emokernel.errors import EmokernelError
-from emokernel.lab.evaluate.consistency import top_labels
+from emokernel.lab.evaluate.consistency import Reader
 from emokernel.lab.evaluate.plan import EMOTIONS, Cell, Plan
-from emokernel.lab.evaluate.reader import Reader
 from emokernel.lab.evaluate.results import UNSTEERED
 from emokernel.lab.evaluate.topic import Topic
 from emokernel.lab.measure.fluency import distinct_n, surprises
@@ -161,7 +160,7 @@ class Writer:
     def _judge(self, reader: Reader, cells: Sequence[Cell], records: Sequence[Record]) -> None:
         judge = reader.judge
         probabilities = judge.probabilities([r["opening"] + r["answer"] for r in records])
-        tops = top_labels(judge.labels, probabilities, [record["answer"] for record in records])
+        tops = reader.tops(probabilities, [record["answer"] for record in records])
         intended = reader.intended(probabilities)
         for cell, record, top, shown in zip(cells, records, tops, intended, strict=True):
             record["top"][judge.name] = top

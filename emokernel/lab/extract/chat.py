@@ -1,9 +1,4 @@
-"""Conversations through a tokenizer's chat template, and proof that nothing of them was lost.
-
-Templates of vision-language models loop over the parts of a content and make nothing of a plain
-string, others leave a system message out; neither says a word. So a conversation is rendered in
-the form whose text holds all that was said in it.
-"""
+"""Conversations through a tokenizer's chat template, in the form that loses nothing of them."""
 
 from __future__ import annotations
 

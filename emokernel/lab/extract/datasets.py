@@ -32,12 +32,13 @@ HUB = "hub:"
 def read_labelled(
     path: str | PathLike[str],
     *,
+    split: str = "train",
     text: str | None = None,
     label: str | None = None,
     label_names: Sequence[str] | None = None,
     rows: Mapping[str, tuple[int, int]] | None = None,
 ) -> LabelledTexts:
-    """Read a file of one of the types of `text_files`, or "hub:REPOSITORY", see `labelled_dataset`.
+    """Read a file of a type of `text_files`, or "hub:REPOSITORY", the ``split`` of a data set.
 
     ``text`` and ``label`` name the columns where they are not called as usual, ``label_names``
     gives the emotions of labels that are numbers, and ``rows`` those of a flat JSON list:
@@ -52,7 +53,7 @@ def read_labelled(
         raise EmokernelError(f"{path}: row ranges label a flat JSON list; these texts have labels")
     if hub:
         name = str(path).removeprefix(HUB)
-        return labelled_dataset(name, text=text, label=label, label_names=label_names)
+        return labelled_dataset(name, split=split, text=text, label=label, label_names=label_names)
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file of texts: {path}")

@@ -1,20 +1,8 @@
 """Diagnostics: what extracted vectors are worth, measured on text that they were not made from.
 
-The vectors that are stored are made from all texts. How well they separate is measured with
-vectors made in the same way from the training part alone, on the held-out part. A mapping that JSON
-knows, with None where nothing was measured (no held-out text, a layer without vectors):
-
-stream_norm        [L]        mean length of the residual stream's rows at the site
-relative_norm      [L][E]     length of the vector / stream_norm
-auc_neutral        [L][E]     held-out texts of the emotion against held-out neutral ones
-auc_others         [L][E]     held-out texts of the emotion against those of the other emotions
-cosine             [L][E][E]  between the vectors of two emotions
-base_share         [L]        share of the energy (sum of squares) that the emotions' mean holds
-suggested_profile  [L]        a weight for each layer, 0 to 1 (`suggest_profile`)
-heldout_texts      {emotion: n}
-
-An area under the ROC curve (AUC) is that of the texts' projections on the vector: the probability
-that a text of the emotion lies further along it than one of the others; 0.5 is chance.
+docs/extraction.md lists them; by layer ``[L]``, ``[L][E]`` or ``[L][E][E]``, as JSON knows it, with
+None where nothing was measured (no held-out text, a layer without vectors). An area under the ROC
+curve (AUC) is that of the texts' projections on the vector.
 """
 
 from __future__ import annotations
@@ -79,11 +67,7 @@ def suggest_profile(
 ) -> list[float] | None:
     """A weight for each layer, from how well it separates; None if that is not known anywhere.
 
-    The rule, our own: s_l is the mean of all AUCs of layer l, over emotions and of both kinds; its
-    weight is how far s_l lies above chance, relative to the best layer,
-    max(0, s_l - 1/2) / (max s - 1/2). At site "block" one shift of the stream stays in it for all
-    later layers, so only the best third of the layers has a weight there. A layer without vectors
-    has none. All weights are 0 if no layer is above chance.
+    The rule is that of docs/extraction.md. All weights are 0 if no layer is above chance.
     """
     separation = np.zeros(len(auc_neutral))
     known = False
@@ -111,10 +95,11 @@ def _separation(
     place = {row: number for number, row in enumerate(texts)}
     emotional = [[place[row] for row in group.rows] for group in heldout]
     neutral = [[place[row] for row in dict.fromkeys(group.neutral)] for group in heldout]
+    others = [sorted({row for other in emotional for row in other} - set(own)) for own in emotional]
     tables: tuple[Table, Table] = ([], [])
     for layer, directions in enumerate(vectors):
         scores = np.concatenate([c @ directions.T for c, _ in rows.chunks(layer, texts)])
-        for table, against in zip(tables, (neutral, _others(emotional)), strict=True):
+        for table, against in zip(tables, (neutral, others), strict=True):
             table.append(
                 [
                     _auc(scores[own, emotion], scores[other, emotion])
@@ -122,11 +107,6 @@ def _separation(
                 ]
             )
     return tables
-
-
-def _others(emotional: list[list[int]]) -> list[list[int]]:
-    """For each emotion, the texts of all others that are not its own as well."""
-    return [sorted({row for other in emotional for row in other} - set(own)) for own in emotional]
 
 
 def _auc(positive: np.ndarray, negative: np.ndarray) -> float | None:

@@ -196,7 +196,7 @@ def _vectors(
     progress: bool,
 ) -> EmotionVectors:
     """Read the samples into the store, and make of it vectors with diagnostics and provenance."""
-    counts = np.array([sample.weight for sample in samples])
+    counts = np.array([int(sample.own.sum()) for sample in samples])
     groups = usable(groups, counts)
     read(recorder, samples, store, options, progress=progress)
     rows = Rows(store.rows, counts if options.tokens == "each" else (counts > 0).astype(int))

@@ -1,39 +1,25 @@
-"""From rows to vectors: what an emotion's direction in a layer is.
+"""From rows to vectors: what an emotion's direction in a layer is, by docs/extraction.md.
 
-Each method gives, for the emotional rows x_i and the neutral rows n_i of one layer, one vector:
-
-mean    mean(x) - mean(n), the difference of means (arXiv 2502.04075; Marks and Tegmark,
-        arXiv 2310.06824, on why it does well as a direction of intervention).
-pca     the first principal component of the differences x_i - n_i about zero, not about their
-        mean: their largest direction of second moment. That is what `pca_center` of the repeng
-        library computes; its `pca_diff` centres the differences, which takes out the very shift
-        that all pairs share. Where rows are not paired, n_i is the mean of the neutral rows. After
-        representation engineering (Zou et al., arXiv 2310.01405).
-probe   the weights of a logistic regression between x and n (scikit-learn, L2, on features
-        divided by their standard deviation), mapped back to the space of the rows.
-
-The last two say a direction u, |u| = 1, but not how far to go; their vector is the part of the
-difference of means along it, <u, mean(x) - mean(n)> u. So its sign points to the emotion, whatever
-the sign of u, and strengths mean alike for all three.
-
-Of any of them, the main components of the neutral rows can be projected out (`neutral_components`;
-after arXiv 2604.07729, which takes those that hold half of the variance), and a share of the mean
-over emotions be subtracted, which leaves what tells the emotions apart.
+`pca` is about zero, not about the mean of the differences, which is the very shift that all pairs
+share. `pca` and `probe` say a direction u, |u| = 1; their vector is <u, mean(x) - mean(n)> u, so
+that its sign points to the emotion and strengths mean alike for all three.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from emokernel.errors import EmokernelError
 from emokernel.extras import need
-from emokernel.lab.extract.moments import moments, principal_axes
 from emokernel.lab.extract.options import Options
 from emokernel.lab.extract.samples import Group, Rows
 
+# Rows [n, d] and their positive weights [n].
+Chunk = tuple[np.ndarray, np.ndarray]
 # The probe reads at most so many texts of each class, chosen by the seed: it needs them in memory.
 PROBE_TEXTS = 4096
 # Inverse strength of its penalty, in scikit-learn's terms. With as many features as texts the
@@ -116,7 +102,6 @@ def _mean(rows: Rows, layer: int, numbers: Sequence[int]) -> np.ndarray:
 
 
 def _principal(rows: Rows, layer: int, group: Group) -> np.ndarray:
-    """The first principal component of the differences."""
     if group.paired:
         differences = rows.chunks(layer, group.rows, minus=group.neutral)
     else:
@@ -129,7 +114,6 @@ def _principal(rows: Rows, layer: int, group: Group) -> np.ndarray:
 
 
 def _separating(rows: Rows, layer: int, group: Group, seed: int) -> np.ndarray:
-    """The weights of the probe, in the space of the rows."""
     chooser = np.random.default_rng(seed)
     values, weights, labels = [], [], []
     for label, numbers in enumerate((group.neutral, group.rows)):
@@ -148,3 +132,67 @@ def _separating(rows: Rows, layer: int, group: Group, seed: int) -> np.ndarray:
     )
     probe.fit(features, labels, sample_weight=weights / weights.mean())
     return probe.coef_[0] / scale
+
+
+class Moments(NamedTuple):
+    """Summed weight, weighted mean ``[d]`` and scatter ``[d, d]`` of rows.
+
+    ``scatter`` is the sum of w (x - mean)(x - mean)^T, so the covariance is scatter / weight.
+    """
+
+    weight: float
+    mean: np.ndarray
+    scatter: np.ndarray
+
+
+def moments(chunks: Iterable[Chunk], width: int, *, scatter: bool = False) -> Moments:
+    """The moments of all ``chunks``; the scatter is zero unless asked for.
+
+    Chunks are merged by the pairwise formula of Chan, Golub and LeVeque, "Updating formulae and a
+    pairwise algorithm for computing sample variances" (1979), with weights in the place of counts:
+    nothing is lost where the mean is large against the spread.
+    """
+    total, mean = 0.0, np.zeros(width)
+    spread = np.zeros((width, width) if scatter else 0)
+    for rows, weights in chunks:
+        weights = weights.astype(np.float64)
+        weight = weights.sum()
+        own = weights @ rows / weight
+        step, together = own - mean, total + weight
+        if scatter:
+            centred = rows - own
+            centred *= np.sqrt(weights)[:, None]
+            spread += centred.T @ centred
+            spread += np.outer(step, step) * (total * weight / together)
+        mean = mean + step * (weight / together)
+        total = together
+    return Moments(total, mean, spread)
+
+
+def principal_axes(
+    chunks: Iterable[Chunk],
+    count: int,
+    width: int,
+    *,
+    centred: bool,
+    most: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Principal axes ``[k, d]`` of ``count`` rows, the widest first, and the energies ``[k]``.
+
+    The energy along an axis a is the sum of w <x, a>^2, of rows about their mean if ``centred``,
+    about zero if not. ``most``: how many axes are wanted, all if None. Rows that are no more than
+    ``width`` are held at once, which takes no more than the matrix ``[d, d]`` of the others.
+    """
+    if count <= width:
+        rows, weights = (np.concatenate(each) for each in zip(*chunks, strict=True))
+        if centred:
+            rows -= weights @ rows / weights.sum()
+        rows *= np.sqrt(weights)[:, None]
+        _, singular, axes = np.linalg.svd(rows, full_matrices=False)
+        return np.square(singular)[:most], axes[:most]
+    weight, mean, scatter = moments(chunks, width, scatter=True)
+    if not centred:
+        scatter += weight * np.outer(mean, mean)
+    wanted = [max(0, width - (most or width)), width - 1]
+    energies, axes = need("scipy.linalg").eigh(scatter, subset_by_index=wanted, overwrite_a=True)
+    return energies[::-1].clip(0), axes.T[::-1]

@@ -1,11 +1,7 @@
 """How a model is asked for an emotion, and how for none.
 
 A `Conditioning` turns a query into the context that the model reads before it answers, once with
-an emotion and once without; the two differ in that alone. It holds several wordings and takes one
-by the checksum of the query, so that a vector is not that of one wording.
-
-The wordings (`wordings.json`) are this project's own: the conditioning prompts of arXiv 2502.04075
-are not public. Emotions are put in as nouns, "a feeling of joy"; adjectives ("joyful") do not fit.
+an emotion and once without; the two differ in that alone. docs/queries.md has more.
 """
 
 from __future__ import annotations

@@ -50,10 +50,8 @@ def pairs(
 ) -> list[LabelledText]:
     """The queries of an emotion's contrast: each is answered with the emotion and without.
 
-    Neutral ones and its own by turns for as long as there are both; neutral ones alone for an
-    emotion without own queries. The order depends on ``seed``; that of the neutral ones does not
-    depend on the emotion, so that their neutral answers serve every emotion. A smaller ``limit``
-    (None: all) gives the beginning of the same list.
+    Neutral ones and its own by turns for as long as there are both, in an order of ``seed``
+    (docs/queries.md). A smaller ``limit`` (None: all) gives the beginning of the same list.
 
     Raises UnknownEmotionError for an emotion without own queries if there are no neutral ones, or
     if its name looks like a slip of the pen for one that has them.

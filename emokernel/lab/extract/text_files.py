@@ -1,13 +1,8 @@
-"""Rows of labelled texts from files.
+"""Rows of labelled texts from files in UTF-8; docs/queries.md has their forms.
 
-The file types, all UTF-8:
-
-- ``.json``: ``{emotion: [text, ...]}``, the form of EmotionQuery; the same under the key
-  ``emotions``, beside ``neutral``, ``name`` and ``licence``, the form of the shipped
-  ``queries.json``; or a flat list of texts, which ``rows`` labels.
-- ``.jsonl``: an object with a text and an emotion on each line; ``null`` is neutral.
-- ``.tsv``: two or more columns, named by the first row; fields are taken as they stand, quotation
-  marks included.
+A ``.json`` file may have ``{emotion: [text, ...]}`` under the key ``emotions`` too, beside
+``neutral``, ``name`` and ``licence``. Fields of a ``.tsv`` file are taken as they stand, quotation
+marks included.
 """
 
 from __future__ import annotations

@@ -1,26 +1,74 @@
-"""The judge: a small classifier of the 28 GoEmotions labels, independent of the embedded model."""
+"""The judges that ship: small classifiers of the 28 GoEmotions labels, independent of the embedded
+model; one evaluates, the other, fitted to text that the first never saw, calibrates.
+
+Their features are hashed n-grams: no vocabulary, so no word of the training text is stored.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+import zlib
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from emokernel.atomic import replacing, write_text
-from emokernel.lab.judges.features import bag, bucket, character_ngrams, tokens
 from emokernel.lab.measure.classifiers import weights_digest
 
-JUDGE_PATH = Path(__file__).parent / "assets" / "judge"
+_ASSETS = Path(__file__).parent / "assets"
+JUDGE_PATH, CALIBRATION_JUDGE_PATH = _ASSETS / "judge", _ASSETS / "calibration_judge"
 MAX_TOKENS = 48
 
 # Of each token of a text: its word bucket and its character buckets.
 Encoded = list[tuple[int, list[int]]]
+# The word and the character buckets of a text.
+LinearEncoded = tuple[list[int], list[int]]
+_TOKEN = re.compile(r"\[[a-z]+\]|[a-z]+(?:'[a-z]+)?|\d+|[^\w\s]")
+
+
+def tokens(text: str) -> list[str]:
+    """Lower-case words, numbers, punctuation marks and emoji, each a token."""
+    return _TOKEN.findall(text.lower().replace("’", "'"))
+
+
+def word_ngrams(words: Sequence[str]) -> list[str]:
+    """The words and the pairs of neighbouring words, with marks at both ends of the text."""
+    return [*words, *(f"{left} {right}" for left, right in pairwise(["<", *words, ">"]))]
+
+
+def character_ngrams(word: str) -> list[str]:
+    """Pieces of 3 to 5 characters of a word with its ends marked; a mark or number stays whole."""
+    marked = f"<{word}>"
+    if not word[0].isalpha():
+        return [marked]
+    return [
+        marked[start : start + length]
+        for length in (3, 4, 5)
+        for start in range(len(marked) - length + 1)
+    ]
+
+
+def bucket(feature: str, buckets: int) -> int:
+    """The bucket of a feature: a checksum, so it is the same on every machine."""
+    return zlib.crc32(feature.encode(errors="surrogatepass")) % buckets
+
+
+def bag(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """The features of n items, which may have none, as `torch.nn.EmbeddingBag` takes them.
+
+    Bucket numbers [features], the first feature of each item [n], and weights [features]: one over
+    the root of the number of features of the item, so that long items do not outweigh short ones.
+    """
+    counts = torch.tensor([len(row) for row in rows])
+    buckets = torch.tensor([number for row in rows for number in row], dtype=torch.long)
+    weights = counts.float().rsqrt().repeat_interleave(counts)
+    return buckets, counts.cumsum(0) - counts, weights
 
 
 class JudgeNetwork(nn.Module):
@@ -68,6 +116,39 @@ class JudgeNetwork(nn.Module):
         return self.output(pooled)
 
 
+class LinearNetwork(nn.Module):
+    """Logits that are linear in the word and character n-grams of a text."""
+
+    SETTINGS = ("buckets",)
+
+    def __init__(self, labels: int, buckets: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.buckets, self.dropout = buckets, dropout
+        self.words = nn.EmbeddingBag(buckets, labels, mode="sum")
+        self.characters = nn.EmbeddingBag(buckets, labels, mode="sum")
+        self.bias = nn.Parameter(torch.zeros(labels))
+        nn.init.zeros_(self.words.weight)
+        nn.init.zeros_(self.characters.weight)
+
+    def encode(self, text: str) -> LinearEncoded:
+        """The buckets of all of `text`."""
+        words = tokens(text)
+        pieces = [piece for word in words if word[0].isalpha() for piece in character_ngrams(word)]
+        return (
+            [bucket(feature, self.buckets) for feature in word_ngrams(words)],
+            [bucket(piece, self.buckets) for piece in pieces],
+        )
+
+    def forward(self, texts: Sequence[LinearEncoded]) -> Tensor:
+        """Logits [n, labels] of n encoded texts; in training some features count nothing."""
+        logits, tables = self.bias, (self.words, self.characters)
+        for table, rows in zip(tables, zip(*texts, strict=True), strict=True):
+            buckets, offsets, weights = bag(rows)
+            weights = F.dropout(weights, self.dropout, self.training)
+            logits = logits + table(buckets, offsets, weights)
+        return logits
+
+
 class Judge:
     """An average of several networks, with a temperature that calibrates its probabilities.
 
@@ -107,20 +188,6 @@ class Judge:
         each = [F.softmax(network(encoded), dim=1) for network in self.networks]
         return torch.stack(each).mean(0).log()
 
-    def save(self, path: Path, **measured: object) -> None:
-        """Write `judge.safetensors`, tables in 8 bits, and `judge.json` with what was measured."""
-        settings = {
-            "labels": self.labels,
-            "temperature": self.temperature,
-            "networks": len(self.networks),
-            **{name: getattr(self.networks[0], name) for name in self.network.SETTINGS},
-        }
-        path.mkdir(parents=True, exist_ok=True)
-        with replacing(path / "judge.safetensors") as unfinished:
-            save_file(_packed(nn.ModuleList(self.networks).state_dict()), unfinished)
-        text = json.dumps(settings | measured, indent=1, ensure_ascii=False)
-        write_text(path / "judge.json", text + "\n")
-
     @classmethod
     def load(cls, path: str | Path | None = None) -> Judge:
         """The judge saved in the folder `path`, or the one that ships with the package."""
@@ -139,25 +206,17 @@ class Judge:
         return cls(list(networks), settings["labels"], settings["temperature"])
 
 
-def _packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors to store for a state dict.
+class CalibrationJudge(Judge):
+    """The judge that chooses strengths, so that the evaluating `Judge` never sees them chosen."""
 
-    A table [rows, width] becomes 8-bit integers and one fp32 scale for each row, in a tensor of
-    its own whose name ends in "/scale"; anything else becomes fp16.
-    """
-    tensors = {}
-    for name, value in state.items():
-        if value.ndim != 2:
-            tensors[name] = value.half()
-            continue
-        scale = (value.abs().amax(1, keepdim=True) / 127).clamp_min(1e-8)
-        tensors[name] = (value / scale).round().to(torch.int8)
-        tensors[f"{name}/scale"] = scale.float()
-    return tensors
+    name = "embedded-calibration"
+    network: ClassVar[type[nn.Module]] = LinearNetwork
+    folder: ClassVar[Path] = CALIBRATION_JUDGE_PATH
+    script: ClassVar[str] = "embedded.calibration_judge"
 
 
 def _unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict in fp32 of what `_packed` gave."""
+    """In fp32: tables are stored in 8 bits, the scales of their rows under "NAME/scale"."""
     return {
         name: value.float() * tensors.get(f"{name}/scale", 1.0)
         for name, value in tensors.items()

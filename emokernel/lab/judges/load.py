@@ -51,7 +51,6 @@ def load_classifier(
         raise EmokernelError(
             f"{name!r} is part of the package: leave out revision, labels and multi_label"
         )
-    from emokernel.lab.judges.judge import Judge
-    from emokernel.lab.judges.linear_judge import CalibrationJudge
+    from emokernel.lab.judges.judge import CalibrationJudge, Judge
 
     return {judge.name: judge for judge in (Judge, CalibrationJudge)}[name].load()

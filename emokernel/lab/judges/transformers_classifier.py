@@ -118,7 +118,6 @@ class TransformersClassifier:
 
 
 def _longest(config, tokenizer) -> int:
-    """The most tokens of a text that the model takes."""
     if tokenizer.model_max_length < _NO_LIMIT:
         return tokenizer.model_max_length
     return getattr(config, "max_position_embeddings", 512 + _POSITIONS_KEPT) - _POSITIONS_KEPT
@@ -127,7 +126,6 @@ def _longest(config, tokenizer) -> int:
 def _label_names(
     name: str, id2label: Mapping[int, str], given: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """The model's labels in lower case, with the given ones replaced."""
     known = [id2label[number].lower() for number in range(len(id2label))]
     replaced = {label.lower(): new.lower() for label, new in given.items()}
     for label in replaced:

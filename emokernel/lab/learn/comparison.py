@@ -14,9 +14,8 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from emokernel.errors import SteeringError
 from emokernel.lab.measure.classifiers import TextClassifier, emotion_probabilities
-from emokernel.lab.measure.divergence import divergences
 from emokernel.lab.measure.encoding import Encoded, encoded
-from emokernel.lab.measure.equal_doses import Ask, equal_doses
+from emokernel.lab.measure.equal_doses import Ask, divergences, equal_doses
 from emokernel.lab.measure.fluency import distinct_n, perplexity
 from emokernel.lab.measure.generation import Job, write
 from emokernel.lab.measure.intervals import mean_interval
@@ -108,7 +107,7 @@ def compare(
             if texts is None:
                 texts = _unsteered(model, tokenizer, steering, openings, sampling)
             request = _at_dose(model, steering, texts, [emotion], dose)[emotion]
-            jobs = [Job(emotion, name, opening, request) for opening in openings]
+            jobs = [Job(opening, request) for opening in openings]
             written = [
                 each
                 for seed in range(seeds)
@@ -158,8 +157,7 @@ def _unsteered(
     openings: Sequence[str],
     sampling: Sampling,
 ) -> Encoded:
-    """Texts of the unsteered model to measure a dose on."""
-    jobs = [Job("unsteered", "unsteered", opening) for opening in openings[:_TEXTS]]
+    jobs = [Job(opening) for opening in openings[:_TEXTS]]
     batches = write(model, tokenizer, steering, jobs, 0, sampling=sampling)
     pairs = [written.pair for batch in batches for written in batch]
     return encoded(tokenizer, [pair for pair in pairs if pair[1].strip()])

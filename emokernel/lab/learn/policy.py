@@ -1,9 +1,8 @@
 """Policy gradient: what a judge reads in the texts of the steered model is made stronger.
 
-REINFORCE (Williams 1992, Machine Learning 8:229-256) on the vectors alone. In each step the model
-goes on from openings under each emotion. A text counts by the judge's probability of the emotion,
-less the mean and over the standard deviation of the texts of that emotion; a penalty on the
-divergence from the unsteered model keeps it near fluent text.
+REINFORCE (Williams 1992, Machine Learning 8:229-256) on the vectors alone, see docs/training.md. A
+text counts by the judge's probability of the emotion, less the mean and over the standard deviation
+of the texts of that emotion.
 """
 
 from __future__ import annotations

@@ -31,11 +31,6 @@ class TokenizedText:
     ids: np.ndarray
     own: np.ndarray
 
-    @property
-    def weight(self) -> int:
-        """How many tokens are its own."""
-        return int(self.own.sum())
-
 
 @dataclass(frozen=True)
 class Encoded:

@@ -87,7 +87,6 @@ def surprises(
 
 
 def _grams(text: str, n: int) -> list[tuple[str, ...]]:
-    """The n-grams of a text's lower-case words."""
     words = _WORD.findall(text.lower())
     return list(zip(*(words[start:] for start in range(n)), strict=False))
 

@@ -28,8 +28,6 @@ class Job:
     given, have the same random numbers under a seed.
     """
 
-    name: str
-    condition: str
     opening: str
     request: Request | None = None
     prefix: str = ""
@@ -107,7 +105,6 @@ def _sample(
     special_tokens: bool,
     seeds: Sequence[Sequence[int]],
 ) -> list[str]:
-    """One sample for each job."""
     read = [job.prefix + job.opening for job in batch]
     contexts = tokenizer(read, add_special_tokens=special_tokens)["input_ids"]
     with steering.requests([job.request for job in batch]):

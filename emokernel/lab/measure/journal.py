@@ -109,7 +109,6 @@ def _is_unbegun(content: bytes, first: str) -> bool:
 
 
 def _set_aside(path: Path) -> None:
-    """Rename a file, if there is one, to a name that is free."""
     if not path.is_file():
         return
     for number in count(1):

@@ -78,7 +78,6 @@ class Nucleus(LogitsProcessor):
         return torch.full_like(scores, -torch.inf).scatter_(1, chosen[:, None], 0.0)
 
     def _drawn(self, probabilities: Tensor, uniforms: Tensor) -> Tensor:
-        """Token numbers ``[rows]``."""
         sums = probabilities.cumsum(-1)
         chosen = _at(sums, uniforms[:, 0])
         if self._sampling.top_p >= 1:

@@ -11,10 +11,9 @@ import numpy as np
 
 from emokernel.choices import MAPPING
 from emokernel.lab.calibrate import Calibrated, Point
-from emokernel.lab.calibrate.result import FRONTIER
+from emokernel.lab.calibrate.calibrator import FRONTIER
 from emokernel.lab.report.plots.chart import Chart, Look, Panel
-from emokernel.lab.report.plots.lines import Curve, lines
-from emokernel.lab.report.plots.looks import ZERO
+from emokernel.lab.report.plots.lines import ZERO, Curve, lines
 from emokernel.vectors.calibration import key_of
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ Points = Mapping[str, Sequence[Point]]
 
 def plot_frontier(path: Path, result: Calibrated) -> None:
     """Emotion against perplexity for each law and dose, of all emotions and of each, with a star at
-    strength 1.0; last, affect of the twelve states by each mapping. ``path`` ends in .png.
+    strength 1.0; last, affect of the twelve states by each mapping.
     """
     by_emotion: dict[str, dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
     for row in result.rows:
@@ -44,7 +43,7 @@ def plot_frontier(path: Path, result: Calibrated) -> None:
     titled = {"all emotions, mean": _mean(by_emotion), **dict(sorted(by_emotion.items()))}
     panels = [_panel(name, points, result) for name, points in titled.items()]
     looks = [_look(key) for key in (*titled["all emotions, mean"], *MAPPING)]
-    Chart(path.stem, "", [*panels, _circle(result)], looks, columns=4).write(path.parent)
+    Chart("frontier", "", [*panels, _circle(result)], looks, columns=4).draw(path)
 
 
 def _mean(by_emotion: Mapping[str, Points]) -> Points:

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from emokernel.lab.report import findings, plots, state_tables, tables
+from emokernel.lab.report import findings, plots, tables
 from emokernel.lab.report.figures import duration, plain, worded
 from emokernel.lab.report.parts import Facts, Part, Section, Table, Text
 from emokernel.lab.report.plots import Chart
@@ -40,11 +40,11 @@ def sections(view: View) -> list[Section]:
             "Consistency: asked for and found",
             Text(_TWELVE_STATES),
             *map(Text, findings.no_ceiling(view)),
-            state_tables.conditions(view, view.judge),
+            tables.conditions(view, view.judge),
             plots.circumplex(view),
             plots.intensity(view),
-            state_tables.states(view),
-            state_tables.labels(view),
+            tables.states(view),
+            tables.labels(view),
         ),
         "emotions": (
             "Emotions: by prompt and by vector",
@@ -64,7 +64,7 @@ def sections(view: View) -> list[Section]:
             *map(Text, findings.one_judge(view)),
             tables.judges(view),
             tables.agreement(view),
-            *(state_tables.conditions(view, judge) for judge in view.judges[1:]),
+            *(tables.conditions(view, judge) for judge in view.judges[1:]),
         ),
         "samples": (
             "Samples: answers to one opening or question, written under one seed",
@@ -114,7 +114,6 @@ def _facts(about: Mapping[str, Any]) -> list[Facts]:
 
 @cache
 def _definitions() -> list[Part]:
-    """What every figure means, where that comes from, and what is of this project alone."""
     text = (files("emokernel.lab.report") / "definitions.json").read_text("utf-8")
     read = json.loads(text)
     return [

@@ -1,4 +1,6 @@
-"""Tables of the report: of the goals, the emotions, the two laws and the judges; the samples."""
+"""Tables of the report: of the goals, the states, the emotions, the two laws and the judges; the
+samples.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +8,46 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from emokernel.lab.evaluate.results import PROMPT, UNSTEERED, VECTOR, Measures, Sample
-from emokernel.lab.report.figures import MISSING, interval, number, percent, plain, times, worded
+from emokernel.lab.evaluate.results import (
+    PROMPT,
+    UNSTEERED,
+    VECTOR,
+    Consistency,
+    Measures,
+    Sample,
+    StateResult,
+)
+from emokernel.lab.report.figures import (
+    MISSING,
+    interval,
+    number,
+    percent,
+    plain,
+    probability,
+    times,
+    worded,
+)
 from emokernel.lab.report.parts import Goals, SampleGroup, Table
-from emokernel.lab.report.state_tables import DISTINCT
 from emokernel.lab.report.view import ADD, MODES, NAMES, PRESERVE, View
 
 _HELD: dict[bool | None, str] = {True: "holds", False: "does not hold", None: "not measured"}
 _CONDITIONS = (UNSTEERED, PROMPT, VECTOR)
 _WAYS = tuple(NAMES[mode] for mode in MODES)
 _LONGEST_TEXT, _EMPTY = 1200, "(empty)"
+# Table head of a measure that several tables have.
+DISTINCT = "Distinct\N{NON-BREAKING HYPHEN}3"
+_SHOWN_LABELS = 3
+_JOINED = "\N{NO-BREAK SPACE}"
+_DETAILS: dict[str, Callable[[Consistency], str]] = {
+    "Floor": lambda row: interval(row.floor),
+    "p": lambda row: probability(row.p),
+    f"No{_JOINED}place": lambda row: percent(row.placeless, 1),
+    "Refusals": lambda row: percent(row.refusals, 1),
+    "Empty": lambda row: percent(row.empty, 1),
+    "Perplexity": lambda row: times(row.perplexity),
+    DISTINCT: lambda row: times(row.distinct_3),
+    "Texts": lambda row: f"{row.texts:,}",
+}
 
 
 def goals(view: View) -> Goals:
@@ -26,6 +58,77 @@ def goals(view: View) -> Goals:
         [[goal.name, goal.value, goal.bound, _HELD[goal.holds]] for goal in view.results.goals],
         (1, 2, 3),
     )
+
+
+def conditions(view: View, judge: str) -> Table:
+    """Every mode and template at full intensity, as a judge reads them, above its ceiling."""
+    human = view.ceiling(judge)
+    top = human.cosine.mean if human else 0.0
+    rows = [
+        [
+            f"{NAMES[row.mode]}: {row.template}" if row.template else NAMES[row.mode],
+            interval(row.cosine),
+            percent(row.cosine.mean / top if top > 0 else None),
+            number(row.pooled),
+            *(said(row) for said in _DETAILS.values()),
+        ]
+        for row in view.rows(judge)
+        if row.intensity == view.intensity
+    ]
+    if human:
+        of_human = [interval(human.cosine), MISSING, number(human.pooled)]
+        rows.append([f"ceiling ({human.source})", *of_human, *(MISSING for _ in _DETAILS)])
+    return Table(
+        f"12 states at intensity {number(view.intensity)}, judge {judge}",
+        ["Emotion asked for", "Mean cosine", "Of ceiling", "Pooled", *_DETAILS],
+        rows,
+    )
+
+
+def states(view: View) -> Table:
+    """State by state at full intensity: cosines of each mode and of the ceiling."""
+    ceiling = view.ceiling()
+    human = {state.angle: number(state.cosine) for state in ceiling.states} if ceiling else {}
+    columns, rows = _by_state(view, lambda state: interval(state.cosine))
+    return Table(
+        f"State by state at intensity {number(view.intensity)}, judge {view.judge}",
+        [*columns, "Ceiling"],
+        [[_state(angle), *cells, human.get(angle, MISSING)] for angle, cells in rows.items()],
+    )
+
+
+def labels(view: View) -> Table:
+    """The most frequent labels of every state."""
+    columns, rows = _by_state(view, _tops)
+    return Table(
+        f"Most frequent labels of each state, judge {view.judge}",
+        columns,
+        [[_state(angle), *cells] for angle, cells in rows.items()],
+        range(1, len(columns)),
+    )
+
+
+def _by_state(
+    view: View, cell: Callable[[StateResult], str]
+) -> tuple[list[str], dict[float, list[str]]]:
+    """The heads of the columns, and {angle: the cell of each mode}."""
+    full = view.full()
+    found = [{state.angle: cell(state) for state in row.states} for row in full.values()]
+    angles = sorted({angle for by_angle in found for angle in by_angle})
+    rows = {angle: [by_angle.get(angle, MISSING) for by_angle in found] for angle in angles}
+    return ["State", *(NAMES[mode].capitalize() for mode in full)], rows
+
+
+def _state(angle: float) -> str:
+    x, y = (f(math.radians(angle)) for f in (math.cos, math.sin))
+    return f"{angle:.0f}° ({number(x, signed=True)},{_JOINED}{number(y, signed=True)})"
+
+
+def _tops(state: StateResult) -> str:
+    texts = sum(state.tops.values())
+    shown = sorted(state.tops.items(), key=lambda item: -item[1])[:_SHOWN_LABELS]
+    shares = (f"{label}{_JOINED}{percent(n / texts)}" for label, n in shown if texts)
+    return ", ".join(shares) or MISSING
 
 
 def _tenth(share: float) -> str:

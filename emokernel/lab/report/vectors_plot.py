@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 from itertools import cycle, product
 from pathlib import Path
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from emokernel.atomic import save_figure
 from emokernel.extras import need
+from emokernel.lab.report.plots.chart import Chart, Look, Panel
+from emokernel.lab.report.plots.lines import ZERO, Curve, lines
 from emokernel.vectors import EmotionVectors
 
 if TYPE_CHECKING:
@@ -70,70 +71,47 @@ def plot_vectors(vectors: EmotionVectors, path: Path) -> None:
     Where the diagnostics of the extraction are there, also norms relative to the stream, the
     held-out separability, the share of the base and the suggested profile, all by layer.
     """
-    panels = _panels(vectors)
-    columns = min(len(panels), 3)
-    rows = math.ceil(len(panels) / columns)
-    size = 6.2 * columns + 1.6, 5.2 * rows
-    figure = need("matplotlib.figure").Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axis in axes[len(panels) :]:
-        axis.set_axis_off()
-    for axis, draw in zip(axes, panels, strict=False):
-        draw(axis)
-    lines, labels = axes[0].get_legend_handles_labels()
-    entries = math.ceil(len(labels) / (26 * rows))
-    figure.legend(lines, labels, loc="outside right upper", frameon=False, ncols=max(entries, 1))
-    save_figure(figure, path, dpi=110)
-
-
-def _panels(vectors: EmotionVectors) -> list[Callable[[Axes], None]]:
+    colours = need("matplotlib").colormaps["tab10"].colors
+    looks = [
+        Look(_label(name), colour, ".", style)
+        for name, (style, colour) in zip(vectors.names, cycle(product(_LINES, colours)))
+    ]
     norms = vectors.tensor.double().norm(dim=-1).numpy()
     norms[[layer for layer in range(vectors.num_layers) if layer not in vectors.layers]] = np.nan
-    by_layer = partial(_by_layer, names=vectors.names)
     panels = [
-        partial(by_layer, values=norms, title="Length of the vectors", label="norm"),
-        partial(_cosines, vectors=vectors),
+        _by_layer("Length of the vectors", "norm", looks, norms.T),
+        Panel("Cosine between emotions, mean over layers", "", partial(_cosines, vectors=vectors)),
     ]
     for key, (_, title, label) in _GRIDS.items():
         values = diagnostic(vectors, key)
         if values is not None:
-            panels.append(partial(by_layer, values=values, title=title, label=label))
-    shares = {label: diagnostic(vectors, key) for key, (_, label) in _BY_LAYER.items()}
-    shares = {label: values for label, values in shares.items() if values is not None}
-    return [*panels, partial(_shares, shares=shares)] if shares else panels
+            panels.append(_by_layer(title, label, looks, values.T))
+    shares = {
+        Look(label, "0.2", *style): values
+        for (key, (_, label)), style in zip(_BY_LAYER.items(), ("o-", "s:"), strict=True)
+        if (values := diagnostic(vectors, key)) is not None
+    }
+    if shares:
+        panels.append(_by_layer("Base and profile", "share", [*shares], [*shares.values()]))
+    Chart("vectors", "", panels, [*looks, *shares], (6.2, 5.2)).draw(path)
 
 
 def _by_layer(
-    axis: Axes, names: tuple[str, ...], values: np.ndarray, title: str, label: str
-) -> None:
-    looks = cycle(product(_LINES, need("matplotlib").colormaps["tab10"].colors))
-    for name, column, (style, colour) in zip(names, values.T, looks, strict=False):
-        axis.plot(column, style, color=colour, marker=".", markersize=5, linewidth=1.3,
-                  label=_label(name))  # fmt: skip
-    axis.set(title=title, ylabel=label)
-    _layer_axis(axis, len(values))
+    title: str, label: str, looks: Sequence[Look], rows: Sequence[np.ndarray] | np.ndarray
+) -> Panel:
+    layers = len(rows[0])
+    curves = [Curve(look, range(layers), row) for look, row in zip(looks, rows, strict=True)]
+    levels, height = [], (0.0, None)
     if label == "AUC":
-        axis.axhline(0.5, color="0.4", linewidth=0.8)
-        axis.annotate("chance", (0.995, 0.5), xycoords=("axes fraction", "data"),
-                      ha="right", va="bottom", fontsize=8, color="0.4")  # fmt: skip
-        axis.set_ylim(min(0.45, np.nanmin(values) - 0.02), 1.01)
-    else:
-        axis.set_ylim(bottom=0)
+        levels, height = [(0.5, ZERO)], (min(0.45, np.nanmin(rows) - 0.02), 1.01)
+    return lines(
+        title, curves, levels=levels, finish=_layer_axis, xlabel="layer", ylabel=label,
+        xlim=(-0.5, layers - 0.5), ylim=height,
+    )  # fmt: skip
 
 
-def _shares(axis: Axes, shares: dict[str, np.ndarray]) -> None:
-    for (label, values), style in zip(shares.items(), ("o-", "s--"), strict=False):
-        axis.plot(values, style, markersize=4, label=label)
-    axis.set(title="Base and profile", ylim=(-0.02, 1.05))
-    _layer_axis(axis, len(next(iter(shares.values()))))
-    axis.legend(frameon=False, loc="best")
-
-
-def _layer_axis(axis: Axes, layers: int) -> None:
-    axis.set(xlabel="layer", xlim=(-0.5, layers - 0.5))
+def _layer_axis(axis: Axes) -> None:
     axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.grid(alpha=0.25)
-    axis.spines[["top", "right"]].set_visible(False)
 
 
 def mean_cosines(vectors: EmotionVectors) -> np.ndarray:
@@ -158,7 +136,7 @@ def _cosines(axis: Axes, vectors: EmotionVectors) -> None:
     axis.set_xticks(range(len(names)), names, rotation=90)
     axis.set_yticks(range(len(names)), names)
     axis.tick_params(length=0, labelsize=9 if few else 7)
-    axis.set_title("Cosine between emotions, mean over layers")
+    axis.grid(False)
     axis.figure.colorbar(image, ax=axis, shrink=0.8)
     for (row, column), value in np.ndenumerate(cosines):
         if few and math.isfinite(value):

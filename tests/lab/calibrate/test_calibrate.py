@@ -13,10 +13,9 @@ from word_model import word_vectors as make_vectors
 from emokernel import Affect, EmokernelError, EmotionVectors, Request
 from emokernel.lab.calibrate import Bounds, Prompts, calibrate, calibrator
 from emokernel.lab.calibrate import points as measuring
+from emokernel.lab.calibrate.calibrator import CANDIDATES, CIRCLE, FRONTIER
 from emokernel.lab.calibrate.points import points, unsteered
-from emokernel.lab.calibrate.result import CANDIDATES, CIRCLE, FRONTIER
-from emokernel.lab.measure.divergence import divergences
-from emokernel.lab.measure.equal_doses import Ask
+from emokernel.lab.measure.equal_doses import Ask, divergences
 from emokernel.lab.measure.fingerprint import fingerprint
 from emokernel.lab.measure.fluency import distinct_n, perplexity
 from emokernel.lab.measure.journal import Journal
@@ -66,7 +65,7 @@ def test_a_point_is_what_its_texts_say(setting, patched, word_vectors):
     doses = {ask: {0.5: 3.0} for ask in asks}
     found = dict(points(setting, steering, plain, doses, Journal(None, {}), "test"))
     jobs = [
-        measuring.Job("", "", opening, ask.at(3.0))
+        measuring.Job(opening, ask.at(3.0))
         for ask in asks
         for _, opening in setting.prompts.pairs
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from emokernel.affect import TWELVE_STATES, Affect, Coordinates
 from emokernel.errors import EmokernelError
-from emokernel.lab.evaluate.consistency import consistency, cosines, points_of, top_labels
+from emokernel.lab.evaluate.consistency import Reader, consistency, cosines
 from emokernel.lab.evaluate.results import Consistency
 from emokernel.lab.judges import load_classifier
 
@@ -186,15 +187,17 @@ def test_every_state_needs_a_text():
 
 def test_top_labels_of_blank_answers_are_none():
     probabilities = torch.tensor([[0.2, 0.8], [0.9, 0.1], [0.9, 0.1]])
-    assert top_labels(["joy", "anger"], probabilities, [" a", "b", " \n"]) == ["anger", "joy", None]
+    judge = SimpleNamespace(labels=["joy", "anger"])
+    reader = Reader(judge, (), (), {}, {})
+    assert reader.tops(probabilities, [" a", "b", " \n"]) == ["anger", "joy", None]
 
 
 def test_labels_have_the_place_of_their_name_or_of_their_emotion():
     judge = load_classifier("embedded-evaluation")
     table = Coordinates({"joy": (1.0, 0.0), "fright": (-0.5, 0.5)})
-    points = points_of(judge, table, {"fright": ["fear", "joy"]})
+    points = Reader.of(judge, (), {"fright": ["fear", "joy"]}, table).points
     assert {label: point for label, point in points.items() if point} == {
         "joy": Affect(1.0, 0.0), "fear": Affect(-0.5, 0.5),
     }  # fmt: skip
     with pytest.raises(EmokernelError, match=r"no label of .*'embedded-evaluation'.* table 'own'"):
-        points_of(judge, Coordinates({"boredom": (-0.5, -0.5)}))
+        Reader.of(judge, (), {}, Coordinates({"boredom": (-0.5, -0.5)}))

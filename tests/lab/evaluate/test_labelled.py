@@ -49,7 +49,7 @@ def test_goemotions_is_read_as_it_is_released(tmp_path):
 def test_a_data_set_of_the_hub_is_read_by_its_test_split(monkeypatch):
     asked = []
 
-    def dataset(name, *, split):
+    def dataset(name, *, split, **_):
         asked.append((name, split))
         return type("", (), {"rows": (("joy", "a"), (None, "b"))})
 

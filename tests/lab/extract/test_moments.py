@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emokernel.lab.extract.moments import moments, principal_axes
+from emokernel.lab.extract.methods import moments, principal_axes
 from emokernel.lab.extract.samples import Rows
 
 

@@ -41,7 +41,7 @@ def test_own_tokens_are_those_of_the_text_alone(tokenizer):
         [False, True, False, True],
     ]
     assert encoded[0].ids.tolist() == [1, 5, 7]
-    assert [sample.weight for sample in encoded] == [2, 2, 1, 0, 2]
+    assert [sample.own.sum() for sample in encoded] == [2, 2, 1, 0, 2]
 
 
 def test_long_texts_are_cut(tokenizer):

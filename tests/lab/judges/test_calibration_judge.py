@@ -14,10 +14,10 @@ from embedded.corpus import training_half
 from embedded.judge import figures_or_train
 from embedded.relabel import distributions
 
-from emokernel.lab.judges.judge import Judge
-from emokernel.lab.judges.linear_judge import (
+from emokernel.lab.judges.judge import (
     CALIBRATION_JUDGE_PATH,
     CalibrationJudge,
+    Judge,
     LinearNetwork,
 )
 

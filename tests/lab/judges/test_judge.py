@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from embedded.judge import figures, macro_f1
+from embedded.judge import figures, macro_f1, save
 
-from emokernel.lab.judges.judge import JUDGE_PATH, Judge
-from emokernel.lab.judges.linear_judge import CalibrationJudge
+from emokernel.lab.judges.judge import JUDGE_PATH, CalibrationJudge, Judge
 
 GOEMOTIONS = (
     "admiration amusement anger annoyance approval caring confusion curiosity desire "
@@ -74,7 +73,7 @@ def test_sentences_that_are_obvious_to_the_evaluating_judge(text: str, label: st
 
 
 def test_saving_keeps_the_judge(judge: Judge, tmp_path: Path) -> None:
-    judge.save(tmp_path)
+    save(judge, tmp_path)
     again = type(judge).load(tmp_path)
     texts = ["What a day.", "I can't believe you did that!"]
     torch.testing.assert_close(

@@ -9,8 +9,8 @@ from word_model import WordJudge, word_tokenizer, word_vectors
 from emokernel import EmokernelError, EmotionVectors, Request, patch
 from emokernel.errors import SteeringError
 from emokernel.lab.learn import PolicyGradient, compare, learn_vectors, requests_at_dose
-from emokernel.lab.measure.divergence import divergences
 from emokernel.lab.measure.encoding import encoded
+from emokernel.lab.measure.equal_doses import divergences
 from emokernel.lab.measure.sampling import Sampling
 
 SHORT = Sampling(6, temperature=1.0, top_p=1.0)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from emokernel import EmokernelError, Request, patch
-from emokernel.lab.measure import divergence
-from emokernel.lab.measure.divergence import divergences
+from emokernel.lab.measure import equal_doses
 from emokernel.lab.measure.encoding import Encoded, encoded
+from emokernel.lab.measure.equal_doses import divergences
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def by_hand(model, steering, texts, request):
 
 @pytest.mark.parametrize("rows", [1, 3, 512])
 def test_it_is_the_mean_over_counted_tokens(rows, tiny, vectors, texts, monkeypatch):
-    monkeypatch.setattr(divergence, "MOST_REQUESTS", rows)
+    monkeypatch.setattr(equal_doses, "MOST_REQUESTS", rows)
     model = tiny()
     # Distributions that are not flat, so that the two directions of the divergence differ.
     model.lm_head.weight.data *= 30

@@ -12,9 +12,8 @@ from hypothesis import given
 from emokernel import Affect, EmokernelError
 from emokernel.errors import SteeringError
 from emokernel.lab.measure import equal_doses as of_doses
-from emokernel.lab.measure.divergence import divergences
 from emokernel.lab.measure.encoding import encoded
-from emokernel.lab.measure.equal_doses import Ask, equal_doses
+from emokernel.lab.measure.equal_doses import Ask, divergences, equal_doses
 
 TEXTS = [f"w{n} w{n + 1} w{n + 2} w{n + 3} w{n + 4}" for n in range(20, 24)]
 TARGETS = (0.05, 0.2, 0.6)

@@ -35,7 +35,7 @@ def written(model, tokenizer, jobs, seed=0, **options):
 
 def test_a_job_alone_is_what_the_model_samples(tiny, vectors, tokenizer):
     model = tiny()
-    job = Job("", "", "w5 w6")
+    job = Job("w5 w6")
     (one,) = written(model, tokenizer, [job], 3, patched={"vectors": vectors()})
     ids = tokenizer("w5 w6").input_ids
     (answer,) = sample(model, tokenizer, [ids], SAMPLING, seeds=[job.seed(3, 0)])
@@ -45,7 +45,7 @@ def test_a_job_alone_is_what_the_model_samples(tiny, vectors, tokenizer):
 
 
 def test_a_prefix_is_read_but_not_part_of_the_text(tiny, vectors, tokenizer):
-    jobs = [Job("", "", "w5 w6"), Job("", "", " w6", prefix="w5", query="w5 w6")]
+    jobs = [Job("w5 w6"), Job(" w6", prefix="w5", query="w5 w6")]
     plain, prefixed = (
         written(tiny(), tokenizer, [job], patched={"vectors": vectors()})[0] for job in jobs
     )
@@ -55,7 +55,7 @@ def test_a_prefix_is_read_but_not_part_of_the_text(tiny, vectors, tokenizer):
 
 def test_rows_keep_their_requests_and_texts_their_seeds(tiny, vectors, tokenizer):
     jobs = [
-        Job(str(n), "", "w1 w2 w3"[: 2 + 3 * (n % 3)], Request("joy", 40.0) if n % 2 else None)
+        Job("w1 w2 w3"[: 2 + 3 * (n % 3)], Request("joy", 40.0) if n % 2 else None)
         for n in range(7)
     ]
     options = {"patched": {"vectors": vectors()}, "batch_size": 3}
@@ -63,7 +63,7 @@ def test_rows_keep_their_requests_and_texts_their_seeds(tiny, vectors, tokenizer
     assert [one.job for one in first] == jobs
     assert first == written(tiny(), tokenizer, jobs, 1, **options)
     assert first != written(tiny(), tokenizer, jobs, 2, **options)
-    unsteered = [Job(job.name, "", job.opening) for job in jobs]
+    unsteered = [Job(job.opening) for job in jobs]
     plain = written(tiny(), tokenizer, unsteered, 1, **options)
     same = [a.text == b.text for a, b in zip(first, plain, strict=True)]
     assert any(same[::2])
@@ -74,7 +74,7 @@ def test_what_follows_the_end_is_no_text(tiny, vectors, tokenizer):
     model = tiny()
     model.generation_config.eos_token_id = list(range(48, 96))
     texts = [one.text for one in written(
-        model, tokenizer, [Job("", "", f"w{n}") for n in range(12)], patched={"vectors": vectors()}
+        model, tokenizer, [Job(f"w{n}") for n in range(12)], patched={"vectors": vectors()}
     )]  # fmt: skip
     words = [int(word[1:]) for text in texts for word in text.split()]
     assert max(words) < 48
@@ -85,7 +85,7 @@ def test_what_follows_the_end_is_no_text(tiny, vectors, tokenizer):
 def test_padding_changes_nothing(tiny, vectors, tokenizer):
     greedy = Sampling(max_new_tokens=6, temperature=0)
     model = tiny()
-    jobs = [Job("", "", opening) for opening in ("w1", "w5 w6 w7 w8", "w9 w10")]
+    jobs = [Job(opening) for opening in ("w1", "w5 w6 w7 w8", "w9 w10")]
     steering = patch(model, vectors())
     (together,) = write(model, tokenizer, steering, jobs, 0, sampling=greedy)
     for job, one in zip(jobs, together, strict=True):
@@ -94,7 +94,7 @@ def test_padding_changes_nothing(tiny, vectors, tokenizer):
 
 
 def test_texts_depend_on_their_opening_and_seed_and_not_on_their_batch(tiny, vectors, tokenizer):
-    jobs = [Job("", "", f"w{n}", query=query) for n in (5, 5, 6) for query in ("", "same")]
+    jobs = [Job(f"w{n}", query=query) for n in (5, 5, 6) for query in ("", "same")]
     before = torch.random.get_rng_state()
     found = written(tiny(), tokenizer, jobs, patched={"vectors": vectors()}, batch_size=4)
     alone = [written(tiny(), tokenizer, [job], patched={"vectors": vectors()})[0] for job in jobs]
@@ -109,7 +109,7 @@ def test_texts_depend_on_their_opening_and_seed_and_not_on_their_batch(tiny, vec
 def test_samples_that_are_not_accepted_are_drawn_again(monkeypatch):
     drawn = iter([["A fine day.", "No."], ["A good day."]])
     monkeypatch.setattr(generation, "_sample", lambda *_: next(drawn))
-    jobs = [Job("joy", "steered", "A"), Job("anger", "steered", "No")]
+    jobs = [Job("A"), Job("No")]
     (batch,) = write(None, None, None, jobs, 0, sampling=SAMPLING, accept=lambda t: t != "No.")
     assert [(one.job, one.text, one.redrawn) for one in batch] == [
         (jobs[0], "A fine day.", 0),
@@ -122,6 +122,6 @@ def test_a_model_that_never_writes_anything_acceptable_is_an_error(monkeypatch):
     with pytest.raises(EmokernelError, match="nothing acceptable in 10 draws"):
         next(
             write(
-                None, None, None, [Job("", "", "N")], 0, sampling=SAMPLING, accept=lambda _: False
+                None, None, None, [Job("N")], 0, sampling=SAMPLING, accept=lambda _: False
             )
         )

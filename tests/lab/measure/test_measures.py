@@ -10,9 +10,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from emokernel.affect import Coordinates
+from emokernel.lab.measure.classifiers import affect_of
 from emokernel.lab.measure.fluency import distinct_n, exponential, perplexity, repetition, surprises
 from emokernel.lab.measure.intervals import mean_interval, rank_correlation
-from emokernel.lab.measure.places import affect_of
 
 
 def test_distinct_n_counts_over_all_texts():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from emokernel.affect import Coordinates
-from emokernel.lab.measure.places import affect_of
+from emokernel.lab.measure.classifiers import affect_of
 
 
 def test_the_table_says_where_labels_lie():

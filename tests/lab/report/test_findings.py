@@ -21,9 +21,9 @@ from emokernel.lab.evaluate.results import (
     Results,
     Sample,
 )
-from emokernel.lab.report import figures, findings, page, state_tables, tables
-from emokernel.lab.report.markdown import escaped
+from emokernel.lab.report import figures, findings, page, tables
 from emokernel.lab.report.view import View
+from emokernel.lab.report.write import escaped
 
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
@@ -109,7 +109,7 @@ def test_comparisons_take_the_best_template_and_the_highest_ceiling() -> None:
     assert view.full() == {"prompt": rows[2], "vector": rows[4]}
     assert view.by_intensity("prompt") == rows[:2]
     assert view.ceiling().least == 30
-    table = state_tables.conditions(view, "one")
+    table = tables.conditions(view, "one")
     assert [row[:3] for row in table.rows[1:4:2]] == [
         ["by prompt: second", "0.40 [0.38, 0.42]", "50\xa0%"],
         ["by vector", "0.50 [0.48, 0.52]", "62\xa0%"],

@@ -16,10 +16,9 @@ from html_page import Page
 
 from emokernel.lab.evaluate.results import Results, Sample
 from emokernel.lab.report import write_report
-from emokernel.lab.report.markdown import markdown
 from emokernel.lab.report.page import charts, sections
 from emokernel.lab.report.view import View
-from emokernel.lab.report.write import html
+from emokernel.lab.report.write import html, markdown
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)> | [a](http://b.c)\n# *x* $a_$ 怒'
 FEW = ("joy", "fear")

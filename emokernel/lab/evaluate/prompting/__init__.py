@@ -10,8 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from emokernel.affect import Coordinates
-from emokernel.lab.evaluate.prompting.prompts import CHAT, EMBEDDED, PLAIN, Prompting
-from emokernel.lab.evaluate.prompting.questions import read_lines, shipped
+from emokernel.lab.evaluate.prompting.prompts import (
+    CHAT,
+    EMBEDDED,
+    PLAIN,
+    Prompting,
+    read_lines,
+    shipped,
+)
 from emokernel.lab.evaluate.prompting.refusals import is_refusal
 
 __all__ = ["Prompting", "is_refusal", "prompting", "read_lines"]

@@ -71,10 +71,24 @@ class Chart:
 
     def images(self) -> list[str]:
         """Each panel as the data URI of an SVG picture."""
-        return [_uri(panel, self.size) for panel in self.panels]
+        uris = []
+        for panel in self.panels:
+            picture = io.BytesIO()
+            with _styled():
+                figure = need("matplotlib.figure").Figure(figsize=self.size, layout="constrained")
+                panel.draw(figure.subplots())
+                figure.savefig(picture, format="svg", metadata=_NO_METADATA)
+            encoded = base64.b64encode(picture.getvalue()).decode()
+            uris.append(f"data:image/svg+xml;base64,{encoded}")
+        return uris
 
     def write(self, folder: Path) -> Path:
-        """All panels and the legend in one picture, ``folder / file``."""
+        """`draw` into a folder."""
+        self.draw(folder / self.file)
+        return folder / self.file
+
+    def draw(self, path: Path) -> None:
+        """All panels and the legend in one picture, of the kind that its ending says."""
         columns = min(self.columns, len(self.panels))
         lines = math.ceil(len(self.panels) / columns)
         width, height = self.size
@@ -99,22 +113,12 @@ class Chart:
                     loc="outside lower center", ncols=min(len(self.looks), 2 * columns),
                     frameon=False,
                 )  # fmt: skip
-            save_figure(figure, folder / self.file, dpi=_DPI)
-        return folder / self.file
+            save_figure(figure, path, dpi=_DPI)
 
 
 def shortened(text: str, length: int) -> str:
     """A text that fits into a picture."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def _uri(panel: Panel, size: tuple[float, float]) -> str:
-    with _styled():
-        figure = need("matplotlib.figure").Figure(figsize=size, layout="constrained")
-        panel.draw(figure.subplots())
-        picture = io.BytesIO()
-        figure.savefig(picture, format="svg", metadata=_NO_METADATA)
-    return f"data:image/svg+xml;base64,{base64.b64encode(picture.getvalue()).decode()}"
 
 
 @contextmanager

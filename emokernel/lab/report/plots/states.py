@@ -11,8 +11,16 @@ from emokernel.extras import need
 from emokernel.lab.evaluate.results import VECTOR, Consistency
 from emokernel.lab.report.figures import number
 from emokernel.lab.report.plots.chart import Chart, Panel
-from emokernel.lab.report.plots.lines import Curve, Value, drawable, lines
-from emokernel.lab.report.plots.looks import CEILING, FLOOR, MODES, ZERO
+from emokernel.lab.report.plots.lines import (
+    CEILING,
+    FLOOR,
+    MODES,
+    ZERO,
+    Curve,
+    Value,
+    drawable,
+    lines,
+)
 from emokernel.lab.report.view import NAMES, View
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from emokernel import EmokernelError
 from emokernel.affect import TWELVE_STATES, Affect, Coordinates
 from emokernel.demo.model import openings
 from emokernel.lab.evaluate.prompting import Prompting, prompting
-from emokernel.lab.evaluate.prompting.questions import shipped
+from emokernel.lab.evaluate.prompting.prompts import shipped
 from emokernel.lab.measure.conditions import CONDITIONS
 
 QUERY = "The {kettle} is on the <|joy|> stove."

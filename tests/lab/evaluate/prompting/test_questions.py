@@ -11,7 +11,7 @@ from emokernel import EmokernelError
 from emokernel.affect import Coordinates
 from emokernel.demo.model import openings
 from emokernel.lab.evaluate.prompting import read_lines
-from emokernel.lab.evaluate.prompting.questions import shipped
+from emokernel.lab.evaluate.prompting.prompts import shipped
 from emokernel.lab.extract.labelled_texts import normalised
 from emokernel.lab.extract.queries import Queries
 
