@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
+from emokernel.atomic import write_text
+from emokernel.bench import machine, summary
+from emokernel.bench.benchmark import BenchOptions, bench
+from emokernel.bench.cases import Case, with_baselines
 from emokernel.commands import evaluate
 from emokernel.commands.arguments import EMBEDDED, positive
 from emokernel.commands.show import table
@@ -16,6 +21,7 @@ from emokernel.lab.report.tables import conditions, emotions, states
 from emokernel.lab.report.view import View
 from emokernel.steering import patch
 
+LATENCY, LATENCY_PLOT = "latency.json", "latency.png"
 _COLUMNS, _LONGEST = 6, 34  # of a table of the report, as much as a terminal shows of it
 
 
@@ -31,10 +37,10 @@ def run(chosen: argparse.Namespace) -> None:
     demo(chosen.output, chosen.seeds)
 
 
-def demo(output: Path, seeds: int = 3, openings: int = 60) -> None:
-    """Evaluate the embedded model at full strength alone; the report goes into ``output``.
+def demo(output: Path, seeds: int = 3, openings: int = 60, rounds: int = 60) -> None:
+    """Evaluate the embedded model at full strength alone, and time it; files go into ``output``.
 
-    The first ``openings`` of the sixty.
+    The first ``openings`` of the sixty; ``rounds`` of timing.
     """
     short = argparse.ArgumentParser()
     evaluate.add(short)
@@ -44,18 +50,27 @@ def demo(output: Path, seeds: int = 3, openings: int = 60) -> None:
     )
     chosen = short.parse_args([*options.split(), str(output)])
     results, written = evaluate.evaluated(chosen, one_law=True)
+    vectors = load_vectors()
     model, _ = load_model()
-    steering = patch(model, load_vectors())
+    steering = patch(model, vectors)
     print(steering.report(), end="\n\n")
     steering.unpatch()
+    ways = tuple(with_baselines(["plain_hook", "emokernel"]))
+    (timed,) = bench(model, vectors, [Case()], BenchOptions(ways, 9, rounds, slots=1))
+    medians = {row["variant"]: row["token_ms"] for row in timed.rows if "noise" not in row}
+    facts = {"milliseconds": medians, "machine": machine()}
+    write_text(output / LATENCY, json.dumps(facts, indent=1) + "\n")
+    title = f"Time per token of the embedded model on {machine()['cpu']}"
+    summary.latency(output / LATENCY_PLOT, timed.rows, title)
     view = View(results)
     print(_samples(results))
     for each in (emotions(view), states(view), conditions(view, view.judge)):
         corner, *heads = each.columns[:_COLUMNS]
         rows = {name: cells for name, *cells in (row[:_COLUMNS] for row in each.rows)}
         print(*table(each.caption, corner, heads, rows, _LONGEST), sep="\n")
+    print(f"\n{title}, in ms:\n{summary.table(timed.case, timed.rows)}")
     print(f"\n{verdicts(results.goals)}")
-    print(f"\nWrote {', '.join(written)} to {output}/")
+    print(f"\nWrote {', '.join([*written, LATENCY, LATENCY_PLOT])} to {output}/")
 
 
 def _samples(results: Results) -> str:

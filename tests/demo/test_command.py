@@ -24,7 +24,7 @@ def output(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     (folder / "generations.jsonl").write_text("of an earlier run")
     with redirect_stdout(io.StringIO()) as told:
-        demo(folder, SEEDS, OPENINGS)
+        demo(folder, SEEDS, OPENINGS, rounds=2)
     (folder / "told.txt").write_text(told.getvalue(), "utf-8")
     return folder
 
@@ -89,10 +89,14 @@ def test_generations_at_twice_full_strength_are_presentable(emotion):
     assert [text for text in texts if not is_presentable(text)] == []
 
 
-def test_pictures_are_drawn(output):
-    content = (output / "circumplex.png").read_bytes()
-    assert content.startswith(b"\x89PNG")
-    assert len(content) > 10_000
+def test_pictures_are_drawn_and_times_are_told(output):
+    for name in ("circumplex.png", "latency.png"):
+        content = (output / name).read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert len(content) > 10_000
+    times = json.loads((output / "latency.json").read_text("utf-8"))["milliseconds"]
+    assert set(times) == {"unpatched", "plain_hook", "emokernel"}
+    assert all(value > 0 for value in times.values())
 
 
 def test_an_earlier_run_is_set_aside(output):
@@ -104,7 +108,7 @@ def test_what_is_printed_has_samples_tables_and_goals(output):
     assert openings()[0] in told
     for piece in (
         "gratitude", "Distinct\N{NON-BREAKING HYPHEN}3", "330°", "By prompt and vector",
-        "ceiling (GoEmotions test", "Goals:",
+        "ceiling (GoEmotions test", "Goals:", "Time per token",
     ):  # fmt: skip
         assert piece in told
 
