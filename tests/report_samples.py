@@ -173,7 +173,7 @@ def _consistency(
         turn = math.radians(angle + draw.normal(0, 18))
         length = 0.25 + 0.5 * best
         near = sorted(
-            table.names,
+            table,
             key=lambda name: (abs((table[name].angle - angle + 180) % 360 - 180), name),
         )[:4]
         tops = {name: 80 // (place + 1) for place, name in enumerate(near)} | {"neutral": 12}

@@ -10,7 +10,6 @@ import warnings
 import pytest
 
 from emokernel import moved
-from emokernel.affect import agreement
 from emokernel.bench import PairedRatio
 from emokernel.bench.benchmark import BenchOptions
 from emokernel.choices import SITE
@@ -51,7 +50,9 @@ def imported(statement: str, name: str) -> object:
         ("from emokernel.vectors.extraction import prompts", prompts),
         ("from emokernel.affect import positions_of", positions.positions_of),
         ("from emokernel.affect.positions import positions_of", positions.positions_of),
-        ("from emokernel.affect.positions import agreement", agreement),
+        ("from emokernel.affect.positions import agreement", positions.agreement),
+        ("from emokernel.affect import agreement", positions.agreement),
+        ("from emokernel.affect.circular import agreement", positions.agreement),
         ("from emokernel.affect.plots import plot_positions", positions_plot.plot_positions),
         ("from emokernel.vectors.extraction.prompts import Conditioning", prompts.Conditioning),
         ("from emokernel.vectors.extraction import extract", extract),

@@ -4,7 +4,6 @@
 """
 
 from emokernel.affect.axes import Axes
-from emokernel.affect.circular import Agreement, agreement
 from emokernel.affect.circumplex import TWELVE_STATES, Affect
 from emokernel.affect.coordinates import TABLES, Coordinates
 from emokernel.affect.wheel import Wheel
@@ -14,11 +13,9 @@ __all__ = [
     "TABLES",
     "TWELVE_STATES",
     "Affect",
-    "Agreement",
     "Axes",
     "Coordinates",
     "Wheel",
-    "agreement",
 ]
 
 __getattr__ = renamed(__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 from emokernel.errors import EmokernelError
 
@@ -51,3 +52,13 @@ TWELVE_STATES = tuple(
     Affect(valence=math.sin(math.radians(30 * k)), arousal=math.cos(math.radians(30 * k)))
     for k in range(12)
 )
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a finite number that a float can hold; True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False

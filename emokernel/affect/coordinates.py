@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from numbers import Real
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from emokernel.affect.circumplex import Affect
+from emokernel.affect.circumplex import Affect, is_number
 from emokernel.errors import EmokernelError, UnknownEmotionError
+from emokernel.vectors.formats.json_files import unique
 
 TABLES = ("russell", "glasgow")
 
@@ -77,7 +76,7 @@ class Coordinates:
         if not path.is_file():
             raise FileNotFoundError(f"no such file of label coordinates: {path}")
         try:
-            content = json.loads(path.read_text("utf-8"), object_pairs_hook=_without_duplicates)
+            content = json.loads(path.read_text("utf-8"), object_pairs_hook=unique)
             if not isinstance(content, dict):
                 raise EmokernelError(
                     "it holds no JSON object; write {label: [valence, arousal], ...}"
@@ -95,11 +94,6 @@ class Coordinates:
         # No UTF-8, no JSON, nested too deeply, or a number of thousands of digits.
         except (ValueError, RecursionError) as error:
             raise EmokernelError(f"{path} is no JSON in UTF-8: {error}") from error
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The labels, in the order of the table."""
-        return tuple(self.points)
 
     def __contains__(self, label: object) -> bool:
         return label in self.points
@@ -128,14 +122,6 @@ def _built_in(name: str) -> Coordinates:
     return Coordinates.load(Path(__file__).parent / "tables" / f"{name}.json")
 
 
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    keys = [key for key, _ in pairs]
-    twice = sorted({key for key in keys if keys.count(key) > 1})
-    if twice:
-        raise EmokernelError(f"{', '.join(map(repr, twice))} occurs more than once; keep one each")
-    return dict(pairs)
-
-
 def _point(label: str, entry: Any) -> tuple[Affect, dict[str, object]]:
     """(The point of an entry, what else it says)."""
     if isinstance(entry, Affect):
@@ -146,7 +132,7 @@ def _point(label: str, entry: Any) -> tuple[Affect, dict[str, object]]:
         if angle is not None:
             return Affect.at(_number(angle)), more
         valence, arousal = map(_number, point)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError):
         raise EmokernelError(
             f'{label!r} needs finite numbers, [valence, arousal] or {{"angle": degrees}}, got'
             f" {entry!r}"
@@ -160,7 +146,7 @@ def _point(label: str, entry: Any) -> tuple[Affect, dict[str, object]]:
         ) from None
 
 
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+def _number(value: Any) -> float:
+    if not is_number(value):
         raise ValueError(value)
     return float(value)

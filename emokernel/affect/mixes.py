@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from numbers import Real
 
 import torch
 from torch import Tensor
 
 from emokernel.affect.axes import Axes
-from emokernel.affect.circumplex import Affect
+from emokernel.affect.circumplex import Affect, is_number
 from emokernel.affect.coordinates import Coordinates
 from emokernel.affect.wheel import Wheel
 from emokernel.choices import MAPPING
@@ -148,13 +146,3 @@ def _table_of(calibration: Calibration) -> Coordinates:
         points = {label: Affect(*point) for label, point in calibration.table.items()}
         return Coordinates(points, calibration.coordinates)
     return Coordinates.named(calibration.coordinates)
-
-
-def is_number(value: object) -> bool:
-    """Whether this is a finite number that a float can hold; True and False are none."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer beyond all floats
-        return False

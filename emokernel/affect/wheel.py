@@ -18,15 +18,12 @@ class Wheel:
     emotion has its full strength on the circle.
     """
 
-    name = "wheel"
-
     def __init__(self, names: Iterable[str], coordinates: Coordinates) -> None:
         """``names``: the emotions at hand; ``left_out``: those of them without an angle.
 
         EmokernelError if none has one, or if neighbouring angles hold more emotions than a mix.
         """
         names = tuple(names)
-        self.coordinates = coordinates
         self.left_out = tuple(name for name in names if coordinates.angle(name) is None)
         self._at: dict[float, list[str]] = {}
         for name in names:

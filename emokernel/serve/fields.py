@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from emokernel.affect import Affect
-from emokernel.affect.mixes import is_number
+from emokernel.affect.circumplex import is_number
 from emokernel.errors import SteeringError
 from emokernel.requests import Request
 

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -23,9 +23,6 @@ from torch import Tensor
 from emokernel.choices import SITE
 from emokernel.errors import EmokernelError, UnknownEmotionError
 from emokernel.vectors.calibration import Calibration
-
-if TYPE_CHECKING:
-    from typing import Self
 
 # Directions count as dependent below this share of the largest singular value.
 _RANK_TOLERANCE = 1e-6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from emokernel.errors import EmokernelError
@@ -67,18 +67,6 @@ class Calibration:
             ("profile", profile), ("strengths", strengths), ("circle", circle), ("table", table)
         ):  # fmt: skip
             object.__setattr__(self, name, value)
-
-    def to_json(self) -> dict[str, object]:
-        """As JSON knows it."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Calibration:
-        """From what `to_json` gave; EmokernelError if it is something else."""
-        try:
-            return cls(**content)
-        except (TypeError, ValueError, AttributeError) as error:
-            raise EmokernelError(f"no calibration of emotion vectors: {error}") from error
 
     def factor(self, key: str, angle: float) -> float | None:
         """The factor at ``angle`` degrees, linear between states; None if ``key`` has none."""

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,6 @@ from emokernel.vectors import formats
 from emokernel.vectors.algebra import NamedVectors
 from emokernel.vectors.calibration import Calibration
 from emokernel.vectors.formats import hub
-
-if TYPE_CHECKING:
-    from typing import Self
 
 
 class EmotionVectors(NamedVectors):
@@ -70,7 +67,8 @@ class EmotionVectors(NamedVectors):
         ``names``, ``site``, ``layer`` (of files with one vector ``[d]``) and ``num_layers`` (L of
         the model, where a file holds some of its layers) are for files that do not say them,
         ``prefix`` is what the names of a folder's files begin with and those of the emotions do
-        not. Raises FileNotFoundError, or VectorsFileError with what is wrong with the file.
+        not. Raises FileNotFoundError, VectorsFileError with what is wrong with the file, or
+        EmokernelError for what contradicts it.
         """
         vectors = formats.read(
             path, format=format, names=names, site=site, layer=layer, num_layers=num_layers,
@@ -94,8 +92,9 @@ class EmotionVectors(NamedVectors):
         without it the only one there. ``options``: those of `load`. The provenance names the
         commit. Raises EmokernelError if the repository, the file or the network is not there.
         """
-        vectors = hub.from_pretrained(repo_id, filename, revision=revision, token=token, **options)
-        return cls(**vars(vectors))
+        path, source = hub.located(repo_id, filename, revision, token)
+        vectors = cls.load(path, **options)
+        return replace(vectors, provenance={**vectors.provenance, **source})
 
     @classmethod
     def from_json(
@@ -112,7 +111,8 @@ class EmotionVectors(NamedVectors):
         """Write a file in the format of its ending, safetensors if it is none that is known.
 
         ``format`` says it where the ending does not: "gguf" and "json" write a folder with a file
-        for each emotion. A warning tells what the format cannot hold (docs/formats.md).
+        for each emotion. A warning tells what the format cannot hold (docs/formats.md);
+        EmokernelError for vectors that it cannot hold at all.
         """
         formats.write(self, path, format=format)
 

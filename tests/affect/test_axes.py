@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from emokernel import Affect, EmokernelError
 from emokernel.affect import TABLES, Axes, Coordinates
-from emokernel.affect.regression import RIDGES, combinations, penalty
+from emokernel.affect.axes import RIDGES, combinations, penalty
 from emokernel.vectors import EmotionVectors
 
 

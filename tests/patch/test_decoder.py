@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 
 from emokernel import EmotionVectors, patch
 from emokernel.errors import ModelStructureError
+from emokernel.lab.measure.fingerprint import fingerprint
 from emokernel.patch.decoder import find_decoder
-from emokernel.vectors.fingerprint import fingerprint
 
 
 class Wrapper(nn.Module):

@@ -21,12 +21,12 @@ from emokernel.lab.calibrate.points import Prompts, Setting
 from emokernel.lab.calibrate.result import Calibrated, Row
 from emokernel.lab.judges import EVALUATING
 from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier, columns_of
+from emokernel.lab.measure.fingerprint import check_made_from, fingerprint
 from emokernel.lab.measure.journal import Journal
 from emokernel.lab.measure.sampling import Sampling
 from emokernel.patch.decoder import find_decoder
 from emokernel.replaced import has_replaced
 from emokernel.vectors import EmotionVectors
-from emokernel.vectors.fingerprint import check_made_from, fingerprint
 
 __all__ = ["Bounds", "Calibrated", "Calibrator", "Point", "Prompts", "Row", "calibrate"]
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from emokernel.lab.evaluate.plan import Plan
 from emokernel.lab.evaluate.reader import Reader
 from emokernel.lab.measure.classifiers import has_calibrated
+from emokernel.lab.measure.fingerprint import fingerprint
 from emokernel.machine import machine, versions
-from emokernel.vectors.fingerprint import fingerprint
 
 _FEW_QUERIES, _FEW_SEEDS = 20, 3
 
@@ -25,7 +26,7 @@ def identity(model: Any, plan: Plan, readers: Sequence[Reader]) -> dict[str, Any
         "model": fingerprint(model),
         "dtype": str(model.dtype),
         "vectors": steering.vectors.digest(),
-        "calibration": _hash(calibration.to_json() if calibration else None),
+        "calibration": _hash(asdict(calibration) if calibration else None),
         "steering": [plan.law, plan.dose, steering.mapping],
         "prompts": prompting.describe(),
         "sampling": [sampling.max_new_tokens, sampling.temperature, sampling.top_p],

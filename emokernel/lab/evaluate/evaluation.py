@@ -27,10 +27,10 @@ from emokernel.lab.measure.classifiers import (
     same_classifier,
 )
 from emokernel.lab.measure.divergence import MOST_REQUESTS
+from emokernel.lab.measure.fingerprint import check_made_from
 from emokernel.lab.measure.journal import Journal
 from emokernel.steering import patch
 from emokernel.vectors import EmotionVectors
-from emokernel.vectors.fingerprint import check_made_from
 
 GENERATIONS = "generations.jsonl"
 # Of the ceiling; labels with fewer texts say little.

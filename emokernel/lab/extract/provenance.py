@@ -14,8 +14,8 @@ from emokernel.lab.extract.options import Options
 from emokernel.lab.extract.prompts import Conditioning
 from emokernel.lab.extract.queries import Queries
 from emokernel.lab.extract.samples import Group
+from emokernel.lab.measure.fingerprint import fingerprint
 from emokernel.lab.measure.sampling import Sampling
-from emokernel.vectors.fingerprint import fingerprint
 
 
 def count_texts(groups: Sequence[Group], tokens: np.ndarray) -> dict[str, dict[str, int]]:

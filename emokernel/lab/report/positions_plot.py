@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from emokernel.affect import Coordinates, agreement
+from emokernel.affect import Coordinates
 from emokernel.atomic import save_figure
 from emokernel.extras import need
-from emokernel.lab.evaluate.positions import positions_of
+from emokernel.lab.evaluate.positions import agreement, positions_of
 from emokernel.vectors import EmotionVectors
 
 if TYPE_CHECKING:

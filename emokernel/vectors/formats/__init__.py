@@ -29,7 +29,6 @@ class Format:
 
     endings: those of its files; written is the first.
     site: that files are read as which hold tensors and names alone; none for others.
-    needs: the optional package that reads and writes it.
     """
 
     read: Callable[[Path, Hints], NamedVectors]
@@ -37,12 +36,11 @@ class Format:
     endings: tuple[str, ...]
     file_per_emotion: bool = False
     site: str = ""
-    needs: str = ""
 
 
 FORMATS = {
     "safetensors": Format(native.read, native.write, (".safetensors",)),
-    "gguf": Format(gguf.read, gguf.write, (".gguf",), True, needs="gguf"),
+    "gguf": Format(gguf.read, gguf.write, (".gguf",), True),
     "json": Format(json_files.read, json_files.write, (".json",), True, json_files.SITE),
     "npz": Format(numpy_files.read_npz, numpy_files.write_npz, (".npz",)),
     "npy": Format(numpy_files.read_npy, numpy_files.write_npy, (".npy",), True, "block"),
@@ -51,14 +49,7 @@ FORMATS = {
 
 
 def read(path: str | PathLike[str], *, format: str | None = None, **hints: Any) -> NamedVectors:
-    """Read a file of any format, or a folder with a file for each emotion.
-
-    format: a key of `FORMATS`; without it the ending decides, safetensors if it is none of theirs.
-    hints: what the file does not say itself, the fields of `foreign.Hints`.
-
-    Raises FileNotFoundError; VectorsFileError for a file that is damaged or holds something else;
-    EmokernelError for hints that contradict the file.
-    """
+    """`EmotionVectors.load`; ``hints`` are the fields of `foreign.Hints`."""
     path, said = Path(path), Hints(**hints)
     kind = _format(format or format_of(path))
     return kind.read(path if kind.file_per_emotion else existing(path), said)
@@ -71,14 +62,9 @@ def write(
     format: str | None = None,
     model_hint: str | None = None,
 ) -> None:
-    """Write ``vectors``; what the format cannot hold is told by a warning.
+    """`EmotionVectors.save`; an existing file is replaced only once the new one is complete.
 
-    An existing file is replaced only once the new one is complete.
-
-    format: a key of `FORMATS`; without it the ending decides, safetensors if it is none of theirs.
     model_hint: GGUF only, the model type that llama.cpp and repeng expect beside the vectors.
-
-    Raises EmokernelError for vectors that the format cannot hold at all, OSError.
     """
     path = Path(path)
     name = format or format_by_ending(path) or "safetensors"
@@ -124,10 +110,9 @@ def _losses(vectors: NamedVectors, name: str) -> Iterator[str]:
 def _format(name: str) -> Format:
     if name not in FORMATS:
         raise EmokernelError(f"unknown format {name!r}: choose one of {', '.join(FORMATS)}")
-    kind = FORMATS[name]
-    if kind.needs:
-        need(kind.needs)  # before a file is blamed, or a folder is made
-    return kind
+    if name == "gguf":
+        need("gguf")  # before a file is blamed, or a folder is made
+    return FORMATS[name]
 
 
 def format_of(path: Path) -> str:

@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from emokernel.errors import EmokernelError
-from emokernel.vectors.algebra import NamedVectors
-from emokernel.vectors.formats import FORMATS, format_by_ending, read
+from emokernel.vectors.formats import FORMATS, format_by_ending
 
 # Beside vectors a repository may hold a model; the names of its weights are fixed by transformers.
 _WEIGHTS = ("model", "pytorch_model", "adapter_model", "training_args", "optimizer", "scheduler")
 
 
-def from_pretrained(
+def located(
     repo_id: str | PathLike[str],
-    filename: str | None = None,
-    *,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    **options: Any,
-) -> NamedVectors:
-    """Read `EmotionVectors.from_pretrained`'s file; ``options`` are those of `formats.read`."""
+    filename: str | None,
+    revision: str | None,
+    token: str | bool | None,
+) -> tuple[Path, dict[str, dict[str, str]]]:
+    """(Where the vectors of `EmotionVectors.from_pretrained` lie, what their provenance says)."""
     local = Path(repo_id).is_dir()
     folder = Path(repo_id) if local else _download(str(repo_id), filename, revision, token)
     files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     path = folder / choose(files, filename, str(repo_id))
-    vectors = read(path, **options)
-    if local:
-        return vectors
     source = {"repository": str(repo_id), "commit": folder.name, "file": path.name}
-    return replace(vectors, provenance={**vectors.provenance, "hub": source})
+    return path, {} if local else {"hub": source}
 
 
 def choose(files: Iterable[str], filename: str | None, where: str) -> str:

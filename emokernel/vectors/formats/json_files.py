@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -54,23 +55,26 @@ def read(path: Path, hints: Hints) -> NamedVectors:
 
 def _read(path: Path) -> Rows:
     """``{layer: [d]}`` of one file."""
-    content = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_Pairs)
-    if not isinstance(content, _Pairs) or not content:
+    content = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=unique)
+    if not isinstance(content, dict) or not content:
         raise EmokernelError('it needs layers with their vectors, {"0": [[numbers]], ...}')
     rows: dict[int, Tensor] = {}
-    for key, value in content:
+    for key, value in content.items():
         if not re.fullmatch("0|[1-9][0-9]{0,8}", key) or int(key) >= MOST_LAYERS:
             raise EmokernelError(
                 f"{key!r} is no layer number: layers are counted from 0, written plainly"
             )
-        if int(key) in rows:
-            raise EmokernelError(f"layer {key} stands there twice: remove one")
         rows[int(key)] = _row(key, value)
     return rows
 
 
-class _Pairs(list):
-    """A JSON object as (key, value) pairs: a dict would forget keys that stand there twice."""
+def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object; EmokernelError for keys that stand there twice, which a dict forgets."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice = sorted(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        raise EmokernelError(f"{', '.join(map(repr, twice))[:80]} stands there twice: keep one")
+    return content
 
 
 def _row(key: str, value: object) -> Tensor:

@@ -16,6 +16,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from emokernel.errors import EmokernelError, VectorsFileError
 from emokernel.vectors.algebra import NamedVectors
 from emokernel.vectors.calibration import Calibration
 from emokernel.vectors.formats.files import check_shape, refusing
-from emokernel.vectors.formats.foreign import Hints
+from emokernel.vectors.formats.foreign import Hints, from_dict, from_tensor
 
 FORMAT = "emokernel.emotion_vectors"
 VERSION = "2"
@@ -80,25 +81,22 @@ def sealed(
         "site": vectors.site,
         "num_layers": str(vectors.num_layers),
         "hidden_size": str(vectors.hidden_size),
-        "provenance": _json(vectors.provenance, "provenance"),
     }
-    if vectors.diagnostics:
-        record["diagnostics"] = _json(vectors.diagnostics, "diagnostics")
+    told = {"provenance": vectors.provenance, "diagnostics": vectors.diagnostics}
     if vectors.calibration:
-        record["calibration"] = _json(vectors.calibration.to_json(), "calibration")
+        told["calibration"] = asdict(vectors.calibration)
+    for name, content in told.items():
+        try:
+            if content or name == "provenance":
+                record[name] = json.dumps(dict(content), sort_keys=True)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise EmokernelError(
+                f"the {name} cannot be stored ({error}): use strings, numbers, lists and dicts"
+            ) from error
     if emotion is not None:
         record["emotion"] = str(emotion)
     layers = layers_of(vectors.tensor if emotion is None else vectors.tensor[:, emotion])
     return {**record, "checksum": _checksum(record, layers)}, layers
-
-
-def _json(content: Mapping[str, object], name: str) -> str:
-    try:
-        return json.dumps(dict(content), sort_keys=True)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise EmokernelError(
-            f"the {name} cannot be stored ({error}): use strings, numbers, lists and dicts"
-        ) from error
 
 
 def layers_of(tensor: Tensor) -> dict[int, Tensor]:
@@ -167,7 +165,7 @@ def restore(
     diagnostics = _loaded(record, "diagnostics", dict) if "diagnostics" in record else {}
     calibration = None
     if "calibration" in record:
-        calibration = Calibration.from_json(_loaded(record, "calibration", dict))
+        calibration = Calibration(**_loaded(record, "calibration", dict))
     return NamedVectors(tuple(names), tensor, record["site"], provenance, diagnostics, calibration)
 
 
@@ -178,15 +176,18 @@ def _loaded(record: Mapping[str, str], key: str, kind: type) -> Any:
     return content
 
 
-def bundle_of(vectors: NamedVectors) -> dict[str, object]:
-    """The dict that files of numpy and torch hold."""
-    names = list(vectors.names)
-    metadata, _ = sealed(vectors)
-    return {"vectors": vectors.tensor, "names": names, "site": vectors.site, "metadata": metadata}
+def from_content(
+    content: Tensor | Mapping[Any, object], path: Path, hints: Hints, method: str
+) -> NamedVectors:
+    """The vectors of what a file of numpy or torch holds: that dict, or what others write."""
+    if isinstance(content, Tensor):
+        return from_tensor(content, path, hints, method)
+    if "vectors" in content:
+        return hints.agree(_from_bundle(content, path))
+    return from_dict(content, path, hints, method)
 
 
-def from_bundle(bundle: Mapping[Any, object], path: Path, hints: Hints) -> NamedVectors:
-    """The vectors of such a dict."""
+def _from_bundle(bundle: Mapping[Any, object], path: Path) -> NamedVectors:
     tensor, names, site, record = map(bundle.get, ("vectors", "names", "site", "metadata"))
     if len(bundle) != 4 or not isinstance(tensor, Tensor) or tensor.dim() != 3:
         raise EmokernelError(
@@ -203,4 +204,4 @@ def from_bundle(bundle: Mapping[Any, object], path: Path, hints: Hints) -> Named
         trimmed, list(vectors.names)
     ):  # fmt: skip
         raise EmokernelError("damaged: names, site or shape are not those of its metadata")
-    return hints.agree(vectors)
+    return vectors

@@ -11,7 +11,7 @@ import json
 import re
 from math import prod
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -24,11 +24,10 @@ from emokernel.vectors.formats.foreign import (
     Hints,
     assemble,
     emotions_of,
-    from_dict,
     from_tensor,
     rows_of,
 )
-from emokernel.vectors.formats.native import bundle_of, from_bundle
+from emokernel.vectors.formats.native import from_content, sealed
 
 
 def write_npy(vectors: NamedVectors, number: int, path: Path) -> None:
@@ -39,24 +38,27 @@ def write_npy(vectors: NamedVectors, number: int, path: Path) -> None:
 
 def read_npy(path: Path, hints: Hints) -> NamedVectors:
     """Read a file, or all of a folder, each an emotion."""
-    files = emotion_files(path, ".npy")
-    tensors = []
-    for file in files:
+    tensors: dict[Path, Tensor] = {}
+    for file in emotion_files(path, ".npy"):
         with refusing(file, "npy"), file.open("rb") as content:
-            tensors.append(_floats(_array_of(content, file.stat().st_size), "the array"))
+            array = _array_of(content, file.stat().st_size)
+            if not isinstance(array, Tensor):
+                raise EmokernelError("the array holds strings, no floating numbers")
+            tensors[file] = array
     method = "read from .npy files"
     with refusing(path, "npy"):
-        if len(files) == 1:
-            return from_tensor(tensors[0], files[0], hints, method)
-        emotions = emotions_of(files, hints)
+        if len(tensors) == 1:
+            ((file, tensor),) = tensors.items()
+            return from_tensor(tensor, file, hints, method)
+        emotions = emotions_of(list(tensors), hints)
         if not hints.names and all(name.isdecimal() for name in emotions):
             raise EmokernelError(
                 "its files are called by numbers: stack layers into one array [layers, hidden"
                 " size], or say the names of emotions"
             )
         rows = {
-            name: rows_of(tensor, f"{file.name} has the shape", hints)
-            for (name, file), tensor in zip(emotions.items(), tensors, strict=True)
+            name: rows_of(tensors[file], f"{file.name} has the shape", hints)
+            for name, file in emotions.items()
         }
         return assemble(rows, emotions, hints, method)
 
@@ -67,7 +69,7 @@ def write_npz(vectors: NamedVectors, path: Path) -> None:
         "vectors": vectors.tensor.numpy(),
         "names": np.array(vectors.names, dtype=np.str_),
         "site": np.array(vectors.site),
-        "metadata": np.array(json.dumps(bundle_of(vectors)["metadata"])),
+        "metadata": np.array(json.dumps(sealed(vectors)[0])),
     }
     with path.open("wb") as file:
         np.savez(file, **arrays)
@@ -77,14 +79,16 @@ def read_npz(path: Path, hints: Hints) -> NamedVectors:
     """Read arrays by name."""
     method = "read from a .npz file"
     with refusing(path, "npz"):
-        content = {}
+        content: dict[str, Any] = {}
         with open_archive(path) as archive:
             for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")
                 if name == member.filename:
                     raise EmokernelError(f"{name[:80]!r} in it is no array: give a .npz file")
                 with archive.open(member) as file:
-                    content[name] = _plain(name, _array_of(file, member.file_size))
+                    content[name] = _array_of(file, member.file_size)
+        if isinstance(metadata := content.get("metadata"), str):
+            content["metadata"] = json.loads(metadata)
         if content.keys() == {"arr_0"} and isinstance(content["arr_0"], Tensor):
             return from_tensor(content["arr_0"], path, hints, method)
         # numpy.savez(path, array, array) calls them so
@@ -93,20 +97,11 @@ def read_npz(path: Path, hints: Hints) -> NamedVectors:
                 f"its arrays have no names but {', '.join(content)[:80]}: say the names of the"
                 " emotions"
             )
-        if "vectors" in content:
-            return from_bundle(content, path, hints)
-        return from_dict(content, path, hints, method)
+        return from_content(content, path, hints, method)
 
 
-def _plain(name: str, array: np.ndarray) -> object:
-    """As the readers take it: texts as str, list and dict, all else as a tensor."""
-    if array.dtype.kind != "U":
-        return _floats(array, repr(name))
-    return json.loads(str(array)) if name == "metadata" else array.tolist()
-
-
-def _array_of(file: IO[bytes], size: int) -> np.ndarray:
-    """The array of a .npy file of ``size`` bytes.
+def _array_of(file: IO[bytes], size: int) -> Any:
+    """The array of a .npy file of ``size`` bytes: an fp32 tensor, or texts as str and list.
 
     Raises EmokernelError for Python objects and for a header that says another size, before the
     array is read; numpy itself would ask for the memory first.
@@ -131,12 +126,8 @@ def _array_of(file: IO[bytes], size: int) -> np.ndarray:
     if len(content) != held:
         raise EmokernelError(f"damaged: the array needs {held} bytes, there are {len(content)}")
     flat = np.frombuffer(content, dtype) if held else np.empty(0, dtype)
-    return flat.reshape(shape, order="F" if fortran else "C")
-
-
-def _floats(array: np.ndarray, name: str) -> Tensor:
-    """As an fp32 tensor; EmokernelError for an array of texts."""
-    if array.dtype.kind != "f":
-        raise EmokernelError(f"{name} holds {array.dtype.name}, no floating numbers")
+    array = flat.reshape(shape, order="F" if fortran else "C")
+    if dtype.kind == "U":
+        return array.tolist()
     with np.errstate(over="ignore"):  # infinities are refused with the vectors
         return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))

@@ -18,34 +18,32 @@ from torch import Tensor
 from emokernel.errors import EmokernelError
 from emokernel.vectors.algebra import NamedVectors
 from emokernel.vectors.formats.files import open_archive, refusing
-from emokernel.vectors.formats.foreign import Hints, from_dict, from_tensor
-from emokernel.vectors.formats.native import bundle_of, from_bundle
+from emokernel.vectors.formats.foreign import Hints
+from emokernel.vectors.formats.native import from_content, sealed
 
 
 def write(vectors: NamedVectors, path: Path) -> None:
     """Write the whole of ``vectors``."""
+    parts = {"vectors": vectors.tensor, "names": list(vectors.names), "site": vectors.site}
     # An open file: the archive would be named after the path of an unfinished one.
     with path.open("wb") as file:
-        torch.save(bundle_of(vectors), file)
+        torch.save({**parts, "metadata": sealed(vectors)[0]}, file)
 
 
 def read(path: Path, hints: Hints) -> NamedVectors:
     """Read a file of torch.save; VectorsFileError for one whose loading would run code."""
-    method = "read from a file of torch.save"
     with refusing(path, "torch"):
         content = _load(path)
         bare = isinstance(content, Tensor)
-        if not bare and (not isinstance(content, Mapping) or not content):
+        parts = {"the tensor": content} if bare else content
+        if not isinstance(parts, Mapping) or not parts:
             raise EmokernelError(
                 f"a {type(content).__name__} without tensors: save"
                 " {emotion: tensor [layers, hidden size]} with torch.save"
             )
-        content = _checked({"the tensor": content} if bare else content, path.stat().st_size)
-        if bare:
-            return from_tensor(content["the tensor"], path, hints, method)
-        if "vectors" in content:
-            return from_bundle(content, path, hints)
-        return from_dict(content, path, hints, method)
+        parts = _checked(parts, path.stat().st_size)
+        whole = parts["the tensor"] if bare else parts
+        return from_content(whole, path, hints, "read from a file of torch.save")
 
 
 def _load(path: Path) -> object:

@@ -17,11 +17,11 @@ from emokernel.lab.calibrate.points import points, unsteered
 from emokernel.lab.calibrate.result import CANDIDATES, CIRCLE, FRONTIER
 from emokernel.lab.measure.divergence import divergences
 from emokernel.lab.measure.equal_doses import Ask
+from emokernel.lab.measure.fingerprint import fingerprint
 from emokernel.lab.measure.fluency import distinct_n, perplexity
 from emokernel.lab.measure.journal import Journal
 from emokernel.lab.measure.sampling import Sampling
 from emokernel.lab.report.frontier_plot import plot_frontier
-from emokernel.vectors.fingerprint import fingerprint
 
 PROMPTS = Prompts(tuple(("", f"w{n} w{n + 1} w{n + 2}") for n in range(20, 26)), True)
 OTHER = {"model_type": "gpt2", "layers": 12}

@@ -1,17 +1,19 @@
-"""Where the emotions of a model lie."""
+"""Where the emotions of a model lie, and how well places agree with a table."""
 
 from __future__ import annotations
 
 import math
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
 from affect.planted import LAYERS, NAMES, RUSSELL, of_table, planted
+from hypothesis import given
 
 from emokernel import EmokernelError
-from emokernel.affect import TABLES, Coordinates, agreement
-from emokernel.lab.evaluate.positions import positions_of
+from emokernel.affect import TABLES, Coordinates
+from emokernel.lab.evaluate.positions import agreement, positions_of
 from emokernel.vectors import EmotionVectors
 
 
@@ -59,14 +61,14 @@ def test_layer_weights_choose_the_layers():
     found = positions_of(noisy, RUSSELL, layer_weights=(1.0, 0.0, 1.0), ridge=0.0)
     assert agreement(found, RUSSELL).cosine == pytest.approx(1.0)
     assert agreement(positions_of(noisy, RUSSELL, ridge=0.0), RUSSELL).cosine < 0.9
-    for bad in [(1.0,), (1.0, math.nan, 1.0)]:
-        with pytest.raises(EmokernelError, match=f"layer_weights must be {LAYERS} finite"):
+    for bad, why in [((1.0,), f"needs {LAYERS} numbers"), ((1.0, math.nan, 1.0), "finite")]:
+        with pytest.raises(EmokernelError, match=why):
             positions_of(noisy, RUSSELL, layer_weights=bad)
 
 
 def test_an_emotion_without_which_the_others_lie_on_a_line_is_left_out():
     table = Coordinates({"a": (-1, 0), "b": (0, 0), "c": (0.5, 0), "d": (1, 0), "up": (0, 1)})
-    found = positions_of(planted(table, table.names)[0], table)
+    found = positions_of(planted(table, tuple(table))[0], table)
     assert list(found) == ["a", "b", "c", "d"]
     assert found["d"] == pytest.approx((1, 0), abs=1e-3)
 
@@ -76,7 +78,38 @@ def test_three_emotions_locate_none():
         positions_of(planted(names=NAMES[:3])[0], RUSSELL)
 
 
-def test_vectors_that_are_the_same_in_the_weighted_layers_have_no_positions():
+def test_vectors_that_are_zero_in_the_weighted_layers_have_no_positions():
     vectors, _ = planted()
-    with pytest.raises(EmokernelError, match="are all the same"):
+    with pytest.raises(EmokernelError, match="are zero in every layer"):
         positions_of(vectors, RUSSELL, layer_weights=[0.0] * vectors.num_layers)
+
+
+def turned(places, degrees, mirror=False):
+    turn = complex(math.cos(math.radians(degrees)), math.sin(math.radians(degrees)))
+    return {
+        name: ((z := turn * complex(x, -y if mirror else y)).real, z.imag)
+        for name, (x, y) in places.items()
+    }
+
+
+@given(st.floats(-179, 179))
+def test_agreement_of_a_turned_circle(degrees):
+    found = agreement(turned(of_table(RUSSELL, NAMES), degrees), RUSSELL)
+    assert found.emotions == len(NAMES)
+    assert found.cosine == pytest.approx(math.cos(math.radians(degrees)))
+    assert found.circular_error == pytest.approx(abs(degrees), abs=1e-5)
+    assert found.circular_correlation == pytest.approx(1.0)
+
+
+@given(st.floats(-179, 179))
+def test_a_mirrored_circle_correlates_negatively(degrees):
+    found = agreement(turned(of_table(RUSSELL, NAMES), degrees, mirror=True), RUSSELL)
+    assert found.circular_correlation == pytest.approx(-1.0)
+
+
+def test_agreement_compares_directions_of_emotions_in_both_only():
+    places = {"joy": of_table(RUSSELL, ["joy"])["joy"], "confusion": (1.0, 0.0)}
+    assert agreement(places, RUSSELL) is None
+    valence, arousal = of_table(RUSSELL, ["anger"])["anger"]
+    found = agreement({**places, "anger": (3 * valence, 3 * arousal)}, RUSSELL)
+    assert (found.emotions, found.cosine) == (2, pytest.approx(1.0))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from affect.planted import planted
 
-from emokernel.affect import Coordinates, agreement
+from emokernel.affect import Coordinates
 from emokernel.atomic import save_figure
-from emokernel.lab.evaluate.positions import positions_of
+from emokernel.lab.evaluate.positions import agreement, positions_of
 from emokernel.lab.report import positions_plot
 
 
 def test_the_plot_shows_every_emotion_and_the_agreement(tmp_path, monkeypatch):
     table = Coordinates.named("glasgow")
-    names = (*table.names, "relief")
+    names = (*table, "relief")
     figures = []
 
     def saved(figure, path):

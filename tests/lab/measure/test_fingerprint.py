@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from emokernel import EmokernelError
-from emokernel.vectors.fingerprint import fingerprint, same_model
+from emokernel.lab.measure.fingerprint import fingerprint, same_model
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma"])

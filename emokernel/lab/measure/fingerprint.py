@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 
 from emokernel.errors import EmokernelError
 from emokernel.patch.decoder import find_decoder
-from emokernel.vectors.algebra import NamedVectors
+from emokernel.vectors import EmotionVectors
 
 _VALUES = 256
 _SHAPE = ("model_type", "layers", "hidden_size", "vocab_size")
@@ -35,7 +35,7 @@ def fingerprint(model: nn.Module) -> dict[str, object]:
         "layers": len(decoder.blocks),
         "hidden_size": decoder.hidden_size,
         "vocab_size": text.vocab_size,
-        "weights": {name: _hash(p) for name, p in _some_parameters(model, decoder.blocks)},
+        "weights": _hashes(model, decoder.blocks),
     }
 
 
@@ -56,7 +56,7 @@ def same_model(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return all(mine[name] == theirs[name] for name in common)
 
 
-def check_made_from(vectors: NamedVectors, model: nn.Module, other_model: bool = False) -> None:
+def check_made_from(vectors: EmotionVectors, model: nn.Module, other_model: bool = False) -> None:
     """EmokernelError for vectors that say that they were made from another model.
 
     Unless ``other_model`` allows them.
@@ -69,20 +69,17 @@ def check_made_from(vectors: NamedVectors, model: nn.Module, other_model: bool =
         )
 
 
-def _some_parameters(
-    model: nn.Module, blocks: Sequence[nn.Module]
-) -> Iterator[tuple[str, torch.Tensor]]:
+def _hashes(model: nn.Module, blocks: Sequence[nn.Module]) -> dict[str, str]:
     embeddings: Any = model.get_input_embeddings
     parts: dict[str, nn.Module] = {
         "embeddings": embeddings(),
         **{str(index): blocks[index] for index in sorted({0, len(blocks) // 2, len(blocks) - 1})},
     }
+    hashes = {}
     for part, module in parts.items():
         for name, parameter in module.named_parameters():
             if parameter.is_floating_point() and parameter.device.type != "meta":
-                yield f"{part}.{name}", parameter
-
-
-def _hash(parameter: torch.Tensor) -> str:
-    values = parameter.detach().reshape(-1)[:_VALUES].to("cpu", torch.bfloat16)
-    return hashlib.sha256(values.view(torch.int16).numpy().tobytes()).hexdigest()[:16]
+                values = parameter.detach().reshape(-1)[:_VALUES].to("cpu", torch.bfloat16)
+                sha = hashlib.sha256(values.view(torch.int16).numpy().tobytes())
+                hashes[f"{part}.{name}"] = sha.hexdigest()[:16]
+    return hashes
