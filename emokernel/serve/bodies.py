@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from emokernel.errors import EmokernelError
+from emokernel.vectors.formats.json_files import unique
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -36,7 +37,7 @@ def parsed(content: bytes) -> dict[str, Any] | None:
     """
     try:
         body = json.loads(
-            content, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_unique
+            content, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=unique
         )
         _check_levels(body)
     except json.JSONDecodeError:
@@ -56,15 +57,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text[:40]} is too large for a number")
     return value
-
-
-def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    unique: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in unique:
-            raise ValueError(f"the key {key[:40]!r} is given twice")
-        unique[key] = value
-    return unique
 
 
 def _check_levels(body: Any) -> None:

@@ -132,7 +132,7 @@ def test_both_forms_of_files(load):
         ("[" * 100_000, "no JSON"),
         ('{"a": [' + "9" * 5000 + ", 0]}", "digits|finite"),
         ('{"a": [' + "9" * 400 + ", 0]}", "'a' needs finite numbers"),
-        ('{"joy": [0, 1], "joy": [1, 0]}', "'joy' stands there twice"),
+        ('{"joy": [0, 1], "joy": [1, 0]}', "'joy' is given twice"),
         ('{"joy": [NaN, 0]}', "'joy' needs finite numbers"),
         ('{"joy": {"angle": Infinity}}', "'joy' needs finite numbers"),
         ({"joy": [0.9, 0.9]}, "'joy' at .* outside the unit circle"),

@@ -15,13 +15,13 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from emokernel.errors import EmokernelError
 from emokernel.lab.extract.labelled_texts import NEUTRAL, Row
+from emokernel.vectors.formats.json_files import unique
 
 FILE_TYPES = (".json", ".jsonl", ".tsv")
 TEXT_COLUMNS = ("text", "query", "sentence", "content")
@@ -52,7 +52,7 @@ def json_rows(
 ) -> tuple[list[Row], dict[str, Any]]:
     """The rows of a JSON file, and what it says of itself, for the provenance."""
     try:
-        value = json.loads(content, object_pairs_hook=_once)
+        value = json.loads(content, object_pairs_hook=unique)
     except EmokernelError as error:
         raise EmokernelError(f"{path}: {error}") from None
     except (ValueError, RecursionError) as error:
@@ -77,14 +77,6 @@ def json_rows(
             raise EmokernelError(f"{path}: {emotion!r} has no texts: give it some or remove it")
         labelled += [(f"text {n} of {emotion!r}", emotion, text) for n, text in enumerate(texts)]
     return labelled, facts
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; EmokernelError for a key that stands there twice, which a dict forgets."""
-    for key, count in Counter(key for key, _ in pairs).items():
-        if count > 1:
-            raise EmokernelError(f"the key {key!r} stands there {count} times: merge them")
-    return dict(pairs)
 
 
 def _flat(

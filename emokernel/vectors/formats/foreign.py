@@ -181,7 +181,7 @@ def from_dict(content: Mapping[Any, object], path: Path, hints: Hints, method: s
                 " [layers, hidden size]"
             )
         tensors[key] = value
-    numbered = all(map(_is_number, tensors))
+    numbered = all(map(is_layer, tensors))
     if numbered and all(map(is_row, tensors.values())):
         rows = {int(key): tensor.reshape(-1) for key, tensor in tensors.items()}
         if len(rows) < len(tensors):
@@ -202,6 +202,6 @@ def from_dict(content: Mapping[Any, object], path: Path, hints: Hints, method: s
     return assemble(by_name, dict.fromkeys(by_name, path), hints, method)
 
 
-def _is_number(key: object) -> bool:
+def is_layer(key: object) -> bool:
     """Whether a key is the number of a layer, or its text: ``numpy.savez`` knows no other keys."""
     return not isinstance(key, bool) and bool(re.fullmatch("0|[1-9][0-9]{0,8}", str(key)))

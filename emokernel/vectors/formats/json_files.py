@@ -8,9 +8,8 @@ output, so their site is "attention" unless another is said. Of vectors it holds
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from torch import Tensor
 from emokernel.errors import EmokernelError, VectorsFileError
 from emokernel.vectors.algebra import NamedVectors
 from emokernel.vectors.formats.files import MOST_LAYERS, emotion_files, refusing
-from emokernel.vectors.formats.foreign import Hints, Rows, assemble, emotions_of
+from emokernel.vectors.formats.foreign import Hints, Rows, assemble, emotions_of, is_layer
 
 SITE = "attention"
 _LARGEST = torch.finfo(torch.float32).max
@@ -60,7 +59,7 @@ def _read(path: Path) -> Rows:
         raise EmokernelError('it needs layers with their vectors, {"0": [[numbers]], ...}')
     rows: dict[int, Tensor] = {}
     for key, value in content.items():
-        if not re.fullmatch("0|[1-9][0-9]{0,8}", key) or int(key) >= MOST_LAYERS:
+        if not is_layer(key) or int(key) >= MOST_LAYERS:
             raise EmokernelError(
                 f"{key!r} is no layer number: layers are counted from 0, written plainly"
             )
@@ -68,12 +67,13 @@ def _read(path: Path) -> Rows:
     return rows
 
 
-def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object; EmokernelError for keys that stand there twice, which a dict forgets."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        twice = sorted(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-        raise EmokernelError(f"{', '.join(map(repr, twice))[:80]} stands there twice: keep one")
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; EmokernelError for a key that is given twice, which a dict forgets."""
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise EmokernelError(f"the key {key[:40]!r} is given twice: keep one")
+        content[key] = value
     return content
 
 

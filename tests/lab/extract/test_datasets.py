@@ -165,7 +165,7 @@ def test_queries_and_texts_come_from_the_same_files(tmp_path):
         ("a.json", '{"joy": ["a", "b \\ud83d"]}', "text 1 of 'joy': .* half a character"),
         ("a.json", {"joy": ["a", 7]}, "text 1 of 'joy': '7' is no text"),
         ("a.json", {"joy": [["a"]]}, "is no text"),
-        ("a.json", '{"joy": ["a"], "joy": ["b"]}', "the key 'joy' stands there 2 times"),
+        ("a.json", '{"joy": ["a"], "joy": ["b"]}', "the key 'joy' is given twice"),
         ("a.json", {"3": ["a"]}, "text 0 of '3': the label '3' is a number without a name"),
         ("a.json", {" ": ["a"]}, "an empty name of an emotion"),
         ("a.jsonl", '{"text": "a"}', r"of the columns text none is the label.*label="),

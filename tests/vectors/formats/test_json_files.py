@@ -112,7 +112,7 @@ def test_files_round_trip(tmp_path_factory, names, layers, width, data):
         ('{"0\\n": [[1, 2]]}', "is no layer number"),
         ('{"٣": [[1, 2]]}', "is no layer number"),
         ('{"999999999": [[1, 2]]}', "'999999999' is no layer number"),
-        ('{"0": [[1, 2]], "0": [[3, 4]]}', "'0' stands there twice"),
+        ('{"0": [[1, 2]], "0": [[3, 4]]}', "'0' is given twice"),
     ],
 )  # fmt: skip
 def test_malformed_files_are_refused(text, message, tmp_path):
