@@ -61,7 +61,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     modules = {}
     for name, about in COMMANDS.items():
         command = commands.add_parser(name, help=about)
-        if name == asked or not given:  # what another imports takes seconds
+        if name == asked:  # what another imports takes seconds
             modules[name] = importlib.import_module(f"emokernel.commands.{name}")
             modules[name].add(command)
     chosen, chosen.passed_on = parser.parse_known_args(given)

@@ -117,3 +117,10 @@ def test_an_error_is_told_though_nobody_reads_the_output():
     ended = through_a_closed_pipe(script)
     assert ended.returncode == 2
     assert "emokernel: no such file of emotion vectors: nothing" in ended.stderr
+
+
+def test_without_a_command_none_is_imported(monkeypatch, capsys):
+    monkeypatch.setattr("emokernel.cli.importlib.import_module", None)
+    with pytest.raises(SystemExit):
+        main([])
+    assert "the following arguments are required: command" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import pytest
 from emokernel import moved
 from emokernel.bench import PairedRatio
 from emokernel.bench.benchmark import BenchOptions
+from emokernel.bench.harness import interleaved
 from emokernel.choices import SITE
 from emokernel.lab import evaluate, learn, report
 from emokernel.lab.evaluate import positions
@@ -62,6 +63,7 @@ def imported(statement: str, name: str) -> object:
         ("from emokernel.journal import Journal", journal.Journal),
         ("from emokernel.learn import compare", learn.compare),
         ("from emokernel.bench import Comparison", PairedRatio),
+        ("from emokernel.bench import interleaved", interleaved),
         ("from emokernel.bench.run import Options", BenchOptions),
         ("from emokernel.vectors import SITES", SITE),
         ("from emokernel.learn.compare import compare", learn.compare),

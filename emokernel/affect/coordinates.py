@@ -127,6 +127,12 @@ def _point(label: str, entry: Any) -> tuple[Affect, dict[str, object]]:
     if isinstance(entry, Affect):
         return entry, {}
     more = dict(entry) if isinstance(entry, Mapping) else {}
+    if more.keys() & {"ratings", "term"} and not more.keys() & {"angle", "point"}:
+        raise EmokernelError(
+            f"{label!r} has no point: of ratings compute [valence, arousal] (subtract the means,"
+            " divide by the standard deviations, then all by the largest radius), of a term copy"
+            ' its angle, and write {"point": [valence, arousal]} or {"angle": degrees}'
+        )
     angle, point = more.pop("angle", None), more.pop("point", None if more else entry)
     try:
         if angle is not None:

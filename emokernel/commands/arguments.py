@@ -90,7 +90,8 @@ def add_measured(parser: argparse.ArgumentParser, *, optional: bool = False) -> 
 def add_file(parser: argparse.ArgumentParser, name: str) -> None:
     """A file of vectors, and what it may not say itself."""
     parser.add_argument(name, help="a file, or a folder with a file for each emotion")
-    parser.add_argument("--from", dest="format", choices=tuple(FORMATS), help="its format (found)")
+    format_of_it = "its format (its ending)"
+    parser.add_argument("--from", dest="format", choices=tuple(FORMATS), help=format_of_it)
     parser.add_argument("--names", nargs="+", help="the emotions, where the file does not say them")
     parser.add_argument("--site", choices=SITE, help="where they belong, if the file does not say")
     parser.add_argument("--layer", type=int, help="layer of a file with one vector (from 0)")

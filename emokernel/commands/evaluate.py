@@ -17,9 +17,9 @@ from emokernel.demo.model import INDEPENDENT, NAME, NOTES, SAMPLING, openings
 from emokernel.demo.wordlist import is_presentable
 from emokernel.errors import EmokernelError, NoDoseError
 from emokernel.extras import need
-from emokernel.lab.evaluate.ceiling import read_labelled
 from emokernel.lab.evaluate.evaluation import GENERATIONS, check_inputs, evaluate
 from emokernel.lab.evaluate.goals import verdicts
+from emokernel.lab.evaluate.labelled import read_labelled
 from emokernel.lab.evaluate.plan import Settings, check_asked
 from emokernel.lab.evaluate.prompting import prompting, read_lines
 from emokernel.lab.evaluate.results import Results

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from emokernel.cli import main
+from emokernel.cli import COMMANDS, main
 
 ROOT = Path(__file__).parents[2]
 # Keys of GGUF files.
@@ -50,8 +50,8 @@ class _Parser(Exception):
     """Carries the parser of the command line out of it."""
 
 
-def command_line() -> argparse.ArgumentParser:
-    """The parser of ``emokernel``."""
+def command_line(command: str) -> argparse.ArgumentParser:
+    """The parser of ``emokernel``, with the arguments of that command."""
 
     def stop(self: argparse.ArgumentParser, *_: object) -> None:
         raise _Parser(self)
@@ -59,16 +59,19 @@ def command_line() -> argparse.ArgumentParser:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(argparse.ArgumentParser, "parse_known_args", stop)
         with pytest.raises(_Parser) as stopped:
-            main([])
+            main([command])
     return stopped.value.args[0]
 
 
 def commands() -> dict[str, dict[str, Any]]:
     """{command: {options or the name of a positional: what it takes}}, as JSON knows it."""
-    (subparsers,) = (
-        action for action in command_line()._actions if isinstance(action.choices, dict)
-    )
-    return {name: dict(_arguments(parser)) for name, parser in subparsers.choices.items()}
+    found = {}
+    for name in COMMANDS:
+        (subparsers,) = (
+            action for action in command_line(name)._actions if isinstance(action.choices, dict)
+        )
+        found[name] = dict(_arguments(subparsers.choices[name]))
+    return found
 
 
 def _arguments(parser: argparse.ArgumentParser) -> Iterator[tuple[str, dict[str, Any]]]:

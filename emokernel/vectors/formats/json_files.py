@@ -21,6 +21,7 @@ from emokernel.vectors.formats.foreign import Hints, Rows, assemble, emotions_of
 
 SITE = "attention"
 _LARGEST = torch.finfo(torch.float32).max
+_LARGEST_FILE = 2**27  # bytes; 128 layers of 16384 numbers, written out, are 50 million
 
 
 def write(vectors: NamedVectors, number: int, path: Path) -> None:
@@ -54,6 +55,10 @@ def read(path: Path, hints: Hints) -> NamedVectors:
 
 def _read(path: Path) -> Rows:
     """``{layer: [d]}`` of one file."""
+    if (size := path.stat().st_size) > _LARGEST_FILE:
+        raise EmokernelError(
+            f"it has {size} bytes, more than the vectors of an emotion: it is something else"
+        )
     content = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=unique)
     if not isinstance(content, dict) or not content:
         raise EmokernelError('it needs layers with their vectors, {"0": [[numbers]], ...}')

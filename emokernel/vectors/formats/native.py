@@ -7,7 +7,7 @@ file with one emotion of several says which, by its number.
 
 A safetensors file has it as its metadata, and one fp32 tensor ``layer.N`` ``[E, d]`` for each layer
 that has vectors. Files of numpy and torch have the dict ``{"vectors": [L, E, d] fp32, "names":
-[E names], "site": site, "metadata": record}``.
+[E names], "site": site, "metadata": record}``; one made by hand has no metadata.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -182,9 +182,16 @@ def from_content(
     """The vectors of what a file of numpy or torch holds: that dict, or what others write."""
     if isinstance(content, Tensor):
         return from_tensor(content, path, hints, method)
-    if "vectors" in content:
+    if "vectors" not in content:
+        return from_dict(content, path, hints, method)
+    tensor, names, site = map(content.get, ("vectors", "names", "site"))
+    by_hand = content.keys() <= {"vectors", "names", "site"}
+    if not by_hand or not isinstance(tensor, Tensor) or tensor.dim() != 3:
         return hints.agree(_from_bundle(content, path))
-    return from_dict(content, path, hints, method)
+    if names is not None and not isinstance(names, list):
+        raise EmokernelError("its 'names' must be a list of strings")
+    said = replace(hints, names=hints.names or names, site=hints.site or site)
+    return from_tensor(tensor, path, said, method)
 
 
 def _from_bundle(bundle: Mapping[Any, object], path: Path) -> NamedVectors:

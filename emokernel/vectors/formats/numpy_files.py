@@ -107,13 +107,9 @@ def _array_of(file: IO[bytes], size: int) -> Any:
     array is read; numpy itself would ask for the memory first.
     """
     version = np.lib.format.read_magic(file)
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in readers:
+    if version != (1, 0):  # others have headers of up to 4 GiB, for arrays of many named fields
         raise EmokernelError(f"a .npy file of version {version}: save it again with numpy.save")
-    shape, fortran, dtype = readers[version](file)
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     if dtype.kind not in "fU":
         raise EmokernelError(
             f"an array of {dtype.name}, where vectors are floating numbers (and objects are never"

@@ -133,7 +133,7 @@ def test_a_chat_model_is_asked_questions_and_judged_by_a_classifier_with_named_l
         (["--judge-label", "joy"], "--judge-label needs LABEL=NAME, got 'joy'"),
         (["--label", "joy"], "--label needs EMOTION=LABEL, got 'joy'"),
         (["--questions", "missing.txt"], "no such file of questions"),
-        (["--human", "missing.tsv"], "no such file of texts"),
+        (["--human", "missing.tsv"], "no such file of labelled texts"),
         (["--templates", "sung"], "no template 'sung'"),
         (["--intensities", "0.5"], "about intensity 1 and strength 1"),
         (["--coordinates", "missing.json"], "missing.json"),

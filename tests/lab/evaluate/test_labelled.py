@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emokernel.errors import EmokernelError
-from emokernel.lab.evaluate.ceiling import read_labelled
+from emokernel.lab.evaluate.labelled import read_labelled
 
 
 def written(folder: Path, name: str, text: str) -> str:
@@ -15,35 +15,39 @@ def written(folder: Path, name: str, text: str) -> str:
     return str(folder / name)
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("a.tsv", "label\tid\ttext\nJoy\t1\tSo good!\nanger\t3\tStop\nneutral\t4\tWell\n"),
-        ("a.jsonl", '{"text": "So good!", "label": "joy"}\n\n{"text": "Stop", "label": "Anger"}\n'
-         '{"text": "Well", "label": null}'),
-        ("a.json", '{"joy": ["So good!"], "anger": ["Stop"], "neutral": ["Well"]}'),
-    ],
-)  # fmt: skip
-def test_the_types_of_files_that_queries_have(tmp_path, name, text):
-    found = read_labelled(written(tmp_path, name, text))
-    assert found == (["So good!", "Stop", "Well"], ["joy", "anger", "neutral"])
-
-
-def test_numbers_are_named_by_the_file_beside(tmp_path):
-    rows = "text\tlabel\nSo good!\t0\nStop it\t1\n"
-    with pytest.raises(EmokernelError, match="the label '0' is a number without a name"):
-        read_labelled(written(tmp_path, "test.tsv", rows))
+def test_goemotions(tmp_path):
     written(tmp_path, "labels.txt", "joy\nAnger\nneutral\n")
-    assert read_labelled(str(tmp_path / "test.tsv")) == (["So good!", "Stop it"], ["joy", "anger"])
-
-
-def test_goemotions_is_read_as_it_is_released(tmp_path):
-    written(tmp_path, "labels.txt", "joy\nanger\nneutral\n")
-    rows = 'So "good!\t0\tid1\nBoth\t0,1\tid2\nStop it\t1\tid3\nWell\t2\tid4\n'
+    rows = "So good!\t0\tid1\nHm, well\t0,1\tid2\r\nStop it\t1\tid3\n"
     found = read_labelled(written(tmp_path, "test.tsv", rows))
-    assert found == (['So "good!', "Stop it", "Well"], ["joy", "anger", "neutral"])
-    with pytest.raises(EmokernelError, match=r"a\.tsv, line 2: needs a text, a tab and numbers"):
-        read_labelled(written(tmp_path, "a.tsv", "Fine\t0\tid1\nno label\n"))
+    assert found == (["So good!", "Stop it"], ["joy", "anger"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["So good!\tJoy\nBoth\tjoy,anger\n\nStop\tanger\n",
+     "label\tid\ttext\nJoy\t1\tSo good!\njoy,anger\t2\tBoth\nanger\t3\tStop\n"],
+)  # fmt: skip
+def test_tsv_with_names_with_or_without_a_header(tmp_path, text):
+    found = read_labelled(written(tmp_path, "a.tsv", text))
+    assert found == (["So good!", "Stop"], ["joy", "anger"])
+
+
+def test_json_of_queries_and_null_are_read(tmp_path):
+    content = '{"joy": ["So good!", "So good!"], "Neutral": ["Well"]}'
+    found = read_labelled(written(tmp_path, "a.json", content))
+    assert found == (["So good!", "So good!", "Well"], ["joy", "joy", "neutral"])
+    found = read_labelled(written(tmp_path, "a.jsonl", '{"text": "Well", "label": null}'))
+    assert found == (["Well"], ["neutral"])
+
+
+def test_json_lines(tmp_path):
+    written(tmp_path, "labels.txt", "joy\nanger")
+    rows = (
+        '{"text": "a", "label": "joy"}\n{"text": "b", "label": 1}\n\n{"text": "c", "label": []}\n'
+        '{"text": "d", "labels": [0, 1]}\n{"text": "e", "labels": [1]}'
+    )
+    found = read_labelled(written(tmp_path, "a.jsonl", rows))
+    assert found == (["a", "b", "e"], ["joy", "anger", "anger"])
 
 
 def test_a_data_set_of_the_hub_is_read_by_its_test_split(monkeypatch):
@@ -58,10 +62,34 @@ def test_a_data_set_of_the_hub_is_read_by_its_test_split(monkeypatch):
     assert asked == [("owner/name", "test")]
 
 
-def test_what_cannot_be_read_is_told(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no such file of texts: .*nowhere\.tsv"):
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.tsv", "a\tjoy,anger\n", "no row has exactly one label"),
+        ("a.tsv", "", "no row has exactly one label"),
+        ("a.tsv", "a text\n", "line 1: needs a text, a tab and its labels"),
+        ("a.tsv", " \tjoy\n", "line 1: ' ' is no text"),
+        ("a.tsv", "a\t7\n", r"line 1: the label 7 is a number .* labels\.txt"),
+        ("a.tsv", "a\t\n", "line 1: '' is no name of a label"),
+        ("a.jsonl", '{"text": "a"}', "line 1 needs a text and a label"),
+        ("a.jsonl", "[1]", "line 1 needs a text and a label"),
+        ("a.jsonl", "\n{", "line 2 is no JSON"),
+        ("a.jsonl", '{"text": "a", "label": true}', "'True' is no name"),
+        ("a.jsonl", '{"text": 3, "label": "joy"}', "'3' is no text"),
+        ("a.csv", "a,joy", r"from \.tsv, \.jsonl, \.json files"),
+    ],
+)
+def test_what_cannot_be_read_is_told(tmp_path, name, text, message):
+    with pytest.raises(EmokernelError, match=message):
+        read_labelled(written(tmp_path, name, text))
+
+
+def test_a_missing_file_and_other_encodings_are_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no such file of labelled texts: .*nowhere\.tsv"):
         read_labelled(str(tmp_path / "nowhere.tsv"))
-    with pytest.raises(EmokernelError, match=r"texts are read from \.json"):
-        read_labelled(written(tmp_path, "a.csv", "a,joy"))
-    with pytest.raises(EmokernelError, match="none is the label"):
-        read_labelled(written(tmp_path, "a.tsv", "text\tb\nc\td\n"))
+    (tmp_path / "a.tsv").write_bytes(b"caf\xe9\tjoy\n")
+    with pytest.raises(EmokernelError, match=r"a\.tsv is not UTF-8"):
+        read_labelled(str(tmp_path / "a.tsv"))
+    (tmp_path / "labels.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(EmokernelError, match=r"labels\.txt is not UTF-8"):
+        read_labelled(written(tmp_path, "b.tsv", "Fine\t0\n"))

@@ -155,3 +155,17 @@ def test_a_storage_that_says_more_than_the_archive_has_is_refused(tmp_path):
 def test_an_empty_archive_is_refused(tmp_path):
     np.savez(tmp_path / "joy.npz")
     refused(tmp_path / "joy.npz", "nothing is in it")
+
+
+def test_members_that_the_directory_lost_are_missed(tmp_path):
+    np.savez(tmp_path / "a.npz", joy=rows(), anger=rows())
+    whole = (tmp_path / "a.npz").read_bytes()
+    begin = whole.index(b"PK\x01\x02")
+    second, end = whole.index(b"PK\x01\x02", begin + 1), whole.index(b"PK\x05\x06")
+    start = struct.pack("<I", begin)
+    for kept in (whole[begin:second], whole[second:end]):
+        counts = struct.pack("<HHI", 1, 1, len(kept))
+        tail = whole[end : end + 8] + counts + start + whole[end + 20 :]
+        (tmp_path / "a.npz").write_bytes(whole[:begin] + kept + tail)
+        with pytest.raises(VectorsFileError, match="directory of the archive is not that of its"):
+            EmotionVectors.load(tmp_path / "a.npz")

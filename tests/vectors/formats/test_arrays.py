@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from io import BytesIO
 
@@ -10,9 +11,9 @@ import pytest
 import torch
 from vectors_samples import foreign_files, rows, some_vectors
 
-from emokernel import EmotionVectors
+from emokernel import EmokernelError, EmotionVectors
 from emokernel.errors import VectorsFileError
-from emokernel.vectors.formats import files
+from emokernel.vectors.formats import FORMATS, files
 
 EXPECTED = torch.from_numpy(rows())
 OWN = {"vectors": EXPECTED[:, None], "names": ["joy"], "site": "block", "metadata": {}}
@@ -139,6 +140,7 @@ def npy(array, **options):
         (npy(rows()).replace(b"(3, 6), ", b"(3,6**9)"), "damaged or no npy file"),
         (npy(rows()).replace(b"(3, 6), }  ", b"(3000000,6)}"), "the array needs 72000000 bytes"),
         (npy(np.array(["joy"])), "holds str"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff{", r"of version \(2, 0\): save it again"),
         (npy(rows() * np.inf), "must be finite"),
         (npy(rows().astype(np.float64) * 1e300), "must be finite"),
     ],
@@ -201,3 +203,46 @@ def test_names_of_one_file_fit_its_emotions(tmp_path):
         EmotionVectors.load(paths["named arrays"], names=["joy"])
     with pytest.raises(VectorsFileError, match="there is no layer 2 in 2 layers"):
         EmotionVectors.load(paths["named arrays"], num_layers=2)
+
+
+def test_bundles_by_hand_are_read(tmp_path):
+    stacked = np.stack([rows(), -rows()], axis=1)
+    np.savez(tmp_path / "a.npz", vectors=stacked, names=np.array(["joy", "anger"]))
+    bundle = {"vectors": torch.from_numpy(stacked), "names": ["joy", "anger"]}
+    torch.save({**bundle, "site": "attention"}, tmp_path / "a.pt")
+    for name, site in (("a.npz", "block"), ("a.pt", "attention")):
+        vectors = EmotionVectors.load(tmp_path / name)
+        assert (vectors.names, vectors.site) == (("joy", "anger"), site)
+        assert torch.equal(vectors["anger"], -EXPECTED)
+    assert EmotionVectors.load(tmp_path / "a.pt", names=["x", "y"]).names == ("x", "y")
+    torch.save({**bundle, "names": "joy"}, tmp_path / "a.pt")
+    with pytest.raises(VectorsFileError, match="'names' must be a list of strings"):
+        EmotionVectors.load(tmp_path / "a.pt")
+    torch.save({**bundle, "names": None}, tmp_path / "a.pt")
+    with pytest.raises(VectorsFileError, match="does not say its emotions"):
+        EmotionVectors.load(tmp_path / "a.pt")
+
+
+def test_a_percent_sign_of_others_is_none_of_ours(tmp_path):
+    np.save(tmp_path / "50%20off.npy", rows())
+    assert EmotionVectors.load(tmp_path / "50%20off.npy").names == ("50%20off",)
+
+
+@pytest.mark.parametrize("held", FORMATS)
+def test_another_format_than_the_ending_says_is_named(held, tmp_path):
+    ending = ".pt" if held != "torch" else ".npz"
+    kind, saved = FORMATS[held], tmp_path / "saved"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        some_vectors().save(saved.with_suffix(kind.endings[0]))
+    saved.with_suffix(kind.endings[0]).rename(tmp_path / f"joy{ending}")
+    with pytest.raises(VectorsFileError) as raised:
+        EmotionVectors.load(tmp_path / f"joy{ending}")
+    told = f"holds a file of the format {held}: say format='{held}' (--from {held})"
+    assert str(raised.value) == f"{tmp_path / f'joy{ending}'} {told}"
+    assert EmotionVectors.load(tmp_path / f"joy{ending}", format=held).names == ("joy",)
+
+
+def test_several_paths_are_refused(tmp_path):
+    with pytest.raises(EmokernelError, match="give one path"):
+        EmotionVectors.from_json([tmp_path / "joy.json"])

@@ -98,7 +98,7 @@ def test_convert_refuses_in_one_line(native, tmp_path, capsys):
         assert len(error.splitlines()) == 1
         assert not target.exists()
     status, _, error = run(capsys, "convert", native, tmp_path / "x.npz", "--from", "gguf")
-    assert (status, "no GGUF file" in error) == (2, True)
+    assert (status, "say format='safetensors' (--from safetensors)" in error) == (2, True)
     status, _, error = run(capsys, "convert", tmp_path / "nowhere.pt", tmp_path / "x.npz")
     assert (status, "no such file" in error) == (2, True)
 

@@ -130,7 +130,8 @@ def test_files_that_were_not_written_together_are_refused(tmp_path):
             {"direction.1": rows()[1], "direction.2": rows()[2][:5]}, "controlvector",
             "layer 2 has 5 numbers, .* layer 1 has 6",
         ),
-        ({"direction.1": rows()[1].astype(np.int32)}, "controlvector", "no GGUF file .*I32"),
+        ({"direction.1": rows()[1].astype(np.int32)}, "controlvector", "type I32: give F32, F16"),
+        ({"direction.1": rows()[1].astype(float)}, "controlvector", "is of type F64: give F32"),
         ({"direction.1": rows()[1] * np.inf}, "controlvector", "must be finite"),
     ],
 )  # fmt: skip
@@ -175,3 +176,33 @@ def test_a_record_without_its_head_is_refused(tmp_path):
     )
     with pytest.raises(VectorsFileError, match="the record of emokernel is incomplete"):
         EmotionVectors.load(path)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+def test_files_with_the_high_bytes_first_are_read(kind, tmp_path):
+    writer = gguf.GGUFWriter(tmp_path / "joy.gguf", "controlvector", endianess=gguf.GGUFEndian.BIG)
+    writer.add_tensor("direction.1", rows()[1].astype(kind))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    vectors = EmotionVectors.load(tmp_path / "joy.gguf")
+    assert torch.equal(vectors["joy"][1], torch.from_numpy(rows()[1].astype(kind)).float())
+
+
+def test_bf16_with_the_high_bytes_first_is_refused(tmp_path):
+    writer = gguf.GGUFWriter(tmp_path / "joy.gguf", "controlvector", endianess=gguf.GGUFEndian.BIG)
+    bf16 = gguf.GGMLQuantizationType.BF16
+    writer.add_tensor("direction.1", gguf.quantize(rows()[1], bf16), raw_dtype=bf16)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(VectorsFileError, match=r"direction\.1 is BF16 of high bytes first"):
+        EmotionVectors.load(tmp_path / "joy.gguf")
+
+
+def test_more_fields_than_vectors_have_are_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("emokernel.vectors.formats.gguf._MOST_READS", 10)
+    with pytest.raises(VectorsFileError, match="too many fields for a control vector"):
+        EmotionVectors.load(foreign_files(tmp_path)["repeng"])

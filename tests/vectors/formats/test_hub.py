@@ -7,7 +7,12 @@ from types import SimpleNamespace
 import huggingface_hub
 import pytest
 import torch
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from vectors_samples import some_vectors
 
 from emokernel import EmokernelError, EmotionVectors
@@ -20,7 +25,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A repository in a folder; ``hub.asked`` is what was asked of the Hub, ``hub.fail`` fails."""
-    folder = tmp_path / COMMIT
+    folder = tmp_path / "snapshot"
     folder.mkdir()
     state = SimpleNamespace(folder=folder, asked=[], fail=None)
 
@@ -28,22 +33,24 @@ def hub(tmp_path, monkeypatch):
         def __init__(self, token=None):
             state.asked.append(("token", token))
 
-        def list_repo_files(self, repo_id, revision=None):
+        def model_info(self, repo_id, revision=None):
             state.asked.append((repo_id, revision))
             if state.fail:
                 raise state.fail
-            return [
-                path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+            files = [
+                SimpleNamespace(rfilename=path.relative_to(folder).as_posix())
+                for path in folder.rglob("*")
+                if path.is_file()
             ]
+            return SimpleNamespace(siblings=files, sha=COMMIT)
 
     def snapshot_download(repo_id, revision, token, allow_patterns):
         state.asked.append((repo_id, revision, token, sorted(allow_patterns)))
-        if state.fail and not isinstance(state.fail, ConnectionError):
-            raise state.fail
-        return str(folder)  # without a network what is in the cache
+        return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
     return state
 
 
@@ -59,7 +66,7 @@ def test_the_one_file_is_found_and_the_commit_is_noted(hub):
     assert vectors.provenance["model"] == "some model"
     assert hub.asked == [
         ("token", "secret"), ("user/repo", "main"),
-        ("user/repo", "main", "secret", ["joyful.safetensors"]),
+        ("user/repo", COMMIT, "secret", ["joyful.safetensors"]),
     ]  # fmt: skip
 
 
@@ -74,28 +81,59 @@ def test_a_folder_with_a_file_per_emotion_is_downloaded_alone(hub):
     found = EmotionVectors.from_pretrained("user/repo", "json/", site="block")
     assert (found.names, found.site) == (("anger", "joy"), "block")
     assert torch.equal(found.tensor, vectors.tensor)
-    assert hub.asked[-1][-1] == ["json", "json/*"]
+    assert hub.asked[-1][-1] == ["json/anger.json", "json/joy.json"]
 
 
-@pytest.mark.parametrize("filename", [None, "joy.npz"])
+def refused(kind):
+    return kind("no", response=SimpleNamespace(headers={}, request=None))
+
+
 @pytest.mark.parametrize(
-    "error", [OSError("no route\nto  host"), HFValidationError("no route to host")]
+    ("error", "message"),
+    [
+        (refused(GatedRepoError), "access to it must be granted"),
+        (refused(RepositoryNotFoundError), "there is none, or it is private"),
+        (refused(RevisionNotFoundError), "no revision 'v9'"),
+        (HFValidationError("no"), "no folder here and no repository id"),
+        (OSError("no route\nto  host"), r"the Hub cannot be reached \(no route to host\)$"),
+        (ConnectionError("offline"), r"the Hub cannot be reached \(offline\)"),
+    ],
 )
-def test_what_the_hub_refuses_is_one_error_of_one_line(hub, error, filename):
+def test_what_the_hub_refuses_is_one_error(hub, error, message):
     hub.fail = error
-    message = "^cannot load 'user/repo' from the Hub: no route to host$"
-    with pytest.raises(EmokernelError, match=message):
-        EmotionVectors.from_pretrained("user/repo", filename, revision="v9")
+    with pytest.raises(EmokernelError, match=f"cannot load 'user/repo': .*{message}"):
+        EmotionVectors.from_pretrained("user/repo", revision="v9")
 
 
-def test_without_a_network_the_cache_is_read(hub):
+def test_without_a_network_the_cache_is_read(hub, monkeypatch, tmp_path):
     hub.fail = ConnectionError("no route to host")
-    (hub.folder / "a").mkdir()
-    some_vectors().save(hub.folder / "a" / "joy.safetensors")
-    vectors = EmotionVectors.from_pretrained("user/repo", "a/joy.safetensors")
+    path = tmp_path / "snapshots" / COMMIT / "a" / "joy.safetensors"
+    path.parent.mkdir(parents=True)
+    some_vectors().save(path)
+    monkeypatch.setattr(
+        huggingface_hub, "try_to_load_from_cache",
+        lambda repo_id, filename, revision: str(path) if filename == "a/joy.safetensors" else None,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match=r"cannot be reached .*: a/joy\.safetensors is what was"):
+        vectors = EmotionVectors.from_pretrained("user/repo", "a/joy.safetensors")
     assert vectors.provenance["hub"]["commit"] == COMMIT
-    with pytest.raises(EmokernelError, match="no route to host"):
-        EmotionVectors.from_pretrained("user/repo")  # the cache does not say what there is
+    with pytest.raises(EmokernelError, match="cannot be reached"):
+        EmotionVectors.from_pretrained("user/repo")
+
+
+@pytest.mark.filterwarnings("ignore:.* cannot hold")
+def test_what_is_said_is_chosen_from_what_the_repository_holds(hub):
+    vectors = some_vectors(("anger", "joy"))
+    write(vectors, hub.folder, format="npy")
+    vectors.save(hub.folder / "x[1].npz")
+    assert EmotionVectors.from_pretrained("user/repo", "x[1].npz").names == ("anger", "joy")
+    assert hub.asked[-1][-1] == ["x[[]1].npz"]  # a pattern
+    assert EmotionVectors.from_pretrained("user/repo", ".", format="npy").names == ("anger", "joy")
+    assert hub.asked[-1][-1] == ["anger.npy", "joy.npy", "x[[]1].npz"]
+    asked = len(hub.asked)
+    with pytest.raises(EmokernelError, match=r"has no joi\.npy; did you mean joy\.npy"):
+        EmotionVectors.from_pretrained("user/repo", "joi.npy")
+    assert len(hub.asked) == asked + 2  # nothing was downloaded
 
 
 def test_local_folders_are_read(tmp_path):
@@ -132,7 +170,7 @@ def test_the_file_is_chosen(files, filename, expected):
         (["a.pt", "b.npz"], None, "has several: a.pt, b.npz; name yours"),
         (["v/joy.gguf", "v/fear.gguf", "v/all.npz"], None, "has several: v, v/all.npz"),
         ([f"{n}.pt" for n in range(30)], None, "and 20 more; name yours"),
-        (["a.pt"], "z/y", "user/repo has no z/y: name one of its files"),
+        (["a.pt"], "z/y", "user/repo has no z/y: it holds a.pt"),
     ],
 )
 def test_what_cannot_be_chosen_is_told(files, filename, message):

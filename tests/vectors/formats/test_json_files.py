@@ -150,10 +150,17 @@ def test_what_is_not_there_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"joy\.json"):
         EmotionVectors.from_json(tmp_path / "joy.json")
     (tmp_path / "a").mkdir()
-    write(tmp_path / "a", joy=GOOD, **{"jo%79": GOOD})
+    write(tmp_path / "a", joy=GOOD)
+    (tmp_path / "a" / "joy.JSON").write_text(GOOD)
     with pytest.raises(VectorsFileError, match="are both files of 'joy'"):
         EmotionVectors.from_json(tmp_path / "a")
-    (tmp_path / "a" / "jo%79.json").unlink()
+    (tmp_path / "a" / "joy.JSON").unlink()
     for prefix in ("llama_", "joy"):
         with pytest.raises(VectorsFileError, match=rf"joy\.json: no name .* {prefix!r}"):
             EmotionVectors.from_json(tmp_path / "a", prefix=prefix)
+
+
+def test_a_file_larger_than_the_vectors_of_an_emotion_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("emokernel.vectors.formats.json_files._LARGEST_FILE", len(GOOD) - 1)
+    with pytest.raises(VectorsFileError, match=r"joy\.json: it has 36 bytes, more than"):
+        EmotionVectors.from_json(write(tmp_path, joy=GOOD))
