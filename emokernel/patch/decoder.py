@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,7 +66,9 @@ def _the_blocks(model: nn.Module, count: int | None) -> nn.ModuleList:
     """The list of the decoder's blocks: of ``count``, or a shorter one where it is the only one."""
     kind = type(model).__name__
     lists = [each for each in model.modules() if isinstance(each, nn.ModuleList) and len(each)]
-    every = [each for each in lists if all(_is_block(block) for block in each)]
+    # Of modules that hold more than one, as those of a list of projections do not.
+    is_block = lambda module: len(list(_chain(module)[-1].children())) > 1  # noqa: E731
+    every = [each for each in lists if all(map(is_block, each))]
     fitting = _outermost([each for each in every if len(each) == count])
     if len(fitting) > 1:
         fitting = _of_the_language_model(model, fitting)
@@ -92,14 +95,6 @@ def _the_blocks(model: nn.Module, count: int | None) -> nn.ModuleList:
         f" decoder was expected{f', and lists of {lengths}' if others else ''}; pass the language"
         " model itself, if this one is a part of it"
     )
-
-
-def _is_block(module: nn.Module) -> bool:
-    """Whether it holds more than one module, as a list of projections does not.
-
-    Other tools put a wrapper with one child in the place of a block.
-    """
-    return len(list(_chain(module)[-1].children())) > 1
 
 
 def _chain(module: nn.Module) -> list[nn.Module]:
@@ -186,6 +181,7 @@ def device_of(module: nn.Module, parameter: Tensor) -> torch.device:
     return parameter.device
 
 
+@torch.inference_mode(False)
 def run_on_a_few_tokens(model: nn.Module, last: int | None = None) -> None:
     """One forward of the model without a cache; ModelStructureError if it cannot.
 
@@ -221,20 +217,15 @@ def streams_of(model: nn.Module, decoder: Decoder, last: int | None = None) -> d
     """What each block returns when the model runs on a few tokens (`run_on_a_few_tokens`)."""
     streams: dict[int, Tensor] = {}
 
-    def keep(index: int, output: object) -> None:
-        stream = stream_of(output)
-        if stream is None:
-            kind = type(decoder.blocks[index]).__name__
-            raise ModelStructureError(f"{kind} returns no hidden states as its first result")
-        streams[index] = stream.clone()
+    def keep(index: int, block: nn.Module, _: tuple, output: object) -> None:
+        streams[index] = stream_of(block, output).clone()
 
     handles = [
-        block.register_forward_hook(lambda _, __, output, index=index: keep(index, output))
+        block.register_forward_hook(partial(keep, index))
         for index, block in enumerate(decoder.blocks)
     ]
     try:
-        with torch.inference_mode(False):
-            run_on_a_few_tokens(model, last)
+        run_on_a_few_tokens(model, last)
     finally:
         for handle in handles:
             handle.remove()
@@ -248,14 +239,10 @@ def _model_within(wrapper: nn.Module) -> str:
     return "a causal language model"
 
 
-def stream_of(output: object) -> Tensor | None:
+def stream_of(block: nn.Module, output: object) -> Tensor:
     """The hidden states that a block returns: its tensor, or the first of its tuple or list."""
     first = output[0] if isinstance(output, tuple | list) and output else output
-    return first if isinstance(first, Tensor) else None
-
-
-def map_stream(output: Any, change: Callable[[Tensor], Tensor]) -> object:
-    """What a block returns, with its hidden states changed."""
-    if isinstance(output, tuple | list):
-        return type(output)([change(output[0]), *output[1:]])
-    return change(output)
+    if not isinstance(first, Tensor):
+        kind = type(block).__name__
+        raise ModelStructureError(f"{kind} returns no hidden states as its first result")
+    return first

@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from emokernel.errors import ModelStructureError
@@ -130,7 +129,7 @@ class Observation:
 def observe(model: nn.Module, decoder: Decoder) -> Observation:
     """Run the model once; ModelStructureError if a block cannot be followed."""
     recorder = _Recorder(decoder)
-    with torch.inference_mode(False), recorder.watching(model):
+    with recorder.watching(model):
         run_on_a_few_tokens(model)
     blocks = recorder.observed.blocks
     missing = [i for i in range(len(decoder.blocks)) if i not in blocks]
@@ -195,15 +194,10 @@ class _Recorder:
                 self.observed.blocks[index] = BlockRun(Seen.of(hidden), hidden.clone())
 
         def after(_: nn.Module, _args: tuple, output: object) -> None:
-            run, stream = self.observed.blocks.get(index), stream_of(output)
+            run = self.observed.blocks.get(index)
             self._block = None
             if run is not None:
-                if stream is None:
-                    kind = type(block).__name__
-                    raise ModelStructureError(
-                        f"{kind} returns no hidden states as its first result"
-                    )
-                run.returned(stream)
+                run.returned(stream_of(block, output))
                 self._last = run
 
         yield block.register_forward_pre_hook(before, with_kwargs=True)
@@ -244,8 +238,8 @@ class _Recorder:
         self.observed.steps.append(Step(module, left=True))
 
     def _leave_wrapper(self, wrapper: nn.Module, _args: tuple, output: object) -> None:
-        run, stream = self._last, stream_of(output)
-        if run is None or stream is None or stream.shape != run.rows.shape:
+        run, stream = self._last, stream_of(wrapper, output)
+        if run is None or stream.shape != run.rows.shape:
             return
         if (stream - run.rows - run.given).norm() <= 1e-2 * run.given.norm():
             raise ModelStructureError(
