@@ -67,8 +67,9 @@ def _the_blocks(model: nn.Module, count: int | None) -> nn.ModuleList:
     kind = type(model).__name__
     lists = [each for each in model.modules() if isinstance(each, nn.ModuleList) and len(each)]
     # Of modules that hold more than one, as those of a list of projections do not.
-    is_block = lambda module: len(list(_chain(module)[-1].children())) > 1  # noqa: E731
-    every = [each for each in lists if all(map(is_block, each))]
+    every = [
+        each for each in lists if all(len(list(_chain(block)[-1].children())) > 1 for block in each)
+    ]
     fitting = _outermost([each for each in every if len(each) == count])
     if len(fitting) > 1:
         fitting = _of_the_language_model(model, fitting)
