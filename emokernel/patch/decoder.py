@@ -195,8 +195,13 @@ def run_on_a_few_tokens(model: nn.Module, last: int | None = None) -> None:
         vocabulary = embeddings.weight.shape[0]
         device = device_of(embeddings, embeddings.weight)
     except Exception as error:  # whatever a model raises that reads no tokens
+        model_within = "a causal language model"
+        for name, part in model.named_modules():
+            if name and hasattr(part, "get_input_embeddings"):
+                model_within = f"the {type(part).__name__} within it (.{name})"
+                break
         raise ModelStructureError(
-            f"{kind} has no table of token embeddings: pass {_model_within(model)}"
+            f"{kind} has no table of token embeddings: pass {model_within}"
         ) from error
     if device.type == "meta":
         raise ModelStructureError(f"the weights of {kind} are on the meta device: load them first")
@@ -231,13 +236,6 @@ def streams_of(model: nn.Module, decoder: Decoder, last: int | None = None) -> d
         for handle in handles:
             handle.remove()
     return streams
-
-
-def _model_within(wrapper: nn.Module) -> str:
-    for name, part in wrapper.named_modules():
-        if name and hasattr(part, "get_input_embeddings"):
-            return f"the {type(part).__name__} within it (.{name})"
-    return "a causal language model"
 
 
 def stream_of(block: nn.Module, output: object) -> Tensor:

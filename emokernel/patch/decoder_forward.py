@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from emokernel.compiling import constant_in_trace, keep_in_place
 from emokernel.engines.base import Engine, ForwardCall
@@ -18,7 +18,7 @@ from emokernel.patch.decoder import find_decoder
 from emokernel.patch.placed import Placed
 from emokernel.patch.surroundings import Surroundings
 from emokernel.replaced import ReplacedMethod, forward_name
-from emokernel.state import UNTOUCHED, DeviceState
+from emokernel.state import UNTOUCHED
 
 
 class Handle(Protocol):
@@ -57,7 +57,7 @@ class DecoderForward(ReplacedMethod):
     ) -> None:
         super().__init__(owner, forward_name(owner))
         self._placed, self._engines, self._surroundings = placed, tuple(engines), surroundings
-        self._model, self.handle = model, handle
+        self._model, self._handle = model, handle
         self._states = [each.state for each in placed]
         self._names = list(inspect.signature(self.original).parameters)
         self._checkpoints = Checkpoints(owner, self._states)
@@ -74,7 +74,7 @@ class DecoderForward(ReplacedMethod):
         if torch.compiler.is_compiling():
             given = [name for name, value in named.items() if value is not None]
             engine = self._engines[self._prepare(*given)]
-            return self._run(engine.traced_token_slot, ForwardCall(named, True), args, kwargs)
+            return self._run(engine, ForwardCall(named, True), args, kwargs)
         captured = is_captured(self._states[0].device)
         if not captured:
             self.check_class()
@@ -88,8 +88,7 @@ class DecoderForward(ReplacedMethod):
         engine = self._engine(call)
         if captured:
             self._refuse_learning()
-            return self._run(engine.traced_token_slot, call, args, kwargs)
-        return self._run(engine.token_slot, call, args, kwargs)
+        return self._run(engine, call, args, kwargs)
 
     def _follow(self) -> None:
         """Notice what has become of the model since."""
@@ -129,11 +128,7 @@ class DecoderForward(ReplacedMethod):
         return self._engines.index(engine)
 
     def _run(
-        self,
-        token_slot: Callable[[ForwardCall, DeviceState], Tensor],
-        call: ForwardCall,
-        args: tuple,
-        kwargs: dict[str, object],
+        self, engine: Engine, call: ForwardCall, args: tuple, kwargs: dict[str, object]
     ) -> object:
         states = self._states
         outer = [
@@ -143,17 +138,16 @@ class DecoderForward(ReplacedMethod):
         try:
             for state in states:
                 running = state.running
+                if call.traced:
+                    running.token_slot = engine.traced_token_slot(call, state)
+                else:
+                    with state.reading():  # which slots, and what they hold: both of one moment
+                        running.token_slot = engine.token_slot(call, state)
+                        running.tables = state.tables_of_call()
                 if torch.compiler.is_compiling():
-                    running.token_slot = token_slot(call, state)
                     if torch.is_grad_enabled():  # the backward pass reads them after later writes
                         running.tables = state.copied_tables()
                     continue
-                if call.traced:
-                    running.token_slot = token_slot(call, state)
-                else:
-                    with state.reading():  # which slots, and what they hold: both of one moment
-                        running.token_slot = token_slot(call, state)
-                        running.tables = state.tables_of_call()
                 running.untouched = state.constant_rows(running.token_slot.shape[0], UNTOUCHED)
                 running.steered = set()
             output = self.original(*args, **kwargs)
@@ -168,7 +162,7 @@ class DecoderForward(ReplacedMethod):
                 running.handed = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> object:
-        return _copied(self, self._model, self.handle.copier(), memo)
+        return _copied(self, self._model, self._handle.copier(), memo)
 
 
 def _copied(
@@ -234,6 +228,6 @@ def handle_of(model: nn.Module) -> Handle | None:
     for method in list(vars(find_decoder(model).owner).values()):
         if isinstance(method, PatchedOnUse):
             return method.patch()
-        if isinstance(method, DecoderForward | NoReplica):  # another tool may have wrapped one
+        if isinstance(method, NoReplica):  # which no tool wraps
             return method.handle
     return None

@@ -88,10 +88,8 @@ class BlockRun:
     hidden: Seen
     given: Tensor
     additions: list[Addition] = field(default_factory=list)
-
-    def returned(self, stream: Tensor) -> None:
-        """Keep the result of the block."""
-        self.result, self.rows = Seen.of(stream), stream.clone()
+    result: Seen = field(init=False)
+    rows: Tensor = field(init=False)
 
 
 @dataclass
@@ -197,7 +195,8 @@ class _Recorder:
             run = self.observed.blocks.get(index)
             self._block = None
             if run is not None:
-                run.returned(stream_of(block, output))
+                stream = stream_of(block, output)
+                run.result, run.rows = Seen.of(stream), stream.clone()
                 self._last = run
 
         yield block.register_forward_pre_hook(before, with_kwargs=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -170,7 +169,7 @@ class Patch:
                 chosen.append((elsewhere, other))
         self._rewrite(layer, block, chosen)
         if site is None:
-            self._steer_by(layer, SteeredOutput(block, placed, layer))
+            self.replace(SteeredOutput(block, placed, layer), steers=layer)
         return layer, site, reason, other
 
     def _fuse(self, add: Add, addition: Addition) -> str | None:
@@ -210,23 +209,16 @@ class Patch:
             return "it is on another device"
         return norm
 
-    def _steer_by(self, layer: int, method: ReplacedMethod) -> None:
-        self._surroundings.methods[layer].append(method)
-        self.replace(method)
-
     def _rewrite(self, layer: int, block: nn.Module, chosen: list[tuple[Addition, Add]]) -> None:
         by_part: dict[str, dict[Key, Add]] = {}
         for addition, add in chosen:
             by_part.setdefault(addition.part, {})[addition.key] = add
         for part, by_key in by_part.items():
             module = own_part(self.decoder, block, part)
-            forward = type(module).forward
-            # torch.compile itself fuses the other adds with their norms, and with more than that.
-            steered = {key: add for key, add in by_key.items() if add.steered}
-            own = inspect.unwrap(forward)
-            rewritten = (rewrite(forward, each.get) or own for each in (by_key, steered))
-            method = RewrittenForward(module, *rewritten)
-            self._steer_by(layer, method) if steered else self.replace(method)
+            rewritten = rewrite(type(module).forward, by_key.get)
+            assert rewritten is not None  # where the adds were seen
+            steers = any(add.steered for add in by_key.values())
+            self.replace(RewrittenForward(module, rewritten), steers=layer if steers else None)
 
     def _prove(self) -> None:
         """Compare what every block returns before and after, with nothing set."""
@@ -242,8 +234,10 @@ class Patch:
                     f"{kind} {index} gives other results in the patched model; {way_out}"
                 )
 
-    def replace(self, method: ReplacedMethod) -> None:
+    def replace(self, method: ReplacedMethod, steers: int | None = None) -> None:
         """Install one more replaced method, to be restored with the others."""
+        if steers is not None:
+            self._surroundings.methods[steers].append(method)
         self._replaced.append(method)
         method.install()
 
