@@ -13,8 +13,8 @@ from emokernel.choices import DOSE, LAW, MAPPING
 from emokernel.commands import arguments, models
 from emokernel.commands.arguments import EMBEDDED, positive
 from emokernel.commands.outputs import check_folder, check_run
-from emokernel.demo.clean import is_presentable
 from emokernel.demo.model import INDEPENDENT, NAME, NOTES, SAMPLING, openings
+from emokernel.demo.wordlist import is_presentable
 from emokernel.errors import EmokernelError, NoDoseError
 from emokernel.extras import need
 from emokernel.lab.evaluate.ceiling import read_labelled

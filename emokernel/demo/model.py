@@ -38,7 +38,7 @@ def load_model(
     if not (MODEL_PATH / "model.safetensors").is_file():
         raise FileNotFoundError(
             f"{MODEL_PATH / 'model.safetensors'} is missing: install emokernel again, or train the "
-            "model with `python -m emokernel.demo.train.language_model --data DIR`"
+            "model with `python -m embedded.language_model --data DIR` in benchmarks/"
         )
     model = LlamaForCausalLM.from_pretrained(MODEL_PATH, dtype=dtype, local_files_only=True)
     return model.eval(), AutoTokenizer.from_pretrained(MODEL_PATH, local_files_only=True)

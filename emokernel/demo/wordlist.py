@@ -74,3 +74,8 @@ class WordList:
 def default_word_list() -> WordList:
     """The word list that ships with the package."""
     return WordList(files(__package__).joinpath("blocklist.txt").read_text("utf-8").splitlines())
+
+
+def is_presentable(text: str) -> bool:
+    """Whether `text` can be shown at work: no word of `blocklist.txt`, however it is spelled."""
+    return not default_word_list().blocks(text)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from embedded.clean import MAX_WORDS, MIN_WORDS, clean
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from emokernel.demo.clean import MAX_WORDS, MIN_WORDS, clean, is_presentable
-from emokernel.demo.wordlist import WordList
+from emokernel.demo.wordlist import WordList, is_presentable
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import pytest
 
 from emokernel import EmotionVectors, Request, patch
 from emokernel.commands.demo import demo
-from emokernel.demo.clean import is_presentable
 from emokernel.demo.model import SAMPLING, load_model, openings
 from emokernel.demo.vectors import VECTORS_PATH, load_vectors
+from emokernel.demo.wordlist import is_presentable
 from emokernel.lab.measure.generation import Job, write
 
 OPENINGS, SEEDS = 8, 2

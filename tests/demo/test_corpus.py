@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from emokernel.demo.clean import clean
-from emokernel.demo.train.corpus import heldout_examples, language_examples, training_half
-from emokernel.demo.train.relabel import Example, relabel
+from embedded.clean import clean
+from embedded.corpus import heldout_examples, language_examples, training_half
+from embedded.relabel import Example, relabel
 
 LABELS = ("anger", "joy", "fear", "sadness", "disgust", "surprise", "annoyance", "disapproval",
           "amusement", "excitement", "gratitude", "love", "optimism", "admiration", "relief",

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from emokernel.demo.clean import is_presentable
 from emokernel.demo.model import CONDITIONS, MODEL_PATH, load_model, openings, prefix
+from emokernel.demo.wordlist import is_presentable
 
 Loaded = tuple[LlamaForCausalLM, PreTrainedTokenizerFast]
 

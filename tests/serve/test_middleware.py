@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from serve.asgi import ask
 
 from emokernel import EmokernelError, Request, patch
@@ -151,6 +151,8 @@ def steering():
     return patch(load_model()[0], load_vectors())
 
 
+# The first text of a fresh checkout waits for hypothesis' tables of characters.
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.fixed_dictionaries(
         {}, optional=dict.fromkeys(("emotion", "strength", "law", "dose", "positions"), JSON)

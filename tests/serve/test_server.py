@@ -158,7 +158,7 @@ def test_a_model_that_was_unloaded_is_patched_again(app, server, wanted):
 
 def test_a_want_of_slots_is_told_as_such(app, server, monkeypatch):
     steering = server.steering()
-    monkeypatch.setattr(steering.requested.slots._free, "_free", [])
+    monkeypatch.setattr(steering.requested.slots, "_free", [])
     ((status, answer),) = together(app, [FIELDS | {"emotion": "fear"}])
     assert status == 503
     assert "no more slots" in answer["detail"]

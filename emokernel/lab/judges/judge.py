@@ -80,7 +80,7 @@ class Judge:
     multi_label = False
     network: ClassVar[type[nn.Module]] = JudgeNetwork
     folder: ClassVar[Path] = JUDGE_PATH
-    script: ClassVar[str] = "emokernel.demo.train.judge"
+    script: ClassVar[str] = "embedded.judge"
 
     def __init__(
         self, networks: Sequence[nn.Module], labels: Sequence[str], temperature: float = 1.0
@@ -128,7 +128,7 @@ class Judge:
         if not (folder / "judge.safetensors").is_file() or not (folder / "judge.json").is_file():
             raise FileNotFoundError(
                 f"{folder} holds no judge (judge.safetensors and judge.json): install emokernel "
-                f"again, or train it with `python -m {cls.script} --data DIR`"
+                f"again, or train it with `python -m {cls.script} --data DIR` in benchmarks/"
             )
         settings = json.loads((folder / "judge.json").read_text("utf-8"))
         sizes = {name: settings[name] for name in cls.network.SETTINGS}

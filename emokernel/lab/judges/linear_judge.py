@@ -58,4 +58,4 @@ class CalibrationJudge(Judge):
     name = "embedded-calibration"
     network: ClassVar[type[nn.Module]] = LinearNetwork
     folder: ClassVar[Path] = CALIBRATION_JUDGE_PATH
-    script: ClassVar[str] = "emokernel.demo.train.calibration_judge"
+    script: ClassVar[str] = "embedded.calibration_judge"

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emokernel import EmokernelError
-from emokernel.demo.clean import is_presentable
+from emokernel.demo.wordlist import is_presentable
 from emokernel.errors import UnknownEmotionError
 from emokernel.lab.extract.queries import Queries, pairs
 

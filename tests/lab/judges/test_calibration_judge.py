@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from embedded import calibration_judge as script
+from embedded.calibration_judge import fit_regularised
+from embedded.corpus import training_half
+from embedded.judge import figures_or_train
+from embedded.relabel import distributions
 
-from emokernel.demo.train import calibration_judge as script
-from emokernel.demo.train.calibration_judge import fit_regularised
-from emokernel.demo.train.corpus import training_half
-from emokernel.demo.train.judge import figures_or_train
-from emokernel.demo.train.relabel import distributions
 from emokernel.lab.judges.judge import Judge
 from emokernel.lab.judges.linear_judge import (
     CALIBRATION_JUDGE_PATH,
@@ -76,7 +76,7 @@ def test_stored_figures(judge: CalibrationJudge) -> None:
 
 
 def test_missing_judge_is_told(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"train\.calibration_judge"):
+    with pytest.raises(FileNotFoundError, match=r"embedded\.calibration_judge"):
         CalibrationJudge.load(tmp_path)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from embedded.judge import figures, macro_f1
 
-from emokernel.demo.train.judge import figures, macro_f1
 from emokernel.lab.judges.judge import JUDGE_PATH, Judge
 from emokernel.lab.judges.linear_judge import CalibrationJudge
 

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from emokernel.demo.clean import clean
-from emokernel.demo.train.relabel import Example, relabel
+from embedded.clean import clean
+from embedded.relabel import Example, relabel
 
 # A word that occurs once in the language text is mostly a typing error or a rare name.
 MIN_WORD_COUNT = 2
@@ -103,7 +103,7 @@ def _read(path: Path) -> str:
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing; --data must name a folder with goemotions/ and xed/, "
-            "see emokernel/demo/train/corpus.py for their sources"
+            "see benchmarks/embedded/corpus.py for their sources"
         )
     return path.read_text("utf-8")
 

@@ -1,6 +1,6 @@
 """Train the embedded language model.
 
-    python -m emokernel.demo.train.language_model --data DIR
+    python -m embedded.language_model --data DIR
 
 A Llama of 3.4 million parameters on documents `bos [prefix] text eos`. The corpus is small, so
 everything here is against overfitting: dropout on the embedding and on every branch, weight decay,
@@ -27,16 +27,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from embedded.clean import clean
+from embedded.corpus import heldout_examples, language_examples
+from embedded.relabel import Example
+from embedded.tokenizer import train_tokenizer
 from emokernel.atomic import write_text
-from emokernel.demo.clean import clean
-from emokernel.demo.train.corpus import heldout_examples, language_examples
-from emokernel.demo.train.relabel import Example
-from emokernel.demo.train.tokenizer import train_tokenizer
+from emokernel.demo.model import MODEL_PATH
 from emokernel.lab.measure.conditions import CONDITIONS, prefix
 
 Document = list[int]
 
-ASSETS = Path(__file__).parent.parent / "assets" / "model"
 IGNORED = -100
 
 # How it is trained: `ema` is the decay of the average of the weights, `without_prefix` the share of
@@ -266,7 +266,7 @@ def main() -> None:
     """Command line of this script."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with goemotions/ and xed/")
-    parser.add_argument("--out", type=Path, default=ASSETS, help="folder for the trained model")
+    parser.add_argument("--out", type=Path, default=MODEL_PATH, help="folder for the trained model")
     arguments = parser.parse_args()
     train(arguments.data, arguments.out)
 

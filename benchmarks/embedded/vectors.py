@@ -1,6 +1,6 @@
 """Make the emotion vectors of the embedded model, and calibrate them.
 
-    python -m emokernel.demo.train.vectors --data DIR
+    python -m embedded.vectors --data DIR
 
 The lines of each emotion are read twice, behind the prefix token of the emotion and behind the
 neutral one; the vector is the difference of the two means, prefixes not averaged over, less a share
@@ -13,10 +13,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from embedded.corpus import language_examples
 from emokernel import EmotionVectors
 from emokernel.choices import SITE
 from emokernel.demo.model import load_model
-from emokernel.demo.train.corpus import language_examples
 from emokernel.demo.vectors import VECTORS_PATH
 from emokernel.extras import need
 from emokernel.lab.calibrate import Prompts, calibrate

@@ -1,6 +1,6 @@
 """Fit the judge of calibration on the language half of the GoEmotions training comments.
 
-    python -m emokernel.demo.train.calibration_judge --data DIR [--figures-only]
+    python -m embedded.calibration_judge --data DIR [--figures-only]
 
 Neither its text nor its kind of network is that of the evaluating judge, and no probability of that
 judge is used: what is calibrated with this one can be evaluated with that one. The comments are
@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from emokernel.demo.train.corpus import emotion_labels, heldout_examples, training_half
-from emokernel.demo.train.judge import (
+from embedded.corpus import emotion_labels, heldout_examples, training_half
+from embedded.judge import (
     best_temperature,
     figures_or_train,
     save_with_figures,

@@ -1,6 +1,6 @@
 """Train the judge on its half of the GoEmotions training comments.
 
-    python -m emokernel.demo.train.judge --data DIR [--figures-only]
+    python -m embedded.judge --data DIR [--figures-only]
 
 The comments are taken as they were written: features are hashed, so no word of them is stored.
 Dev chooses the epoch, the temperature and the threshold; test gives the final figures only.
@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from embedded.corpus import emotion_labels, heldout_examples, training_half
+from embedded.relabel import Example, distributions
 from emokernel.atomic import write_text
-from emokernel.demo.train.corpus import emotion_labels, heldout_examples, training_half
-from emokernel.demo.train.relabel import Example, distributions
 from emokernel.lab.evaluate.ceiling import confusion
 from emokernel.lab.judges.judge import Judge, JudgeNetwork
 

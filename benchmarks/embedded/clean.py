@@ -1,13 +1,13 @@
-"""Cleaning of source text for the demo, and the check of what the demo prints."""
+"""Cleaning of source text for the embedded model."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 import zlib
-from importlib.resources import files
+from pathlib import Path
 
-from emokernel.demo.wordlist import default_word_list
+from emokernel.demo.wordlist import is_presentable
 
 MIN_WORDS, MAX_WORDS, MAX_CHARACTERS = 3, 30, 180
 
@@ -40,7 +40,7 @@ _ACRONYMS = frozenset(
 _VOWELLESS = frozenset("mr mrs dr ms st tv dvd nfl pc pm hmm shh mvp dj hm mm ms th nd rd".split())
 _SPELLINGS = dict(
     line.split("\t")
-    for line in files(__package__).joinpath("spellings.txt").read_text("utf-8").splitlines()
+    for line in Path(__file__).with_name("spellings.txt").read_text("utf-8").splitlines()
 )
 # A line of English holds at least one of these; a list of names or of foreign words does not.
 _FUNCTION_WORDS = frozenset(
@@ -52,13 +52,8 @@ _FUNCTION_WORDS = frozenset(
 )
 
 
-def is_presentable(text: str) -> bool:
-    """Whether `text` can be shown at work: no word of `blocklist.txt`, however it is spelled."""
-    return not default_word_list().blocks(text)
-
-
 def clean(text: str) -> str | None:
-    """`text` as one or more plain English sentences, or None if it is not fit for the demo.
+    """`text` as one or more plain English sentences, or None if it is not fit for it.
 
     A cleaned line is presentable, has 3 to 30 words in ASCII, straight quotes, ordinary case and
     a full stop; cleaning it again leaves it as it is.
