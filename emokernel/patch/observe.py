@@ -128,7 +128,8 @@ class Observation:
 def observe(model: nn.Module, decoder: Decoder) -> Observation:
     """Run the model once; ModelStructureError if a block cannot be followed."""
     recorder = _Recorder(decoder)
-    with recorder.watching(model):
+    with ExitStack() as undo:
+        recorder.watch(model, undo)
         run_on_a_few_tokens(model)
     blocks = recorder.observed.blocks
     missing = [i for i in range(len(decoder.blocks)) if i not in blocks]
@@ -161,24 +162,22 @@ class _Recorder:
         self._block: int | None = None
         self._last: BlockRun | None = None  # that has ended
 
-    def watching(self, model: nn.Module) -> ExitStack:
-        """Watch the model's blocks, their parts and all modules until the end."""
-        with ExitStack() as undo:
-            for index, block in enumerate(self._decoder.blocks):
-                enter, leave = (partial(m, index) for m in (self._enter_block, self._leave_block))
-                undo.callback(block.register_forward_pre_hook(enter, with_kwargs=True).remove)
-                undo.callback(block.register_forward_hook(leave).remove)
-                for name, part in block.named_modules():
-                    # FSDP's classes are torch's, but keep the forward of the model's.
-                    if not type(part).forward.__module__.startswith("torch."):
-                        self._watch_adds(part, name, undo)
-            for wrapper in self._decoder.wrappers:
-                undo.callback(wrapper.register_forward_hook(self._leave_wrapper).remove)
-            for module in model.modules():
-                enter = module.register_forward_pre_hook(self._read, with_kwargs=True)
-                undo.callback(enter.remove)
-                undo.callback(module.register_forward_hook(self._leave).remove)
-            return undo.pop_all()
+    def watch(self, model: nn.Module, undo: ExitStack) -> None:
+        """Watch the model's blocks, their parts and all modules."""
+        for index, block in enumerate(self._decoder.blocks):
+            enter, leave = (partial(m, index) for m in (self._enter_block, self._leave_block))
+            undo.callback(block.register_forward_pre_hook(enter, with_kwargs=True).remove)
+            undo.callback(block.register_forward_hook(leave).remove)
+            for name, part in block.named_modules():
+                # FSDP's classes are torch's, but keep the forward of the model's.
+                if not type(part).forward.__module__.startswith("torch."):
+                    self._watch_adds(part, name, undo)
+        for wrapper in self._decoder.wrappers:
+            undo.callback(wrapper.register_forward_hook(self._leave_wrapper).remove)
+        for module in model.modules():
+            enter = module.register_forward_pre_hook(self._read, with_kwargs=True)
+            undo.callback(enter.remove)
+            undo.callback(module.register_forward_hook(self._leave).remove)
 
     def _enter_block(
         self, index: int, _: nn.Module, args: tuple, kwargs: dict[str, object]
