@@ -220,11 +220,7 @@ class Remembering:
         return self.function(run, *args, **kwargs)
 
     def __reduce__(self) -> tuple[Callable, tuple[Callable]]:
-        return _itself, (self.function,)
-
-
-def _itself(function: Callable) -> Callable:
-    return function
+        return copy.copy, (self.function,)  # the function itself
 
 
 def _copied(
