@@ -19,7 +19,7 @@ from emokernel import reference
 from emokernel.compiling import constant_in_trace
 from emokernel.errors import SteeringError
 from emokernel.ops import differentiable
-from emokernel.patch.norms import FusedNorm, are_trained, norm_arguments
+from emokernel.patch.norms import FusedNorm, norm_arguments
 from emokernel.patch.observe import same_memory
 from emokernel.patch.placed import Placed
 from emokernel.patch.surroundings import Way
@@ -93,29 +93,19 @@ class Add:
             slots = running.untouched
         if slots is None:
             _refuse_alone()
-        if a.dtype is not b.dtype or a.shape != b.shape:  # what torch promotes or broadcasts
+        basis, ids, weights, law = (running.tables or state.tables)[self._layer]
+        gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (a, b, basis))
+        # The others are what torch promotes or broadcasts.
+        if gradient or a.dtype is not b.dtype or a.shape != b.shape:
             y = a + b
             return _steered_rows(y, slots, self.placed, self._layer) if self.steered else y
-        basis, ids, weights, law = (running.tables or state.tables)[self._layer]
         if a.dtype is not state.dtype:
             _check_dtype(a, basis, state)
-        a, b = a.contiguous(), b.contiguous()
-        norm = None
+        a, b, tables = a.contiguous(), b.contiguous(), (basis, slots, ids, weights, law)
         if self.ahead is not None and not running.checkpointed and self.ahead[1].obstacle is None:
-            norm = self.ahead[0]
-        if torch.is_grad_enabled():
-            if any(t.requires_grad for t in (a, b, basis)):
-                if not self.steered:
-                    return a + b
-                return differentiable.steer(
-                    a + b, basis, slots, ids, weights, law, backend=self.placed.backend
-                )
-            if norm is not None and are_trained(self._attributes["_parameters"]):
-                norm = None
-        tables = basis, slots, ids, weights, law
-        if norm is not None and not torch.is_autocast_enabled(a.device.type):
-            arguments = norm_arguments(norm.norm, self._attributes, a)
+            arguments = norm_arguments(self.ahead[0].norm, self._attributes, a)
             if arguments is not None:
+                norm = self.ahead[0]
                 operation = getattr(self.placed.backend, norm.norm.operation)
                 normed, y = operation(a, b, *arguments, *tables)
                 # Torch counts no writes to what is made in inference mode.
@@ -147,15 +137,14 @@ class Add:
         operations = getattr(torch.ops, it.namespace)
         if mixed:
             return operations.steer.default(y.contiguous(), *tables)
-        a, b, norm = a.contiguous(), b.contiguous(), it.norm
-        if norm is not None and not torch.is_autocast_enabled(a.device.type):
-            arguments = norm_arguments(norm, self._attributes, a)
-            if arguments is not None and not are_trained(self._attributes["_parameters"]):
-                operation = getattr(operations, norm.operation).default
-                normed, y = operation(a, b, *arguments, *tables)
-                running.handed = y, normed, it.norm_serial, None
-                return y
-        return operations.add_steer.default(a, b, *tables)
+        a, b = a.contiguous(), b.contiguous()
+        arguments = None if it.norm is None else norm_arguments(it.norm, self._attributes, a)
+        if it.norm is None or arguments is None:
+            return operations.add_steer.default(a, b, *tables)
+        operation = getattr(operations, it.norm.operation).default
+        normed, y = operation(a, b, *arguments, *tables)
+        running.handed = y, normed, it.norm_serial, None
+        return y
 
     @constant_in_trace
     def _traced(self, serial: str) -> TracedAdd:

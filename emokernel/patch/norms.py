@@ -45,10 +45,16 @@ class FusedNorm:
 
 
 def norm_arguments(norm: FusedNorm, attributes: Mapping[str, Any], x: Tensor) -> tuple | None:
-    """What the operation takes behind the rows ``x``; None where that does not fit them now.
+    """What the operation takes behind the rows ``x``; None where it cannot stand in now.
 
+    Under autocast it cannot, nor where a parameter is to get a gradient, which it does not give.
     ``attributes`` are those of the module now.
     """
+    if torch.is_autocast_enabled(x.device.type):
+        return None
+    parameters = attributes["_parameters"].values()
+    if torch.is_grad_enabled() and any(p is not None and p.requires_grad for p in parameters):
+        return None
     weight = _parameter(norm, "weight", attributes, x)
     if weight is None:
         return None
@@ -70,13 +76,6 @@ def _parameter(
         return x.new_full(x.shape[-1:], _NEUTRAL[name]) if name in norm.lacks else None
     fits = parameter.dtype is x.dtype and parameter.device == x.device
     return parameter if fits and parameter.shape[0] == x.shape[-1] else None
-
-
-def are_trained(parameters: Mapping[str, Tensor | None]) -> bool:
-    """Whether one of them is to get a gradient, which the fused operations do not give."""
-    return torch.is_grad_enabled() and any(
-        value is not None and value.requires_grad for value in parameters.values()
-    )
 
 
 def probe_norm(module: nn.Module, width: int, dtype: torch.dtype) -> FusedNorm | str:

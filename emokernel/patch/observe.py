@@ -8,9 +8,10 @@ since. All that is recorded is kept alive meanwhile, so that no memory is used t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -127,7 +128,8 @@ class Observation:
 def observe(model: nn.Module, decoder: Decoder) -> Observation:
     """Run the model once; ModelStructureError if a block cannot be followed."""
     recorder = _Recorder(decoder)
-    with recorder.watching(model):
+    with ExitStack() as undo:
+        recorder.watch(model, undo)
         run_on_a_few_tokens(model)
     blocks = recorder.observed.blocks
     missing = [i for i in range(len(decoder.blocks)) if i not in blocks]
@@ -160,54 +162,48 @@ class _Recorder:
         self._block: int | None = None
         self._last: BlockRun | None = None  # that has ended
 
-    def watching(self, model: nn.Module) -> ExitStack:
-        """Watch the model's blocks, their parts and all modules until the end."""
-        with ExitStack() as undo:
-            for index, block in enumerate(self._decoder.blocks):
-                for handle in self._watch_block(index, block):
-                    undo.callback(handle.remove)
-                for name, part in block.named_modules():
-                    # FSDP's classes are torch's, but keep the forward of the model's.
-                    if not type(part).forward.__module__.startswith("torch."):
-                        self._watch_adds(part, name, undo)
-            for wrapper in self._decoder.wrappers:
-                undo.callback(wrapper.register_forward_hook(self._leave_wrapper).remove)
-            for module in model.modules():
-                enter = module.register_forward_pre_hook(self._read, with_kwargs=True)
-                undo.callback(enter.remove)
-                undo.callback(module.register_forward_hook(self._leave).remove)
-            return undo.pop_all()
+    def watch(self, model: nn.Module, undo: ExitStack) -> None:
+        """Watch the model's blocks, their parts and all modules."""
+        for index, block in enumerate(self._decoder.blocks):
+            enter, leave = (partial(m, index) for m in (self._enter_block, self._leave_block))
+            undo.callback(block.register_forward_pre_hook(enter, with_kwargs=True).remove)
+            undo.callback(block.register_forward_hook(leave).remove)
+            for name, part in block.named_modules():
+                # FSDP's classes are torch's, but keep the forward of the model's.
+                if not type(part).forward.__module__.startswith("torch."):
+                    self._watch_adds(part, name, undo)
+        for wrapper in self._decoder.wrappers:
+            undo.callback(wrapper.register_forward_hook(self._leave_wrapper).remove)
+        for module in model.modules():
+            enter = module.register_forward_pre_hook(self._read, with_kwargs=True)
+            undo.callback(enter.remove)
+            undo.callback(module.register_forward_hook(self._leave).remove)
 
-    def _watch_block(self, index: int, block: nn.Module) -> Iterator:
-        def before(_: nn.Module, args: tuple, kwargs: dict[str, object]) -> None:
-            cache = kwargs.get("past_key_values") if index == 0 else None
-            if getattr(cache, "get_seq_length", int)():
-                raise ModelStructureError(
-                    "the blocks are given a cache for every text (prefix tuning): patch the model"
-                    " within it"
-                )
-            hidden = next(self._rows_among(args, kwargs), None)
-            if hidden is not None:
-                self._block = index
-                self.observed.blocks[index] = BlockRun(Seen.of(hidden), hidden.clone())
+    def _enter_block(
+        self, index: int, _: nn.Module, args: tuple, kwargs: dict[str, object]
+    ) -> None:
+        cache = kwargs.get("past_key_values") if index == 0 else None
+        if getattr(cache, "get_seq_length", int)():
+            raise ModelStructureError(
+                "the blocks are given a cache for every text (prefix tuning): patch the model"
+                " within it"
+            )
+        hidden = next(self._rows_among(args, kwargs), None)
+        if hidden is not None:
+            self._block = index
+            self.observed.blocks[index] = BlockRun(Seen.of(hidden), hidden.clone())
 
-        def after(_: nn.Module, _args: tuple, output: object) -> None:
-            run = self.observed.blocks.get(index)
-            self._block = None
-            if run is not None:
-                stream = stream_of(block, output)
-                run.result, run.rows = Seen.of(stream), stream.clone()
-                self._last = run
-
-        yield block.register_forward_pre_hook(before, with_kwargs=True)
-        yield block.register_forward_hook(after)
+    def _leave_block(self, index: int, block: nn.Module, _: tuple, output: object) -> None:
+        run = self.observed.blocks.get(index)
+        self._block = None
+        if run is not None:
+            stream = stream_of(block, output)
+            run.result, run.rows = Seen.of(stream), stream.clone()
+            self._last = run
 
     def _watch_adds(self, module: nn.Module, name: str, undo: ExitStack) -> None:
-        def watch(key: Key) -> Callable:
-            return lambda a, b: self._add(name, key, a, b)
-
         if not is_replaced(module):  # as by tensor parallelism: not its own forward alone is run
-            rewritten = rewrite(type(module).forward, watch)
+            rewritten = rewrite(type(module).forward, partial(partial, self._add, name))
             if rewritten is not None:
                 method = RewrittenForward(module, rewritten)
                 method.install()

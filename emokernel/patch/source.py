@@ -101,22 +101,18 @@ class _Points(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
-        called = self._function_of_the_module(node.func)
-        if called is None or len(self._at) + 1 >= _DEEPEST:
+        called = node.func
+        if not isinstance(called, ast.Name) or len(self._at) + 1 >= _DEEPEST:
             return node
-        rewritten = partial(rewrite, called, self._replacement)
-        node.func = self._stand_in(rewritten, node.func) or node.func
-        return node
-
-    def _function_of_the_module(self, called: ast.AST) -> FunctionType | None:
-        if not isinstance(called, ast.Name):
-            return None
         function = self._function.__globals__.get(called.id)
         if not isinstance(function, FunctionType) or hasattr(function, "__wrapped__"):
-            return None
+            return node
         # A decorator may give a function the name of another: the file of its code is its own.
-        same = function.__code__.co_filename == self._function.__code__.co_filename
-        return function if same else None
+        if function.__code__.co_filename != self._function.__code__.co_filename:
+            return node
+        rewritten = partial(rewrite, function, self._replacement)
+        node.func = self._stand_in(rewritten, called) or called
+        return node
 
 
 def _build(
