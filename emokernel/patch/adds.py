@@ -102,7 +102,7 @@ class Add:
         if a.dtype is not state.dtype:
             _check_dtype(a, basis, state)
         a, b, tables = a.contiguous(), b.contiguous(), (basis, slots, ids, weights, law)
-        if self.ahead is not None and not running.checkpointed and self.ahead[1].obstacle is None:
+        if self.ahead is not None and not running.checkpointed and self.ahead[1].is_clear():
             arguments = norm_arguments(self.ahead[0].norm, self._attributes, a)
             if arguments is not None:
                 norm = self.ahead[0]
@@ -151,7 +151,7 @@ class Add:
         backend = self.placed.backend
         self._state.traced.add(self._layer)
         norm, number = None, ""
-        if backend.fuses_compiled and self.ahead is not None and self.ahead[1].obstacle is None:
+        if backend.fuses_compiled and self.ahead is not None and self.ahead[1].is_clear():
             norm, number = self.ahead[0].norm, self.ahead[0].serial
         return TracedAdd(self._state, self._layer, backend.namespace, norm, number)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -219,17 +218,16 @@ def run_on_a_few_tokens(model: nn.Module, last: int | None = None) -> None:
         ) from error
 
 
-def streams_of(model: nn.Module, decoder: Decoder, last: int | None = None) -> dict[int, Tensor]:
-    """What each block returns when the model runs on a few tokens (`run_on_a_few_tokens`)."""
-    streams: dict[int, Tensor] = {}
+def streams_of(
+    model: nn.Module, parts: Iterable[nn.Module], last: int | None = None
+) -> dict[nn.Module, Tensor]:
+    """What each part returns when the model runs on a few tokens (`run_on_a_few_tokens`)."""
+    streams: dict[nn.Module, Tensor] = {}
 
-    def keep(index: int, block: nn.Module, _: tuple, output: object) -> None:
-        streams[index] = stream_of(block, output).clone()
+    def keep(part: nn.Module, _: tuple, output: object) -> None:
+        streams[part] = stream_of(part, output).clone()
 
-    handles = [
-        block.register_forward_hook(partial(keep, index))
-        for index, block in enumerate(decoder.blocks)
-    ]
+    handles = [part.register_forward_hook(keep) for part in parts]
     try:
         run_on_a_few_tokens(model, last)
     finally:

@@ -83,8 +83,9 @@ class DecoderForward(ReplacedMethod):
             engine = self._engines[self._prepare(*given)]
             return self._run(engine, ForwardCall(named, True), args, kwargs)
         captured = is_captured(self._states[0].device)
+        self.check_class()
+        self._surroundings.check()
         if not captured:
-            self.check_class()
             self._follow()
             if torch.is_grad_enabled():
                 self._remember()
@@ -105,8 +106,7 @@ class DecoderForward(ReplacedMethod):
                 attributes[_CHECKPOINTING] = Remembering(function, self._states)
 
     def _follow(self) -> None:
-        """Notice what has become of the model since."""
-        self._surroundings.check()
+        """Notice where the model has been moved since."""
         for placed in self._placed:
             placed.follow()
 
@@ -132,6 +132,7 @@ class DecoderForward(ReplacedMethod):
             raise SteeringError(
                 "torch.export makes a program that cannot be steered: unpatch() before it"
             )
+        self._surroundings.check()
         self._follow()
         self._refuse_learning()
         engine = self._engine(ForwardCall(dict.fromkeys(names, ...), True))

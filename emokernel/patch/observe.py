@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import Tensor, nn
 
@@ -81,11 +81,14 @@ class Read:
 
 @dataclass
 class BlockRun:
-    """What one block was given, what it added, and what it returned.
+    """What one block was called with and given, what it added, and what it returned.
 
-    ``given`` and ``rows`` (of the result) are as they were then: hooks may write to them later.
+    ``args``, ``kwargs``, ``given`` and ``rows`` (of the result) are as they were then: hooks may
+    replace them, and write to them later.
     """
 
+    args: tuple
+    kwargs: dict[str, object]
     hidden: Seen
     given: Tensor
     additions: list[Addition] = field(default_factory=list)
@@ -95,11 +98,15 @@ class BlockRun:
 
 @dataclass
 class Observation:
-    """A run of all blocks, everything that was read, and every call that began or ended."""
+    """A run of all blocks, everything that was read, and every call that began or ended.
+
+    ``results``: the rows that modules without children returned last.
+    """
 
     blocks: dict[int, BlockRun] = field(default_factory=dict)
     reads: list[Read] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    results: dict[nn.Module, Tensor] = field(default_factory=dict)
 
     def readers(self, addition: Addition) -> list[Read]:
         """What was given the very result of an add, nothing written to it between."""
@@ -160,11 +167,15 @@ class _Recorder:
     def __init__(self, decoder: Decoder) -> None:
         self._decoder, self.observed = decoder, Observation()
         self._block: int | None = None
+        self._called: tuple[tuple, dict[str, object]] = (), {}
         self._last: BlockRun | None = None  # that has ended
 
     def watch(self, model: nn.Module, undo: ExitStack) -> None:
         """Watch the model's blocks, their parts and all modules."""
         for index, block in enumerate(self._decoder.blocks):
+            # Before the hooks that are there, which run again when it is called like this.
+            call = block.register_forward_pre_hook(self._call_block, prepend=True, with_kwargs=True)
+            undo.callback(call.remove)
             enter, leave = (partial(m, index) for m in (self._enter_block, self._leave_block))
             undo.callback(block.register_forward_pre_hook(enter, with_kwargs=True).remove)
             undo.callback(block.register_forward_hook(leave).remove)
@@ -179,6 +190,13 @@ class _Recorder:
             undo.callback(enter.remove)
             undo.callback(module.register_forward_hook(self._leave).remove)
 
+    def _call_block(self, _: nn.Module, args: tuple, kwargs: dict[str, object]) -> None:
+        named = {name: self._kept(value) for name, value in kwargs.items()}
+        self._called = tuple(map(self._kept, args)), named
+
+    def _kept(self, value: object) -> object:
+        return value.clone() if self._is_rows(value) else value
+
     def _enter_block(
         self, index: int, _: nn.Module, args: tuple, kwargs: dict[str, object]
     ) -> None:
@@ -191,7 +209,7 @@ class _Recorder:
         hidden = next(self._rows_among(args, kwargs), None)
         if hidden is not None:
             self._block = index
-            self.observed.blocks[index] = BlockRun(Seen.of(hidden), hidden.clone())
+            self.observed.blocks[index] = BlockRun(*self._called, Seen.of(hidden), hidden.clone())
 
     def _leave_block(self, index: int, block: nn.Module, _: tuple, output: object) -> None:
         run = self.observed.blocks.get(index)
@@ -229,8 +247,10 @@ class _Recorder:
         for rows in self._rows_among(args, kwargs):
             self.observed.reads.append(Read(module, Seen.of(rows), self._block, len(steps)))
 
-    def _leave(self, module: nn.Module, _args: tuple, _output: object) -> None:
+    def _leave(self, module: nn.Module, _args: tuple, output: object) -> None:
         self.observed.steps.append(Step(module, left=True))
+        if self._is_rows(output) and not any(True for _ in module.children()):
+            self.observed.results[module] = output.clone()
 
     def _leave_wrapper(self, wrapper: nn.Module, _args: tuple, output: object) -> None:
         run, stream = self._last, stream_of(wrapper, output)
@@ -244,5 +264,8 @@ class _Recorder:
 
     def _rows_among(self, args: tuple, kwargs: dict[str, object]) -> Iterator[Tensor]:
         for value in (*args, *kwargs.values()):
-            if isinstance(value, Tensor) and value.shape[-1:] == (self._decoder.hidden_size,):
+            if self._is_rows(value):
                 yield value
+
+    def _is_rows(self, value: object) -> TypeGuard[Tensor]:
+        return isinstance(value, Tensor) and value.shape[-1:] == (self._decoder.hidden_size,)
