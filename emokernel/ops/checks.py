@@ -74,8 +74,57 @@ def row_stride(rows: Tensor) -> int | None:
     return flat.stride(0) if d == 1 or flat.stride(1) == 1 else None
 
 
+def _is_plain(call: Call) -> bool:
+    """Whether a call is the usual one: all that is below would only say what is wrong with it."""
+    x, basis, slot, ids, weights = call.x, call.basis, call.token_slot, call.ids, call.weights
+    dtype, device, shape, table = x.dtype, x.get_device(), x.shape, ids.shape
+    d = shape[-1] if shape else 0
+    for gain in (call.weight, call.bias):
+        if gain is not None and not (
+            gain.dtype is dtype
+            and gain.shape == (d,)
+            and gain.is_contiguous()
+            and gain.get_device() == device
+        ):
+            return False
+    residual = x if call.residual is None else call.residual
+    return (
+        call.y is None
+        and dtype in STREAM_DTYPES
+        and 0 < d <= MAX_D
+        and x.is_contiguous()
+        and residual.shape == shape
+        and residual.dtype is dtype
+        and residual.is_contiguous()
+        and 0.0 <= call.eps <= _LARGEST_EPS
+        and 0 <= call.cast < len(Cast)
+        and basis.dim() == 2
+        and basis.shape[1] == d
+        and (basis.dtype is dtype or basis.dtype is torch.float32)
+        and basis.is_contiguous()
+        and slot.dim() == 1
+        and len(slot) * d >= x.numel()
+        and slot.dtype is ids.dtype is call.law.dtype is torch.int32
+        and weights.dtype is torch.float32
+        and len(table) == 2
+        and 0 < table[1] <= MAX_COMPONENTS
+        and weights.shape == table
+        and call.law.shape == table[:1]
+        and ids.stride(1) == weights.stride(1) == 1
+        and device
+        == residual.get_device()
+        == basis.get_device()
+        == slot.get_device()
+        == ids.get_device()
+        == weights.get_device()
+        == call.law.get_device()
+    )
+
+
 def check(call: Call) -> None:
     """RuntimeError unless the kernel can run."""
+    if _is_plain(call):
+        return
     x, first, ids = call.x, call.first, call.ids
     if x.dtype not in STREAM_DTYPES:
         raise call.refusal(first, f"is {_name(x)}; it needs float32, bfloat16 or float16")

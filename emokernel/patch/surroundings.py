@@ -87,7 +87,7 @@ class Way:
             if holder._modules.get(part) is not module:
                 return f"{type(module).__name__} was replaced"
         if any(len(holder) != count for holder, count in self._lists.items()):
-            return "other modules were put in beside those that were there"
+            return "other modules were put in beside those that were there, or some taken out"
         for module, forward in self.forwards.items():
             if type(module).forward is not forward or _is_foreign(module):
                 return f"something else replaced the forward of {type(module).__name__}"

@@ -15,7 +15,7 @@ import torch
 from row_cases import DTYPES, WIDTHS, Case, make
 from torch import Tensor
 
-from emokernel.ops import available, triton
+from emokernel.ops import available, checks, triton
 from emokernel.ops.checks import MAX_D
 from emokernel.ops.triton import launch_shape
 
@@ -177,3 +177,9 @@ print(triton.describe())
 def test_triton_is_not_imported_before_it_is_needed() -> None:
     script = "import sys, emokernel, emokernel.ops.triton; print('triton' in sys.modules)"
     assert run(script).strip() == "False"
+
+
+def test_a_usual_call_is_not_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That costs more than the launch."""
+    monkeypatch.setattr(checks, "_check", lambda *_: pytest.fail("it was"))
+    assert launch(make(4, 64))
