@@ -32,6 +32,9 @@ _GLOBAL_HOOKS = {
     "_global_forward_hooks": "a global forward hook",
 }
 
+# Attributes of a module, and the name of one that has to stay as it is.
+_Counts = tuple[Mapping[str, Any], str]
+
 
 @dataclass(frozen=True)
 class Step:
@@ -111,7 +114,7 @@ class Surroundings:
         self.methods: dict[int, list[ReplacedMethod]] = {layer: [] for layer in self._blocks}
         self.ways: list[Way] = []
         # What has to stay for nothing to have changed: attributes, the name of one, what it was.
-        self._seen: list[tuple[Mapping[str, object], str, object]] = []
+        self._seen: list[tuple[Mapping[str, Any], str, Any]] = []
         # The same of hooks, by their numbers: what they hold is not kept alive.
         self._hooks: list[tuple[Mapping[str, Any], str, tuple[int, ...]]] = []
         self._classes: list[tuple[nn.Module, object]] = []
@@ -180,10 +183,10 @@ class Surroundings:
 
 def _what_counts(
     around: Iterable[nn.Module], ways: Iterable[Way]
-) -> tuple[list[tuple[Mapping[str, Any], str]], list[tuple[Mapping[str, Any], str]]]:
-    """(Attributes of a module, the name of one that has to stay as it is), those of hooks apart."""
-    hooks = [(vars(torch_modules), name) for name in _GLOBAL_HOOKS]
-    counts = [(vars(module), "_modules") for module in around]
+) -> tuple[list[_Counts], list[_Counts]]:
+    """What has to stay as it is, each once; hooks apart."""
+    hooks: list[_Counts] = [(vars(torch_modules), name) for name in _GLOBAL_HOOKS]
+    counts: list[_Counts] = [(vars(module), "_modules") for module in around]
     for way in ways:
         counts += [(vars(holder), "_modules") for holder, _ in way.places]
         hooks += [(vars(step.module), step.hooks) for step in way.steps]
@@ -192,7 +195,7 @@ def _what_counts(
     return _once(counts), _once(hooks)
 
 
-def _once(counts: list[tuple[Mapping[str, Any], str]]) -> list[tuple[Mapping[str, Any], str]]:
+def _once(counts: list[_Counts]) -> list[_Counts]:
     return list({(id(own), name): (own, name) for own, name in counts}.values())
 
 
