@@ -51,7 +51,7 @@ def scaled_random_vectors(model: PreTrainedModel) -> EmotionVectors:
 
 def stream_norms(model: PreTrainedModel) -> Tensor:
     """The mean norm of the rows after each block, ``[L]`` fp32, over a few tokens."""
-    streams = streams_of(model, find_decoder(model)).values()
+    streams = streams_of(model, find_decoder(model).blocks).values()
     return torch.stack([stream.float().norm(dim=-1).mean().cpu() for stream in streams])
 
 

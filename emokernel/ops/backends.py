@@ -11,8 +11,6 @@ import torch
 
 from emokernel.errors import BackendError
 
-ENVIRONMENT_VARIABLE = "EMOKERNEL_BACKEND"
-
 
 @dataclass(frozen=True)
 class Backend:
@@ -40,10 +38,9 @@ class Backend:
         return self.unavailable()
 
 
-# Names in order of preference; each is a module of this package with a `BACKEND`.
+# Names in order of preference; each is a module of this package with a `BACKEND`. The last is
+# correct anywhere, but slow.
 BACKENDS = ("cpu", "cuda", "triton", "reference")
-# Correct anywhere, but slow: only where it is asked for by name.
-_NEVER_CHOSEN = "reference"
 
 
 def load(name: str) -> Backend:
@@ -66,7 +63,7 @@ def select(device: torch.device | str, name: str | None = None) -> Backend:
     a forced backend cannot run, and where none can.
     """
     device = torch.device(device)
-    forced = name or os.environ.get(ENVIRONMENT_VARIABLE)
+    forced = name or os.environ.get("EMOKERNEL_BACKEND")
     if forced:
         backend = load(forced)
         refusal = backend.refusal(device)
@@ -74,9 +71,7 @@ def select(device: torch.device | str, name: str | None = None) -> Backend:
             raise BackendError(f"backend {forced!r} cannot run on {device.type}: {refusal}")
         return backend
     refusals = []
-    for candidate in BACKENDS:
-        if candidate == _NEVER_CHOSEN:
-            continue
+    for candidate in BACKENDS[:-1]:
         refusal = load(candidate).refusal(device)
         if refusal is None:
             return load(candidate)

@@ -11,9 +11,9 @@ from dataclasses import KW_ONLY, dataclass
 import torch
 from torch import Tensor
 
-from emokernel.ops.launch_shape import MAX_D
 from emokernel.reference import MAX_COMPONENTS, STREAM_DTYPES, Cast
 
+MAX_D = 16384  # that one block of the kernel holds
 _LARGEST_EPS = torch.finfo(torch.float32).max
 # What the shape of an argument has to be.
 _NEEDS = {
@@ -56,8 +56,7 @@ class Call:
         return "h" if self.residual is None else "x"
 
     def refusal(self, argument: str, what: str) -> RuntimeError:
-        form = "" if self.y is None else "_out"
-        return RuntimeError(f"{self.operation}{form}: {argument} {what}")
+        return RuntimeError(f"{self.operation}: {argument} {what}")
 
 
 def row_stride(rows: Tensor) -> int | None:
@@ -68,21 +67,64 @@ def row_stride(rows: Tensor) -> int | None:
     d = rows.shape[-1]
     if rows.is_contiguous():
         return d
-    fits = d == 1 or rows.stride(-1) == 1
-    stride, span = d, None  # span: what the stride of the next outer dimension has to be
-    for size, step in zip(rows.shape[-2::-1], rows.stride()[-2::-1], strict=True):
-        if size == 1:
-            continue
-        if span is None:
-            stride = step
-        elif step != span:
-            fits = False
-        span = step * size
-    return stride if fits or rows.numel() == 0 else None
+    try:
+        flat = rows.view(-1, d)
+    except RuntimeError:
+        return None
+    return flat.stride(0) if d == 1 or flat.stride(1) == 1 else None
+
+
+def _is_plain(call: Call) -> bool:
+    """Whether a call is the usual one: all that is below would only say what is wrong with it."""
+    x, basis, slot, ids, weights = call.x, call.basis, call.token_slot, call.ids, call.weights
+    dtype, device, shape, table = x.dtype, x.get_device(), x.shape, ids.shape
+    d = shape[-1] if shape else 0
+    for gain in (call.weight, call.bias):
+        if gain is not None and not (
+            gain.dtype is dtype
+            and gain.shape == (d,)
+            and gain.is_contiguous()
+            and gain.get_device() == device
+        ):
+            return False
+    residual = x if call.residual is None else call.residual
+    return (
+        call.y is None
+        and dtype in STREAM_DTYPES
+        and 0 < d <= MAX_D
+        and x.is_contiguous()
+        and residual.shape == shape
+        and residual.dtype is dtype
+        and residual.is_contiguous()
+        and 0.0 <= call.eps <= _LARGEST_EPS
+        and 0 <= call.cast < len(Cast)
+        and basis.dim() == 2
+        and basis.shape[1] == d
+        and (basis.dtype is dtype or basis.dtype is torch.float32)
+        and basis.is_contiguous()
+        and slot.dim() == 1
+        and len(slot) * d >= x.numel()
+        and slot.dtype is ids.dtype is call.law.dtype is torch.int32
+        and weights.dtype is torch.float32
+        and len(table) == 2
+        and 0 < table[1] <= MAX_COMPONENTS
+        and weights.shape == table
+        and call.law.shape == table[:1]
+        and ids.stride(1) == weights.stride(1) == 1
+        and device
+        == residual.get_device()
+        == basis.get_device()
+        == slot.get_device()
+        == ids.get_device()
+        == weights.get_device()
+        == call.law.get_device()
+    )
 
 
 def check(call: Call) -> None:
     """RuntimeError unless the kernel can run."""
+    if _is_plain(call):
+        return
     x, first, ids = call.x, call.first, call.ids
     if x.dtype not in STREAM_DTYPES:
         raise call.refusal(first, f"is {_name(x)}; it needs float32, bfloat16 or float16")
@@ -112,7 +154,21 @@ def check(call: Call) -> None:
     if not 0 <= call.cast < len(Cast):
         what = f"is {call.cast}; it needs to be one of 0 to {len(Cast) - 1}"
         raise call.refusal("cast", f"{what} (emokernel.reference.Cast)")
-    _check_strides(call)
+    for argument, rows in ((first, x), ("residual", call.residual)):
+        if rows is not None and row_stride(rows) is None:
+            raise call.refusal(
+                argument,
+                "has strides that do not make rows of one stride with a contiguous last dimension;"
+                " pass it contiguous",
+            )
+    for argument in ("weight", "bias", "normed", "y"):
+        given = getattr(call, argument)
+        if given is not None and not given.is_contiguous():
+            raise call.refusal(argument, "is strided; pass it contiguous")
+    for argument in ("basis", "ids", "weights"):
+        table = getattr(call, argument)
+        if table.numel() > 0 and table.shape[1] > 1 and table.stride(1) != 1:
+            raise call.refusal(argument, "has a strided last dimension; pass it contiguous")
     if call.y is not None and call.normed is not None:
         _check_memory(call, call.y, call.normed)
 
@@ -137,24 +193,6 @@ def _check(call: Call, argument: str, tensor: Tensor, fits: bool, *dtypes: torch
 
 def _name(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-def _check_strides(call: Call) -> None:
-    for argument, rows in ((call.first, call.x), ("residual", call.residual)):
-        if rows is not None and row_stride(rows) is None:
-            raise call.refusal(
-                argument,
-                "has strides that do not make rows of one stride with a contiguous last dimension;"
-                " pass it contiguous",
-            )
-    for argument in ("weight", "bias", "normed", "y"):
-        given = getattr(call, argument)
-        if given is not None and not given.is_contiguous():
-            raise call.refusal(argument, "is strided; pass it contiguous")
-    for argument in ("basis", "ids", "weights"):
-        table = getattr(call, argument)
-        if table.numel() > 0 and table.shape[1] > 1 and table.stride(1) != 1:
-            raise call.refusal(argument, "has a strided last dimension; pass it contiguous")
 
 
 def _check_memory(call: Call, y: Tensor, normed: Tensor) -> None:

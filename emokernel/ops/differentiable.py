@@ -14,7 +14,6 @@ RuntimeError.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -39,18 +38,11 @@ def steer(h: Tensor, *tables: Tensor, backend: Backend) -> Tensor:
 
 class _RowLaw(Function):
     @staticmethod
-    def forward(
-        h: Tensor,
-        basis: Tensor,
-        token_slot: Tensor,
-        ids: Tensor,
-        weights: Tensor,
-        law: Tensor,
-        kernel: Callable[..., Tensor],
-    ) -> Tensor:
+    def forward(h: Tensor, basis: Tensor, *slots_and_kernel: Any) -> Tensor:
+        *slots, kernel = slots_and_kernel
         if h.dtype in STREAM_DTYPES and basis.dtype in (h.dtype, torch.float32):
-            return kernel(h.contiguous(), basis, token_slot, ids, weights, law)
-        return reference.steer(h, basis, token_slot, ids, weights, law, _compute(h))
+            return kernel(h.contiguous(), basis, *slots)
+        return reference.steer(h, basis, *slots, compute=_compute(h))
 
     @staticmethod
     def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, ...], output: Tensor) -> None:

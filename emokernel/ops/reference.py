@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from emokernel import reference
 from emokernel.ops.backends import Backend
+from emokernel.ops.schemas import OPERATIONS
 
 BACKEND = Backend(
     name="reference",
@@ -11,8 +12,5 @@ BACKEND = Backend(
     unavailable=lambda: None,
     namespace=None,
     fuses_compiled=False,
-    steer=reference.steer,
-    add_steer=reference.add_steer,
-    add_steer_rms_norm=reference.add_steer_rms_norm,
-    add_steer_layer_norm=reference.add_steer_layer_norm,
+    **{name: getattr(reference, name) for name in OPERATIONS},
 )

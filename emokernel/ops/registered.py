@@ -54,7 +54,11 @@ def _without_gradient(backend: str, operation: Callable) -> Callable:
                 f"the {backend} backend has no gradient, and an argument requires one: call"
                 " emokernel.ops.differentiable, or use torch.no_grad()"
             )
-        if forward_ad._current_level >= 0 and any(_has_tangent(a) for a in arguments):
+        if forward_ad._current_level >= 0 and any(
+            forward_ad.unpack_dual(a).tangent is not None
+            for a in arguments
+            if isinstance(a, Tensor) and a.is_floating_point()
+        ):
             raise RuntimeError(
                 f"the {backend} backend has no forward-mode derivative, and an argument has a"
                 " tangent: use backend='reference', or unpatch() the model"
@@ -62,9 +66,3 @@ def _without_gradient(backend: str, operation: Callable) -> Callable:
         return operation(*arguments)
 
     return call
-
-
-def _has_tangent(argument: object) -> bool:
-    if not isinstance(argument, Tensor) or not argument.is_floating_point():
-        return False
-    return forward_ad.unpack_dual(argument).tangent is not None

@@ -8,9 +8,9 @@ contiguous, and apart from all that is read.
 the Triton ones, so that both can be called on the same tensors; a backend only adds kernels for its
 dispatch key.
 
-They have no backward. A backend's functions refuse arguments that require a gradient while grad
-mode is on; called directly, the operations cannot (torch's stable interface does not show a kernel
-which tensors require one), so callers keep them under `torch.no_grad()`.
+They have no backward, and called directly they cannot refuse arguments that require a gradient, as
+`emokernel.ops.registered` does (torch's stable interface does not show them), so callers keep them
+under `torch.no_grad()`.
 """
 
 from __future__ import annotations

@@ -20,14 +20,24 @@ import torch
 from torch import Tensor
 
 from emokernel.ops.checks import Call, check, row_stride
-from emokernel.ops.launch_shape import launch_shape
 from emokernel.ops.registered import registered_backend
-from emokernel.ops.schemas import TRITON_NAMESPACE
+from emokernel.ops.schemas import SCHEMAS, TRITON_NAMESPACE
 
 OLDEST_TRITON = (3, 6)
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
-_ALIGNMENT = 16
+_ALIGNMENT = 16  # of an access that moves many elements
 _MAX_ROWS = 2**31 - 1  # of a CUDA grid
+_WARP = 32
+# Two vectors of 8 halves, or four of 4 floats, of each operand: a thread then needs 60 to 90
+# registers, so that 600 to 1000 threads share a multiprocessor and keep 40 KB or more in flight.
+_ELEMENTS_PER_THREAD = 16
+# 32 warps would leave a thread 64 registers even where it holds no more than 16 elements.
+_MAX_WARPS = 16
+# A multiprocessor has 65536 registers. Of programs of 512 threads it runs two at a time, one that
+# loads while the other sums, only if a thread needs no more than this.
+_REGISTERS_OF_16_WARPS = 64
+# Few enough that the parameters of a norm can wait in registers while the row is summed.
+_PREFETCH_WARPS, _PREFETCH_BYTES_PER_THREAD = 8, 32
 
 
 def _installed() -> bool:
@@ -79,6 +89,36 @@ def _kernel() -> Any:
     return row_kernel
 
 
+@cache
+def launch_shape(d: int, dtype: torch.dtype) -> dict[str, int | bool]:
+    """The settings of a kernel for rows ``[..., d]``, 1 <= d <= MAX_D, on every architecture.
+
+    They never depend on how many rows there are: they decide the order in which a row is summed,
+    and a row has to have the same bits in every batch.
+
+    BLOCK is the row padded to a power of two. VECTOR is how many elements one access moves: 16
+    bytes, and then every row has to start on 16 bytes, or 1, and then rows may start anywhere.
+    PREFETCH: whether the parameters of a norm are loaded before the sums that do not need them.
+    """
+    block = 1 << (d - 1).bit_length()
+    warps = min(max(block // (_WARP * _ELEMENTS_PER_THREAD), 1), _MAX_WARPS)
+    vector = _ALIGNMENT // dtype.itemsize
+    elements = block // (warps * _WARP)
+    few_bytes = elements * dtype.itemsize <= _PREFETCH_BYTES_PER_THREAD
+    settings: dict[str, int | bool] = {
+        "D": d,
+        "BLOCK": block,
+        "VECTOR": vector if d % vector == 0 else 1,
+        "PREFETCH": warps <= _PREFETCH_WARPS and few_bytes,
+        "WARPS": warps,
+        "num_warps": warps,
+        "enable_fp_fusion": False,
+    }
+    if warps == _MAX_WARPS and elements <= _ELEMENTS_PER_THREAD:
+        settings["maxnreg"] = _REGISTERS_OF_16_WARPS
+    return settings
+
+
 def _readable(rows: Tensor, vector: int) -> tuple[Tensor, int]:
     """Rows and their stride; a copy of them if the kernel's accesses need another alignment."""
     stride = row_stride(rows)
@@ -89,9 +129,10 @@ def _readable(rows: Tensor, vector: int) -> tuple[Tensor, int]:
     return rows.clone(memory_format=torch.contiguous_format), rows.shape[-1]
 
 
-def _run(call: Call, y: Tensor, normed: Tensor | None) -> None:
-    """Launches the kernel of a checked call into contiguous outputs."""
-    x = call.x
+def _run(call: Call) -> Tensor | tuple[Tensor, Tensor] | None:
+    """Launches the kernel; fresh outputs, which are returned, where none are given."""
+    check(call)
+    x, y, normed = call.x, call.y, call.normed
     d = x.shape[-1]
     rows = x.numel() // d
     if x.device.type != "cuda" and not INTERPRETED:
@@ -104,23 +145,28 @@ def _run(call: Call, y: Tensor, normed: Tensor | None) -> None:
     for argument, output in (("y", y), ("normed", normed)):
         if output is not None and vector > 1 and output.data_ptr() % _ALIGNMENT:
             raise call.refusal(argument, f"needs to begin on a multiple of {_ALIGNMENT} bytes")
-    if rows == 0:
-        return
-    x, x_stride = _readable(x, vector)
-    basis, basis_stride = _readable(call.basis, vector)
-    (residual, residual_stride), (weight, _), (bias, _) = (
-        (None, 0) if each is None else _readable(each, vector)
-        for each in (call.residual, call.weight, call.bias)
-    )
-    token_slot, ids, weights, law = call.token_slot, call.ids, call.weights, call.law
-    launch(
-        rows,
-        x, residual, y, normed, weight, bias, basis, token_slot, ids, weights, law,
-        x_stride, residual_stride, basis_stride,
-        token_slot.stride(0), ids.stride(0), weights.stride(0), law.stride(0),
-        len(call.basis), len(ids), call.eps,
-        **settings,
-    )  # fmt: skip
+    if y is None:
+        y = torch.empty_like(x, memory_format=torch.contiguous_format)
+        normed = torch.empty_like(y) if norm else None
+    if rows > 0:
+        x, x_stride = _readable(x, vector)
+        basis, basis_stride = _readable(call.basis, vector)
+        (residual, residual_stride), (weight, _), (bias, _) = (
+            (None, 0) if each is None else _readable(each, vector)
+            for each in (call.residual, call.weight, call.bias)
+        )
+        token_slot, ids, weights, law = call.token_slot, call.ids, call.weights, call.law
+        launch(
+            rows,
+            x, residual, y, normed, weight, bias, basis, token_slot, ids, weights, law,
+            x_stride, residual_stride, basis_stride,
+            token_slot.stride(0), ids.stride(0), weights.stride(0), law.stride(0),
+            len(call.basis), len(ids), call.eps,
+            **settings,
+        )  # fmt: skip
+    if call.y is not None:
+        return None
+    return y if normed is None else (normed, y)
 
 
 def launch(rows: int, x: Tensor, *arguments: object, **settings: int | bool) -> None:
@@ -132,72 +178,32 @@ def launch(rows: int, x: Tensor, *arguments: object, **settings: int | bool) -> 
         _kernel()[(rows,)](x, *arguments, **settings)
 
 
-def _fresh(like: Tensor) -> Tensor:
-    return torch.empty_like(like, memory_format=torch.contiguous_format)
+# What stands before the tables in the schemas.
+_ROWS = {
+    "steer": ("x",),
+    "add_steer": ("x", "residual"),
+    "add_steer_rms_norm": ("x", "residual", "weight", "eps", "cast"),
+    "add_steer_layer_norm": ("x", "residual", "weight", "bias", "eps"),
+}
+_TABLES = ("basis", "token_slot", "ids", "weights", "law")
 
 
-def _steered(call: Call) -> Tensor:
-    check(call)
-    y = _fresh(call.x)
-    _run(call, y, None)
-    return y
+def _operation(name: str) -> Callable:
+    names = (*_ROWS[name.removesuffix("_out")], *_TABLES)
 
-
-def _normed(call: Call) -> tuple[Tensor, Tensor]:
-    check(call)
-    normed = _fresh(call.x) if call.normed is None else call.normed
-    y = _fresh(call.x) if call.y is None else call.y
-    _run(call, y, normed)
-    return normed, y
-
-
-def steer(h: Tensor, *tables: Tensor) -> Tensor:
-    """As `emokernel.reference.steer`; so the others."""
-    return _steered(Call(f"{TRITON_NAMESPACE}::steer", h, *tables))
-
-
-def add_steer(x: Tensor, residual: Tensor, *tables: Tensor) -> Tensor:
-    return _steered(Call(f"{TRITON_NAMESPACE}::add_steer", x, *tables, residual=residual))
-
-
-def add_steer_rms_norm(
-    x: Tensor, residual: Tensor, weight: Tensor, eps: float, cast: int, *tables: Tensor,
-    normed: Tensor | None = None, y: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """(normed, y), into the given ones where they are given."""
-    name = f"{TRITON_NAMESPACE}::add_steer_rms_norm"
-    norm = {"weight": weight, "eps": eps, "cast": cast}
-    return _normed(Call(name, x, *tables, residual=residual, normed=normed, y=y, **norm))
-
-
-def add_steer_layer_norm(
-    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float, *tables: Tensor,
-    normed: Tensor | None = None, y: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    name = f"{TRITON_NAMESPACE}::add_steer_layer_norm"
-    norm = {"weight": weight, "bias": bias, "eps": eps}
-    return _normed(Call(name, x, *tables, residual=residual, normed=normed, y=y, **norm))
-
-
-def _into_given(operation: Callable[..., object]) -> Callable[..., None]:
-    def run(*arguments: object, **given: Tensor) -> None:
-        operation(*arguments, **given)
+    def run(*arguments: Any, **outputs: Any) -> object:
+        given = dict(zip(names, arguments, strict=True))
+        return _run(Call(f"{TRITON_NAMESPACE}::{name}", **given, **outputs))
 
     return run
 
 
-def _register() -> torch.library.Library:
-    library = torch.library.Library(TRITON_NAMESPACE, "IMPL")
-    for key in ("CUDA", "CPU") if INTERPRETED else ("CUDA",):
-        for operation in (steer, add_steer, add_steer_rms_norm, add_steer_layer_norm):
-            library.impl(operation.__name__, operation, key)
-        for operation in (add_steer_rms_norm, add_steer_layer_norm):
-            library.impl(f"{operation.__name__}_out", _into_given(operation), key)
-    return library
-
-
+OPERATIONS = {name: _operation(name) for name in (each.partition("(")[0] for each in SCHEMAS)}
 # The object owns the registrations: they vanish with it.
-_library = _register()
+_library = torch.library.Library(TRITON_NAMESPACE, "IMPL")
+for _key in ("CUDA", "CPU") if INTERPRETED else ("CUDA",):
+    for _name, _run_operation in OPERATIONS.items():
+        _library.impl(_name, _run_operation, _key)
 BACKEND = registered_backend(
     "triton", ("cpu",) if INTERPRETED else ("cuda",), unavailable, TRITON_NAMESPACE
 )

@@ -19,8 +19,7 @@ from emokernel.reference import SUM_RANGE, Cast, Law
 INTERPRETED = tl.constexpr(knobs.runtime.interpret)
 
 NO_NORM = tl.constexpr(0)
-RMS_NORM = tl.constexpr(1)
-LAYER_NORM = tl.constexpr(2)
+LAYER_NORM = tl.constexpr(2)  # 1: an RMSNorm
 
 PRESERVE = tl.constexpr(int(Law.PRESERVE))
 RELATIVE = tl.constexpr(int(Law.RELATIVE))

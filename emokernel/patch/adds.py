@@ -1,30 +1,32 @@
-"""The residual adds of a patched model, and the norms that run with them."""
+"""The residual adds of a patched model, and the norms that run with them.
+
+Before every call torch.compile checks each object that it read while tracing. A steered add reads
+dozens, in every layer. So it asks for one constant that holds them all, by a function that
+torch.compile runs once and does not look into, and one string is checked in the place of them:
+`DeviceState.serial`, which changes whenever the tensors of the state do.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
+from emokernel import reference
 from emokernel.compiling import constant_in_trace
 from emokernel.errors import SteeringError
 from emokernel.ops import differentiable
-from emokernel.patch.compiled_adds import (
-    TracedAdd,
-    add_in_trace,
-    steer_in_trace,
-    tables_in_trace,
-)
-from emokernel.patch.decoder import map_stream
-from emokernel.patch.norms import FusedNorm, are_trained, norm_arguments
+from emokernel.patch.norms import FusedNorm, norm_arguments
 from emokernel.patch.observe import same_memory
-from emokernel.patch.placed import STREAM_DTYPES, Placed
+from emokernel.patch.placed import Placed
 from emokernel.patch.surroundings import Way
+from emokernel.reference import STREAM_DTYPES
 from emokernel.replaced import ReplacedMethod, forward_name
 from emokernel.state import DeviceState
-from emokernel.state.device import next_serial
+from emokernel.state.device import next_serial, views_of_layer
 
 
 class NormForward(ReplacedMethod):
@@ -80,7 +82,8 @@ class Add:
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
-            return self._in_trace(a, b)
+            # torch.compile itself fuses the others with their norms, and with more than that.
+            return self._in_trace(a, b) if self.steered else a + b
         state = self._state
         running = state.running
         if self.steered:
@@ -90,29 +93,19 @@ class Add:
             slots = running.untouched
         if slots is None:
             _refuse_alone()
-        if a.dtype is not b.dtype or a.shape != b.shape:  # what torch promotes or broadcasts
+        basis, ids, weights, law = (running.tables or state.tables)[self._layer]
+        gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (a, b, basis))
+        # The others are what torch promotes or broadcasts.
+        if gradient or a.dtype is not b.dtype or a.shape != b.shape:
             y = a + b
             return _steered_rows(y, slots, self.placed, self._layer) if self.steered else y
-        basis, ids, weights, law = (running.tables or state.tables)[self._layer]
         if a.dtype is not state.dtype:
             _check_dtype(a, basis, state)
-        a, b = a.contiguous(), b.contiguous()
-        norm = None
-        if self.ahead is not None and not running.checkpointed and self.ahead[1].obstacle is None:
-            norm = self.ahead[0]
-        if torch.is_grad_enabled():
-            if any(t.requires_grad for t in (a, b, basis)):
-                if not self.steered:
-                    return a + b
-                return differentiable.steer(
-                    a + b, basis, slots, ids, weights, law, backend=self.placed.backend
-                )
-            if norm is not None and are_trained(self._attributes["_parameters"]):
-                norm = None
-        tables = basis, slots, ids, weights, law
-        if norm is not None and not torch.is_autocast_enabled(a.device.type):
-            arguments = norm_arguments(norm.norm, self._attributes, a)
+        a, b, tables = a.contiguous(), b.contiguous(), (basis, slots, ids, weights, law)
+        if self.ahead is not None and not running.checkpointed and self.ahead[1].is_clear():
+            arguments = norm_arguments(self.ahead[0].norm, self._attributes, a)
             if arguments is not None:
+                norm = self.ahead[0]
                 operation = getattr(self.placed.backend, norm.norm.operation)
                 normed, y = operation(a, b, *arguments, *tables)
                 # Torch counts no writes to what is made in inference mode.
@@ -123,34 +116,59 @@ class Add:
 
     def _in_trace(self, a: Tensor, b: Tensor) -> Tensor:
         it = self._traced(self._state.serial)
-        slots = self._state.running.token_slot
-        if slots is None:
+        running, state = self._state.running, it.state
+        if running.token_slot is None:
             _refuse_alone()
-        kept = self._state.running.tables
-        if kept is None:
-            tables = tables_in_trace(it, slots)
-        else:
-            basis, ids, weights, law = kept[self._layer]
-            tables = basis, slots, ids, weights, law
+        basis, ids, weights, law = (
+            views_of_layer(state.basis, state.records, state.record_floats, it.layer)
+            if running.tables is None
+            else running.tables[self._layer]
+        )
+        tables = basis, running.token_slot, ids, weights, law
         mixed = a.dtype is not b.dtype or a.shape != b.shape
         y = a + b if mixed else a
-        if y.dtype is not it.state.dtype:
-            _check_dtype(y, tables[0], it.state)
+        if y.dtype is not state.dtype:
+            _check_dtype(y, basis, state)
         if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
             y = y if mixed else a + b
             return differentiable.steer(y, *tables, backend=self.placed.backend)
+        if it.namespace is None:
+            return reference.steer(y if mixed else a + b, *tables)
+        operations = getattr(torch.ops, it.namespace)
         if mixed:
-            return steer_in_trace(it, y, tables)
-        return add_in_trace(it, a, b, tables, self._attributes, self._state.running)
+            return operations.steer.default(y.contiguous(), *tables)
+        a, b = a.contiguous(), b.contiguous()
+        arguments = None if it.norm is None else norm_arguments(it.norm, self._attributes, a)
+        if it.norm is None or arguments is None:
+            return operations.add_steer.default(a, b, *tables)
+        operation = getattr(operations, it.norm.operation).default
+        normed, y = operation(a, b, *arguments, *tables)
+        running.handed = y, normed, it.norm_serial, None
+        return y
 
     @constant_in_trace
     def _traced(self, serial: str) -> TracedAdd:
         backend = self.placed.backend
         self._state.traced.add(self._layer)
         norm, number = None, ""
-        if backend.fuses_compiled and self.ahead is not None and self.ahead[1].obstacle is None:
+        if backend.fuses_compiled and self.ahead is not None and self.ahead[1].is_clear():
             norm, number = self.ahead[0].norm, self.ahead[0].serial
         return TracedAdd(self._state, self._layer, backend.namespace, norm, number)
+
+
+@dataclass(frozen=True)
+class TracedAdd:
+    """The constant of a steered add.
+
+    ``namespace`` of ``torch.ops`` has the operations; None: the law is traced as torch's own.
+    ``norm``: the norm that it computes too, ``norm_serial`` whose result that is.
+    """
+
+    state: DeviceState
+    layer: int
+    namespace: str | None
+    norm: FusedNorm | None
+    norm_serial: str
 
 
 class SteeredOutput(ReplacedMethod):
@@ -169,10 +187,11 @@ class SteeredOutput(ReplacedMethod):
             self._is_traced()
         else:
             running.steered.add(self._layer)
-        return map_stream(
-            self.original(*args, **kwargs),
-            lambda rows: _steered_rows(rows, slots, self._placed, self._layer),
-        )
+        output: Any = self.original(*args, **kwargs)
+        if isinstance(output, tuple | list):
+            rows = _steered_rows(output[0], slots, self._placed, self._layer)
+            return type(output)([rows, *output[1:]])
+        return _steered_rows(output, slots, self._placed, self._layer)
 
     @constant_in_trace
     def _is_traced(self) -> bool:

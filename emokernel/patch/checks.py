@@ -136,7 +136,8 @@ def _check_causal(model: nn.Module, decoder: Decoder, observed: Observation) -> 
     """
     if find_generator(model, decoder) is None:
         last = len(decoder.blocks) - 1
-        rows = streams_of(model, decoder, last=PROBE_TOKENS)[last]
+        block = decoder.blocks[last]
+        rows = streams_of(model, [block], last=PROBE_TOKENS)[block]
         if not are_close(rows[:, :-1], observed.blocks[last].rows[:, :-1], allowance=4.0):
             raise ModelStructureError(
                 f"{type(model).__name__} is not causal (what it computes for a token depends on"

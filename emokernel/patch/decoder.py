@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +65,10 @@ def _the_blocks(model: nn.Module, count: int | None) -> nn.ModuleList:
     """The list of the decoder's blocks: of ``count``, or a shorter one where it is the only one."""
     kind = type(model).__name__
     lists = [each for each in model.modules() if isinstance(each, nn.ModuleList) and len(each)]
-    every = [each for each in lists if all(_is_block(block) for block in each)]
+    # Of modules that hold more than one, as those of a list of projections do not.
+    every = [
+        each for each in lists if all(len(list(_chain(block)[-1].children())) > 1 for block in each)
+    ]
     fitting = _outermost([each for each in every if len(each) == count])
     if len(fitting) > 1:
         fitting = _of_the_language_model(model, fitting)
@@ -92,14 +95,6 @@ def _the_blocks(model: nn.Module, count: int | None) -> nn.ModuleList:
         f" decoder was expected{f', and lists of {lengths}' if others else ''}; pass the language"
         " model itself, if this one is a part of it"
     )
-
-
-def _is_block(module: nn.Module) -> bool:
-    """Whether it holds more than one module, as a list of projections does not.
-
-    Other tools put a wrapper with one child in the place of a block.
-    """
-    return len(list(_chain(module)[-1].children())) > 1
 
 
 def _chain(module: nn.Module) -> list[nn.Module]:
@@ -186,6 +181,7 @@ def device_of(module: nn.Module, parameter: Tensor) -> torch.device:
     return parameter.device
 
 
+@torch.inference_mode(False)
 def run_on_a_few_tokens(model: nn.Module, last: int | None = None) -> None:
     """One forward of the model without a cache; ModelStructureError if it cannot.
 
@@ -198,8 +194,13 @@ def run_on_a_few_tokens(model: nn.Module, last: int | None = None) -> None:
         vocabulary = embeddings.weight.shape[0]
         device = device_of(embeddings, embeddings.weight)
     except Exception as error:  # whatever a model raises that reads no tokens
+        model_within = "a causal language model"
+        for name, part in model.named_modules():
+            if name and hasattr(part, "get_input_embeddings"):
+                model_within = f"the {type(part).__name__} within it (.{name})"
+                break
         raise ModelStructureError(
-            f"{kind} has no table of token embeddings: pass {_model_within(model)}"
+            f"{kind} has no table of token embeddings: pass {model_within}"
         ) from error
     if device.type == "meta":
         raise ModelStructureError(f"the weights of {kind} are on the meta device: load them first")
@@ -217,45 +218,28 @@ def run_on_a_few_tokens(model: nn.Module, last: int | None = None) -> None:
         ) from error
 
 
-def streams_of(model: nn.Module, decoder: Decoder, last: int | None = None) -> dict[int, Tensor]:
-    """What each block returns when the model runs on a few tokens (`run_on_a_few_tokens`)."""
-    streams: dict[int, Tensor] = {}
+def streams_of(
+    model: nn.Module, parts: Iterable[nn.Module], last: int | None = None
+) -> dict[nn.Module, Tensor]:
+    """What each part returns when the model runs on a few tokens (`run_on_a_few_tokens`)."""
+    streams: dict[nn.Module, Tensor] = {}
 
-    def keep(index: int, output: object) -> None:
-        stream = stream_of(output)
-        if stream is None:
-            kind = type(decoder.blocks[index]).__name__
-            raise ModelStructureError(f"{kind} returns no hidden states as its first result")
-        streams[index] = stream.clone()
+    def keep(part: nn.Module, _: tuple, output: object) -> None:
+        streams[part] = stream_of(part, output).clone()
 
-    handles = [
-        block.register_forward_hook(lambda _, __, output, index=index: keep(index, output))
-        for index, block in enumerate(decoder.blocks)
-    ]
+    handles = [part.register_forward_hook(keep) for part in parts]
     try:
-        with torch.inference_mode(False):
-            run_on_a_few_tokens(model, last)
+        run_on_a_few_tokens(model, last)
     finally:
         for handle in handles:
             handle.remove()
     return streams
 
 
-def _model_within(wrapper: nn.Module) -> str:
-    for name, part in wrapper.named_modules():
-        if name and hasattr(part, "get_input_embeddings"):
-            return f"the {type(part).__name__} within it (.{name})"
-    return "a causal language model"
-
-
-def stream_of(output: object) -> Tensor | None:
+def stream_of(block: nn.Module, output: object) -> Tensor:
     """The hidden states that a block returns: its tensor, or the first of its tuple or list."""
     first = output[0] if isinstance(output, tuple | list) and output else output
-    return first if isinstance(first, Tensor) else None
-
-
-def map_stream(output: Any, change: Callable[[Tensor], Tensor]) -> object:
-    """What a block returns, with its hidden states changed."""
-    if isinstance(output, tuple | list):
-        return type(output)([change(output[0]), *output[1:]])
-    return change(output)
+    if not isinstance(first, Tensor):
+        kind = type(block).__name__
+        raise ModelStructureError(f"{kind} returns no hidden states as its first result")
+    return first

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from emokernel.compiling import constant_in_trace, keep_in_place
 from emokernel.engines.base import Engine, ForwardCall
 from emokernel.errors import SteeringError
-from emokernel.patch.checkpointing import Checkpoints
 from emokernel.patch.decoder import find_decoder
 from emokernel.patch.placed import Placed
 from emokernel.patch.surroundings import Surroundings
 from emokernel.replaced import ReplacedMethod, forward_name
 from emokernel.state import UNTOUCHED, DeviceState
+
+# Where transformers keeps how the blocks within a module are checkpointed.
+_CHECKPOINTING = "_gradient_checkpointing_func"
 
 
 class Handle(Protocol):
@@ -57,15 +59,20 @@ class DecoderForward(ReplacedMethod):
     ) -> None:
         super().__init__(owner, forward_name(owner))
         self._placed, self._engines, self._surroundings = placed, tuple(engines), surroundings
-        self._model, self.handle = model, handle
+        self._model, self._handle = model, handle
         self._states = [each.state for each in placed]
         self._names = list(inspect.signature(self.original).parameters)
-        self._checkpoints = Checkpoints(owner, self._states)
+        self._checkpointing = [
+            vars(part) for part in owner.modules() if hasattr(part, "gradient_checkpointing")
+        ]
 
     def restore(self) -> None:
         """Bring back the forward, and the model's own way of checkpointing."""
         super().restore()
-        self._checkpoints.remove()
+        for attributes in self._checkpointing:
+            function = attributes.get(_CHECKPOINTING)
+            if isinstance(function, Remembering):
+                attributes[_CHECKPOINTING] = function.function
 
     def __call__(self, *args: object, **kwargs: object) -> object:
         named = dict(zip(self._names, args, strict=False)) | kwargs if args else kwargs
@@ -74,13 +81,14 @@ class DecoderForward(ReplacedMethod):
         if torch.compiler.is_compiling():
             given = [name for name, value in named.items() if value is not None]
             engine = self._engines[self._prepare(*given)]
-            return self._run(engine.traced_token_slot, ForwardCall(named, True), args, kwargs)
+            return self._run(engine, ForwardCall(named, True), args, kwargs)
         captured = is_captured(self._states[0].device)
+        self.check_class()
+        self._surroundings.check()
         if not captured:
-            self.check_class()
             self._follow()
             if torch.is_grad_enabled():
-                self._checkpoints.remember()
+                self._remember()
             if can_be_captured(self._states[0].device):  # where it is now
                 for engine in self._engines:
                     engine.prepare_capture(self._states)
@@ -88,12 +96,17 @@ class DecoderForward(ReplacedMethod):
         engine = self._engine(call)
         if captured:
             self._refuse_learning()
-            return self._run(engine.traced_token_slot, call, args, kwargs)
-        return self._run(engine.token_slot, call, args, kwargs)
+        return self._run(engine, call, args, kwargs)
+
+    def _remember(self) -> None:
+        """Wrap what `gradient_checkpointing_enable` has put there since."""
+        for attributes in self._checkpointing:
+            function = attributes.get(_CHECKPOINTING)
+            if function is not None and not isinstance(function, Remembering):
+                attributes[_CHECKPOINTING] = Remembering(function, self._states)
 
     def _follow(self) -> None:
-        """Notice what has become of the model since."""
-        self._surroundings.check()
+        """Notice where the model has been moved since."""
         for placed in self._placed:
             placed.follow()
 
@@ -119,6 +132,7 @@ class DecoderForward(ReplacedMethod):
             raise SteeringError(
                 "torch.export makes a program that cannot be steered: unpatch() before it"
             )
+        self._surroundings.check()
         self._follow()
         self._refuse_learning()
         engine = self._engine(ForwardCall(dict.fromkeys(names, ...), True))
@@ -129,11 +143,7 @@ class DecoderForward(ReplacedMethod):
         return self._engines.index(engine)
 
     def _run(
-        self,
-        token_slot: Callable[[ForwardCall, DeviceState], Tensor],
-        call: ForwardCall,
-        args: tuple,
-        kwargs: dict[str, object],
+        self, engine: Engine, call: ForwardCall, args: tuple, kwargs: dict[str, object]
     ) -> object:
         states = self._states
         outer = [
@@ -143,17 +153,16 @@ class DecoderForward(ReplacedMethod):
         try:
             for state in states:
                 running = state.running
+                if call.traced:
+                    running.token_slot = engine.traced_token_slot(call, state)
+                else:
+                    with state.reading():  # which slots, and what they hold: both of one moment
+                        running.token_slot = engine.token_slot(call, state)
+                        running.tables = state.tables_of_call()
                 if torch.compiler.is_compiling():
-                    running.token_slot = token_slot(call, state)
                     if torch.is_grad_enabled():  # the backward pass reads them after later writes
                         running.tables = state.copied_tables()
                     continue
-                if call.traced:
-                    running.token_slot = token_slot(call, state)
-                else:
-                    with state.reading():  # which slots, and what they hold: both of one moment
-                        running.token_slot = token_slot(call, state)
-                        running.tables = state.tables_of_call()
                 running.untouched = state.constant_rows(running.token_slot.shape[0], UNTOUCHED)
                 running.steered = set()
             output = self.original(*args, **kwargs)
@@ -168,7 +177,51 @@ class DecoderForward(ReplacedMethod):
                 running.handed = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> object:
-        return _copied(self, self._model, self.handle.copier(), memo)
+        return _copied(self, self._model, self._handle.copier(), memo)
+
+
+class Remembering:
+    """A checkpointing function that runs a block again with the rows of the first time.
+
+    Checkpointed blocks are run again within the backward pass, outside of their model's forward,
+    perhaps after another one and after other requests. So for each call it is remembered which slot
+    every row had and what the slots held.
+    """
+
+    def __init__(self, function: Callable, states: Sequence[DeviceState]) -> None:
+        self.function, self._states = function, states
+
+    def __call__(self, block: Callable, *args: object, **kwargs: object) -> object:
+        if torch.compiler.is_compiling():  # rows and slots are inputs of the graph
+            return self.function(block, *args, **kwargs)
+        kept = [(state.running, dict(vars(state.running))) for state in self._states]
+        # Checkpointing of the reentrant kind gives gradients only if an input requires one.
+        loses = (
+            torch.is_grad_enabled()
+            and any(state.learned is not None for state in self._states)
+            and not any(isinstance(each, Tensor) and each.requires_grad for each in args)
+        )
+
+        def run(*args: object, **kwargs: object) -> object:
+            if loses and not torch.is_grad_enabled():
+                raise SteeringError(
+                    "reentrant gradient checkpointing gives no gradient to the vectors that are"
+                    " learned: pass gradient_checkpointing_kwargs={'use_reentrant': False}, or call"
+                    " model.enable_input_require_grads()"
+                )
+            outer = [dict(vars(running)) for running, _ in kept]
+            try:
+                for running, then in kept:
+                    vars(running).update(then, checkpointed=True, handed=None)
+                return block(*args, **kwargs)
+            finally:
+                for (running, _), own in zip(kept, outer, strict=True):
+                    vars(running).update(own, handed=None)
+
+        return self.function(run, *args, **kwargs)
+
+    def __reduce__(self) -> tuple[Callable, tuple[Callable]]:
+        return copy.copy, (self.function,)  # the function itself
 
 
 def _copied(
@@ -234,6 +287,6 @@ def handle_of(model: nn.Module) -> Handle | None:
     for method in list(vars(find_decoder(model).owner).values()):
         if isinstance(method, PatchedOnUse):
             return method.patch()
-        if isinstance(method, DecoderForward | NoReplica):  # another tool may have wrapped one
+        if isinstance(method, NoReplica):  # which no tool wraps
             return method.handle
     return None

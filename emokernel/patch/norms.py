@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -30,9 +30,9 @@ class FusedNorm:
     """A norm module that a fused operation can stand in for.
 
     ``cast``: that of an RMSNorm, None for a LayerNorm. ``plus_one``: a LayerNorm that multiplies by
-    its weight plus one, rounded to the weight's dtype. ``eps_name``: the attribute of the module
-    that holds ``eps``, from where it is read again; None where the module holds none. ``lacks``:
-    the parameters that it never had. ``operation`` computes it.
+    its weight plus one, rounded to the weight's dtype. ``eps_names``: the attributes of the module
+    that hold ``eps``, from where it is read again. ``lacks``: the parameters that it never had;
+    ``made``: what stands for them. ``operation`` computes it.
     """
 
     module: nn.Module
@@ -40,21 +40,30 @@ class FusedNorm:
     eps: float
     cast: int | None
     plus_one: bool
-    eps_name: str | None
+    eps_names: tuple[str, ...]
     lacks: frozenset[str]
+    made: dict[tuple, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
 
 def norm_arguments(norm: FusedNorm, attributes: Mapping[str, Any], x: Tensor) -> tuple | None:
-    """What the operation takes behind the rows ``x``; None where that does not fit them now.
+    """What the operation takes behind the rows ``x``; None where it cannot stand in now.
 
+    Under autocast it cannot, nor where a parameter is to get a gradient, which it does not give.
     ``attributes`` are those of the module now.
     """
+    if torch.is_autocast_enabled(x.device.type):
+        return None
+    parameters = attributes["_parameters"].values()
+    if torch.is_grad_enabled() and any(p is not None and p.requires_grad for p in parameters):
+        return None
     weight = _parameter(norm, "weight", attributes, x)
     if weight is None:
         return None
     if norm.plus_one:
         weight = weight + 1  # anew: torch does not count every way to write to a weight
-    eps = norm.eps if norm.eps_name is None else attributes[norm.eps_name]
+    eps, *others = [attributes[name] for name in norm.eps_names] or [norm.eps]
+    if any(other != eps for other in others):  # nobody can say any more which of them is the eps
+        return None
     if norm.cast is not None:
         return weight, eps, norm.cast
     bias = _parameter(norm, "bias", attributes, x)
@@ -67,16 +76,19 @@ def _parameter(
     """A parameter that a kernel can read with ``x``: alike, and whole (no shard of FSDP's)."""
     parameter = attributes["_parameters"].get(name)
     if parameter is None:  # FSDP may hold one elsewhere
-        return x.new_full(x.shape[-1:], _NEUTRAL[name]) if name in norm.lacks else None
+        return _neutral(norm, name, x) if name in norm.lacks else None
     fits = parameter.dtype is x.dtype and parameter.device == x.device
     return parameter if fits and parameter.shape[0] == x.shape[-1] else None
 
 
-def are_trained(parameters: Mapping[str, Tensor | None]) -> bool:
-    """Whether one of them is to get a gradient, which the fused operations do not give."""
-    return torch.is_grad_enabled() and any(
-        value is not None and value.requires_grad for value in parameters.values()
-    )
+def _neutral(norm: FusedNorm, name: str, x: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():
+        return x.new_full(x.shape[-1:], _NEUTRAL[name])
+    kind = name, x.dtype, x.device
+    if kind not in norm.made:
+        with torch.inference_mode(False):
+            norm.made[kind] = x.new_full(x.shape[-1:], _NEUTRAL[name], requires_grad=False)
+    return norm.made[kind]
 
 
 def probe_norm(module: nn.Module, width: int, dtype: torch.dtype) -> FusedNorm | str:
@@ -134,11 +146,11 @@ def _matches(
     bias = given.get("bias", torch.zeros_like(random[0]))
     lacks, rows = frozenset(_NEUTRAL) - given.keys(), rows.float()
     casts = () if "bias" in given else _RMS_CASTS if given else (Cast.LLAMA,)
-    for eps, name in _eps_of(module):
+    for eps, names in _eps_of(module):
         for cast in casts:
             distance = ulp_distance(rms_norm(rows, weight, eps, cast), wanted)
             if distance.max() <= MAX_ULP[dtype]:
-                norm = FusedNorm(module, _RMS_NORM, eps, int(cast), False, name, lacks)
+                norm = FusedNorm(module, _RMS_NORM, eps, int(cast), False, names, lacks)
                 yield float((distance > 0).float().mean()), norm
         for plus_one in (True, False) if "weight" in given else (False,):
             w = weight + 1 if plus_one else weight
@@ -147,16 +159,14 @@ def _matches(
             scale = w.float().abs() * (n + 1) + bias.float().abs()
             off = (made.float() - wanted.float()).abs()
             if (off <= _MAX_LAYER_NORM_ERROR * torch.finfo(dtype).eps * scale).all():
-                norm = FusedNorm(module, _LAYER_NORM, eps, None, plus_one, name, lacks)
+                norm = FusedNorm(module, _LAYER_NORM, eps, None, plus_one, names, lacks)
                 yield float((made != wanted).float().mean()), norm
 
 
-def _eps_of(module: nn.Module) -> Iterator[tuple[float, str | None]]:
-    """(What may be the eps of a module, the attribute that holds it)."""
-    held: dict[float, list[str | None]] = {eps: [] for eps in _USUAL_EPS}
+def _eps_of(module: nn.Module) -> list[tuple[float, tuple[str, ...]]]:
+    """(What may be the eps of a module, the attributes that hold it)."""
+    held: dict[float, tuple[str, ...]] = dict.fromkeys(_USUAL_EPS, ())
     for name, value in vars(module).items():
         if isinstance(value, float) and value >= 0:
-            held.setdefault(value, []).append(name)
-    for eps, names in sorted(held.items()):
-        if len(names) <= 1:  # else nobody can say which of them is the eps
-            yield eps, names[0] if names else None
+            held[value] = (*held.get(value, ()), name)
+    return sorted(held.items())

@@ -8,12 +8,12 @@ since. All that is recorded is kept alive meanwhile, so that no memory is used t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeGuard
 
-import torch
 from torch import Tensor, nn
 
 from emokernel.errors import ModelStructureError
@@ -81,27 +81,32 @@ class Read:
 
 @dataclass
 class BlockRun:
-    """What one block was given, what it added, and what it returned.
+    """What one block was called with and given, what it added, and what it returned.
 
-    ``given`` and ``rows`` (of the result) are as they were then: hooks may write to them later.
+    ``args``, ``kwargs``, ``given`` and ``rows`` (of the result) are as they were then: hooks may
+    replace them, and write to them later.
     """
 
+    args: tuple
+    kwargs: dict[str, object]
     hidden: Seen
     given: Tensor
     additions: list[Addition] = field(default_factory=list)
-
-    def returned(self, stream: Tensor) -> None:
-        """Keep the result of the block."""
-        self.result, self.rows = Seen.of(stream), stream.clone()
+    result: Seen = field(init=False)
+    rows: Tensor = field(init=False)
 
 
 @dataclass
 class Observation:
-    """A run of all blocks, everything that was read, and every call that began or ended."""
+    """A run of all blocks, everything that was read, and every call that began or ended.
+
+    ``results``: the rows that modules without children returned last.
+    """
 
     blocks: dict[int, BlockRun] = field(default_factory=dict)
     reads: list[Read] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    results: dict[nn.Module, Tensor] = field(default_factory=dict)
 
     def readers(self, addition: Addition) -> list[Read]:
         """What was given the very result of an add, nothing written to it between."""
@@ -130,7 +135,8 @@ class Observation:
 def observe(model: nn.Module, decoder: Decoder) -> Observation:
     """Run the model once; ModelStructureError if a block cannot be followed."""
     recorder = _Recorder(decoder)
-    with torch.inference_mode(False), recorder.watching(model):
+    with ExitStack() as undo:
+        recorder.watch(model, undo)
         run_on_a_few_tokens(model)
     blocks = recorder.observed.blocks
     missing = [i for i in range(len(decoder.blocks)) if i not in blocks]
@@ -161,60 +167,61 @@ class _Recorder:
     def __init__(self, decoder: Decoder) -> None:
         self._decoder, self.observed = decoder, Observation()
         self._block: int | None = None
+        self._called: tuple[tuple, dict[str, object]] = (), {}
         self._last: BlockRun | None = None  # that has ended
 
-    def watching(self, model: nn.Module) -> ExitStack:
-        """Watch the model's blocks, their parts and all modules until the end."""
-        with ExitStack() as undo:
-            for index, block in enumerate(self._decoder.blocks):
-                for handle in self._watch_block(index, block):
-                    undo.callback(handle.remove)
-                for name, part in block.named_modules():
-                    # FSDP's classes are torch's, but keep the forward of the model's.
-                    if not type(part).forward.__module__.startswith("torch."):
-                        self._watch_adds(part, name, undo)
-            for wrapper in self._decoder.wrappers:
-                undo.callback(wrapper.register_forward_hook(self._leave_wrapper).remove)
-            for module in model.modules():
-                enter = module.register_forward_pre_hook(self._read, with_kwargs=True)
-                undo.callback(enter.remove)
-                undo.callback(module.register_forward_hook(self._leave).remove)
-            return undo.pop_all()
+    def watch(self, model: nn.Module, undo: ExitStack) -> None:
+        """Watch the model's blocks, their parts and all modules."""
+        for index, block in enumerate(self._decoder.blocks):
+            # Before the hooks that are there, which run again when it is called like this.
+            call = block.register_forward_pre_hook(self._call_block, prepend=True, with_kwargs=True)
+            undo.callback(call.remove)
+            enter, leave = (partial(m, index) for m in (self._enter_block, self._leave_block))
+            undo.callback(block.register_forward_pre_hook(enter, with_kwargs=True).remove)
+            undo.callback(block.register_forward_hook(leave).remove)
+            for name, part in block.named_modules():
+                # FSDP's classes are torch's, but keep the forward of the model's.
+                if not type(part).forward.__module__.startswith("torch."):
+                    self._watch_adds(part, name, undo)
+        for wrapper in self._decoder.wrappers:
+            undo.callback(wrapper.register_forward_hook(self._leave_wrapper).remove)
+        for module in model.modules():
+            enter = module.register_forward_pre_hook(self._read, with_kwargs=True)
+            undo.callback(enter.remove)
+            undo.callback(module.register_forward_hook(self._leave).remove)
 
-    def _watch_block(self, index: int, block: nn.Module) -> Iterator:
-        def before(_: nn.Module, args: tuple, kwargs: dict[str, object]) -> None:
-            cache = kwargs.get("past_key_values") if index == 0 else None
-            if getattr(cache, "get_seq_length", int)():
-                raise ModelStructureError(
-                    "the blocks are given a cache for every text (prefix tuning): patch the model"
-                    " within it"
-                )
-            hidden = next(self._rows_among(args, kwargs), None)
-            if hidden is not None:
-                self._block = index
-                self.observed.blocks[index] = BlockRun(Seen.of(hidden), hidden.clone())
+    def _call_block(self, _: nn.Module, args: tuple, kwargs: dict[str, object]) -> None:
+        named = {name: self._kept(value) for name, value in kwargs.items()}
+        self._called = tuple(map(self._kept, args)), named
 
-        def after(_: nn.Module, _args: tuple, output: object) -> None:
-            run, stream = self.observed.blocks.get(index), stream_of(output)
-            self._block = None
-            if run is not None:
-                if stream is None:
-                    kind = type(block).__name__
-                    raise ModelStructureError(
-                        f"{kind} returns no hidden states as its first result"
-                    )
-                run.returned(stream)
-                self._last = run
+    def _kept(self, value: object) -> object:
+        return value.clone() if self._is_rows(value) else value
 
-        yield block.register_forward_pre_hook(before, with_kwargs=True)
-        yield block.register_forward_hook(after)
+    def _enter_block(
+        self, index: int, _: nn.Module, args: tuple, kwargs: dict[str, object]
+    ) -> None:
+        cache = kwargs.get("past_key_values") if index == 0 else None
+        if getattr(cache, "get_seq_length", int)():
+            raise ModelStructureError(
+                "the blocks are given a cache for every text (prefix tuning): patch the model"
+                " within it"
+            )
+        hidden = next(self._rows_among(args, kwargs), None)
+        if hidden is not None:
+            self._block = index
+            self.observed.blocks[index] = BlockRun(*self._called, Seen.of(hidden), hidden.clone())
+
+    def _leave_block(self, index: int, block: nn.Module, _: tuple, output: object) -> None:
+        run = self.observed.blocks.get(index)
+        self._block = None
+        if run is not None:
+            stream = stream_of(block, output)
+            run.result, run.rows = Seen.of(stream), stream.clone()
+            self._last = run
 
     def _watch_adds(self, module: nn.Module, name: str, undo: ExitStack) -> None:
-        def watch(key: Key) -> Callable:
-            return lambda a, b: self._add(name, key, a, b)
-
         if not is_replaced(module):  # as by tensor parallelism: not its own forward alone is run
-            rewritten = rewrite(type(module).forward, watch)
+            rewritten = rewrite(type(module).forward, partial(partial, self._add, name))
             if rewritten is not None:
                 method = RewrittenForward(module, rewritten)
                 method.install()
@@ -240,12 +247,14 @@ class _Recorder:
         for rows in self._rows_among(args, kwargs):
             self.observed.reads.append(Read(module, Seen.of(rows), self._block, len(steps)))
 
-    def _leave(self, module: nn.Module, _args: tuple, _output: object) -> None:
+    def _leave(self, module: nn.Module, _args: tuple, output: object) -> None:
         self.observed.steps.append(Step(module, left=True))
+        if self._is_rows(output) and not any(True for _ in module.children()):
+            self.observed.results[module] = output.clone()
 
     def _leave_wrapper(self, wrapper: nn.Module, _args: tuple, output: object) -> None:
-        run, stream = self._last, stream_of(output)
-        if run is None or stream is None or stream.shape != run.rows.shape:
+        run, stream = self._last, stream_of(wrapper, output)
+        if run is None or stream.shape != run.rows.shape:
             return
         if (stream - run.rows - run.given).norm() <= 1e-2 * run.given.norm():
             raise ModelStructureError(
@@ -255,5 +264,8 @@ class _Recorder:
 
     def _rows_among(self, args: tuple, kwargs: dict[str, object]) -> Iterator[Tensor]:
         for value in (*args, *kwargs.values()):
-            if isinstance(value, Tensor) and value.shape[-1:] == (self._decoder.hidden_size,):
+            if self._is_rows(value):
                 yield value
+
+    def _is_rows(self, value: object) -> TypeGuard[Tensor]:
+        return isinstance(value, Tensor) and value.shape[-1:] == (self._decoder.hidden_size,)

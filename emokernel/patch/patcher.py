@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,11 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from emokernel.engines.base import Engine
-from emokernel.errors import ModelStructureError
+from emokernel.errors import EmokernelError, ModelStructureError
 from emokernel.ops import Backend, select
 from emokernel.patch.adds import Add, NormForward, SteeredOutput
 from emokernel.patch.checks import are_close, check_model, check_run, check_wrappers
-from emokernel.patch.decoder import find_decoder, find_generator, streams_of
+from emokernel.patch.decoder import (
+    evaluating,
+    find_decoder,
+    find_generator,
+    stream_of,
+    streams_of,
+    uncompiled,
+)
 from emokernel.patch.decoder_forward import DecoderForward, Handle, NoReplica
 from emokernel.patch.norms import NO_NORM, FusedNorm, probe_norm
 from emokernel.patch.observe import Addition, observe, own_part
@@ -22,7 +28,7 @@ from emokernel.patch.placed import Placed
 from emokernel.patch.source import Key, RewrittenForward, rewrite
 from emokernel.patch.surroundings import Surroundings, Way
 from emokernel.replaced import ReplacedMethod, is_replaced
-from emokernel.state import DeviceState, ModelState
+from emokernel.state import UNTOUCHED, DeviceState, ModelState
 
 
 @dataclass(frozen=True)
@@ -86,11 +92,14 @@ class Patch:
             self._place(layer, steered, slots, backend, profile)
         try:
             self._layers = [self._patch_layer(layer) for layer in layers]
+            self._surroundings.look()
+            for layer in layers:
+                self._prove(layer)
             owner = self.decoder.owner
             self.replace(
                 DecoderForward(owner, self.placed, engines, model, handle, self._surroundings)
             )
-            self._prove()
+            self._prove_whole()
             self.replace(NoReplica(owner, handle))
             generator = find_generator(model, self.decoder)
             if generator is not None:
@@ -105,7 +114,6 @@ class Patch:
     @property
     def layers(self) -> list[PatchedLayer]:
         """What is done to each steered layer now; foreign things may keep adds from norms."""
-        self._surroundings.look()
         return [self._told(*made) for made in self._layers]
 
     @property
@@ -120,15 +128,15 @@ class Patch:
         operation, norm = "steer" if site is None else "add_steer", None
         if site is not None and site.ahead is not None:
             forward, way = site.ahead
-            reason = way.obstacle
+            reason = way.look()
             if reason is None:
                 operation, norm = forward.norm.operation, self._names[forward.module]
         also = also_not = None
         if other is not None and other.ahead is not None:
             forward, way = other.ahead
             also = self._names[forward.module]
-            if way.obstacle is not None:
-                also, also_not = None, f"{also}: {way.obstacle}"
+            if (obstacle := way.look()) is not None:
+                also, also_not = None, f"{also}: {obstacle}"
         return PatchedLayer(layer, kind, operation, norm, reason, also, also_not)
 
     def _place(
@@ -143,6 +151,10 @@ class Patch:
             self.states.devices.append(state)
             self.placed.append(Placed(state, backend, self.decoder.blocks[layer]))
 
+    def _placed_of(self, layer: int) -> Placed:
+        device = self._observed.blocks[layer].result.tensor.device
+        return next(each for each in self.placed if each.state.device == device)
+
     def _patch_layer(self, layer: int) -> tuple[int, Add | None, str | None, Add | None]:
         """(The layer; its steered add; why that computes no norm; its other add, if it does)."""
         block = self.decoder.blocks[layer]
@@ -155,8 +167,7 @@ class Patch:
                 f"{kind} has no place behind its attention branch alone (it adds its branches to"
                 ' the stream at once, has one only, or adds out of sight): use site="block"'
             )
-        device = self._observed.blocks[layer].result.tensor.device
-        placed = next(each for each in self.placed if each.state.device == device)
+        placed = self._placed_of(layer)
         site = other = None
         reason: str | None = f"{kind} does not return the result of an add"
         chosen: list[tuple[Addition, Add]] = []
@@ -170,7 +181,7 @@ class Patch:
                 chosen.append((elsewhere, other))
         self._rewrite(layer, block, chosen)
         if site is None:
-            self._steer_by(layer, SteeredOutput(block, placed, layer))
+            self.replace(SteeredOutput(block, placed, layer), steers=layer)
         return layer, site, reason, other
 
     def _fuse(self, add: Add, addition: Addition) -> str | None:
@@ -210,40 +221,75 @@ class Patch:
             return "it is on another device"
         return norm
 
-    def _steer_by(self, layer: int, method: ReplacedMethod) -> None:
-        self._surroundings.methods[layer].append(method)
-        self.replace(method)
-
     def _rewrite(self, layer: int, block: nn.Module, chosen: list[tuple[Addition, Add]]) -> None:
         by_part: dict[str, dict[Key, Add]] = {}
         for addition, add in chosen:
             by_part.setdefault(addition.part, {})[addition.key] = add
         for part, by_key in by_part.items():
             module = own_part(self.decoder, block, part)
-            forward = type(module).forward
-            # torch.compile itself fuses the other adds with their norms, and with more than that.
-            steered = {key: add for key, add in by_key.items() if add.steered}
-            own = inspect.unwrap(forward)
-            rewritten = (rewrite(forward, each.get) or own for each in (by_key, steered))
-            method = RewrittenForward(module, *rewritten)
-            self._steer_by(layer, method) if steered else self.replace(method)
+            rewritten = rewrite(type(module).forward, by_key.get)
+            assert rewritten is not None  # where the adds were seen
+            steers = any(add.steered for add in by_key.values())
+            self.replace(RewrittenForward(module, rewritten), steers=layer if steers else None)
 
-    def _prove(self) -> None:
-        """Compare what every block returns before and after, with nothing set."""
-        way_out = "it cannot be patched yet"
-        if self._fuse_norm:
-            way_out = "use fuse_norm=False (quantised activations may turn one rounding into many)"
-        streams = streams_of(self.model, self.decoder)
-        for index, run in self._observed.blocks.items():
-            # What the blocks before it changed is in its rows too.
-            if not are_close(streams[index], run.rows, allowance=min(1.0 + index, 4.0)):
-                kind = type(self.decoder.blocks[index]).__name__
+    def _prove(self, layer: int) -> None:
+        """Compare a block before and after, on what was observed of it, with nothing set."""
+        block, run = self.decoder.blocks[layer], self._observed.blocks[layer]
+        state = self._placed_of(layer).state
+        running, kind = state.running, type(block).__name__
+        running.untouched = state.constant_rows(run.rows.shape[1], UNTOUCHED)
+        running.token_slot = running.untouched
+        try:
+            with (
+                torch.inference_mode(False),  # which switches gradients on
+                torch.no_grad(),
+                evaluating(block),
+                uncompiled(),
+            ):
+                after = block(*run.args, **run.kwargs)
+        except EmokernelError:
+            raise
+        except Exception as error:
+            raise ModelStructureError(
+                f"{kind} {layer} does not run when patched ({error}): patch with another backend="
+                f"{', or with fuse_norm=False' if self._fuse_norm else ''}"
+            ) from error
+        finally:
+            running.token_slot = running.untouched = running.handed = None
+        if not are_close(stream_of(block, after), run.rows):
+            raise ModelStructureError(
+                f"{kind} {layer} gives other results when patched; {self._way_out()}"
+            )
+
+    def _way_out(self) -> str:
+        if not self._fuse_norm:
+            return "it cannot be patched yet"
+        return "use fuse_norm=False (quantised activations may turn one rounding into many)"
+
+    def _prove_whole(self) -> None:
+        """Compare the whole model: what blocks hand to each other, and every norm made ahead."""
+        observed = self._observed
+        wanted = [(i, self.decoder.blocks[i], run.rows) for i, run in observed.blocks.items()]
+        for layer, site, _, other in self._layers:
+            for add in (site, other):
+                if add is not None and add.ahead is not None:
+                    norm = add.ahead[0].module
+                    wanted.append((layer, norm, observed.results[norm]))
+        wanted.sort(key=lambda each: each[0])  # what each layer returns, and then what it hands on
+        streams = streams_of(self.model, dict.fromkeys(module for _, module, _ in wanted))
+        for layer, module, rows in wanted:
+            if not are_close(streams[module], rows, allowance=4.0):
+                block = self.decoder.blocks[layer]
+                norm = f" to {self._names[module]}" if module is not block else ""
                 raise ModelStructureError(
-                    f"{kind} {index} gives other results in the patched model; {way_out}"
+                    f"{type(block).__name__} {layer} gives other results{norm} in the patched"
+                    f" model; {self._way_out()}"
                 )
 
-    def replace(self, method: ReplacedMethod) -> None:
+    def replace(self, method: ReplacedMethod, steers: int | None = None) -> None:
         """Install one more replaced method, to be restored with the others."""
+        if steers is not None:
+            self._surroundings.methods[steers].append(method)
         self._replaced.append(method)
         method.install()
 

@@ -14,7 +14,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
@@ -31,20 +31,17 @@ _PREFIX = "_emokernel_point_"
 _DEEPEST = 2
 
 
-def rewrite(function: FunctionType, replacement: Replacement) -> FunctionType | None:
+def rewrite(function: FunctionType, replacement: Replacement, at: Key = ()) -> FunctionType | None:
     """``function`` with ``replacement(key)`` for its additions; None where nothing is replaced.
 
-    None as well where there is no source to read.
+    None as well where there is no source to read. ``at``: the point where it is called.
     """
-    return _rewrite(inspect.unwrap(function), replacement, ())
-
-
-def _rewrite(function: FunctionType, replacement: Replacement, at: Key) -> FunctionType | None:
-    tree = _read(function)
-    if tree is None:
+    function = inspect.unwrap(function)
+    source = _read(function)
+    if source is None:
         return None
     points = _Points(function, replacement, at)
-    tree = points.visit(ast.parse(tree).body[0])
+    tree = points.visit(ast.parse(source).body[0])
     return _build(function, tree, points.found) if points.found else None
 
 
@@ -70,60 +67,52 @@ class _Points(ast.NodeTransformer):
         self._count = 0
         self.found: dict[str, Callable] = {}
 
-    def _next(self) -> Key:
+    def _stand_in(
+        self, make: Callable[[Key], Callable | None], like: ast.expr | ast.stmt
+    ) -> ast.Name | None:
+        """The name of what ``make`` gives for the next point; None where it gives nothing."""
+        key = (*self._at, self._count)
         self._count += 1
-        return (*self._at, self._count - 1)
-
-    def _name(self, key: Key, stands_in: Callable, like: ast.AST) -> ast.Name:
-        name = f"{_PREFIX}{key[-1]}"
-        self.found[name] = stands_in
-        return ast.copy_location(ast.Name(name, ast.Load()), like)
-
-    def _added(
-        self, node: ast.BinOp | ast.AugAssign, left: ast.expr, right: ast.expr
-    ) -> ast.Call | None:
-        """What stands in for left + right; None where nothing does."""
-        key = self._next()
-        stands_in = self._replacement(key)
-        if stands_in is None:
+        made = make(key)
+        if made is None:
             return None
-        return ast.copy_location(
-            ast.Call(self._name(key, stands_in, node), [left, right], []), node
-        )
+        name = f"{_PREFIX}{key[-1]}"
+        self.found[name] = made
+        return ast.copy_location(ast.Name(name, ast.Load()), like)
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
-        added = isinstance(node.op, ast.Add) and self._added(node, node.left, node.right)
-        return added or node
+        if not isinstance(node.op, ast.Add):
+            return node
+        name = self._stand_in(self._replacement, node)
+        if name is None:
+            return node
+        return ast.copy_location(ast.Call(name, [node.left, node.right], []), node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
         self.generic_visit(node)
         if not (isinstance(node.op, ast.Add) and isinstance(node.target, ast.Name)):
             return node
-        left = ast.copy_location(ast.Name(node.target.id, ast.Load()), node)
-        added = self._added(node, left, node.value)
-        return ast.copy_location(ast.Assign([node.target], added), node) if added else node
+        name = self._stand_in(self._replacement, node)
+        if name is None:
+            return node
+        added = ast.Call(name, [ast.Name(node.target.id, ast.Load()), node.value], [])
+        return ast.copy_location(ast.Assign([node.target], added), node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
-        called = self._function_of_the_module(node.func)
-        if called is None or len(self._at) + 1 >= _DEEPEST:
+        called = node.func
+        if not isinstance(called, ast.Name) or len(self._at) + 1 >= _DEEPEST:
             return node
-        key = self._next()
-        rewritten = _rewrite(called, self._replacement, key)
-        if rewritten is not None:
-            node.func = self._name(key, rewritten, node.func)
-        return node
-
-    def _function_of_the_module(self, called: ast.AST) -> FunctionType | None:
-        if not isinstance(called, ast.Name):
-            return None
         function = self._function.__globals__.get(called.id)
         if not isinstance(function, FunctionType) or hasattr(function, "__wrapped__"):
-            return None
+            return node
         # A decorator may give a function the name of another: the file of its code is its own.
-        same = function.__code__.co_filename == self._function.__code__.co_filename
-        return function if same else None
+        if function.__code__.co_filename != self._function.__code__.co_filename:
+            return node
+        rewritten = partial(rewrite, function, self._replacement)
+        node.func = self._stand_in(rewritten, called) or called
+        return node
 
 
 def _build(
@@ -160,22 +149,15 @@ def _build(
 class RewrittenForward(ReplacedMethod):
     """The forward of a module with some of its adds replaced."""
 
-    def __init__(
-        self, module: nn.Module, function: FunctionType, traced: FunctionType | None = None
-    ) -> None:
-        """``traced``: what torch.compile traces, where that is not ``function``."""
+    def __init__(self, module: nn.Module, function: FunctionType) -> None:
         super().__init__(module, forward_name(module))
-        forward = type(module).forward
-        self._function, self._in_training = function, _checkpointed(function, forward)
-        self._traced = function if traced is None else traced
-        self._traced_in_training = _checkpointed(self._traced, forward)
+        self._function = function
+        self._in_training = _checkpointed(function, type(module).forward)
 
     def __call__(self, *args: object, **kwargs: object) -> object:
-        if torch.compiler.is_compiling():
-            function = self._traced_in_training if self.module.training else self._traced
-        else:
+        if not torch.compiler.is_compiling():
             self.check_class()
-            function = self._in_training if self.module.training else self._function
+        function = self._in_training if self.module.training else self._function
         return function(self.module, *args, **kwargs)
 
 

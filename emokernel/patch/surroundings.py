@@ -13,6 +13,7 @@ import functools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from torch.nn.modules import module as torch_modules
@@ -21,15 +22,18 @@ from emokernel.errors import SteeringError
 from emokernel.patch.decoder import Decoder
 from emokernel.replaced import ReplacedMethod, is_replaced
 
-# Its hooks only record outputs; they stay on a model for good once it was asked for its hidden
-# states.
-_RECORDING = "transformers.utils.output_capturing"
+# Their hooks only record outputs; those of transformers stay on a model for good once it was asked
+# for its hidden states.
+_RECORDING = ("transformers.utils.output_capturing", "emokernel.patch.decoder")
 # Its own hooks move rows between devices, into other memory.
 _ACCELERATE = "accelerate.hooks"
 _GLOBAL_HOOKS = {
     "_global_forward_pre_hooks": "a global forward pre-hook",
     "_global_forward_hooks": "a global forward hook",
 }
+
+# Attributes of a module, and the name of one that has to stay as it is.
+_Counts = tuple[Mapping[str, Any], str]
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Step:
 
 
 class Way:
-    """The way of rows from an add to a norm; ``obstacle``: what stood in it when last looked up."""
+    """The way of rows from an add to a norm, and whether anything foreign stands in it."""
 
     def __init__(
         self, steps: Sequence[Step], root: nn.Module, names: Mapping[nn.Module, str]
@@ -62,7 +66,23 @@ class Way:
         }
         # A module that is put in behind the others changes no place of a list.
         self._lists = {h: len(h) for h, _ in self.places if isinstance(h, nn.ModuleList)}
-        self.obstacle: str | None = "it was not looked up yet"
+        self._obstacle: str | None = "it was not looked up yet"
+        self._hooks: tuple[Mapping[int, object], ...] = ()
+
+    def is_clear(self) -> bool:
+        """Whether nothing stood there when it was last looked up, and no hook has come since.
+
+        Hooks may be registered while the model runs.
+        """
+        if self._obstacle is not None:
+            return False
+        return not any(self._hooks) or not any(map(_may_change, self._hooks))
+
+    def look_again(self) -> None:
+        """Look up what `is_clear` is to say."""
+        own = (vars(step.module)[step.hooks] for step in self.steps)
+        self._hooks = (*(vars(torch_modules)[name] for name in _GLOBAL_HOOKS), *own)
+        self._obstacle = self.look()
 
     def look(self) -> str | None:
         """The first foreign thing that stands there now, in a few words; None if nothing does."""
@@ -70,7 +90,7 @@ class Way:
             if holder._modules.get(part) is not module:
                 return f"{type(module).__name__} was replaced"
         if any(len(holder) != count for holder, count in self._lists.items()):
-            return "other modules were put in beside those that were there"
+            return "other modules were put in beside those that were there, or some taken out"
         for module, forward in self.forwards.items():
             if type(module).forward is not forward or _is_foreign(module):
                 return f"something else replaced the forward of {type(module).__name__}"
@@ -94,7 +114,9 @@ class Surroundings:
         self.methods: dict[int, list[ReplacedMethod]] = {layer: [] for layer in self._blocks}
         self.ways: list[Way] = []
         # What has to stay for nothing to have changed: attributes, the name of one, what it was.
-        self._seen: list[tuple[Mapping[str, object], str, object]] = []
+        self._seen: list[tuple[Mapping[str, Any], str, Any]] = []
+        # The same of hooks, by their numbers: what they hold is not kept alive.
+        self._hooks: list[tuple[Mapping[str, Any], str, tuple[int, ...]]] = []
         self._classes: list[tuple[nn.Module, object]] = []
         self._warned = False
 
@@ -104,6 +126,7 @@ class Surroundings:
         if (
             not seen
             or any([attributes.get(name) != value for attributes, name, value in seen])
+            or any([tuple(attributes[name]) != there for attributes, name, there in self._hooks])
             or any([type(module).forward is not forward for module, forward in self._classes])
         ):
             self.look()
@@ -122,14 +145,16 @@ class Surroundings:
             )
         blocks = set(self._blocks.values())
         around = {part for part in parts if part not in blocks and blocks & set(part.modules())}
+        counts, hooks = _what_counts(around, self.ways)
         seen = [
             (own, name, dict(value) if isinstance(value := own.get(name), dict) else value)
-            for own, name in _what_counts(around, self.ways)
+            for own, name in counts
         ]
+        numbered = [(own, name, tuple(own[name])) for own, name in hooks]
         for way in self.ways:  # only now: what changes meanwhile has changed since
-            way.obstacle = way.look()
+            way.look_again()
         self._classes = [each for way in self.ways for each in way.forwards.items()]
-        self._seen = seen
+        self._seen, self._hooks = seen, numbered
 
     def check_ran(self, ran: set[int]) -> None:
         """A warning, once, for a block that was not run by the forward that steers it.
@@ -158,20 +183,24 @@ class Surroundings:
 
 def _what_counts(
     around: Iterable[nn.Module], ways: Iterable[Way]
-) -> list[tuple[Mapping[str, object], str]]:
-    """(Attributes of a module, the name of one that has to stay as it is), each once."""
-    counts = [(vars(torch_modules), name) for name in _GLOBAL_HOOKS]
-    counts += [(vars(module), "_modules") for module in around]
+) -> tuple[list[_Counts], list[_Counts]]:
+    """What has to stay as it is, each once; hooks apart."""
+    hooks: list[_Counts] = [(vars(torch_modules), name) for name in _GLOBAL_HOOKS]
+    counts: list[_Counts] = [(vars(module), "_modules") for module in around]
     for way in ways:
         counts += [(vars(holder), "_modules") for holder, _ in way.places]
-        counts += [(vars(step.module), step.hooks) for step in way.steps]
+        hooks += [(vars(step.module), step.hooks) for step in way.steps]
         for own in map(vars, way.forwards):
             counts += [(own, name) for name in ("forward", "_hf_hook", "_old_forward")]
+    return _once(counts), _once(hooks)
+
+
+def _once(counts: list[_Counts]) -> list[_Counts]:
     return list({(id(own), name): (own, name) for own, name in counts}.values())
 
 
 def _may_change(hooks: Mapping[int, object]) -> bool:
-    return any(getattr(hook, "__module__", None) != _RECORDING for hook in hooks.values())
+    return any(getattr(hook, "__module__", None) not in _RECORDING for hook in hooks.values())
 
 
 def _way_to(root: nn.Module, name: str) -> Iterator[tuple[nn.Module, str]]:
@@ -179,7 +208,9 @@ def _way_to(root: nn.Module, name: str) -> Iterator[tuple[nn.Module, str]]:
     holder = root
     for part in name.split(".") if name else ():
         yield holder, part
-        holder = holder._modules[part] or holder
+        inner = holder._modules[part]
+        assert inner is not None  # it has a name there
+        holder = inner
 
 
 def _is_foreign(module: nn.Module) -> bool:

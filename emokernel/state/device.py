@@ -186,7 +186,8 @@ class DeviceState:
         records = self.records.clone()
         ids, law = records[:, :MAX_COMPONENTS], records[:, MAX_COMPONENTS]
         weights = records.view(torch.float32)[:, MAX_COMPONENTS + 1 :]
-        layers = zip(self.basis, weights.unflatten(1, (self.num_layers, -1)).unbind(1), strict=True)
+        weights = weights.view(-1, self.num_layers, MAX_COMPONENTS)
+        layers = zip(self.basis, weights.unbind(1), strict=True)
         return [(basis, ids, weight, law) for basis, weight in layers]
 
     def write(self, slot: int, mix: Mix) -> None:

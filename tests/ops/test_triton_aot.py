@@ -60,7 +60,7 @@ def launched(operation: str, case: Case, cast: int = 0) -> tuple[int, tuple, dic
         calls.append((count, arguments, settings))
 
     with patch.object(backend, "launch", record), patch.object(backend, "INTERPRETED", True):
-        getattr(backend, operation)(*rows, *norm.get(operation, ()), *case.tables)
+        backend.OPERATIONS[operation](*rows, *norm.get(operation, ()), *case.tables)
     (call,) = calls
     return call
 

@@ -15,8 +15,9 @@ import torch
 from row_cases import DTYPES, WIDTHS, Case, make
 from torch import Tensor
 
-from emokernel.ops import available, triton
-from emokernel.ops.launch_shape import MAX_D, launch_shape
+from emokernel.ops import available, checks, triton
+from emokernel.ops.checks import MAX_D
+from emokernel.ops.triton import launch_shape
 
 INSTALLED = importlib.util.find_spec("triton") is not None
 needs_triton = pytest.mark.skipif(
@@ -40,11 +41,9 @@ def test_launch_shapes_hold_the_row(dtype: torch.dtype) -> None:
 
 
 def test_rows_that_are_too_wide_are_refused() -> None:
-    with pytest.raises(ValueError, match="no launch shape for rows of 16385"):
-        launch_shape(MAX_D + 1, torch.float32)
     case = make(2, MAX_D + 1)
     with pytest.raises(RuntimeError, match="x has rows of 16385; this backend takes rows of up to"):
-        triton.add_steer(case.x, case.residual, *case.tables)
+        triton.OPERATIONS["add_steer"](case.x, case.residual, *case.tables)
 
 
 def launch(case: Case, **outputs: Tensor) -> tuple:
@@ -54,7 +53,8 @@ def launch(case: Case, **outputs: Tensor) -> tuple:
         patch.object(triton, "launch", lambda _, *arguments, **__: calls.append(arguments)),
         patch.object(triton, "INTERPRETED", True),
     ):
-        triton.add_steer_rms_norm(*case.norm_arguments(0), **outputs)
+        name = "add_steer_rms_norm_out" if outputs else "add_steer_rms_norm"
+        triton.OPERATIONS[name](*case.norm_arguments(0), **outputs)
     return calls[0] if calls else ()
 
 
@@ -141,7 +141,7 @@ def test_cpu_tensors_are_refused() -> None:
     case = make(2, 8)
     assert available("cpu")["triton"] == "it serves cuda tensors only"
     with pytest.raises(RuntimeError, match="h is on cpu; it needs to be on a GPU"):
-        triton.steer(case.x, *case.tables)
+        triton.OPERATIONS["steer"](case.x, *case.tables)
     with pytest.raises(NotImplementedError, match="Could not run 'emokernel_triton::steer'"):
         torch.ops.emokernel_triton.steer(case.x, *case.tables)
 
@@ -177,3 +177,9 @@ print(triton.describe())
 def test_triton_is_not_imported_before_it_is_needed() -> None:
     script = "import sys, emokernel, emokernel.ops.triton; print('triton' in sys.modules)"
     assert run(script).strip() == "False"
+
+
+def test_a_usual_call_is_not_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That costs more than the launch."""
+    monkeypatch.setattr(checks, "_check", lambda *_: pytest.fail("it was"))
+    assert launch(make(4, 64))

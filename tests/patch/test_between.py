@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from emokernel import patch, steering_of
 from emokernel.errors import EmokernelError, SteeringError
 from emokernel.lab.extract.recording import Recorder
 from emokernel.ops import Backend
+from emokernel.patch import decoder_forward
 from emokernel.patch.surroundings import Way
 
 EXTRA = torch.linspace(-1.0, 1.0, 64)
@@ -304,3 +307,54 @@ def test_a_norm_outside_of_the_decoder_is_computed_ahead_too(tiny, vectors, prom
     steering = patch(model, vectors("block"), site="block")
     assert steering.report().layers[-1].norm == "lm_head.0"
     torch.testing.assert_close(logits(model, prompts), plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("when", ["while the model runs", "before a captured call"])
+def test_hooks_that_come_late_are_seen(when, tiny, vectors, prompts, monkeypatch):
+    results = []
+    for fuse_norm in (False, True):
+        model = tiny()
+        steering = patch(model, vectors("block"), site="block", fuse_norm=fuse_norm)
+        steering.set("joy", 0.5)
+        norm, late = model.model.layers[2].post_attention_layernorm, []
+
+        def register(*_: object, norm=norm, late=late) -> None:
+            if not late:
+                late.append(norm.register_forward_pre_hook(lambda _m, a: add_in_place(a[0])))
+
+        if when == "while the model runs":
+            model.model.layers[0].register_forward_hook(register)
+            results.append(logits(model, prompts, torch.inference_mode))
+            continue
+        monkeypatch.setattr(decoder_forward, "is_captured", lambda _: False)
+        monkeypatch.setattr(decoder_forward, "can_be_captured", lambda _: True)
+        logits(model, prompts)
+        register()
+        with monkeypatch.context() as captured:
+            captured.setattr(decoder_forward, "is_captured", lambda _: True)
+            results.append(logits(model, prompts, torch.inference_mode))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
+def test_the_report_tells_of_a_block_that_is_gone(tiny, vectors, prompts):
+    model = tiny()
+    steering = patch(model, vectors("block"), site="block")
+    del model.model.layers[2]
+    last = steering.report().layers[2]
+    assert "replaced" in last.not_fused or "taken out" in last.not_fused
+    assert "was replaced" in last.also_not
+    with pytest.raises(SteeringError, match=r"block 2 .* is no longer a part"):
+        logits(model, prompts)
+
+
+def test_what_a_removed_hook_held_is_let_go(tiny, vectors, prompts):
+    model = tiny()
+    patch(model, vectors("block"), site="block")
+    held = nn.Linear(1, 1)
+    kept = weakref.ref(held)
+    handle = model.model.layers[0].register_forward_hook(lambda *_, held=held: None)
+    logits(model, prompts)
+    handle.remove()
+    del held, handle
+    gc.collect()
+    assert kept() is None

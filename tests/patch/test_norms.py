@@ -100,3 +100,25 @@ def run(norm: FusedNorm, x: torch.Tensor) -> torch.Tensor:
         x, torch.zeros_like(x), *norm_arguments(norm, vars(norm.module), x), *tables
     )
     return normed
+
+
+def test_parameters_that_a_norm_lacks_are_made_once():
+    norm, x = probe_norm(Bare(), 8, torch.float32), torch.randn(3, 8)
+    with torch.inference_mode():
+        first, again = (norm_arguments(norm, vars(norm.module), x) for _ in range(2))
+    assert first[0] is again[0]
+    assert first[1] is again[1]
+    assert not first[0].is_inference()
+    other = norm_arguments(norm, vars(norm.module), x.bfloat16())
+    assert [other[0].dtype, other[1].dtype] == [torch.bfloat16] * 2
+
+
+def test_an_eps_may_have_two_names():
+    module = LlamaRMSNorm(8, eps=1e-3)
+    module.eps = module.variance_epsilon
+    norm, x = probe_norm(module, 8, torch.float32), torch.randn(3, 8)
+    assert norm.eps == 1e-3
+    with torch.no_grad():
+        assert norm_arguments(norm, vars(module), x)[1] == 1e-3
+        module.variance_epsilon = 1e-2  # nobody can say which of them counts
+        assert norm_arguments(norm, vars(module), x) is None

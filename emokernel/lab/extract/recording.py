@@ -98,8 +98,8 @@ class Recorder:
             self._rows[layer] = batch.row(activations), batch.length(stream)
 
     def _hook(self, layer: int) -> Callable:
-        def hook(_: nn.Module, __: Any, output: Any) -> None:
-            stream = stream_of(output)
+        def hook(block: nn.Module, _: Any, output: Any) -> None:
+            stream = stream_of(block, output)
             self._record(layer, stream, stream)
 
         return hook
