@@ -325,7 +325,7 @@ class TestHuggingFace:
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(EmokernelError, match=r"pip install 'emokernel\[datasets\]'"):
+    with pytest.raises(EmokernelError, match=r"pip install 'emokernel\[lab\]'"):
         labelled_dataset("somebody/something")
-    with pytest.raises(EmokernelError, match=r"pip install 'emokernel\[datasets\]'"):
+    with pytest.raises(EmokernelError, match=r"pip install 'emokernel\[lab\]'"):
         read_labelled("hub:somebody/something", text="text")
