@@ -49,14 +49,17 @@ def unfinished(
     doing: str,
     progress: bool,
 ) -> Iterator[list[int]]:
-    """The `batches` of ``numbers`` that are not ``done`` yet, with a bar."""
-    left = sum(number not in done for number in numbers)
+    """The `batches` of ``numbers`` that are not ``done`` yet, with a bar.
+
+    It counts tokens: the longest texts come first, so texts would be slow at first and fast later.
+    """
+    before = sum(lengths[number] for number in numbers if number in done)
     with tqdm(
-        total=len(numbers), initial=len(numbers) - left, desc=doing, unit=" texts",
-        disable=not progress,
+        total=sum(lengths[number] for number in numbers), initial=before,
+        desc=f"{doing} {len(numbers)} texts", unit=" tokens", unit_scale=True, disable=not progress,
     ) as bar:  # fmt: skip
         for batch in batches(lengths, numbers, options.batch_tokens, options.batch_size):
-            new = sum(number not in done for number in batch)
+            new = sum(lengths[number] for number in batch if number not in done)
             if new:
                 yield batch
                 bar.update(new)
