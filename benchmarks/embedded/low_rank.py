@@ -28,8 +28,8 @@ class Settings:
     the weights.
     """
 
-    rank: int = 24
-    epochs: int = 5
+    rank: int = 16
+    epochs: int = 3
     batch: int = 32
     rates: tuple[float, float] = (1e-3, 2e-3)
     warm_up: float = 0.05

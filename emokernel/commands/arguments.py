@@ -11,7 +11,7 @@ from pathlib import Path
 from emokernel.affect import TABLES, Coordinates
 from emokernel.choices import SITE
 from emokernel.errors import EmokernelError
-from emokernel.lab.judges import load_classifier
+from emokernel.lab.judges import TRANSFORMER, load_classifier
 from emokernel.lab.measure.classifiers import TextClassifier
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.formats import FORMATS
@@ -111,8 +111,9 @@ def add_judging(parser: argparse.ArgumentParser, judge: str, but: str = "") -> N
     """Who reads the texts of a run: --judge (``judge``), --label and --coordinates."""
     parser.add_argument(
         "--judge", default=judge,
-        help="classifier that reads the texts: a repository id or folder of Hugging Face, or the"
-        f" small English one of the package ({judge}){but}",
+        help="classifier that reads the texts: a repository id or folder of Hugging Face, the small"
+        f" English one of the package ({judge}), or the better one, {TRANSFORMER}, whose base is"
+        f" fetched once{but}",
     )  # fmt: skip
     parser.add_argument(
         "--label", action="append", default=[], metavar="EMOTION=LABEL[,LABEL]",

@@ -127,6 +127,7 @@ def evaluate(
             judge.name, plan.law, ceilings, consistency, points, monotone, analysis.advantages()
         ),
         samples=analysis.samples(plan.law),
+        judged=analysis.judged(plan.law),
     )
 
 

@@ -144,8 +144,8 @@ def add_learnt(model: SentenceClassifier, learnt: Mapping[str, Tensor]) -> None:
     for name, value in learnt.items():
         parameter, slash, kind = name.rpartition("/")
         if kind == "up":
-            parameters[parameter] += value.T @ learnt[f"{parameter}/down"]
+            parameters[parameter].add_(value.T @ learnt[f"{parameter}/down"])
         elif kind == "change":
-            parameters[parameter] += value
+            parameters[parameter].add_(value)
         elif not slash:
             model.get_parameter(name).copy_(value)
