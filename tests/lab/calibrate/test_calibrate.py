@@ -65,9 +65,7 @@ def test_a_point_is_what_its_texts_say(setting, patched, word_vectors):
     doses = {ask: {0.5: 3.0} for ask in asks}
     found = dict(points(setting, steering, plain, doses, Journal(None, {}), "test"))
     jobs = [
-        measuring.Job(opening, ask.at(3.0))
-        for ask in asks
-        for _, opening in setting.prompts.pairs
+        measuring.Job(opening, ask.at(3.0)) for ask in asks for _, opening in setting.prompts.pairs
     ]
     texts = [one.text for one in measuring._written(setting, steering, jobs)]
     size = len(setting.prompts.pairs)

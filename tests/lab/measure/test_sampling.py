@@ -14,7 +14,8 @@ from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 from word_model import word_tokenizer
 
 from emokernel import EmokernelError
-from emokernel.lab.measure.sampling import Nucleus, Sampling, sample
+from emokernel.lab.measure.nucleus import Nucleus
+from emokernel.lab.measure.sampling import Sampling, sample
 
 ROWS = 20_000
 CONTEXTS = [list(range(row + 3, row + 4 + row % 3)) for row in range(24)]
@@ -25,9 +26,7 @@ SAMPLED, GREEDY = Sampling(6), Sampling(6, temperature=0)
 def drawn(logits: torch.Tensor, sampling: Sampling, seeds=None) -> torch.Tensor:
     """One token of each row."""
     seeds = [(row,) for row in range(len(logits))] if seeds is None else seeds
-    scores = Nucleus(seeds, sampling)(torch.zeros(len(logits), 0), logits)
-    assert (scores.isfinite().sum(-1) == 1).all()
-    return scores.argmax(-1)
+    return Nucleus(seeds, sampling).choose(logits, 0)
 
 
 def expected(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -84,12 +83,15 @@ def test_a_row_depends_on_its_seed_and_step_and_on_nothing_else():
     logits = torch.randn(1, 500, generator=torch.Generator().manual_seed(0))
     sampling = Sampling(3, 1.0, 0.9)
     process = Nucleus([(1, 2), (1, 2), (2, 1)], sampling)
-    steps = [process(None, logits.expand(3, -1)).argmax(-1).tolist() for _ in range(3)]
+    steps = [process.choose(logits.expand(3, -1), step).tolist() for step in range(3)]
     assert all(first == second for first, second, _ in steps)
     assert [first for first, *_ in steps] != [third for *_, third in steps]
     assert len({tuple(step) for step in steps}) == 3
     alone = Nucleus([(2, 1)], sampling)
-    assert [alone(None, logits).argmax().item() for _ in range(3)] == [step[2] for step in steps]
+    third = [alone.choose(logits, step).item() for step in range(3)]
+    assert third == [step[2] for step in steps]
+    some = process.choose(logits.expand(2, -1), 2, torch.tensor([2, 0]))
+    assert some.tolist() == [steps[2][2], steps[2][0]]
 
 
 def test_half_precision_is_sampled_in_fp32():
