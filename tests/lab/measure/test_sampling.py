@@ -14,6 +14,7 @@ from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 from word_model import word_tokenizer
 
 from emokernel import EmokernelError
+from emokernel.lab.measure import nucleus
 from emokernel.lab.measure.nucleus import Nucleus
 from emokernel.lab.measure.sampling import Sampling, sample
 
@@ -77,6 +78,57 @@ def test_only_tokens_of_the_nucleus_are_drawn(seed, top_p, width, masked):
     likelier = (probabilities * (probabilities > probabilities.gather(1, chosen))).sum(-1)
     assert (likelier < top_p + 1e-5).all()
     assert (chosen < width).all()
+
+
+def slowly(logits: torch.Tensor, sampling: Sampling, seeds) -> torch.Tensor:
+    """The definition, all rows at once and every token of the nucleus looked at."""
+    draws = Nucleus.DRAWS + 1
+    uniforms = torch.from_numpy(
+        np.stack([np.random.default_rng(list(s)).random((1, draws), np.float32) for s in seeds])
+    )[:, 0]
+    probabilities = (logits.float() / sampling.temperature).softmax(-1)
+    sums = probabilities.cumsum(-1)
+
+    def at(sums, shares):
+        wanted = shares[:, None] * sums[:, -1:]
+        last = sums.shape[1] - 1
+        return torch.searchsorted(sums, wanted, right=True).clamp(max=last).flatten()
+
+    chosen = at(sums, uniforms[:, 0])
+    for draw in range(1, draws):
+        picked = probabilities.gather(1, chosen[:, None])
+        likelier = (probabilities * (probabilities > picked)).sum(-1)
+        outside = (likelier >= sampling.top_p).nonzero().flatten()
+        if sampling.top_p >= 1 or not len(outside):
+            break
+        if draw < draws - 1:
+            chosen[outside] = at(sums[outside], uniforms[outside, draw])
+        else:
+            ordered, tokens = probabilities[outside].sort(-1, descending=True)
+            nucleus = ordered * (ordered.cumsum(-1) - ordered < sampling.top_p)
+            places = at(nucleus.cumsum(-1), uniforms[outside, -1])
+            chosen[outside] = tokens.gather(1, places[:, None]).flatten()
+    return chosen
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    top_p=st.one_of(st.sampled_from([0.9, 0.5, 1.0]), st.floats(0.01, 1.0)),
+    scale=st.floats(0.1, 8.0),
+    width=st.integers(1, 700),
+    rows=st.integers(1, 40),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    at_once=st.sampled_from([1, 900, 1 << 19]),
+)
+def test_the_tokens_are_those_of_the_definition(seed, top_p, scale, width, rows, dtype, at_once):
+    generator = torch.Generator().manual_seed(seed)
+    logits = (scale * torch.randn(rows, width, generator=generator)).to(dtype)
+    seeds, sampling = [(seed, row) for row in range(rows)], Sampling(1, 0.8, top_p)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(nucleus, "_AT_ONCE", at_once)
+        found = drawn(logits, sampling, seeds)
+    assert torch.equal(found, slowly(logits, sampling, seeds))
 
 
 def test_a_row_depends_on_its_seed_and_step_and_on_nothing_else():
