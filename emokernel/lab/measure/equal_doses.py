@@ -27,7 +27,7 @@ from emokernel.steering import Steering
 
 # Rows of a batch, so many different requests at most.
 MOST_REQUESTS = 512
-# The strength that is tried first, and how far apart two rungs are that are interpolated between.
+# The strength that is tried first, and how many times as large the next one is at least.
 _FIRST, _STEP = 0.5, 2.0
 # From a rung to the next at most; a dose goes with the square of its strength, so 4096 times it.
 _LEAP = 64.0
@@ -152,10 +152,13 @@ def ladders(
     texts: Encoded,
     spans: Mapping[Ask, tuple[float, float]],
     progress: Callable[[int], None] = lambda rows: None,
+    *,
+    step: float = 2.0,
 ) -> dict[Ask, Ladder]:
     """For each ask a ladder of strengths that spans its (least, most) divergence.
 
-    Small divergences go with the square of the strength, so a few rungs will do. SteeringError for
+    ``step``: how many times as large the next strength may be. Small divergences go with the square
+    of the strength, so a few rungs will do. SteeringError for
     vectors that move next to nothing at any strength.
     """
     rungs: dict[Ask, dict[float, float]] = {ask: {} for ask in spans}
@@ -167,7 +170,7 @@ def ladders(
         measured = divergences(model, steering, texts, requests, progress).tolist()
         for (ask, strength), divergence in zip(wanted, measured, strict=True):
             rungs[ask][strength] = divergence
-        wanted = [(ask, s) for ask, span in spans.items() for s in _more(rungs[ask], *span)]
+        wanted = [(ask, s) for ask, span in spans.items() for s in _more(rungs[ask], *span, step)]
     found = {ask: Ladder(ask, of) for ask, of in rungs.items()}
     for ask, ladder in found.items():
         if max(ladder.usable().values(), default=0.0) < spans[ask][0] / 10:
@@ -201,7 +204,7 @@ def equal_doses(
     return {ask: _read(ladder, targets) for ask, ladder in found.items()}
 
 
-def _more(rungs: Mapping[float, float], least: float, most: float) -> list[float]:
+def _more(rungs: Mapping[float, float], least: float, most: float, step: float) -> list[float]:
     """The rungs that are missing for these to span the divergences; none if they do.
 
     What is no number is too much; what is 0 or less by rounding is too little.
@@ -219,7 +222,7 @@ def _more(rungs: Mapping[float, float], least: float, most: float) -> list[float
     if not below:
         return [lowest / _leap(1.15 * math.sqrt(low / least))] if lowest > _SMALLEST else []
     inner = [s for s, _ in known if max(below) <= s <= min(above)]
-    return [math.sqrt(one * other) for one, other in pairwise(inner) if other > 1.05 * _STEP * one]
+    return [math.sqrt(one * other) for one, other in pairwise(inner) if other > 1.05 * step * one]
 
 
 def _leap(factor: float) -> float:
