@@ -18,7 +18,7 @@ from emokernel.lab.calibrate.readings import Readings
 from emokernel.lab.measure.equal_doses import Ask, Ladder
 
 # Where the bounds may be met, in nats per token.
-_LEAST, _MOST = 0.02, 2.0
+_LEAST, _MOST = PROBE / 8, 4 * PROBE
 
 
 @dataclass(eq=False)

@@ -126,6 +126,7 @@ class Measuring:
             rungs = [list(ladder.rungs.items()) for ladder in found.values()]
             self._journal.put({key: {"rungs": rungs, "length": int(texts.mask.sum())}})
         known = self._journal.get(key)
+        self._plain()
         self._tell(0, sum(map(len, known["rungs"])) * known["length"])
         return {
             ask: Ladder(ask, dict(map(tuple, rungs)))

@@ -84,7 +84,7 @@ def test_ways_are_compared_around_the_dose_where_the_bounds_are_met(cost):
     landscape = Refusing({"bad one": 0.5, "c": 0.3}, dict.fromkeys(EMOTIONS, cost), noise=0.1)
     arms = [arm(name, levels=(PROBE,)) for name in landscape.gains]
     below, above = levels(landscape, arms, PLAN.probe, BOUNDS)
-    assert below < min(LOG / cost, 2.0) < above
+    assert below < min(LOG / cost, 1.0) < above
     assert landscape.texts() == PLAN.probe[0]
     with pytest.raises(SteeringError, match="no such place"):
         levels(landscape, arms[:1], PLAN.probe, BOUNDS)
