@@ -18,9 +18,9 @@ from emokernel.errors import EmokernelError, SteeringError
 from emokernel.lab.calibrate.candidates import Candidate, candidates
 from emokernel.lab.calibrate.choose import Bounds, Point
 from emokernel.lab.calibrate.frontier import best, refine
-from emokernel.lab.calibrate.halving import Arm, halve
+from emokernel.lab.calibrate.halving import Arm, halve, levels
 from emokernel.lab.calibrate.measuring import Measuring, Steered
-from emokernel.lab.calibrate.plan import LEVELS, Plan, each
+from emokernel.lab.calibrate.plan import PROBE, Plan, each
 from emokernel.lab.calibrate.setting import Setting
 from emokernel.lab.measure.equal_doses import Ask
 from emokernel.lab.measure.journal import Journal
@@ -159,18 +159,20 @@ class Calibrator:
         self._begin(CANDIDATES)
         of: dict[Arm, Candidate] = {}
 
-        def arm(candidate: Candidate) -> Arm:
+        def arm(candidate: Candidate, at: Sequence[float]) -> Arm:
             raw = candidate.raw(self._doses, self._setting.coordinates)
             steered = Steered(candidate.name, raw)
             asks = [Ask(name, name, *self._doses[0]) for name in steered.vectors.names]
-            made = Arm(candidate.name, steered, dict.fromkeys(asks, LEVELS))
+            made = Arm(candidate.name, steered, dict.fromkeys(asks, at))
             of[made] = candidate
             return made
 
-        first = [arm(candidate) for candidate in tried]
+        probes = [arm(candidate, (PROBE,)) for candidate in tried]
+        self._levels = levels(self._landscape, probes, self._plan.probe, self._bounds)
+        first = [arm(candidate, self._levels) for candidate in tried]
         scores = halve(
             self._landscape, first, self._plan.candidates, self._bounds,
-            also=lambda kept: [arm(twin) for twin in of[kept].twins],
+            also=lambda kept: [arm(twin, self._levels) for twin in of[kept].twins],
         )  # fmt: skip
         chosen = next(iter(scores))
         for each_arm in scores:
@@ -244,7 +246,7 @@ class Calibrator:
                 tqdm.write(f"  {mapping}: left out ({error})")
                 continue
             steered = Steered(f"{candidate.name}, {mapping}", vectors)
-            arms[Arm(mapping, steered, dict.fromkeys(possible, LEVELS))] = mapping
+            arms[Arm(mapping, steered, dict.fromkeys(possible, self._levels))] = mapping
         if not arms:
             return calibration
         try:

@@ -10,12 +10,15 @@ from statistics import fmean
 import numpy as np
 from tqdm import tqdm
 
-from emokernel.errors import ModelStructureError, SteeringError
+from emokernel.errors import EmokernelError, ModelStructureError, SteeringError
 from emokernel.lab.calibrate.choose import NOISE, Bounds, Point, choose
 from emokernel.lab.calibrate.measuring import Dose, Landscape, Steered
-from emokernel.lab.calibrate.plan import each, kept
+from emokernel.lab.calibrate.plan import LEVELS, PROBE, each, kept
 from emokernel.lab.calibrate.readings import Readings
 from emokernel.lab.measure.equal_doses import Ask, Ladder
+
+# Where the bounds may be met, in nats per token.
+_LEAST, _MOST = PROBE / 8, 4 * PROBE
 
 
 @dataclass(eq=False)
@@ -117,6 +120,30 @@ def score(arm: Arm, landscape: Landscape, bounds: Bounds) -> Score:
 
     leaving = range(len(curves)) if len(curves) > 1 else ()
     return Score(best(None), tuple(best(number) for number in leaving))
+
+
+def levels(
+    landscape: Landscape, arms: Sequence[Arm], rounds: Sequence[int], bounds: Bounds
+) -> tuple[float, ...]:
+    """`LEVELS` times the divergence at which the bounds are met, by texts of the first arm that the
+    model allows, which has the one level `PROBE`. The logarithm of the perplexity and the share of
+    3-grams that is lost are taken to go with the divergence.
+    """
+    refused: Exception | None = None
+    for arm in arms:
+        try:
+            arm.measure(landscape, arm.levels, 0, sum(each(t, len(arm.asks)) for t in rounds))
+        except (ModelStructureError, SteeringError) as error:
+            refused = error
+            continue
+        point = _mean([arm.points(landscape, ask)[PROBE] for ask in arm.asks])
+        used = (
+            math.log(point.perplexity) / math.log(bounds.perplexity),
+            (1 - point.distinct) / (1 - bounds.distinct + 1e-9),
+        )
+        at = PROBE / min(max(*used, PROBE / _MOST), PROBE / _LEAST)
+        return tuple(level * at for level in LEVELS)
+    raise refused or EmokernelError("there is nothing to measure")
 
 
 def halve(

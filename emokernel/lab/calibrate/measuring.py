@@ -24,8 +24,9 @@ from emokernel.lab.measure.journal import Journal
 from emokernel.steering import Steering, patch
 from emokernel.vectors import EmotionVectors
 
-# Divergences are measured on so many unsteered texts, and so many tokens of each.
-_LADDER_TEXTS, _LADDER_TOKENS = 2, 32
+# Divergences are measured on the beginnings of as many unsteered texts as have these tokens, and
+# interpolated between strengths this far apart: a dose is found by its texts in the end.
+_LADDER_TOKENS, _LADDER_STEP = 40, 3.0
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,11 @@ class Measuring:
         if self._journal.get(key) is None:
             steering = self._patched(steered)
             texts = self._texts()
-            found = ladders(self._setting.model, steering, texts, spans)
+            found = ladders(self._setting.model, steering, texts, spans, step=_LADDER_STEP)
             rungs = [list(ladder.rungs.items()) for ladder in found.values()]
             self._journal.put({key: {"rungs": rungs, "length": int(texts.mask.sum())}})
         known = self._journal.get(key)
+        self._plain()
         self._tell(0, sum(map(len, known["rungs"])) * known["length"])
         return {
             ask: Ladder(ask, dict(map(tuple, rungs)))
@@ -240,9 +242,13 @@ class Measuring:
             for number, text in zip(readings.prompts, readings.texts, strict=True)
             if text
         ]
-        texts = encoded(
-            self._setting.tokenizer, pairs[:_LADDER_TEXTS], special_tokens=special_tokens
-        )
+        written = [
+            tokens for tokens, text in zip(readings.tokens, readings.texts, strict=True) if text
+        ]
+        count, tokens = 0, 0
+        while tokens < _LADDER_TOKENS and count < len(pairs):
+            count, tokens = count + 1, tokens + written[count]
+        texts = encoded(self._setting.tokenizer, pairs[:count], special_tokens=special_tokens)
         counted = texts.counted & (texts.counted.cumsum(1) <= _LADDER_TOKENS)
         length = int(counted.any(0).nonzero().max()) + 1 if counted.any() else 1
         return Encoded(texts.ids[:, :length], texts.mask[:, :length], counted[:, :length])

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from emokernel.errors import EmokernelError
 
-# Doses at which sites, layers, laws and mappings are compared: KL in nats per token, about where
-# the bounds are met and clearly below.
-LEVELS = (0.25, 0.7)
+# A dose that is tried to see where the bounds are met, KL in nats per token, and the doses at which
+# sites, layers and mappings are compared, times that.
+PROBE = 0.25
+LEVELS = (0.5, 1.2)
 # Of the candidates, what goes on to the next round at most.
 KEPT = 0.3
 
@@ -18,11 +19,11 @@ KEPT = 0.3
 class Plan:
     """Texts of each stage, a number for each round.
 
-    candidates, mappings, laws: behind how many prompts all emotions (or states) together are
-    written at each dose. frontier, circle: texts of each emotion (or state) at the dose where the
-    bounds are met.
+    probe, candidates, mappings, laws: of all emotions (or states) together at each dose.
+    frontier, circle: of each emotion (or state) at the dose where the bounds are met.
     """
 
+    probe: tuple[int, ...] = (30,)
     candidates: tuple[int, ...] = (30, 30, 60)
     frontier: tuple[int, ...] = (8, 12, 20)
     laws: tuple[int, ...] = (30, 30)
@@ -54,10 +55,11 @@ class Plan:
             if number == 0 and twins:
                 choosing += alive * before
                 alive *= 2
+        probing = sum(each(texts, emotions) for texts in self.probe)
         of_mappings = sum(each(texts, states) for texts in self.mappings)
         of_laws = sum(each(texts, emotions) for texts in self.laws)
         return (
-            emotions * len(LEVELS) * choosing,
+            emotions * (probing + len(LEVELS) * choosing),
             emotions * sum(self.frontier),
             emotions * of_laws * laws if laws > 1 else 0,
             states * (2 * len(LEVELS) * of_mappings + sum(self.circle)),

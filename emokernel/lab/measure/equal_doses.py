@@ -27,12 +27,16 @@ from emokernel.steering import Steering
 
 # Rows of a batch, so many different requests at most.
 MOST_REQUESTS = 512
-# The strength that is tried first, and how far apart two rungs are that are interpolated between.
+# The strength that is tried first, and how many times as large the next one is at least.
 _FIRST, _STEP = 0.5, 2.0
 # From a rung to the next at most; a dose goes with the square of its strength, so 4096 times it.
 _LEAP = 64.0
 # How slowly a divergence rises with strength, beyond what was measured, at the least.
 _FLATTEST = 0.5
+# How far beyond what was measured, as the logarithm of a strength.
+_FURTHEST = math.log(4)
+# A model is not steered by vectors that move it by less, in nats per token.
+_NOTHING = 0.005
 _LARGEST, _SMALLEST = 2.0**24, 2.0**-24
 # Whatever is measured, a ladder has an end.
 _MOST_ROUNDS = 24
@@ -131,7 +135,7 @@ class Ladder:
         """That of a divergence above 0; log-log linear between rungs.
 
         Below them it goes with the root of the divergence, beyond them as between the last two, but
-        at least that fast, and with its square at most.
+        at least that fast, with its square at most, and not far: preserve has a largest divergence.
         """
         rungs = self.usable()
         strengths, divergences = (np.log(list(each)) for each in (rungs, rungs.values()))
@@ -142,7 +146,8 @@ class Ladder:
             inside -= low / 2
         elif high > 0:
             rise = np.diff(divergences[-2:]) / np.diff(strengths[-2:])
-            inside += high / min(max(rise.item() if len(rise) else 2.0, _FLATTEST), 2.0)
+            rise = min(max(rise.item() if len(rise) else 2.0, _FLATTEST), 2.0)
+            inside += min(high / rise, _FURTHEST)
         return math.exp(inside)
 
 
@@ -152,11 +157,14 @@ def ladders(
     texts: Encoded,
     spans: Mapping[Ask, tuple[float, float]],
     progress: Callable[[int], None] = lambda rows: None,
+    *,
+    step: float = 2.0,
 ) -> dict[Ask, Ladder]:
     """For each ask a ladder of strengths that spans its (least, most) divergence.
 
-    Small divergences go with the square of the strength, so a few rungs will do. SteeringError for
-    vectors that move next to nothing at any strength.
+    ``step``: how many times as large the next strength may be. Small divergences go with the square
+    of the strength, so a few rungs will do. SteeringError for vectors that move next to nothing at
+    any strength.
     """
     rungs: dict[Ask, dict[float, float]] = {ask: {} for ask in spans}
     wanted = [(ask, _FIRST) for ask in spans]
@@ -167,10 +175,10 @@ def ladders(
         measured = divergences(model, steering, texts, requests, progress).tolist()
         for (ask, strength), divergence in zip(wanted, measured, strict=True):
             rungs[ask][strength] = divergence
-        wanted = [(ask, s) for ask, span in spans.items() for s in _more(rungs[ask], *span)]
+        wanted = [(ask, s) for ask, span in spans.items() for s in _more(rungs[ask], *span, step)]
     found = {ask: Ladder(ask, of) for ask, of in rungs.items()}
     for ask, ladder in found.items():
-        if max(ladder.usable().values(), default=0.0) < spans[ask][0] / 10:
+        if max(ladder.usable().values(), default=0.0) < min(spans[ask][0] / 10, _NOTHING):
             numbers = [value for value in ladder.rungs.values() if not math.isnan(value)]
             raise SteeringError(
                 f"{ask.name!r} under law={ask.law!r}, dose={ask.dose!r} moves the model by"
@@ -201,7 +209,7 @@ def equal_doses(
     return {ask: _read(ladder, targets) for ask, ladder in found.items()}
 
 
-def _more(rungs: Mapping[float, float], least: float, most: float) -> list[float]:
+def _more(rungs: Mapping[float, float], least: float, most: float, step: float) -> list[float]:
     """The rungs that are missing for these to span the divergences; none if they do.
 
     What is no number is too much; what is 0 or less by rounding is too little.
@@ -210,16 +218,19 @@ def _more(rungs: Mapping[float, float], least: float, most: float) -> list[float
     below = [s for s, d in known if d <= least]
     above = [s for s, d in known if d >= most]
     (lowest, low), (highest, high) = known[0], known[-1]
-    if not above:
-        half = [d for s, d in known if s <= highest / _STEP]
-        saturated = high >= least and half and high <= 1.02 * half[-1]
-        if highest >= _LARGEST or saturated:
-            return []
+    if not below and lowest > _SMALLEST:
+        return [lowest / _leap(1.15 * math.sqrt(low / least))]
+    half = [d for s, d in known if s <= highest / _STEP]
+    saturated = high >= least and half and high <= 1.02 * half[-1]
+    if not above and highest < _LARGEST and not saturated:
         return [highest * _leap(1.15 * math.sqrt(most / high) if high > 0 else _LEAP)]
-    if not below:
-        return [lowest / _leap(1.15 * math.sqrt(low / least))] if lowest > _SMALLEST else []
-    inner = [s for s, _ in known if max(below) <= s <= min(above)]
-    return [math.sqrt(one * other) for one, other in pairwise(inner) if other > 1.05 * _STEP * one]
+    last = min(above, default=highest)
+    inner = [s for s, _ in known if max(below, default=lowest) <= s <= last]
+    return [
+        math.sqrt(one * other)
+        for one, other in pairwise(inner)
+        if other > 1.05 * step * one and rungs[one] * 1.02 < rungs[other]
+    ]
 
 
 def _leap(factor: float) -> float:

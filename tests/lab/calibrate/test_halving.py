@@ -7,14 +7,14 @@ import math
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
-from simulated import EMOTIONS, Simulated, arm
+from simulated import EMOTIONS, LEVELS, Simulated, arm
 
 from emokernel.errors import SteeringError
 from emokernel.lab.calibrate import Bounds
 from emokernel.lab.calibrate.frontier import best, refine
-from emokernel.lab.calibrate.halving import Arm, halve, score
+from emokernel.lab.calibrate.halving import Arm, halve, levels, score
 from emokernel.lab.calibrate.measuring import Steered
-from emokernel.lab.calibrate.plan import LEVELS, Plan, each
+from emokernel.lab.calibrate.plan import PROBE, Plan, each
 
 BOUNDS = Bounds()
 PLAN = Plan()
@@ -77,6 +77,17 @@ def test_equal_laws_are_rarely_told_apart():
         scores = halve(landscape, arms, PLAN.laws, BOUNDS, prefer_first=True)
         chosen.append(next(iter(scores)).name)
     assert chosen.count("a") >= 26
+
+
+@pytest.mark.parametrize("cost", [0.1, 0.8, 5.0])
+def test_ways_are_compared_around_the_dose_where_the_bounds_are_met(cost):
+    landscape = Refusing({"bad one": 0.5, "c": 0.3}, dict.fromkeys(EMOTIONS, cost), noise=0.1)
+    arms = [arm(name, levels=(PROBE,)) for name in landscape.gains]
+    below, above = levels(landscape, arms, PLAN.probe, BOUNDS)
+    assert below < min(LOG / cost, 1.0) < above
+    assert landscape.texts() == PLAN.probe[0]
+    with pytest.raises(SteeringError, match="no such place"):
+        levels(landscape, arms[:1], PLAN.probe, BOUNDS)
 
 
 @settings(max_examples=20, deadline=None)
@@ -172,7 +183,7 @@ def test_a_plan_says_what_is_written_at_most():
     laws = [Arm(f"law {n}", Steered(names[n], None), chosen.levels) for n in range(1)]
     halve(landscape, laws, PLAN.laws, BOUNDS, prefer_first=True)
     most = PLAN.texts(len(names), False, len(EMOTIONS), 1, 0)
-    assert 0.5 * sum(most) < landscape.texts() <= sum(most)
+    assert 0.5 * sum(most) < landscape.texts() <= sum(most) - PLAN.probe[0]
 
 
 def test_effort_is_a_factor_of_all_texts():

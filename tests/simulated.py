@@ -14,10 +14,10 @@ import numpy as np
 from emokernel import EmotionVectors
 from emokernel.lab.calibrate.halving import Arm
 from emokernel.lab.calibrate.measuring import Dose, Steered
-from emokernel.lab.calibrate.plan import LEVELS
 from emokernel.lab.calibrate.readings import Readings
 from emokernel.lab.measure.equal_doses import Ask, Ladder
 
+LEVELS = (0.25, 0.6)
 EMOTIONS = tuple(f"emotion {n}" for n in range(15))
 TOKENS = 50
 
@@ -75,9 +75,9 @@ class Simulated:
         return Readings.of([list(prompts), effects, nats, [TOKENS] * len(words), words])
 
 
-def arm(name: str, emotions: Sequence[str] = EMOTIONS) -> Arm:
+def arm(name: str, emotions: Sequence[str] = EMOTIONS, levels=LEVELS) -> Arm:
     asks = [Ask(emotion, emotion, "preserve", "absolute") for emotion in emotions]
-    return Arm(name, Steered(name, _nothing()), dict.fromkeys(asks, LEVELS))
+    return Arm(name, Steered(name, _nothing()), dict.fromkeys(asks, levels))
 
 
 def _nothing() -> EmotionVectors:
