@@ -173,9 +173,9 @@ def _summary(vectors: EmotionVectors) -> Iterator[str]:
             for layer in vectors.layers
         }
         best = max(figures, key=lambda layer: sum(auc or 0.0 for auc in figures[layer][:2]))
-        rows[name] = [best, *figures[best]]
+        rows[name] = [best, *figures[best], vectors.diagnostics["heldout_texts"][name]]
     title = "AUC on held-out text and length relative to rows, where the emotion is read best"
-    columns = ("best layer", "AUC neutral", "AUC others", "length")
+    columns = ("best layer", "AUC neutral", "AUC others", "length", "held-out texts")
     return table(title, "emotion", columns, rows, longest=24)
 
 
