@@ -41,7 +41,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--split", help="of the data set (train)")
     data.add_argument("--text-column", help="column of the texts, if it is not called as usual")
     data.add_argument("--label-column", help="column of the emotions")
-    data.add_argument("--label-names", help="emotions of labels that are numbers: joy,anger,...")
+    data.add_argument(
+        "--label-names",
+        help="emotions of labels that are numbers: joy,anger,... or a file with one on each line",
+    )
     data.add_argument("--rows", help="emotions of a flat JSON list: joy=0:50,anger=50:100,...")
     data.add_argument("--emotions", help='joy,anger,... or "all", those of the source (all)')
     data.add_argument("--per-emotion", type=positive, help="the most queries or texts of each")
@@ -113,6 +116,8 @@ def _prepared(chosen: argparse.Namespace, kept: Path) -> Callable[[], EmotionVec
     options.check_packages()
     if chosen.texts:
         texts = sources.labelled_of(chosen, chosen.texts)
+        for line in sources.left_out(texts):
+            print(line)
     else:
         queries, conditioning = sources.queries_of(chosen), sources.conditioning_of(chosen)
         asked = sources.asked_of(chosen, queries)
@@ -169,9 +174,9 @@ def _summary(vectors: EmotionVectors) -> Iterator[str]:
             for layer in vectors.layers
         }
         best = max(figures, key=lambda layer: sum(auc or 0.0 for auc in figures[layer][:2]))
-        rows[name] = [best, *figures[best]]
+        rows[name] = [best, *figures[best], vectors.diagnostics["heldout_texts"][name]]
     title = "AUC on held-out text and length relative to rows, where the emotion is read best"
-    columns = ("best layer", "AUC neutral", "AUC others", "length")
+    columns = ("best layer", "AUC neutral", "AUC others", "length", "held-out texts")
     return table(title, "emotion", columns, rows, longest=24)
 
 
