@@ -19,14 +19,16 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from emokernel.errors import EmokernelError
+from emokernel.lab.evaluate.ceiling import shipped
 from emokernel.lab.judges import TRANSFORMER, load_classifier
 from emokernel.lab.judges.goemotions_minilm import (
+    GOEMOTIONS_MINILM_PATH,
     GoEmotionsMiniLM,
     SentenceClassifier,
     load_base,
     load_judge,
 )
-from emokernel.lab.judges.judge import unpacked
+from emokernel.lab.judges.judge import Judge, unpacked
 from emokernel.lab.measure.classifiers import same_classifier, weights_digest
 
 LABELS = ("joy", "anger", "neutral")
@@ -176,6 +178,23 @@ def test_it_is_loaded_by_name(base: Path, stored: Path, monkeypatch: pytest.Monk
     assert judge.model.device.type == "cpu"
     with pytest.raises(EmokernelError, match="leave out revision"):
         load_classifier(TRANSFORMER, labels={"joy": "fun"})
+
+
+def test_what_ships() -> None:
+    settings = json.loads((GOEMOTIONS_MINILM_PATH / "judge.json").read_text("utf-8"))
+    assert tuple(settings["labels"]) == Judge.load().labels
+    assert sum(file.stat().st_size for file in GOEMOTIONS_MINILM_PATH.iterdir()) <= 2_000_000
+    assert settings["training_halves"] == ["judge"]
+    for part in ("dev", "test"):
+        assert settings[part].keys() == settings["definitions"].keys()
+        assert settings[part]["accuracy_any_label"] > 0.63
+        assert settings[part]["macro_f1"] > 0.49
+        assert settings[part]["calibration_error"] < 0.05
+    counts = shipped(types.SimpleNamespace(name=TRANSFORMER, folder=GOEMOTIONS_MINILM_PATH))
+    # The rows of GoEmotions test that have one label.
+    assert sum(sum(tops.values()) for tops in counts.values()) == 4590
+    right = sum(tops.get(label, 0) for label, tops in counts.items()) / 4590
+    assert right == pytest.approx(settings["test"]["accuracy_single_label"], abs=1e-4)
 
 
 def test_a_change_of_rank_two_is_trained_and_told(base: Path) -> None:
