@@ -51,13 +51,16 @@ class Measured:
         self.figures = figures(probabilities, self.targets, one) | {
             "macro_f1_own_thresholds": round(float(own.mean()), 4),
             "threshold": one,
-            "thresholds": dict(zip(judge.labels, each.tolist(), strict=True)),
+            "thresholds": {
+                n: round(v, 2) for n, v in zip(judge.labels, each.tolist(), strict=True)
+            },
             "f1": dict(zip(judge.labels, self.f1(), strict=True)),
         }
 
     def f1(self) -> list[float]:
         """Of each label, with the one threshold."""
-        return f1(*counts(self.predicted["macro_f1"], self.truth)).round(decimals=4).tolist()
+        found = f1(*counts(self.predicted["macro_f1"], self.truth)).tolist()
+        return [round(value, 4) for value in found]
 
     def resampled(self, weights: Tensor) -> dict[str, Tensor]:
         """Each figure [draws] on rows drawn as often as ``weights`` [draws, n] say."""
@@ -145,15 +148,17 @@ def draw(measured: Mapping[str, Measured], path: Path) -> None:
     labels = list(next(iter(measured.values())).figures["f1"])
     order = sorted(range(len(labels)), key=lambda number: rows[number])
     figure, axes = plt.subplots(figsize=(7, 7), layout="constrained")
-    for judge, (name, look) in zip(
-        measured.values(), zip(measured, ("C0o", "C1s", "C2D"), strict=True), strict=True
-    ):
+    for (name, judge), look in zip(measured.items(), ("C3o", "C0s", "C7D"), strict=True):
         values = [judge.figures["f1"][labels[number]] for number in order]
         axes.plot(values, range(len(order)), look, label=f"{name} (mean {np.mean(values):.3f})")
     axes.set_yticks(range(len(order)), [f"{labels[n]} ({rows[n]})" for n in order])
-    axes.set(xlabel="F1 on GoEmotions test, one threshold for all labels", xlim=(0, 1))
+    axes.set(
+        ylim=(-0.7, len(order) - 0.3),
+        xlabel="F1 on GoEmotions test, one threshold for all labels",
+        xlim=(0, 1),
+    )
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper right", ncols=3, fontsize="small")
     figure.savefig(path, dpi=120)
 
 
