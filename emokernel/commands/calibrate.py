@@ -10,6 +10,7 @@ from emokernel.choices import DOSE, LAW, SITE
 from emokernel.commands import arguments, models
 from emokernel.commands.arguments import positive
 from emokernel.commands.outputs import check_file, check_run
+from emokernel.demo.named import NamedModel, named
 from emokernel.errors import EmokernelError
 from emokernel.extras import need
 from emokernel.lab.calibrate import Bounds, Prompts, calibrate, check_inputs
@@ -26,7 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="file of vectors; of several, the best is calibrated",
     )  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, help="calibrated file (that of --vectors)")
-    arguments.add_judging(parser, "embedded-calibration")
+    arguments.add_judging(parser, NamedModel().calibrating)
     parser.add_argument(
         "--max-perplexity", type=float, default=1.5,
         help="bound: perplexity under the unsteered model, times that of unsteered text (1.5)",
@@ -65,7 +66,7 @@ def run(chosen: argparse.Namespace) -> None:
     sites = [chosen.site] if chosen.site else None
     texts = _texts(chosen)
     vectors = [EmotionVectors.load(path) for path in chosen.vectors]
-    judge = arguments.load_judge(chosen.judge)
+    judge = arguments.load_judge(chosen.judge or named(chosen.model).calibrating)
     check_inputs(vectors, judge, labels, sites)
     fitting = dict(zip(chosen.vectors, vectors, strict=True))
     config, tokenizer = models.load_to_write(chosen, fitting)

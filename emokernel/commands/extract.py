@@ -18,6 +18,7 @@ from emokernel.lab.extract.datasets import HUB
 from emokernel.lab.extract.provenance import describe_answers, settings_of
 from emokernel.lab.extract.store import remove
 from emokernel.vectors import EmotionVectors
+from emokernel.weights import identity
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -132,7 +133,7 @@ def _prepared(chosen: argparse.Namespace, kept: Path) -> Callable[[], EmotionVec
         )  # fmt: skip
     options.check_emotions(emotions)
     outputs.check_vectors_file(chosen.output, emotions)
-    settings = settings_of(options, {"model": {"model": chosen.model}, "data": data})
+    settings = settings_of(options, {"model": {"model": identity(chosen.model)}, "data": data})
     outputs.check_run(kept / "journal.jsonl", settings, chosen)
     return partial(
         making, models.load_weights(chosen, config), model_id=chosen.model,

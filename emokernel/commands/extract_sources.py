@@ -6,21 +6,18 @@ import argparse
 from collections.abc import Iterable
 from typing import Any
 
-from emokernel.commands.arguments import EMBEDDED
+from emokernel.demo.named import named
 from emokernel.errors import EmokernelError, UnknownEmotionError
 from emokernel.lab.extract.datasets import HUB, read_labelled
 from emokernel.lab.extract.labelled_texts import LabelledTexts, contrasted
 from emokernel.lab.extract.prompts import Conditioning
 from emokernel.lab.extract.queries import Queries, pairs
 from emokernel.lab.extract.text_files import parse_rows
-from emokernel.lab.measure.conditions import CONDITIONS
-
-EMBEDDED_TEMPLATES = "<|{emotion}|>{query}", "<|neutral|>{query}"
 
 
 def queries_of(chosen: argparse.Namespace) -> Queries:
     """The queries that ``--queries`` names."""
-    name = chosen.queries or ("openings" if chosen.model == EMBEDDED else "shipped")
+    name = chosen.queries or named(chosen.model).queries
     if name in ("shipped", "openings"):
         _refuse(
             chosen, ("text_column", "label_column", "label_names", "rows", "split"),
@@ -59,8 +56,7 @@ def emotions_of(chosen: argparse.Namespace, known: tuple[str, ...]) -> tuple[str
         if not all(names):
             raise EmokernelError(f"--emotions needs names such as joy,anger: {chosen.emotions!r}")
         return names
-    if chosen.model == EMBEDDED and not known:
-        return CONDITIONS[1:]
+    known = known or named(chosen.model).emotions
     if not known:
         raise EmokernelError("no emotions given, and the queries name none: give --emotions")
     return known
@@ -79,19 +75,19 @@ def conditioning_of(chosen: argparse.Namespace) -> Conditioning:
     templates = chosen.emotional_template, chosen.neutral_template
     if any(templates) and not all(templates):
         raise EmokernelError("--emotional-template and --neutral-template go together: give both")
-    embedded = chosen.model == EMBEDDED
-    kind = chosen.conditioning or ("prefix" if embedded or all(templates) else "chat")
+    own = named(chosen.model).templates
+    kind = chosen.conditioning or ("prefix" if own or all(templates) else "chat")
     if kind == "chat":
         return Conditioning.chat(variants=[templates]) if all(templates) else Conditioning.chat()
     if all(templates):
         return Conditioning.prefix(*templates)
     if kind == "plain":
         return Conditioning.plain(openings=bool(chosen.texts) or chosen.queries == "openings")
-    if embedded:
-        return Conditioning.prefix(*EMBEDDED_TEMPLATES)
+    if own:
+        return Conditioning.prefix(*own)
     raise EmokernelError(
         "--conditioning prefix needs --emotional-template and --neutral-template, such as"
-        f" {EMBEDDED_TEMPLATES[0]!r} and {EMBEDDED_TEMPLATES[1]!r}"
+        " '<|{emotion}|>{query}' and '<|neutral|>{query}'"
     )
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import inspect
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from emokernel.commands import models
-from emokernel.commands.arguments import EMBEDDED, add_vectors, positive, telling
-from emokernel.demo.model import MODEL_PATH
-from emokernel.demo.vectors import VECTORS_PATH
-from emokernel.errors import EmokernelError
+from emokernel.commands.arguments import MODEL, add_vectors, positive
+from emokernel.demo.named import MAKE_VECTORS, NAMED, named
+from emokernel.errors import EmokernelError, telling
 from emokernel.vectors import EmotionVectors
+from emokernel.weights import gguf
 
 # What this command does not know itself goes to `transformers serve`.
 PASSES_ON = True
@@ -21,10 +24,9 @@ PASSES_ON = True
 def add(parser: argparse.ArgumentParser) -> None:
     parser.usage = "emokernel serve MODEL --vectors FILE [any option of `transformers serve`]"
     parser.description = (
-        "A server with an OpenAI compatible API whose requests may carry an emotion. MODEL is a"
-        ' folder, a repository id of the Hub, or "embedded" for the model of the demo.'
-        " `transformers serve --help` lists its options, --continuous-batching, --host and --port"
-        " among them."
+        "A server with an OpenAI compatible API whose requests may carry an emotion. MODEL is"
+        f" {MODEL}. `transformers serve --help` lists its options, --continuous-batching, --host"
+        " and --port among them."
     )
     parser.allow_abbrev = False
     add_vectors(parser)
@@ -74,16 +76,32 @@ def _server(vectors: Path | None, slots: int, options: dict[str, Any]) -> Any:
     del options["non_blocking"]
     if name is None:
         raise EmokernelError("name the model to serve: emokernel serve MODEL --vectors FILE")
-    model = name
-    if name == EMBEDDED:
-        model, vectors = str(MODEL_PATH), vectors or VECTORS_PATH
+    vectors = vectors or named(name).vectors
     if vectors is None:
-        raise EmokernelError("say which emotions the model has: --vectors FILE")
+        raise EmokernelError(
+            f"say which emotions the model has: --vectors FILE; {MAKE_VECTORS.format(name)}"
+        )
     loaded = EmotionVectors.load(vectors)
-    _check_model(model, loaded, vectors)
+    _check_model(name, loaded, vectors)
     models.check_can_steer(options.get("device"))
     with telling(f"serve {name}"):
-        return SteeredServe(model, loaded, slots, name, **options)
+        return SteeredServe(_folder(name), loaded, slots, name, **options)
+
+
+def _folder(name: str) -> str:
+    """What the server loads: the folder of what is here, anything else by its ``name``.
+
+    It knows folders alone, so a GGUF file is converted into one that goes when the process ends.
+    """
+    if name not in NAMED and not Path(name).exists():
+        return name
+    place = Path(models.resolved(argparse.Namespace(model=name, revision=None)))
+    if not gguf.is_gguf(place):
+        return str(place)
+    folder = tempfile.mkdtemp(prefix="emokernel-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    gguf.save(place, Path(folder), progress=True)
+    return folder
 
 
 def _check_model(name: str, vectors: EmotionVectors, source: Path) -> None:
