@@ -1,10 +1,10 @@
 """What the tests of the operations run on: every backend that this machine can execute.
 
-    cpu              the compiled CPU kernels
-    cuda-on-host     the CUDA kernels, compiled as C++ against a shim (tests/cuda_on_host)
-    cuda, triton     on a GPU, where there is one
-    interpreted      the Triton kernels in Triton's interpreter, in a process of their own: set
-                     TRITON_INTERPRET=1 (`make test` runs both)
+cpu              the compiled CPU kernels
+cuda-on-host     the CUDA kernels, compiled as C++ against a shim (tests/cuda_on_host)
+cuda, triton     on a GPU, where there is one
+interpreted      the Triton kernels in Triton's interpreter, in a process of their own: set
+                 TRITON_INTERPRET=1 (`make test` runs both)
 """
 
 from __future__ import annotations

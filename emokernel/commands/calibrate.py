@@ -40,6 +40,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", choices=known, help=f"try this {name} only (both)")
     parser.add_argument("--prompts", type=positive, default=40, help="how many (40)")
     parser.add_argument("--queries", type=Path, help="file of your own, the neutral ones if any")
+    parser.add_argument(
+        "--effort", type=float, default=1.0,
+        help="how many texts are written and read, times the usual number (1)",
+    )  # fmt: skip
     arguments.add_writing(parser, "28, in a chat 64")
 
 
@@ -88,7 +92,7 @@ def run(chosen: argparse.Namespace) -> None:
             sampling=sampling, sites=sites, laws=[chosen.law] if chosen.law else tuple(LAW),
             doses=[chosen.dose] if chosen.dose else tuple(DOSE), coordinates=coordinates,
             labels=labels, other_model=chosen.other_model, journal=journal,
-            restart=chosen.restart, batch_size=chosen.batch_size,
+            restart=chosen.restart, batch_size=chosen.batch_size, effort=chosen.effort,
         )  # fmt: skip
     result.vectors.save(output)
     result.save_rows(rows)

@@ -14,20 +14,37 @@ from emokernel.commands import arguments, models
 from emokernel.commands.arguments import positive
 from emokernel.commands.outputs import check_folder, check_run
 from emokernel.demo.model import openings
-from emokernel.demo.named import NamedModel, named
+from emokernel.demo.named import EMBEDDED, NamedModel, named
 from emokernel.errors import NoDoseError
 from emokernel.extras import need
 from emokernel.lab.evaluate.evaluation import GENERATIONS, check_inputs, evaluate
 from emokernel.lab.evaluate.goals import verdicts
 from emokernel.lab.evaluate.labelled import read_labelled
-from emokernel.lab.evaluate.plan import Settings, check_asked
+from emokernel.lab.evaluate.plan import check_asked
 from emokernel.lab.evaluate.prompting import prompting, read_lines
 from emokernel.lab.evaluate.results import Results
+from emokernel.lab.evaluate.settings import LAPTOP, WHOLE, Settings
 from emokernel.lab.report import write_report
 from emokernel.vectors import EmotionVectors
 from emokernel.weights import identity
 
 _USUAL, _NONE = NamedModel(), "none"
+_SIZES = (
+    "openings", "seeds", "intensities", "prompted", "strengths", "doses", "compared", "templates",
+)  # fmt: skip
+
+
+def _usual(what: str, name: str) -> str:
+    """The help of an option, with what holds unless it is given."""
+
+    def said(settings: Settings) -> str:
+        value = getattr(settings, name)
+        if isinstance(value, tuple):
+            return " ".join(each if isinstance(each, str) else f"{each:g}" for each in value)
+        return "all" if value is None else str(value)
+
+    whole, laptop = said(WHOLE), said(LAPTOP)
+    return f"{what} ({whole})" if whole == laptop else f"{what} ({laptop}; embedded: {whole})"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -57,15 +74,22 @@ def add(parser: argparse.ArgumentParser) -> None:
         " and labels, or hub:REPOSITORY (the judges of the package bring their figures)",
     )
     size = parser.add_argument_group("how much, and of what")
-    size.add_argument("--openings", type=positive, default=50, help="queries a condition (50)")
-    size.add_argument("--seeds", type=positive, default=3, help="answers to each (3)")
-    for name, unit in (("intensities", "of the states"), ("strengths", "of the emotions")):
-        size.add_argument(f"--{name}", type=float, nargs="+", help=unit)
-    size.add_argument("--doses", type=float, nargs="*", help="KL in nats per token; or none")
-    size.add_argument("--templates", nargs="+", help="of the prompts (all)")
+    size.add_argument("--openings", type=positive, help=_usual("queries a condition", "openings"))
+    size.add_argument("--seeds", type=positive, help=_usual("answers to each", "seeds"))
+    for name, what in (
+        ("intensities", "of the states"), ("prompted", "those that prompts are given too"),
+        ("strengths", "of the emotions"),
+    ):  # fmt: skip
+        size.add_argument(f"--{name}", type=float, nargs="+", help=_usual(what, name))
+    doses = _usual("KL in nats per token, or none", "doses")
+    size.add_argument("--doses", type=float, nargs="*", help=doses)
+    compared = _usual("how many emotions have the other law and the doses", "compared")
+    size.add_argument("--compared", type=int, help=compared)
+    size.add_argument("--templates", nargs="+", help=_usual("of the prompts", "templates"))
     for name, what in (("questions", "of the states"), ("queries", "of the emotions")):
         size.add_argument(f"--{name}", type=Path, help=f"file of your own, one a line: {what}")
-    arguments.add_writing(size, f"28 embedded, else {_USUAL.sampling.max_new_tokens}")
+    tokens = [named(model).evaluation.sampling.max_new_tokens for model in (EMBEDDED, "")]
+    arguments.add_writing(size, "{} embedded, else {}".format(*tokens))
 
 
 def run(chosen: argparse.Namespace) -> None:
@@ -86,7 +110,7 @@ def evaluated(chosen: argparse.Namespace, *, one_law: bool = False) -> tuple[Res
     need("sklearn")
     check_folder(chosen.output)
     own = named(chosen.model)
-    settings, vectors = _settings(chosen), _vectors(chosen)
+    settings, vectors = settings_of(chosen), _vectors(chosen)
     if one_law:
         settings = replace(settings, laws=())
     labels = arguments.labels_of(chosen)
@@ -130,18 +154,20 @@ def _notes(chosen: argparse.Namespace) -> list[str]:
     return [*own.notes, *(own.own_notes if with_own else ())]
 
 
-def _settings(chosen: argparse.Namespace) -> Settings:
+def settings_of(chosen: argparse.Namespace) -> Settings:
+    """What a model is evaluated with unless told otherwise, and what was told."""
+    usual = named(chosen.model).evaluation
     given = {
-        name: tuple(getattr(chosen, name))
-        for name in ("intensities", "strengths", "doses", "templates")
-        if getattr(chosen, name) is not None
+        name: tuple(value) if isinstance(value, list) else value
+        for name in _SIZES
+        if (value := getattr(chosen, name)) is not None
     }
-    sampling = named(chosen.model).sampling
-    longest = chosen.max_new_tokens or sampling.max_new_tokens
-    return Settings(
-        openings=chosen.openings, seeds=chosen.seeds, batch_size=chosen.batch_size,
-        sampling=replace(sampling, max_new_tokens=longest), **given,
-    )  # fmt: skip
+    if "intensities" in given and usual.prompted is not None:
+        both = tuple(each for each in usual.prompted if each in given["intensities"])
+        given.setdefault("prompted", both)
+    longest = chosen.max_new_tokens or usual.sampling.max_new_tokens
+    sampling = replace(usual.sampling, max_new_tokens=longest)
+    return replace(usual, batch_size=chosen.batch_size, sampling=sampling, **given)
 
 
 def _check_states(

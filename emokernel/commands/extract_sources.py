@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from emokernel.demo.named import named
 from emokernel.errors import EmokernelError, UnknownEmotionError
 from emokernel.lab.extract.datasets import HUB, read_labelled
-from emokernel.lab.extract.labelled_texts import LabelledTexts, contrasted
+from emokernel.lab.extract.labelled_texts import SEVERAL, LabelledTexts, contrasted
 from emokernel.lab.extract.prompts import Conditioning
 from emokernel.lab.extract.queries import Queries, pairs
 from emokernel.lab.extract.text_files import parse_rows
@@ -33,7 +34,7 @@ def labelled_of(chosen: argparse.Namespace, name: str) -> LabelledTexts:
     columns = {
         "text": chosen.text_column,
         "label": chosen.label_column,
-        "label_names": chosen.label_names.split(",") if chosen.label_names else None,
+        "label_names": _names_of(chosen.label_names),
     }
     if name.startswith(HUB):
         _refuse(chosen, ("rows",), "are of a flat list in a file: leave them out for a data set")
@@ -41,6 +42,24 @@ def labelled_of(chosen: argparse.Namespace, name: str) -> LabelledTexts:
         _refuse(chosen, ("split",), f"is of a data set ({HUB}REPOSITORY): leave it out for a file")
     rows = parse_rows(chosen.rows) if chosen.rows else None
     return read_labelled(name, rows=rows, split=chosen.split or "train", **columns)
+
+
+def _names_of(given: str | None) -> list[str] | None:
+    """``--label-names``: joy,anger,... or a file with one on each line."""
+    if given is None:
+        return None
+    path = Path(given)
+    if path.is_file():
+        return path.read_text("utf-8").splitlines()
+    return given.split(",")
+
+
+def left_out(texts: LabelledTexts) -> Iterator[str]:
+    """What of a source was not taken, in words."""
+    if several := texts.provenance.get(SEVERAL):
+        yield f"left out: {several} rows without exactly one label"
+    if dropped := sum(texts.provenance.get("duplicates dropped", {}).values()):
+        yield f"left out: {dropped} texts that stand in a class twice"
 
 
 def _refuse(chosen: argparse.Namespace, options: Iterable[str], why: str) -> None:

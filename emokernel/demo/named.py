@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from emokernel.demo import model as embedded
 from emokernel.demo.vectors import VECTORS_PATH
 from emokernel.demo.wordlist import is_presentable
-from emokernel.lab.judges import EVALUATING
+from emokernel.lab.evaluate.settings import LAPTOP, WHOLE, Settings
+from emokernel.lab.judges import EVALUATING, TRANSFORMER
 from emokernel.lab.measure.conditions import CONDITIONS
-from emokernel.lab.measure.sampling import Sampling
 from emokernel.vectors import EmotionVectors
 from emokernel.weights import KNOWN, fetched
 
@@ -35,8 +35,8 @@ class NamedModel:
     the file of vectors that ships. ``dtype``: of the weights where none is asked for.
     ``on_cpu``: whether it writes texts there even if there is a GPU. ``judge`` and
     ``second_judge`` read the texts of an evaluation, ``calibrating`` those of a calibration.
-    ``sampling``: of an evaluation. ``queries``: what `extract` asks it, ``emotions`` of which if
-    the queries name none, and ``templates`` by which prefixes (emotional, neutral); in its chat
+    ``evaluation``: how much one writes. ``queries``: what `extract` asks it, ``emotions`` of which
+    if the queries name none, and ``templates`` by which prefixes (emotional, neutral); in its chat
     without them. ``prefixes``: whether prefix tokens stand for prompts. ``notes``: what a report
     has to say of it, and ``own_notes`` besides, beside its own vectors and judge alone. ``accept``:
     which texts of it may be shown; others are drawn again.
@@ -50,7 +50,7 @@ class NamedModel:
     judge: str = EVALUATING
     second_judge: str = CALIBRATING
     calibrating: str = CALIBRATING
-    sampling: Sampling = field(default_factory=partial(Sampling, max_new_tokens=96))
+    evaluation: Settings = LAPTOP
     queries: str = "shipped"
     emotions: tuple[str, ...] = ()
     templates: tuple[str, str] | None = None
@@ -71,7 +71,7 @@ NAMED: dict[str, NamedModel] = {
         vectors=VECTORS_PATH,
         dtype="float32",
         on_cpu=True,
-        sampling=embedded.SAMPLING,
+        evaluation=replace(WHOLE, sampling=embedded.SAMPLING),
         queries="openings",
         emotions=CONDITIONS[1:],
         templates=("<|{emotion}|>{query}", "<|neutral|>{query}"),
@@ -84,6 +84,7 @@ NAMED: dict[str, NamedModel] = {
         find=partial(fetched, SMOLLM2),
         title=KNOWN[SMOLLM2].title,
         dtype="float32",
+        judge=TRANSFORMER,
         notes=(
             "The weights are what the 4-bit blocks (Q4_1) of a GGUF file of SmolLM2-135M-Instruct"
             " stand for, in float32.",

@@ -242,7 +242,7 @@ def test_a_missing_compiler_is_recognised():
 
     with (
         config.patch(force_disable_caches=True, **{"cpp.cxx": (None, "no-such-compiler")}),
-        pytest.raises(RuntimeError, match=r"C\+\+ compiler") as raised
+        pytest.raises(RuntimeError, match=r"C\+\+ compiler") as raised,
     ):
         torch.compile(lambda x: (x + 1).sin())(torch.ones(8))
     assert obstacle(raised.value).startswith("there is no C++ compiler: install g++ or clang")

@@ -1,7 +1,7 @@
 """Every CUDA kernel once, on few rows, to be run under compute-sanitizer.
 
-    compute-sanitizer --tool memcheck --error-exitcode 1 python tests/gpu/sanitize.py
-    compute-sanitizer --tool racecheck --error-exitcode 1 python tests/gpu/sanitize.py
+compute-sanitizer --tool memcheck --error-exitcode 1 python tests/gpu/sanitize.py
+compute-sanitizer --tool racecheck --error-exitcode 1 python tests/gpu/sanitize.py
 """
 
 from __future__ import annotations

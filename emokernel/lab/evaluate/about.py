@@ -71,9 +71,11 @@ def about(plan: Plan, readers: Sequence[Reader]) -> dict[str, Any]:
             "questions": len(plan.questions),
             "seeds": settings.seeds,
             "intensities": list(settings.intensities),
+            "intensities of prompts": list(settings.intensities_of_prompts),
             "strengths": list(settings.strengths),
             "doses": list(settings.doses),
             "laws": list(plan.laws),
+            "other laws and doses": list(plan.compared),
             "templates": list(plan.templates),
             "sampling": f"temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, at most"
             f" {sampling.max_new_tokens} tokens",

@@ -101,6 +101,32 @@ class Analysis:
             template: _paired(steered, values, queries) for template, values in by_template.items()
         }
 
+    def more_intended(self, law: str) -> dict[str, Interval]:
+        """{template: mean probability of the intended emotion by vector less that by prompt}.
+
+        By the main judge, at strength 1.0 under ``law``, of the emotions that the template asks
+        for; paired by emotion, query and seed.
+        """
+        steered = {
+            cell.name: self._shown(cell)
+            for cell in self._cells
+            if (cell.by, cell.strength, cell.law) == (STRENGTH, 1, law)
+        }
+        found: dict[str, list[float]] = {}
+        queries: dict[str, list[str]] = {}
+        for cell, records in self._cells.items():
+            if cell.experiment == EMOTIONS and cell.mode == PROMPT:
+                more = np.array(steered[cell.name]) - np.array(self._shown(cell))
+                found.setdefault(cell.template, []).extend(more.tolist())
+                queries.setdefault(cell.template, []).extend(r["query"] for r in records)
+        return {
+            template: Interval(*mean_interval(values, queries[template]))
+            for template, values in found.items()
+        }
+
+    def _shown(self, cell: Cell) -> list[float]:
+        return [_intended(record, self._main, cell.name) for record in self._cells[cell]]
+
     def _cosines(self, cell: Cell, reader: Reader) -> list[float]:
         tops = [record["top"][reader.name] for record in self._cells[cell]]
         return cosines(tops, _STATES[cell.name], reader.points).tolist()

@@ -16,10 +16,6 @@ from emokernel.lab.measure.equal_doses import Ask, divergences, equal_doses
 from emokernel.lab.measure.journal import Journal
 from emokernel.requests import Request
 
-# The longest texts, since most of the tokens are in them.
-_TEXTS = 24
-
-
 # The strength for a dose that was asked for, and the divergence that it really makes.
 Dose = tuple[float, float]
 
@@ -40,7 +36,8 @@ class Doses:
         *,
         progress: bool,
     ) -> None:
-        chosen = sorted(pairs, key=lambda pair: -len(pair[1]))[:_TEXTS]
+        # The longest texts, since most of the tokens are in them.
+        chosen = sorted(pairs, key=lambda pair: -len(pair[1]))[: plan.settings.dose_texts]
         self._texts = encoded(tokenizer, chosen, special_tokens=plan.prompting.special_tokens)
         self._digest = hashlib.sha256(repr(chosen).encode()).hexdigest()[:12]
         self._model, self._plan, self._journal = model, plan, journal
@@ -72,7 +69,7 @@ class Doses:
             f"doses {self._digest} {list(wanted)} | {law} | {emotion}": Ask(
                 emotion, emotion, law, self._plan.dose
             )
-            for emotion, law in self._plan.moved
+            for emotion, law in self._plan.dosed
             if wanted
         }
         missing = {key: ask for key, ask in asks.items() if self._journal.get(key) is None}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from emokernel.errors import EmokernelError
 from emokernel.extras import need
@@ -15,9 +18,10 @@ from emokernel.lab.evaluate.ceiling import ceiling, confusion, shipped
 from emokernel.lab.evaluate.consistency import Reader
 from emokernel.lab.evaluate.dosing import Doses
 from emokernel.lab.evaluate.goals import goals
-from emokernel.lab.evaluate.plan import EMOTIONS, Cell, Plan, Settings
+from emokernel.lab.evaluate.plan import EMOTIONS, Cell, Plan
 from emokernel.lab.evaluate.prompting import Prompting
 from emokernel.lab.evaluate.results import Ceiling, Results
+from emokernel.lab.evaluate.settings import Settings
 from emokernel.lab.evaluate.writing import Record, Writer
 from emokernel.lab.measure.classifiers import (
     LabelsOf,
@@ -124,7 +128,14 @@ def evaluate(
         monotone=monotone,
         agreement=analysis.agreement(),
         goals=goals(
-            judge.name, plan.law, ceilings, consistency, points, monotone, analysis.advantages()
+            judge.name,
+            plan.law,
+            ceilings,
+            consistency,
+            points,
+            monotone,
+            analysis.advantages(),
+            analysis.more_intended(plan.law),
         ),
         samples=analysis.samples(plan.law),
         judged=analysis.judged(plan.law),
@@ -153,6 +164,8 @@ def _write(
     model: Any, tokenizer: Any, plan: Plan, writer: Writer, journal: Journal, progress: bool
 ) -> tuple[list[Record], dict[Cell, list[Record]]]:
     """The unsteered texts and those of every cell, from earlier where they are known."""
+    if progress:
+        tqdm.write(cost(plan), file=sys.stderr)
     unsteered = plan.unsteered()
     plain = writer.unsteered(unsteered, (plan.questions, plan.queries))
     pairs = [writer.pair(record) for record in plain if record["answer"].strip()]
@@ -167,6 +180,16 @@ def _write(
     found = writer.adhering([unsteered, *(cell for cell in cells if cell.experiment == EMOTIONS)])
     plain = found.pop(unsteered)
     return plain, {cell: found.get(cell) or writer.records(cell) for cell in cells}
+
+
+def cost(plan: Plan) -> str:
+    """What is going to be written, before it is."""
+    tokens = plan.settings.sampling.max_new_tokens
+    return (
+        f"{plan.texts:,} texts of at most {tokens} tokens, {plan.texts * tokens:,} tokens in all,"
+        " are the whole of it; each is written, and read by the model and the judges. How long that"
+        " takes here shows from the first batches on."
+    )
 
 
 def _ceilings(

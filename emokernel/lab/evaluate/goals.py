@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import mean
 
@@ -21,6 +22,8 @@ from emokernel.lab.evaluate.results import (
 COSINE = 0.75
 OF_CEILING = 0.85
 PERPLEXITY, DISTINCT, SPEARMAN = 1.5, 0.9, 0.9
+# Times as many texts as there are; what would need more is not worth telling.
+_MOST_TEXTS = 10
 
 
 def goals(
@@ -31,10 +34,12 @@ def goals(
     emotions: Sequence[EmotionPoint],
     monotone: Sequence[Monotone],
     advantages: Mapping[str, Interval],
+    more_intended: Mapping[str, Interval],
 ) -> list[Goal]:
     """The goals, as the main judge reads the texts; of steering with ``law`` at strength 1.0.
 
-    ``advantages``: {template: mean cosine by vector less that by prompt, paired}.
+    By vector less by prompt, paired, {template: its mean}: ``advantages`` are of cosines,
+    ``more_intended`` of the probability of the intended emotion.
     """
     states = [each for each in consistency if each.judge == judge]
     steered = [p for p in emotions if (p.by, p.strength, p.law) == (STRENGTH, 1, law)]
@@ -44,7 +49,9 @@ def goals(
     return [
         _cosine(vector, [each.cosine.mean for each in ceilings if each.judge == judge]),
         _above_prompts(vector, [each for each in states if each.mode == PROMPT], advantages),
-        _intended(judge, steered, [point for point in emotions if point.mode == PROMPT]),
+        _intended(
+            judge, steered, [point for point in emotions if point.mode == PROMPT], more_intended
+        ),
         _perplexity(moved),
         _monotone([each for each in monotone if each.law == law]),
         _distinct(moved),
@@ -56,9 +63,28 @@ def verdicts(goals: Sequence[Goal]) -> str:
     marks = {True: "yes", False: "NO", None: "-"}
     lines = [
         f"  {marks[goal.holds]:<4}{goal.name}: {goal.value}; asked for {goal.bound}"
+        + (f" ({goal.doubt})" if goal.doubt else "")
         for goal in goals
     ]
     return "\n".join(["Goals:", *lines])
+
+
+def doubt(found: Interval, bound: float) -> str:
+    """That an interval holds its bound, and how much more text would tell; "" if it does not.
+
+    Intervals narrow with the square root of the number of texts.
+    """
+    if not found.low < bound < found.high:
+        return ""
+    side = found.mean - found.low if found.mean > bound else found.high - found.mean
+    apart = abs(found.mean - bound)
+    more = math.ceil((side / apart) ** 2) if apart else math.inf
+    if more > _MOST_TEXTS:
+        return "undecided: the interval holds the bound, which is next to what was found"
+    return (
+        f"undecided: the interval holds the bound; {max(2, more)} times as many texts (--seeds,"
+        " --openings) would about tell"
+    )
 
 
 def _cosine(row: Consistency, ceilings: Sequence[float]) -> Goal:
@@ -74,6 +100,7 @@ def _cosine(row: Consistency, ceilings: Sequence[float]) -> Goal:
         f"{cosine.mean:.3f} ({cosine.low:.3f} to {cosine.high:.3f})",
         asked,
         cosine.mean >= bound,
+        doubt(cosine, bound),
     )
 
 
@@ -91,11 +118,15 @@ def _above_prompts(
         f"{cosine:.3f}; text by text {more.mean:+.3f} ({more.low:+.3f} to {more.high:+.3f})",
         f"above {best.cosine.mean:.3f}, the best prompt ({best.template})",
         cosine > best.cosine.mean,
+        doubt(more, 0.0),
     )
 
 
 def _intended(
-    judge: str, steered: Sequence[EmotionPoint], prompted: Sequence[EmotionPoint]
+    judge: str,
+    steered: Sequence[EmotionPoint],
+    prompted: Sequence[EmotionPoint],
+    more: Mapping[str, Interval],
 ) -> Goal:
     """Against the best of the prompts, over the emotions that it asks for."""
     name = "Probability of the intended emotion at strength 1"
@@ -108,10 +139,15 @@ def _intended(
     if not by_template:
         return _not_measured(name, "above prompts", f"{mean(values.values()):.3f}")
     # Most emotions first, then the highest mean.
-    best = max(by_template.values(), key=lambda means: (len(means), mean(means.values())))
+    template, best = max(
+        by_template.items(), key=lambda each: (len(each[1]), mean(each[1].values()))
+    )
     value, bound = mean(values[emotion] for emotion in best), mean(best.values())
     over = "" if len(best) == len(values) else f" over {len(best)} of {len(values)} emotions"
-    return Goal(name, f"{value:.3f}{over}", f"above {bound:.3f}, by prompt", value > bound)
+    return Goal(
+        name, f"{value:.3f}{over}", f"above {bound:.3f}, by prompt", value > bound,
+        doubt(more[template], 0.0),
+    )  # fmt: skip
 
 
 def _perplexity(steered: Sequence[EmotionPoint]) -> Goal:

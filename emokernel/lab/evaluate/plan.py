@@ -6,68 +6,18 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from emokernel.affect import TWELVE_STATES, Affect
-from emokernel.choices import LAW
+from emokernel.affect import TWELVE_STATES, Affect, Coordinates
 from emokernel.errors import EmokernelError, NoDoseError
 from emokernel.lab.evaluate.prompting import Prompting
 from emokernel.lab.evaluate.results import BOTH, PROMPT, UNSTEERED, VECTOR
+from emokernel.lab.evaluate.settings import Settings
 from emokernel.lab.measure.generation import Job
-from emokernel.lab.measure.sampling import Sampling
 from emokernel.requests import Request
 from emokernel.steering import Steering
 from emokernel.vectors.calibration import key_of
 
 STATES, EMOTIONS = "states", "emotions"
 STRENGTH, DOSE = "strength", "dose"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How much is written; more of anything goes on where a run ended.
-
-    openings: queries of each cell, at most. intensities: of the states. strengths: of the emotions.
-    doses: KL from the unsteered next-token distribution in nats per token. laws: of the emotions,
-    beside the vectors' own. templates: of the prompts, all unless given. batch_size: texts that are
-    written at once.
-    """
-
-    openings: int = 50
-    seeds: int = 3
-    intensities: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    strengths: tuple[float, ...] = (-1.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
-    doses: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8, 1.6)
-    laws: tuple[str, ...] = tuple(LAW)
-    templates: tuple[str, ...] | None = None
-    sampling: Sampling = field(default_factory=Sampling)
-    batch_size: int = 240
-
-    def __post_init__(self) -> None:
-        for name in ("intensities", "strengths", "doses", "laws", "templates"):
-            given = getattr(self, name)
-            if given is not None:
-                object.__setattr__(self, name, tuple(dict.fromkeys(given)))
-        for name, least in (("openings", 2), ("seeds", 1), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                raise EmokernelError(
-                    f"{name} must be at least {least}, got {getattr(self, name)}: there is no"
-                    " interval without"
-                )
-        if not self.intensities or not all(0 < each <= 1 for each in self.intensities):
-            raise EmokernelError(
-                f"intensities lie above 0 and at most at 1, got {self.intensities}"
-            )
-        if 1.0 not in self.intensities or 1.0 not in self.strengths:
-            raise EmokernelError(
-                "the verdict is about intensity 1 and strength 1: let them be among the others"
-            )
-        if not all(math.isfinite(each) and each for each in self.strengths):
-            raise EmokernelError(
-                f"strengths are finite and not 0, which is the unsteered model: {self.strengths}"
-            )
-        if not all(law in LAW for law in self.laws):
-            raise EmokernelError(f"unknown law in {self.laws}: choose of {', '.join(LAW)}")
-        if not all(0 < each < math.inf for each in self.doses):
-            raise EmokernelError(f"doses are nats per token above 0, got {self.doses}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +79,8 @@ class Plan:
     ``questions`` and ``queries`` are those that the states and the emotions are asked with.
     ``refused``: {what: why} of emotions and states that no dose within the bounds of the
     calibration strengthens; they are written unsteered, so that they count as what they are.
-    ``moved``: (emotion, law) of all others.
+    ``asked``: every (emotion, law) that is asked for at strengths; ``moved``: those of them that
+    are not refused; ``dosed``: those of these that are asked for at doses too.
     """
 
     def __init__(self, steering: Steering, prompting: Prompting, settings: Settings) -> None:
@@ -149,15 +100,23 @@ class Plan:
             for law in dict.fromkeys([self.law, *settings.laws])
             if calibration is None or key_of(law, self.dose) in calibration.strengths
         ]
+        # Under laws beside their own, and at equal doses: the first so many of a fixed order.
+        self.compared = spread(steering.vectors.names, prompting.coordinates)[: settings.compared]
         self.refused: dict[str, str] = {}
         for state in TWELVE_STATES:
             self._allowed(_scaled(state, 1.0))
-        self.moved = [
+        self.asked = [
             (emotion, law)
             for law in self.laws
             for emotion in steering.vectors.names
+            if law == self.law or emotion in self.compared
+        ]
+        self.moved = [
+            (emotion, law)
+            for emotion, law in self.asked
             if self._allowed(Request(emotion, 1.0, law, self.dose)) is not None
         ]
+        self.dosed = [pair for pair in self.moved if pair[0] in self.compared]
 
     def unsteered(self) -> Cell:
         """All questions and queries, with nothing asked for."""
@@ -167,7 +126,8 @@ class Plan:
     def states(self) -> Iterator[Cell]:
         """The twelve states by prompt, by vector and by both.
 
-        The first template has all the intensities that it can express, the others 1.0.
+        By vector at all intensities; the first template has those of the ``prompted`` ones that it
+        can express, the others 1.0.
         """
         for state in TWELVE_STATES:
             name = f"{state.angle:.0f}"
@@ -177,19 +137,29 @@ class Plan:
                 yield Cell(STATES, VECTOR, name, plain, request, "", intensity)
             for template in self.templates:
                 known = self.prompting.intensities(template)
-                for intensity, request in steered.items():
-                    if intensity != 1 and template != self.templates[0]:
-                        continue
+                prompted = self.settings.intensities_of_prompts
+                for intensity in prompted if template == self.templates[0] else (1.0,):
+                    request = steered[intensity]
                     # Prompts that know no intensity are as they are beside a vector that does.
                     level = intensity if intensity in known else 1.0
-                    prompted = {
+                    asked = {
                         question: self.prompting.of_state(template, state, question, level)
                         for question in self.questions
                     }
-                    cell = Cell(STATES, BOTH, name, prompted, request, template, intensity)
+                    cell = Cell(STATES, BOTH, name, asked, request, template, intensity)
                     yield cell
                     if intensity in known:
                         yield replace(cell, mode=PROMPT, request=None)
+
+    @property
+    def texts(self) -> int:
+        """How many texts there are to write, if all doses are reached."""
+        of_query = self.settings.seeds * len(self.queries)
+        asked = len(self.asked) * len(self.settings.strengths)
+        asked += len(self.dosed) * len(self.settings.doses)
+        asked += sum(1 for _ in self.emotions_by_prompt())
+        states = sum(1 for _ in self.states()) * self.settings.seeds * len(self.questions)
+        return len(self.unsteered().prompts) * self.settings.seeds + asked * of_query + states
 
     def emotions_by_prompt(self) -> Iterator[Cell]:
         """Every emotion by every template that can ask for it."""
@@ -203,14 +173,13 @@ class Plan:
                     yield Cell(EMOTIONS, PROMPT, emotion, asked, template=template)
 
     def emotions_by_strength(self, moves: Mapping[tuple[str, str, float], float]) -> Iterator[Cell]:
-        """Every emotion under every law at every strength; {(emotion, law, strength): divergence},
-        0 for what is not there.
+        """What is `asked` at every strength; {(emotion, law, strength): divergence}, 0 for what is
+        not there.
         """
-        for law in self.laws:
-            for emotion in self.steering.vectors.names:
-                for strength in self.settings.strengths:
-                    made = moves.get((emotion, law, strength), 0.0)
-                    yield self._emotion(emotion, law, STRENGTH, strength, moves=made)
+        for emotion, law in self.asked:
+            for strength in self.settings.strengths:
+                made = moves.get((emotion, law, strength), 0.0)
+                yield self._emotion(emotion, law, STRENGTH, strength, moves=made)
 
     def emotions_by_dose(
         self, strengths: Mapping[tuple[str, str], Mapping[float, tuple[float, float]]]
@@ -239,6 +208,31 @@ class Plan:
             name = f"{asked.angle:.0f} degrees" if isinstance(asked, Affect) else asked
             self.refused[name] = str(error)
             return None
+
+
+def spread(names: Sequence[str], coordinates: Coordinates) -> tuple[str, ...]:
+    """The names in an order whose beginnings lie all around the circle.
+
+    Each is the one farthest from those before it by its angle, the first of equally far ones; those
+    without a place in the table are last.
+    """
+    angles = {name: angle for name in names if (angle := coordinates.angle(name)) is not None}
+    order: list[str] = []
+    while angles.keys() - set(order):
+        order.append(
+            max(
+                (name for name in angles if name not in order),
+                key=lambda name: min(
+                    (_apart(angles[name], angles[other]) for other in order), default=0.0
+                ),
+            )
+        )
+    return (*order, *(name for name in names if name not in angles))
+
+
+def _apart(one: float, other: float) -> float:
+    """The angle between two angles, 0..180 degrees."""
+    return round(abs((one - other + 180.0) % 360.0 - 180.0), 6)
 
 
 def check_asked(

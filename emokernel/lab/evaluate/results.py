@@ -180,12 +180,16 @@ class JudgedEmotion:
 
 @dataclass(frozen=True)
 class Goal:
-    """Something the evaluation was asked to show, and whether it did; None if not measured."""
+    """Something the evaluation was asked to show, and whether it did; None if not measured.
+
+    doubt: that the texts are too few to tell, and how many would do; "" if they tell.
+    """
 
     name: str
     value: str
     bound: str
     holds: bool | None
+    doubt: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 from tqdm import tqdm
@@ -22,7 +22,8 @@ from emokernel.lab.measure.journal import Journal
 Record = dict[str, Any]
 # More empty answers of the unsteered model than this share, and there is nothing to evaluate.
 _MOST_EMPTY = 0.5
-_READ_AT_ONCE = 32
+_READ_AT_ONCE = 64
+_TOPIC = "topic adherence"
 
 
 class Writer:
@@ -77,57 +78,75 @@ class Writer:
     def adhering(self, cells: Sequence[Cell]) -> dict[Cell, list[Record]]:
         """The `records` of ``cells`` with their topic adherence.
 
-        It depends on all unsteered texts, so the journal keeps it under their digest.
+        It depends on all unsteered texts, so the journal keeps it under their digest. `write` has
+        found it for what it wrote; what an earlier run wrote may have grown.
         """
-        found = {}
-        title = "topic adherence"
-        for cell in tqdm(cells, desc=title, unit=" cells", disable=not self._progress):
-            records = self.records(cell)
-            key = f"{title} {self._digest} | {len(records)} | {cell.key}"
-            if self._journal.get(key) is None:
-                both = self._topic.adherence(
-                    [record["answer"] for record in records],
-                    [(record["query"], record["seed"]) for record in records],
-                )
-                rows = [[round(s, 4) for s in pair] for pair in zip(*map(list, both), strict=True)]
-                self._journal.put({key: rows})
-            found[cell] = [
+        open_cells = [cell for cell in cells if self._journal.get(self._topic_key(cell)) is None]
+        shown = self._progress and bool(open_cells)
+        for cell in tqdm(open_cells, desc=_TOPIC, unit=" cells", disable=not shown):
+            self._adhere(cell)
+        return {
+            cell: [
                 record | {"to_unsteered": unsteered, "to_query": query}
-                for record, (unsteered, query) in zip(records, self._journal.get(key), strict=True)
+                for record, (unsteered, query) in zip(
+                    self.records(cell), self._journal.get(self._topic_key(cell)), strict=True
+                )
             ]
-        return found
+            for cell in cells
+        }
+
+    def _adhere(self, cell: Cell) -> None:
+        records = self.records(cell)
+        both = self._topic.adherence(
+            [record["answer"] for record in records],
+            [(record["query"], record["seed"]) for record in records],
+        )
+        rows = [[round(s, 4) for s in pair] for pair in zip(*map(list, both), strict=True)]
+        self._journal.put({self._topic_key(cell): rows})
+
+    def _topic_key(self, cell: Cell) -> str:
+        texts = self._settings.seeds * len(cell.prompts)
+        return f"{_TOPIC} {self._digest} | {texts} | {cell.key}"
 
     def anchors(self) -> dict[str, float]:
         """Topic adherence of unsteered answers to each other; none with a single seed."""
         return self._topic.anchors() if self._settings.seeds > 1 else {}
 
     def write(self, cells: Sequence[Cell], title: str) -> None:
-        """All texts of ``cells``, with progress in texts."""
+        """All texts of ``cells``, with progress in texts.
+
+        What is read longest comes first, so that the time left is rather too long than too short;
+        the seeds of a query side by side, since they read the same.
+        """
         wanted = [
             (seed, cell, job)
-            for seed in range(self._settings.seeds)
-            for cell in cells
+            for cell in sorted(cells, key=_longest, reverse=True)
             for job in cell.jobs()
+            for seed in range(self._settings.seeds)
         ]
         open_jobs = [each for each in wanted if self._journal.get(_key(*each)) is None]
         self.known += len(wanted) - len(open_jobs)
+        missing = Counter(cell for _, cell, _ in open_jobs)
+        batches = write(
+            self._model, self._tokenizer, self._steering, [job for *_, job in open_jobs],
+            [seed for seed, *_ in open_jobs], sampling=self._settings.sampling,
+            special_tokens=self._special_tokens, accept=self._accept,
+            batch_size=self._settings.batch_size,
+        )  # fmt: skip
         with tqdm(
             total=len(wanted), initial=len(wanted) - len(open_jobs), desc=title, unit=" texts",
             disable=not self._progress,
         ) as bar:  # fmt: skip
-            for seed, of_seed in groupby(open_jobs, key=lambda each: each[0]):
-                of_seed = list(of_seed)
-                batches = write(
-                    self._model, self._tokenizer, self._steering, [job for *_, job in of_seed],
-                    seed, sampling=self._settings.sampling, special_tokens=self._special_tokens,
-                    accept=self._accept, batch_size=self._settings.batch_size,
-                )  # fmt: skip
-                for written in batches:
-                    done, of_seed = of_seed[: len(written)], of_seed[len(written) :]
-                    records = self._read([cell for _, cell, _ in done], written)
-                    keys = [_key(*each) for each in done]
-                    self._journal.put(dict(zip(keys, records, strict=True)))
-                    bar.update(len(written))
+            for written in batches:
+                done, open_jobs = open_jobs[: len(written)], open_jobs[len(written) :]
+                records = self._read([cell for _, cell, _ in done], written)
+                keys = [_key(*each) for each in done]
+                self._journal.put(dict(zip(keys, records, strict=True)))
+                missing.subtract(cell for _, cell, _ in done)
+                for cell in dict.fromkeys(cell for _, cell, _ in done):
+                    if cell.experiment == EMOTIONS and not missing[cell]:
+                        self._adhere(cell)
+                bar.update(len(written))
 
     def records(self, cell: Cell) -> list[Record]:
         """What is known of the texts of a cell that has been written."""
@@ -186,6 +205,10 @@ def _check(answers: Sequence[str]) -> None:
             f"the unsteered model writes next to nothing in {len(answers)} texts, not three words"
             " in a row: let it write more (--max-new-tokens, --openings, --seeds)"
         )
+
+
+def _longest(cell: Cell) -> int:
+    return max(len(prefix + opening) for prefix, opening in cell.prompts.values())
 
 
 def _key(seed: int, cell: Cell, job: Job) -> str:

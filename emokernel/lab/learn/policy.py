@@ -88,8 +88,10 @@ class PolicyGradient:
         requests = [request for request in self._requests for _ in range(self._texts)]
         contexts = self._tokenizer(openings)["input_ids"]
         seeds = [(self._seed, step, row) for row in range(len(contexts))]
-        with self._steering.requests(requests):
-            answers = sample(self._model, self._tokenizer, contexts, self._sampling, seeds=seeds)
+        answers = sample(
+            self._model, self._tokenizer, contexts, self._sampling, seeds=seeds,
+            steering=self._steering, requests=requests,
+        )  # fmt: skip
         worth = self._worth([c + a for c, a in zip(contexts, answers, strict=True)])
         return self._loss(contexts, answers, requests, worth)
 

@@ -112,13 +112,8 @@ def batches(
     tokenizer: Tokenizer, texts: Sequence[Text], size: int, *, special_tokens: bool = True
 ) -> Iterator[tuple[list[int], Encoded]]:
     """(Numbers of ``size`` texts at most, those texts as `encoded`), of about the same length."""
-
-    def characters(number: int) -> int:
-        text = texts[number]
-        return len(text) if isinstance(text, str) else sum(map(len, text))
-
-    order = sorted(range(len(texts)), key=characters)
+    samples = encode(tokenizer, texts, MAX_TOKENS, add_special_tokens=special_tokens)
+    order = sorted(range(len(samples)), key=lambda number: len(samples[number].ids))
     for start in range(0, len(order), size):
         numbers = order[start : start + size]
-        chosen = [texts[number] for number in numbers]
-        yield numbers, encoded(tokenizer, chosen, special_tokens=special_tokens)
+        yield numbers, padded([samples[number] for number in numbers])

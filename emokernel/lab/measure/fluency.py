@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 from collections.abc import Sequence
@@ -11,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from emokernel.lab.measure.encoding import MOST_LOGITS, batches, input_device
-from emokernel.patch.decoder import evaluating
+from emokernel.lab.measure.encoding import MAX_TOKENS, encode
+from emokernel.lab.measure.likelihood import losses
 
 _UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[\w'])+")
@@ -59,7 +58,6 @@ def exponential(nats: float) -> float:
         return math.inf
 
 
-@torch.no_grad()
 def surprises(
     model: nn.Module,
     tokenizer: Tokenizer,
@@ -73,36 +71,12 @@ def surprises(
     As `perplexity` counts them. ``special_tokens``: whether the tokenizer adds its own; a chat
     template has put them into the context already.
     """
-    device = input_device(model)
-    surprise, tokens = torch.zeros(2, len(pairs), dtype=torch.float64)
-    vocabulary = model.config.get_text_config().vocab_size
-    with evaluating(model):
-        for numbers, batch in batches(tokenizer, pairs, batch_size, special_tokens=special_tokens):
-            rows, size = batch.to(device), max(1, MOST_LOGITS // (batch.ids.shape[1] * vocabulary))
-            rows = (each.split(size) for each in (rows.ids, rows.mask, rows.counted))
-            parts = [_losses(model, *part) for part in zip(*rows, strict=True)]
-            surprise[numbers] = torch.cat(parts).double().cpu()
-            tokens[numbers] = batch.counted[:, 1:].sum(1).double()
-    return surprise, tokens
+    if not pairs:
+        return torch.zeros(2, 0, dtype=torch.float64).unbind()
+    texts = encode(tokenizer, pairs, MAX_TOKENS, add_special_tokens=special_tokens)
+    return losses(model, texts, batch_size)
 
 
 def _grams(text: str, n: int) -> list[tuple[str, ...]]:
     words = _WORD.findall(text.lower())
     return list(zip(*(words[start:] for start in range(n)), strict=False))
-
-
-def _losses(model: nn.Module, ids: Tensor, mask: Tensor, counted: Tensor) -> Tensor:
-    """Summed negative log-likelihood ``[rows]`` of the counted tokens."""
-    counted = counted[:, 1:]
-    positions = counted.any(0).nonzero().flatten()
-    first = int(positions[0]) if len(positions) else counted.shape[1]
-    # No logits of the context that all rows have, where the model can leave them out.
-    kept = {}
-    if "logits_to_keep" in inspect.signature(type(model).forward).parameters:
-        kept = {"logits_to_keep": ids.shape[1] - first}
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **kept).logits
-    chosen = counted[:, first:]
-    logits = logits[:, -1 - chosen.shape[1] : -1][chosen].float()
-    loss = nn.functional.cross_entropy(logits, ids[:, 1 + first :][chosen], reduction="none")
-    sums = torch.zeros(len(ids), device=loss.device)
-    return sums.index_add_(0, chosen.nonzero()[:, 0], loss)

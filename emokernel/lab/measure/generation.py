@@ -66,7 +66,7 @@ def write(
     tokenizer: Tokenizer,
     steering: Steering,
     jobs: Sequence[Job],
-    seed: int,
+    seed: int | Sequence[int],
     *,
     sampling: Sampling,
     special_tokens: bool = True,
@@ -75,22 +75,25 @@ def write(
 ) -> Iterator[list[Written]]:
     """Write all ``jobs``, a mixed batch at a time; samples that are not accepted are redrawn.
 
+    ``seed``: of all jobs, or of each; what is asked for under several seeds in one batch is read
+    once. A batch is padded to the longest of what it reads, so jobs had best be sorted by that.
     ``special_tokens``: whether the tokenizer adds its own; a chat template has put them into the
     prefix already. EmokernelError if a job gives nothing acceptable in `_DRAWS` draws.
     """
+    given = [seed] * len(jobs) if isinstance(seed, int) else seed
     for start in range(0, len(jobs), batch_size):
-        batch = jobs[start : start + batch_size]
+        batch, own = jobs[start : start + batch_size], given[start : start + batch_size]
         done: dict[int, Written] = {}
         for draw in range(_DRAWS):
             rows = [row for row in range(len(batch)) if row not in done]
             if not rows:
                 break
             chosen = [batch[row] for row in rows]
-            seeds = [job.seed(seed, draw) for job in chosen]
+            seeds = [batch[row].seed(own[row], draw) for row in rows]
             texts = _sample(model, tokenizer, steering, chosen, sampling, special_tokens, seeds)
             for row, text in zip(rows, texts, strict=True):
                 if accept(text):
-                    done[row] = Written(batch[row], seed, text, draw)
+                    done[row] = Written(batch[row], own[row], text, draw)
         if len(done) < len(batch):
             raise EmokernelError(f"the model wrote nothing acceptable in {_DRAWS} draws")
         yield [done[row] for row in range(len(batch))]
@@ -107,8 +110,10 @@ def _sample(
 ) -> list[str]:
     read = [job.prefix + job.opening for job in batch]
     contexts = tokenizer(read, add_special_tokens=special_tokens)["input_ids"]
-    with steering.requests([job.request for job in batch]):
-        answers = sample(model, tokenizer, contexts, sampling, seeds=seeds)
+    answers = sample(
+        model, tokenizer, contexts, sampling, seeds=seeds, steering=steering,
+        requests=[job.request for job in batch],
+    )  # fmt: skip
     return [
         job.opening + _continuation(tokenizer, context, answer).rstrip()
         for job, context, answer in zip(batch, contexts, answers, strict=True)

@@ -20,6 +20,8 @@ def verdict(view: View) -> list[str]:
     unknown = [goal.name for goal in goals if goal.holds is None]
     said = [f"Goals that hold: {len(measured) - len(missed)} of {len(measured)} measured"]
     said += [f"Not reached: {'; '.join(missed)}"] if missed else []
+    doubtful = [goal.name for goal in goals if goal.doubt]
+    said += [f"Undecided by so few texts: {'; '.join(doubtful)}"] if doubtful else []
     said += [f"Not measured: {'; '.join(unknown)}"] if unknown else []
     return [f"{'. '.join(said)}."]
 

@@ -55,7 +55,15 @@ def goals(view: View) -> Goals:
     return Goals(
         "Goals",
         ["Goal", "Found", "Asked for", "Verdict"],
-        [[goal.name, goal.value, goal.bound, _HELD[goal.holds]] for goal in view.results.goals],
+        [
+            [
+                goal.name,
+                "; ".join(filter(None, (goal.value, goal.doubt))),
+                goal.bound,
+                _HELD[goal.holds],
+            ]
+            for goal in view.results.goals
+        ],
         (1, 2, 3),
     )
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from emokernel.lab.evaluate.analyse import Analysis
-from emokernel.lab.evaluate.goals import goals, verdicts
+from emokernel.lab.evaluate.goals import doubt, goals, verdicts
 from emokernel.lab.evaluate.results import (
     Ceiling,
     Consistency,
@@ -67,6 +67,7 @@ def found(**changes):
         "ceilings": [ceiling(0.4, 1), ceiling(0.5, 30), ceiling(0.99, 1, "second")],
         "consistency": STATES, "emotions": EMOTIONS, "monotone": MONOTONE,
         "advantages": {"values": Interval(0.15, 0.1, 0.2), "word": Interval(0.05, -0.01, 0.11)},
+        "more_intended": {"values": Interval(-0.4, -0.5, -0.3), "word": Interval(0.1, 0.02, 0.18)},
         **changes,
     }  # fmt: skip
     return {goal.name.split(":")[0]: goal for goal in goals(JUDGE, "preserve", **given)}
@@ -175,3 +176,31 @@ def test_rising_is_asked_of_strengths_up_to_one():
     judged = SimpleNamespace(_main=SimpleNamespace(name=JUDGE))
     found = {(m.emotion, m.law): m.correlation for m in Analysis.monotone(judged, points)}
     assert found == pytest.approx({("joy", "add"): 1.0, ("joy", "preserve"): 0.8})
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ((0.5, 0.41, 0.6), ""),
+        ((0.3, 0.2, 0.39), ""),
+        ((0.45, 0.35, 0.55), "4 times as many texts"),
+        ((0.35, 0.2, 0.45), "4 times as many texts"),
+        ((0.45, 0.39, 0.55), "2 times as many texts"),
+        ((0.41, 0.3, 0.5), "next to what was found"),
+        ((0.4, 0.3, 0.5), "next to what was found"),
+    ],
+)
+def test_an_interval_that_holds_its_bound_decides_nothing(found, said):
+    assert bool(said) == doubt(Interval(*found), 0.4).startswith("undecided")
+    assert said in doubt(Interval(*found), 0.4)
+
+
+def test_what_is_undecided_is_told_of_every_goal_with_an_interval():
+    held = found()
+    undecided = [name for name, goal in held.items() if goal.doubt]
+    assert undecided == [
+        "Mean cosine of twelve states by vector", "Mean cosine by vector above that by prompt",
+    ]  # fmt: skip
+    assert "undecided" in verdicts(list(held.values())).splitlines()[1]
+    close = found(more_intended={"word": Interval(0.1, -0.05, 0.25)})
+    assert close["Probability of the intended emotion at strength 1"].doubt

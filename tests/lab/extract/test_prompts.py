@@ -67,8 +67,10 @@ def test_without_a_system_role_the_instruction_stands_in_the_users_turn(template
 
 
 def test_a_template_that_can_think_is_told_not_to():
-    assert Conditioning.chat().neutral(QUERY, tokenizer(THINKING)).endswith(
-        "<assistant><think></think>"
+    assert (
+        Conditioning.chat()
+        .neutral(QUERY, tokenizer(THINKING))
+        .endswith("<assistant><think></think>")
     )
 
 

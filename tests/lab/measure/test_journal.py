@@ -38,7 +38,7 @@ def test_a_torn_line_is_dropped_and_written_over(tmp_path):
 def test_a_run_of_other_settings_is_refused_by_their_names(tmp_path):
     path = tmp_path / "journal"
     Journal(path, SETTINGS).put({"a": 1})
-    with pytest.raises(EmokernelError, match=r'levels \(\[0\.1, 0\.2\], now \[0\.5\]\).*--restart'):
+    with pytest.raises(EmokernelError, match=r"levels \(\[0\.1, 0\.2\], now \[0\.5\]\).*--restart"):
         Journal(path, {**SETTINGS, "levels": [0.5]})
     assert Journal(path, SETTINGS).get("a") == 1
     assert Journal(path, {"model": "n"}, restart=True).get("a") is None

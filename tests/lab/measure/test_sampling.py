@@ -14,7 +14,9 @@ from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 from word_model import word_tokenizer
 
 from emokernel import EmokernelError
-from emokernel.lab.measure.sampling import Nucleus, Sampling, sample
+from emokernel.lab.measure import nucleus
+from emokernel.lab.measure.nucleus import Nucleus
+from emokernel.lab.measure.sampling import Sampling, sample
 
 ROWS = 20_000
 CONTEXTS = [list(range(row + 3, row + 4 + row % 3)) for row in range(24)]
@@ -25,9 +27,7 @@ SAMPLED, GREEDY = Sampling(6), Sampling(6, temperature=0)
 def drawn(logits: torch.Tensor, sampling: Sampling, seeds=None) -> torch.Tensor:
     """One token of each row."""
     seeds = [(row,) for row in range(len(logits))] if seeds is None else seeds
-    scores = Nucleus(seeds, sampling)(torch.zeros(len(logits), 0), logits)
-    assert (scores.isfinite().sum(-1) == 1).all()
-    return scores.argmax(-1)
+    return Nucleus(seeds, sampling).choose(logits, 0)
 
 
 def expected(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -80,16 +80,70 @@ def test_only_tokens_of_the_nucleus_are_drawn(seed, top_p, width, masked):
     assert (chosen < width).all()
 
 
+def slowly(logits: torch.Tensor, sampling: Sampling, seeds) -> torch.Tensor:
+    """The definition, all rows at once and every token of the nucleus looked at."""
+    draws = Nucleus.DRAWS + 1
+    uniforms = torch.from_numpy(
+        np.stack([np.random.default_rng(list(s)).random((1, draws), np.float32) for s in seeds])
+    )[:, 0]
+    probabilities = (logits.float() / sampling.temperature).softmax(-1)
+    sums = probabilities.cumsum(-1)
+
+    def at(sums, shares):
+        wanted = shares[:, None] * sums[:, -1:]
+        last = sums.shape[1] - 1
+        return torch.searchsorted(sums, wanted, right=True).clamp(max=last).flatten()
+
+    chosen = at(sums, uniforms[:, 0])
+    for draw in range(1, draws):
+        picked = probabilities.gather(1, chosen[:, None])
+        likelier = (probabilities * (probabilities > picked)).sum(-1)
+        outside = (likelier >= sampling.top_p).nonzero().flatten()
+        if sampling.top_p >= 1 or not len(outside):
+            break
+        if draw < draws - 1:
+            chosen[outside] = at(sums[outside], uniforms[outside, draw])
+        else:
+            ordered, tokens = probabilities[outside].sort(-1, descending=True)
+            nucleus = ordered * (ordered.cumsum(-1) - ordered < sampling.top_p)
+            places = at(nucleus.cumsum(-1), uniforms[outside, -1])
+            chosen[outside] = tokens.gather(1, places[:, None]).flatten()
+    return chosen
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    top_p=st.one_of(st.sampled_from([0.9, 0.5, 1.0]), st.floats(0.01, 1.0)),
+    scale=st.floats(0.1, 8.0),
+    width=st.integers(1, 700),
+    rows=st.integers(1, 40),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    at_once=st.sampled_from([1, 900, 1 << 19]),
+)
+def test_the_tokens_are_those_of_the_definition(seed, top_p, scale, width, rows, dtype, at_once):
+    generator = torch.Generator().manual_seed(seed)
+    logits = (scale * torch.randn(rows, width, generator=generator)).to(dtype)
+    seeds, sampling = [(seed, row) for row in range(rows)], Sampling(1, 0.8, top_p)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(nucleus, "_AT_ONCE", at_once)
+        found = drawn(logits, sampling, seeds)
+    assert torch.equal(found, slowly(logits, sampling, seeds))
+
+
 def test_a_row_depends_on_its_seed_and_step_and_on_nothing_else():
     logits = torch.randn(1, 500, generator=torch.Generator().manual_seed(0))
     sampling = Sampling(3, 1.0, 0.9)
     process = Nucleus([(1, 2), (1, 2), (2, 1)], sampling)
-    steps = [process(None, logits.expand(3, -1)).argmax(-1).tolist() for _ in range(3)]
+    steps = [process.choose(logits.expand(3, -1), step).tolist() for step in range(3)]
     assert all(first == second for first, second, _ in steps)
     assert [first for first, *_ in steps] != [third for *_, third in steps]
     assert len({tuple(step) for step in steps}) == 3
     alone = Nucleus([(2, 1)], sampling)
-    assert [alone(None, logits).argmax().item() for _ in range(3)] == [step[2] for step in steps]
+    third = [alone.choose(logits, step).item() for step in range(3)]
+    assert third == [step[2] for step in steps]
+    some = process.choose(logits.expand(2, -1), 2, torch.tensor([2, 0]))
+    assert some.tolist() == [steps[2][2], steps[2][0]]
 
 
 def test_half_precision_is_sampled_in_fp32():

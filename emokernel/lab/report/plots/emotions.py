@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from emokernel.extras import need
 from emokernel.lab.evaluate.results import PROMPT, EmotionPoint, Measures
+from emokernel.lab.report.figures import counted
 from emokernel.lab.report.plots.chart import Chart, Look
 from emokernel.lab.report.plots.lines import (
     PROMPTED,
@@ -85,10 +86,16 @@ def measures(view: View) -> Chart | None:
         )
     if not drawable(drawn):
         return None
+    of_law = {law: sum(bool(view.curve(name, law)) for name in view.emotions) for law in view.laws}
+    if len(set(of_law.values())) > 1:
+        numbers = (f"{law} {counted(count, 'emotion')}" for law, count in of_law.items())
+        over = f" ({', '.join(numbers)}, so compare the laws by their doses)"
+    else:
+        over = ""
     return Chart(
         "measures",
-        "What strength costs: the median over emotions, by law; a level line is the prompt. Topic"
-        " adherence is the similarity with the unsteered answer.",
+        f"What strength costs: the median over emotions, by law{over}; a level line is the prompt."
+        " Topic adherence is the similarity with the unsteered answer.",
         panels,
         [*map(law_look, view.laws), *([PROMPTED] if prompted else []), *topic.values()],
         size=(2.75, 2.2),

@@ -1,0 +1,148 @@
+"""Decoding of a batch, token by token: what has the same beginning is read once, and what has ended
+costs nothing.
+
+The loop of `generate` can do neither: it reads every row by itself and runs all of them until the
+last has ended.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from emokernel.errors import EmokernelError
+from emokernel.lab.measure.encoding import input_device
+from emokernel.requests import Request
+from emokernel.steering import Steering
+
+# Where a model returns its cache, and takes it.
+_CACHES = ("past_key_values", "cache_params")
+
+
+class Decoding:
+    """Texts that grow by a token in each step, all of them in one batch.
+
+    Rows with the same context and the same request are one row while the context is read. Rows are
+    padded on the left. A model without a cache reads its whole text in each step.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        contexts: Sequence[Sequence[int]],
+        filler: int,
+        steering: Steering | None = None,
+        requests: Sequence[Request | None] | None = None,
+    ) -> None:
+        """``contexts``: token ids, at least one of each. ``filler``: the token that pads.
+
+        EmokernelError for a context without a token, and for requests without a steering.
+        """
+        if not all(map(len, contexts)):
+            raise EmokernelError("the model has to read a token at least: a context is empty")
+        if requests is not None and steering is None:
+            raise EmokernelError("requests need the steering that fulfils them")
+        asked = [None] * len(contexts) if requests is None else list(requests)
+        self._model, self._steering = model, steering if requests is not None else None
+        keys = [(repr(a), tuple(c)) for a, c in zip(asked, contexts, strict=True)]
+        number = {key: n for n, key in enumerate(dict.fromkeys(keys))}
+        first = {key: row for row, key in reversed(list(enumerate(keys)))}
+        self._distinct = torch.tensor([number[key] for key in keys])
+        chosen = [first[key] for key in number]
+        self._requests = [asked[row] for row in chosen]
+        self._lengths = torch.tensor([len(contexts[row]) for row in chosen])
+        ids, mask = left_padded([contexts[row] for row in chosen], filler)
+        device = input_device(model)
+        self._ids, self._mask = ids.to(device), mask.to(device)
+        self._caches: dict[str, Any] = {}
+        takes = parameters_of(model)
+        self._positioned = "position_ids" in takes
+        self._last = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
+
+    def begin(self) -> Tensor:
+        """Scores ``[rows, vocabulary]`` of the first token of each text."""
+        scores = self._forward(None)
+        if len(self._distinct) == len(scores):
+            return scores
+        self._select(self._distinct)
+        return scores[self._distinct.to(scores.device)]
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Scores ``[rows, vocabulary]`` of the token behind ``tokens`` ``[rows]``."""
+        tokens = tokens.to(self._ids)[:, None]
+        self._ids = torch.cat([self._ids, tokens], 1)
+        self._mask = torch.cat([self._mask, torch.ones_like(tokens)], 1)
+        return self._forward(1 if self._caches else None)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with ``rows`` alone, by their numbers among those that there are."""
+        self._select(rows)
+
+    def _select(self, rows: Tensor) -> None:
+        self._requests = [self._requests[row] for row in rows.tolist()]
+        self._lengths = self._lengths[rows]
+        on_device = rows.to(self._ids.device)
+        self._ids, self._mask = self._ids[on_device], self._mask[on_device]
+        for cache in self._caches.values():
+            cache.reorder_cache(on_device)
+
+    def _forward(self, new_tokens: int | None) -> Tensor:
+        positions = {}
+        if self._positioned:
+            places = (self._mask.cumsum(-1) - 1).clamp_(min=0)
+            positions = {"position_ids": places}
+        inputs = self._model.prepare_inputs_for_generation(
+            self._ids,
+            next_sequence_length=new_tokens,
+            attention_mask=self._mask,
+            use_cache=True,
+            is_first_iteration=new_tokens is None,
+            **positions,
+            **self._caches,
+        )
+        with self._steered():
+            output = self._model(**inputs, **self._last, return_dict=True)
+        self._caches = {
+            name: cache
+            for name in _CACHES
+            if hasattr(cache := getattr(output, name, None), "reorder_cache")
+        }
+        return output.logits[:, -1]
+
+    def _steered(self) -> AbstractContextManager:
+        if self._steering is None:
+            return nullcontext()
+        if not self._caches:  # the whole text is read
+            return self._steering.requests(self._requests, prompt_lengths=self._lengths)
+        # Not every cache counts its tokens, and all that is new has been generated.
+        usual = self._steering.defaults.positions
+        return self._steering.requests([_generated(each, usual) for each in self._requests])
+
+
+def parameters_of(model: nn.Module) -> Mapping[str, inspect.Parameter]:
+    """What the forward of a model takes, by name; of a compiled one, what was compiled."""
+    return inspect.signature(getattr(model, "_orig_mod", model).forward).parameters
+
+
+def _generated(request: Request | None, usual: str) -> Request | None:
+    """What a request asks of tokens that were generated."""
+    if request is None or (request.positions or usual) == "prompt":
+        return None
+    return replace(request, positions="all")
+
+
+def left_padded(rows: Sequence[Sequence[int]], filler: int) -> tuple[Tensor, Tensor]:
+    """(ids, mask) ``[rows, tokens]``, padded on the left, whatever side the tokenizer pads on."""
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), filler, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, tokens in enumerate(rows):
+        ids[row, longest - len(tokens) :] = torch.tensor(tokens)
+        mask[row, longest - len(tokens) :] = 1
+    return ids, mask
