@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import sys
@@ -25,6 +26,7 @@ from emokernel.lab.judges.goemotions_minilm import (
     GOEMOTIONS_MINILM_PATH,
     GoEmotionsMiniLM,
     SentenceClassifier,
+    add_learnt,
     load_base,
     load_judge,
 )
@@ -217,6 +219,26 @@ def test_a_change_of_rank_two_is_trained_and_told(base: Path) -> None:
     assert last[f"{QUERY}/down"].shape == last[f"{QUERY}/up"].shape == (2, 16)
     again = train_changes(model, tokenizer, texts, targets, settings)
     assert torch.equal(next(again)["output.bias"], first["output.bias"])
+
+
+def test_what_was_learnt_gives_what_was_trained(base: Path) -> None:
+    encoder, tokenizer = load_base(base)
+    trainee = Trainee(SentenceClassifier(encoder, 3), Settings(rank=2)).eval()
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for value in trainee.trained().values():
+            value.add_(0.3 * torch.randn_like(value))
+    merged = SentenceClassifier(load_base(base)[0], 3)
+    untouched = copy.deepcopy(merged)
+    add_learnt(merged, trainee.learnt(trainee.trained()))
+    add_learnt(
+        untouched, {"output.weight": merged.output.weight, "output.bias": merged.output.bias}
+    )
+    inputs = tokenizer(TEXTS[0], return_tensors="pt")
+    with torch.no_grad():
+        expected, without = (model(**inputs).logits for model in (merged, untouched))
+        trained = trainee.logits(inputs)
+    assert (trained - expected).norm() < 0.1 * (without - expected).norm()  # of bf16
 
 
 def test_script_trains_on_the_judges_half(
