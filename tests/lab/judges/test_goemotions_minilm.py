@@ -19,8 +19,10 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from emokernel.demo.vectors import load_vectors
 from emokernel.errors import EmokernelError
 from emokernel.lab.evaluate.ceiling import shipped
+from emokernel.lab.evaluate.evaluation import check_inputs
 from emokernel.lab.judges import TRANSFORMER, load_classifier
 from emokernel.lab.judges.goemotions_minilm import (
     GOEMOTIONS_MINILM_PATH,
@@ -178,6 +180,7 @@ def test_it_is_loaded_by_name(base: Path, stored: Path, monkeypatch: pytest.Monk
     assert (judge.name, judge.labels, judge.multi_label) == (TRANSFORMER, LABELS, False)
     assert judge.progress
     assert judge.model.device.type == "cpu"
+    check_inputs(load_vectors().select(["joy", "anger"]), judge, Judge.load(), {})
     with pytest.raises(EmokernelError, match="leave out revision"):
         load_classifier(TRANSFORMER, labels={"joy": "fun"})
 
