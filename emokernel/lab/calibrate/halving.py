@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 import numpy as np
@@ -76,11 +76,16 @@ class Arm:
             of_ask[divergence] = dose.strength, known + readings
 
     def points(self, landscape: Landscape, ask: Ask) -> dict[float, Point]:
-        """{divergence: what it does}."""
-        return {
-            divergence: readings.point(landscape.plain(ask, readings.prompts), strength, divergence)
-            for divergence, (strength, readings) in self.taken[ask].items()
-        }
+        """{divergence: what it does}; effects as behind all prompts, judged by what the unsteered
+        texts behind the same few show.
+        """
+        unsteered = landscape.plain(ask, range(landscape.prompts)).effect
+        found: dict[float, Point] = {}
+        for divergence, (strength, readings) in self.taken[ask].items():
+            plain = landscape.plain(ask, readings.prompts)
+            point = readings.point(plain, strength, divergence)
+            found[divergence] = replace(point, effect=point.effect - plain.effect + unsteered)
+        return found
 
 
 @dataclass(frozen=True)
@@ -107,10 +112,7 @@ def score(arm: Arm, landscape: Landscape, bounds: Bounds) -> Score:
     """Of the mean curve over all emotions, since one emotion has too few texts for its own."""
     points = {ask: arm.points(landscape, ask) for ask in arm.asks}
     curves = [[points[ask][level] for level in arm.levels[ask]] for ask in arm.asks]
-    plain = []
-    for ask in arm.asks:
-        prompts = {p for _, readings in arm.taken[ask].values() for p in readings.prompts}
-        plain.append(landscape.plain(ask, sorted(prompts)).effect)
+    plain = [landscape.plain(ask, range(landscape.prompts)).effect for ask in arm.asks]
 
     def best(left_out: int | None) -> float:
         chosen = [number for number in range(len(curves)) if number != left_out]
