@@ -5,7 +5,7 @@ SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 # One worker a core, each with one thread. A worker that has done its part takes over from another's.
 PARALLEL := -n logical --dist worksteal --durations=10 -p no:benchmark
 
-.PHONY: demo setup lint tests interpreted test bench clean
+.PHONY: demo setup lint tests interpreted test real bench clean
 
 demo: $(VENV)/built
 	$(BIN)/emokernel demo
@@ -25,6 +25,10 @@ tests: setup
 # The Triton kernels in Triton's interpreter, which has to be chosen when Python starts.
 interpreted: setup
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest $(PARALLEL) tests/ops -k interpreted
+
+# What needs real weights, which are fetched once: in one process, with all cores.
+real: setup
+	$(BIN)/python -m pytest -p no:benchmark --durations=10 -m real tests
 
 bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-only

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 class EmokernelError(ValueError):
@@ -42,6 +43,22 @@ class NoFreeSlotError(SteeringError):
 
 class NoDoseError(SteeringError):
     """An emotion or state that no dose within the bounds of the calibration strengthens."""
+
+
+class FetchError(EmokernelError):
+    """Weights that pip does not give, or not those that were expected."""
+
+
+@contextmanager
+def telling(what: str, hint: str = "") -> Iterator[None]:
+    """EmokernelError that names ``what`` cannot be done in place of what transformers raises."""
+    try:
+        yield
+    except EmokernelError:
+        raise
+    except (OSError, ValueError, ImportError) as error:  # ImportError: a missing package
+        first = str(error).strip().partition("\n")[0]
+        raise EmokernelError(f"cannot {what}: {first}{hint}") from error
 
 
 def ranges(numbers: Sequence[int]) -> str:

@@ -9,6 +9,7 @@ from emokernel.errors import EmokernelError
 
 # What needs each package. scipy comes with scikit-learn.
 _PURPOSES = {
+    "accelerate": "reading a model from a GGUF file",
     "datasets": "reading datasets of Hugging Face",
     "gguf": "reading or writing GGUF files",
     "jinja2": "rendering a chat template or a report",

@@ -22,6 +22,7 @@ from emokernel.lab.evaluate.results import (
     Goal,
     Interval,
     JudgeAgreement,
+    JudgedEmotion,
     LawDose,
     Measures,
     Monotone,
@@ -95,6 +96,11 @@ def results(
             )
             for number, opening in enumerate(("The man at the door", "Last night", "My sister"))
         ],
+        judged=[
+            JudgedEmotion(name, dict.fromkeys(judges, 0.02), dict.fromkeys(judges, draw.random()),
+                          dict.fromkeys(judges, 0.5 + 0.5 * draw.random()), draw.random())
+            for name in emotions
+        ] if len(judges) > 1 else [],
     )  # fmt: skip
 
 

@@ -82,12 +82,13 @@ def train(data: Path, out: Path) -> None:
     started = time.monotonic()
     labels = emotion_labels(data)
     texts, targets = texts_and_targets(training_half(data, "language"), labels)
-    dev = texts_and_targets(heldout_examples(data, "dev"), labels)
+    dev_texts, dev_targets = texts_and_targets(heldout_examples(data, "dev"), labels)
     least, chosen, penalty = float("inf"), None, {}
     for c, rarity in tqdm(PENALTIES, desc="penalties", unit=" fits"):
         network = LinearNetwork(len(labels), BUCKETS)
         fit_regularised(network, texts, targets, c=c, rarity=rarity)
-        loss, temperature = best_temperature(CalibrationJudge([network], labels), *dev)
+        probabilities = CalibrationJudge([network], labels).probabilities(dev_texts)
+        loss, temperature = best_temperature(probabilities, dev_targets)
         tqdm.write(f"c {c}, rarity {rarity}: dev log loss {loss:.4f} at T = {temperature:.2f}")
         if loss < least:
             least, chosen, penalty = loss, network, {"c": c, "rarity": rarity}

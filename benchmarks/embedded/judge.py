@@ -27,6 +27,7 @@ from embedded.relabel import Example, distributions
 from emokernel.atomic import replacing, write_text
 from emokernel.lab.evaluate.ceiling import confusion
 from emokernel.lab.judges.judge import Judge, JudgeNetwork
+from emokernel.lab.measure.classifiers import TextClassifier
 
 # How many are averaged, and what each is made and trained with.
 NETWORKS = 2
@@ -124,12 +125,12 @@ def texts_and_targets(
     return [e.text for e in examples], distributions([e.emotions for e in examples], labels)
 
 
-def best_temperature(judge: Judge, texts: Sequence[str], targets: Tensor) -> tuple[float, float]:
-    """(log loss, temperature) at the temperature with the least log loss."""
-    kind = type(judge)
+def best_temperature(probabilities: Tensor, targets: Tensor) -> tuple[float, float]:
+    """(log loss, temperature) with the least log loss, of ``probabilities`` at temperature 1."""
+    logs = probabilities.log()
     return min(
-        (log_loss(kind(judge.networks, judge.labels, t).probabilities(texts), targets), t)
-        for t in (0.5 + 0.05 * step for step in range(21))
+        (log_loss(F.softmax(logs / t, dim=1), targets), t)
+        for t in (0.5 + 0.05 * step for step in range(31))
     )
 
 
@@ -143,12 +144,12 @@ def save(judge: Judge, path: Path, **measured: object) -> None:
     }
     path.mkdir(parents=True, exist_ok=True)
     with replacing(path / "judge.safetensors") as unfinished:
-        save_file(_packed(nn.ModuleList(judge.networks).state_dict()), unfinished)
+        save_file(packed(nn.ModuleList(judge.networks).state_dict()), unfinished)
     text = json.dumps(settings | measured, indent=1, ensure_ascii=False)
     write_text(path / "judge.json", text + "\n")
 
 
-def _packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors to store for a state dict.
 
     A table [rows, width] becomes 8-bit integers and one fp32 scale for each row, in a tensor of
@@ -168,24 +169,20 @@ def _packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def save_with_figures(judge: Judge, data: Path, out: Path, **more: object) -> None:
     """Calibrate the judge on dev and save it into `out` with its figures on dev and test."""
     dev_texts, dev_targets = texts_and_targets(heldout_examples(data, "dev"), judge.labels)
-    _, judge.temperature = best_temperature(judge, dev_texts, dev_targets)
+    _, judge.temperature = best_temperature(judge.probabilities(dev_texts), dev_targets)
     save(judge, out, **more)
-    write_figures(type(judge), data, out)
+    write_figures(type(judge).load(out), data, out)
 
 
-def write_figures(kind: type[Judge], data: Path, out: Path) -> None:
-    """Measure the judge in `out`, as it is stored, on dev and test; its weights stay as they are.
+def write_figures(judge: TextClassifier, data: Path, out: Path) -> None:
+    """Measure the judge that is stored in `out` on dev and test; its weights stay as they are.
 
     The threshold is chosen on dev. `confusion` is of the test rows with exactly one label, see
     `emokernel.lab.evaluate.ceiling`.
     """
-    judge = kind.load(out)
     dev_texts, dev_targets = texts_and_targets(heldout_examples(data, "dev"), judge.labels)
     dev = judge.probabilities(dev_texts)
-    threshold = max(
-        (step / 100 for step in range(5, 60)),
-        key=lambda value: macro_f1(dev >= value, dev_targets > 0),
-    )
+    threshold = best_threshold(dev, dev_targets)
     examples = heldout_examples(data, "test")
     test_texts, test_targets = texts_and_targets(examples, judge.labels)
     single = [example for example in examples if len(example.emotions) == 1]
@@ -200,6 +197,14 @@ def write_figures(kind: type[Judge], data: Path, out: Path) -> None:
     path = out / "judge.json"
     known = json.loads(path.read_text("utf-8"))
     write_text(path, json.dumps(known | measured, indent=1, ensure_ascii=False) + "\n")
+
+
+def best_threshold(probabilities: Tensor, targets: Tensor) -> float:
+    """The threshold of all labels with the highest macro-F1."""
+    return max(
+        (step / 100 for step in range(5, 60)),
+        key=lambda value: macro_f1(probabilities >= value, targets > 0),
+    )
 
 
 def train(data: Path, out: Path) -> None:
@@ -239,7 +244,7 @@ def figures_or_train(about: str, kind: type[Judge], train: Callable[[Path, Path]
     )
     arguments = parser.parse_args()
     if arguments.figures_only:
-        write_figures(kind, arguments.data, arguments.out)
+        write_figures(kind.load(arguments.out), arguments.data, arguments.out)
     else:
         train(arguments.data, arguments.out)
 

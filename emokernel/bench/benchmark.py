@@ -145,7 +145,9 @@ class _Variants:
     def _prepare(self, case: Case) -> None:
         """Run each variant once, which compiles and captures what is to be."""
         left = [v for v in self._options.variants if v.name not in self._obstacles]
-        for variant in tqdm(left, desc=f"preparing batch {case.batch}", leave=False):
+        for variant in (bar := tqdm(left, leave=False)):
+            slow = ": it compiles, which takes a minute" if variant.mode == COMPILED else ""
+            bar.set_description(f"preparing batch {case.batch}, {variant.label}{slow}")
             if variant.again:  # the very same decoding, measured twice
                 known = self._obstacles if variant.baseline in self._obstacles else self._decodings
                 known[variant.name] = known[variant.baseline]

@@ -10,13 +10,17 @@ from pathlib import Path
 
 from emokernel.affect import TABLES, Coordinates
 from emokernel.choices import SITE
-from emokernel.errors import EmokernelError
-from emokernel.lab.judges import load_classifier
+from emokernel.demo.named import DEFAULT
+from emokernel.errors import EmokernelError, telling
+from emokernel.lab.judges import TRANSFORMER, load_classifier
 from emokernel.lab.measure.classifiers import TextClassifier
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.formats import FORMATS
 
-EMBEDDED = "embedded"
+MODEL = (
+    '"smollm2" (SmolLM2-135M-Instruct, fetched once), "embedded" for the model of the demo, a'
+    " folder, a repository id of the Hub, or a GGUF file"
+)
 
 
 def positive(text: str) -> int:
@@ -25,18 +29,6 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
     return number
-
-
-@contextmanager
-def telling(what: str, hint: str = "") -> Iterator[None]:
-    """EmokernelError that names ``what`` cannot be done in place of what transformers raises."""
-    try:
-        yield
-    except EmokernelError:
-        raise
-    except (OSError, ValueError, ImportError) as error:  # ImportError: a missing package
-        first = str(error).strip().partition("\n")[0]
-        raise EmokernelError(f"cannot {what}: {first}{hint}") from error
 
 
 @contextmanager
@@ -55,15 +47,16 @@ def resumable(partial: Path) -> Iterator[None]:
 
 
 def add_model(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
-    """MODEL, or the embedded one where it is ``optional`` and left out, and how it is loaded."""
+    """MODEL, or the usual one where it is ``optional`` and left out, and how it is loaded."""
+    otherwise = f" (left out: {DEFAULT})" if optional else ""
     parser.add_argument(
-        "model", nargs="?" if optional else None, default=EMBEDDED if optional else None,
-        help='a folder, a repository id of the Hub, or "embedded" for the model of the demo',
+        "model", nargs="?" if optional else None, default=DEFAULT if optional else None,
+        help=f"{MODEL}{otherwise}",
     )  # fmt: skip
     parser.add_argument("--revision", help="branch, tag or commit of the repository")
     parser.add_argument(
         "--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"),
-        help="of the weights (auto: as they are stored)",
+        help="of the weights (auto: as they are stored; of a GGUF file float32)",
     )  # fmt: skip
     parser.add_argument(
         "--device-map",
@@ -108,11 +101,14 @@ def load_file(path: str, chosen: argparse.Namespace) -> EmotionVectors:
 
 
 def add_judging(parser: argparse.ArgumentParser, judge: str, but: str = "") -> None:
-    """Who reads the texts of a run: --judge (``judge``), --label and --coordinates."""
+    """Who reads the texts of a run: --judge (None; ``judge``, unless the model has its own),
+    --label and --coordinates.
+    """
     parser.add_argument(
-        "--judge", default=judge,
-        help="classifier that reads the texts: a repository id or folder of Hugging Face, or the"
-        f" small English one of the package ({judge}){but}",
+        "--judge",
+        help="classifier that reads the texts: a repository id or folder of Hugging Face, the small"
+        f" English one of the package ({judge}), or the better one, {TRANSFORMER}, whose base is"
+        f" fetched once{but}",
     )  # fmt: skip
     parser.add_argument(
         "--label", action="append", default=[], metavar="EMOTION=LABEL[,LABEL]",

@@ -10,6 +10,7 @@ from emokernel.choices import DOSE, LAW, SITE
 from emokernel.commands import arguments, models
 from emokernel.commands.arguments import positive
 from emokernel.commands.outputs import check_file, check_run
+from emokernel.demo.named import NamedModel, named
 from emokernel.errors import EmokernelError
 from emokernel.extras import need
 from emokernel.lab.calibrate import Bounds, Prompts, calibrate, check_inputs
@@ -26,7 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="file of vectors; of several, the best is calibrated",
     )  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, help="calibrated file (that of --vectors)")
-    arguments.add_judging(parser, "embedded-calibration")
+    arguments.add_judging(parser, NamedModel().calibrating)
     parser.add_argument(
         "--max-perplexity", type=float, default=1.5,
         help="bound: perplexity under the unsteered model, times that of unsteered text (1.5)",
@@ -39,6 +40,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", choices=known, help=f"try this {name} only (both)")
     parser.add_argument("--prompts", type=positive, default=40, help="how many (40)")
     parser.add_argument("--queries", type=Path, help="file of your own, the neutral ones if any")
+    parser.add_argument(
+        "--effort", type=float, default=1.0,
+        help="how many texts are written and read, times the usual number (1)",
+    )  # fmt: skip
     arguments.add_writing(parser, "28, in a chat 64")
 
 
@@ -65,7 +70,7 @@ def run(chosen: argparse.Namespace) -> None:
     sites = [chosen.site] if chosen.site else None
     texts = _texts(chosen)
     vectors = [EmotionVectors.load(path) for path in chosen.vectors]
-    judge = arguments.load_judge(chosen.judge)
+    judge = arguments.load_judge(chosen.judge or named(chosen.model).calibrating)
     check_inputs(vectors, judge, labels, sites)
     fitting = dict(zip(chosen.vectors, vectors, strict=True))
     config, tokenizer = models.load_to_write(chosen, fitting)
@@ -87,7 +92,7 @@ def run(chosen: argparse.Namespace) -> None:
             sampling=sampling, sites=sites, laws=[chosen.law] if chosen.law else tuple(LAW),
             doses=[chosen.dose] if chosen.dose else tuple(DOSE), coordinates=coordinates,
             labels=labels, other_model=chosen.other_model, journal=journal,
-            restart=chosen.restart, batch_size=chosen.batch_size,
+            restart=chosen.restart, batch_size=chosen.batch_size, effort=chosen.effort,
         )  # fmt: skip
     result.vectors.save(output)
     result.save_rows(rows)

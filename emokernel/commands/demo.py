@@ -11,9 +11,10 @@ from emokernel.bench import machine, summary
 from emokernel.bench.benchmark import BenchOptions, bench
 from emokernel.bench.cases import Case, with_baselines
 from emokernel.commands import evaluate
-from emokernel.commands.arguments import EMBEDDED, positive
+from emokernel.commands.arguments import positive
 from emokernel.commands.show import table
 from emokernel.demo.model import load_model
+from emokernel.demo.named import EMBEDDED
 from emokernel.demo.vectors import load_vectors
 from emokernel.lab.evaluate.goals import verdicts
 from emokernel.lab.evaluate.results import PROMPT, Results

@@ -11,11 +11,11 @@ from emokernel.affect import TWELVE_STATES, Coordinates
 from emokernel.affect.mixes import Mixer
 from emokernel.choices import DOSE, LAW, MAPPING
 from emokernel.commands import arguments, models
-from emokernel.commands.arguments import EMBEDDED, positive
+from emokernel.commands.arguments import positive
 from emokernel.commands.outputs import check_folder, check_run
-from emokernel.demo.model import INDEPENDENT, NAME, NOTES, SAMPLING, openings
-from emokernel.demo.wordlist import is_presentable
-from emokernel.errors import EmokernelError, NoDoseError
+from emokernel.demo.model import openings
+from emokernel.demo.named import EMBEDDED, NamedModel, named
+from emokernel.errors import NoDoseError
 from emokernel.extras import need
 from emokernel.lab.evaluate.evaluation import GENERATIONS, check_inputs, evaluate
 from emokernel.lab.evaluate.goals import verdicts
@@ -26,8 +26,9 @@ from emokernel.lab.evaluate.results import Results
 from emokernel.lab.evaluate.settings import LAPTOP, WHOLE, Settings
 from emokernel.lab.report import write_report
 from emokernel.vectors import EmotionVectors
+from emokernel.weights import identity
 
-_JUDGE, _SECOND, _NONE = "embedded-evaluation", "embedded-calibration", "none"
+_USUAL, _NONE = NamedModel(), "none"
 _SIZES = (
     "openings", "seeds", "intensities", "prompted", "strengths", "doses", "compared", "templates",
 )  # fmt: skip
@@ -57,10 +58,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--law", choices=sorted(LAW), help="of the states (the calibrated one)")
     parser.add_argument("--mapping", choices=MAPPING, help="of the states (the calibrated one)")
     judges = parser.add_argument_group("judges")
-    arguments.add_judging(judges, _JUDGE, "; not the one that chose the strengths")
+    arguments.add_judging(judges, _USUAL.judge, "; not the one that chose the strengths")
     judges.add_argument(
-        "--second-judge", default=_SECOND,
-        help=f'another, so that the judge is judged ({_SECOND}); "{_NONE}" for none',
+        "--second-judge",
+        help=f'another, so that the judge is judged ({_USUAL.second_judge}); "{_NONE}" for none',
     )  # fmt: skip
     for judge in ("judge", "second-judge"):
         judges.add_argument(
@@ -87,9 +88,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     size.add_argument("--templates", nargs="+", help=_usual("of the prompts", "templates"))
     for name, what in (("questions", "of the states"), ("queries", "of the emotions")):
         size.add_argument(f"--{name}", type=Path, help=f"file of your own, one a line: {what}")
-    arguments.add_writing(
-        size, f"{SAMPLING.max_new_tokens} embedded, else {LAPTOP.sampling.max_new_tokens}"
-    )
+    tokens = [named(model).evaluation.sampling.max_new_tokens for model in (EMBEDDED, "")]
+    arguments.add_writing(size, "{} embedded, else {}".format(*tokens))
 
 
 def run(chosen: argparse.Namespace) -> None:
@@ -109,16 +109,15 @@ def evaluated(chosen: argparse.Namespace, *, one_law: bool = False) -> tuple[Res
     need("matplotlib")
     need("sklearn")
     check_folder(chosen.output)
-    embedded = chosen.model == EMBEDDED
+    own = named(chosen.model)
     settings, vectors = settings_of(chosen), _vectors(chosen)
     if one_law:
         settings = replace(settings, laws=())
     labels = arguments.labels_of(chosen)
-    judge = arguments.load_judge(chosen.judge, chosen.judge_label, "--judge-label")
-    second = None
-    if chosen.second_judge != _NONE:
-        renamed = chosen.second_judge_label
-        second = arguments.load_judge(chosen.second_judge, renamed, "--second-judge-label")
+    judge = arguments.load_judge(chosen.judge or own.judge, chosen.judge_label, "--judge-label")
+    second, name = None, chosen.second_judge or own.second_judge
+    if name != _NONE:
+        second = arguments.load_judge(name, chosen.second_judge_label, "--second-judge-label")
     human = (chosen.human, *read_labelled(chosen.human)) if chosen.human else None
     coordinates = arguments.coordinates_of(chosen)
     lists = {
@@ -129,34 +128,35 @@ def evaluated(chosen: argparse.Namespace, *, one_law: bool = False) -> tuple[Res
     _check_states(chosen, vectors, coordinates)
     config, tokenizer = models.load_to_write(chosen, {chosen.vectors: vectors})
     asked = prompting(
-        tokenizer, embedded=embedded, openings=openings(), coordinates=coordinates, **lists
+        tokenizer, embedded=own.prefixes, openings=openings(), coordinates=coordinates, **lists
     )
     check_asked(asked, settings)
     wanted = {"vectors": vectors.digest(), "prompts": asked.describe()}
     check_run(chosen.output / GENERATIONS, wanted, chosen)
     model = models.load_weights(chosen, config)
     facts = {
-        "name": NAME if embedded else chosen.model, "revision": chosen.revision,
+        "name": own.title or identity(chosen.model), "revision": chosen.revision,
         "asked by": asked.kind, "parameters": sum(each.numel() for each in model.parameters()),
     }  # fmt: skip
     results = evaluate(
         model, tokenizer, vectors, asked, chosen.output, judge=judge, second=second,
         labels_of=labels, human=human, settings=settings, law=chosen.law, mapping=chosen.mapping,
         model_facts=facts, other_model=chosen.other_model, restart=chosen.restart,
-        **{"accept": is_presentable, "notes": _notes(chosen)} if embedded else {},
+        accept=own.accept, notes=_notes(chosen),
     )  # fmt: skip
     return results, [path.name for path in write_report(chosen.output, results)]
 
 
 def _notes(chosen: argparse.Namespace) -> list[str]:
-    """Of the embedded model; of its judge only beside its own vectors."""
-    own = chosen.vectors is None and chosen.judge == _JUDGE
-    return [*NOTES, INDEPENDENT] if own else list(NOTES)
+    """Of the model; of its judge only beside its own vectors."""
+    own = named(chosen.model)
+    with_own = chosen.vectors is None and chosen.judge in (None, own.judge)
+    return [*own.notes, *(own.own_notes if with_own else ())]
 
 
 def settings_of(chosen: argparse.Namespace) -> Settings:
     """What a model is evaluated with unless told otherwise, and what was told."""
-    usual = replace(WHOLE, sampling=SAMPLING) if chosen.model == EMBEDDED else LAPTOP
+    usual = named(chosen.model).evaluation
     given = {
         name: tuple(value) if isinstance(value, list) else value
         for name in _SIZES
@@ -184,9 +184,5 @@ def _check_states(
 
 
 def _vectors(chosen: argparse.Namespace) -> EmotionVectors:
-    vectors = models.given_vectors(chosen)
-    if vectors is None:
-        raise EmokernelError(
-            "no vectors to evaluate: give a file with --vectors, such as `emokernel extract` makes"
-        )
+    vectors = models.needed_vectors(chosen)
     return vectors.select(chosen.emotions) if chosen.emotions else vectors

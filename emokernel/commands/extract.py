@@ -11,13 +11,16 @@ from emokernel.commands import extract_sources as sources
 from emokernel.commands import models, outputs
 from emokernel.commands.arguments import add_model, positive, resumable
 from emokernel.commands.show import table
-from emokernel.errors import EmokernelError
+from emokernel.errors import EmokernelError, ranges
 from emokernel.lab.extract import Options, Sampling, extract, extract_answers
 from emokernel.lab.extract.answers import prompts_of
 from emokernel.lab.extract.datasets import HUB
 from emokernel.lab.extract.provenance import describe_answers, settings_of
 from emokernel.lab.extract.store import remove
 from emokernel.vectors import EmotionVectors
+from emokernel.weights import identity
+
+_WEAK = 0.7  # AUC against the other emotions in the best layer; 0.5 is chance
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +41,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--split", help="of the data set (train)")
     data.add_argument("--text-column", help="column of the texts, if it is not called as usual")
     data.add_argument("--label-column", help="column of the emotions")
-    data.add_argument("--label-names", help="emotions of labels that are numbers: joy,anger,...")
+    data.add_argument(
+        "--label-names",
+        help="emotions of labels that are numbers: joy,anger,... or a file with one on each line",
+    )
     data.add_argument("--rows", help="emotions of a flat JSON list: joy=0:50,anger=50:100,...")
     data.add_argument("--emotions", help='joy,anger,... or "all", those of the source (all)')
     data.add_argument("--per-emotion", type=positive, help="the most queries or texts of each")
@@ -95,8 +101,10 @@ def run(chosen: argparse.Namespace) -> None:
     vectors.save(output)
     if not chosen.keep:
         remove(kept)
-    print(*_summary(vectors), f"wrote {output}", sep="\n")
+    print(*_summary(vectors), *_advice(vectors), f"wrote {output}", sep="\n")
     outputs.plot(vectors, plot)
+    then = f"emokernel calibrate {chosen.model} --vectors {output}"
+    print(f"next: `{then}` finds how to steer by them")
 
 
 def _prepared(chosen: argparse.Namespace, kept: Path) -> Callable[[], EmotionVectors]:
@@ -108,6 +116,8 @@ def _prepared(chosen: argparse.Namespace, kept: Path) -> Callable[[], EmotionVec
     options.check_packages()
     if chosen.texts:
         texts = sources.labelled_of(chosen, chosen.texts)
+        for line in sources.left_out(texts):
+            print(line)
     else:
         queries, conditioning = sources.queries_of(chosen), sources.conditioning_of(chosen)
         asked = sources.asked_of(chosen, queries)
@@ -132,7 +142,7 @@ def _prepared(chosen: argparse.Namespace, kept: Path) -> Callable[[], EmotionVec
         )  # fmt: skip
     options.check_emotions(emotions)
     outputs.check_vectors_file(chosen.output, emotions)
-    settings = settings_of(options, {"model": {"model": chosen.model}, "data": data})
+    settings = settings_of(options, {"model": {"model": identity(chosen.model)}, "data": data})
     outputs.check_run(kept / "journal.jsonl", settings, chosen)
     return partial(
         making, models.load_weights(chosen, config), model_id=chosen.model,
@@ -164,7 +174,34 @@ def _summary(vectors: EmotionVectors) -> Iterator[str]:
             for layer in vectors.layers
         }
         best = max(figures, key=lambda layer: sum(auc or 0.0 for auc in figures[layer][:2]))
-        rows[name] = [best, *figures[best]]
-    title = "AUC on held-out text; length relative to the rows of the residual stream"
-    columns = ("best layer", "AUC neutral", "AUC others", "length")
+        rows[name] = [best, *figures[best], vectors.diagnostics["heldout_texts"][name]]
+    title = "AUC on held-out text and length relative to rows, where the emotion is read best"
+    columns = ("best layer", "AUC neutral", "AUC others", "length", "held-out texts")
     return table(title, "emotion", columns, rows, longest=24)
+
+
+def _advice(vectors: EmotionVectors) -> Iterator[str]:
+    """What to make of the figures."""
+    empty = sum(vectors.provenance["data"].get("empty_pairs", {}).values())
+    if empty:
+        yield f"{empty} pairs were dropped, in which the model answered nothing"
+    auc = vectors.diagnostics["auc_others"]
+    weak = [
+        name
+        for number, name in enumerate(vectors.names)
+        if (known := [auc[layer][number] for layer in vectors.layers if auc[layer][number]])
+        and max(known) < _WEAK
+    ]
+    if weak:
+        yield f"hardly told from the other emotions (AUC below {_WEAK}): {', '.join(weak)}"
+        yield (
+            "  (small models often do not answer as they are asked to; labelled texts, --texts, do"
+            " not depend on that)"
+            if "sampling" in vectors.provenance["data"]
+            else "  (more texts, or texts that show it more clearly, may help)"
+        )
+    weights = vectors.diagnostics["suggested_profile"] or []
+    best = sorted(range(len(weights)), key=lambda layer: -weights[layer])
+    best = sorted(layer for layer in best[: -(-len(best) // 3)] if weights[layer])
+    if best:
+        yield f"emotions are read best in layers {ranges(best)} (suggested_profile)"

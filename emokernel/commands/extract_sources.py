@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
-from emokernel.commands.arguments import EMBEDDED
+from emokernel.demo.named import named
 from emokernel.errors import EmokernelError, UnknownEmotionError
 from emokernel.lab.extract.datasets import HUB, read_labelled
-from emokernel.lab.extract.labelled_texts import LabelledTexts, contrasted
+from emokernel.lab.extract.labelled_texts import SEVERAL, LabelledTexts, contrasted
 from emokernel.lab.extract.prompts import Conditioning
 from emokernel.lab.extract.queries import Queries, pairs
 from emokernel.lab.extract.text_files import parse_rows
-from emokernel.lab.measure.conditions import CONDITIONS
-
-EMBEDDED_TEMPLATES = "<|{emotion}|>{query}", "<|neutral|>{query}"
 
 
 def queries_of(chosen: argparse.Namespace) -> Queries:
     """The queries that ``--queries`` names."""
-    name = chosen.queries or ("openings" if chosen.model == EMBEDDED else "shipped")
+    name = chosen.queries or named(chosen.model).queries
     if name in ("shipped", "openings"):
         _refuse(
             chosen, ("text_column", "label_column", "label_names", "rows", "split"),
@@ -36,7 +34,7 @@ def labelled_of(chosen: argparse.Namespace, name: str) -> LabelledTexts:
     columns = {
         "text": chosen.text_column,
         "label": chosen.label_column,
-        "label_names": chosen.label_names.split(",") if chosen.label_names else None,
+        "label_names": _names_of(chosen.label_names),
     }
     if name.startswith(HUB):
         _refuse(chosen, ("rows",), "are of a flat list in a file: leave them out for a data set")
@@ -44,6 +42,24 @@ def labelled_of(chosen: argparse.Namespace, name: str) -> LabelledTexts:
         _refuse(chosen, ("split",), f"is of a data set ({HUB}REPOSITORY): leave it out for a file")
     rows = parse_rows(chosen.rows) if chosen.rows else None
     return read_labelled(name, rows=rows, split=chosen.split or "train", **columns)
+
+
+def _names_of(given: str | None) -> list[str] | None:
+    """``--label-names``: joy,anger,... or a file with one on each line."""
+    if given is None:
+        return None
+    path = Path(given)
+    if path.is_file():
+        return path.read_text("utf-8").splitlines()
+    return given.split(",")
+
+
+def left_out(texts: LabelledTexts) -> Iterator[str]:
+    """What of a source was not taken, in words."""
+    if several := texts.provenance.get(SEVERAL):
+        yield f"left out: {several} rows without exactly one label"
+    if dropped := sum(texts.provenance.get("duplicates dropped", {}).values()):
+        yield f"left out: {dropped} texts that stand in a class twice"
 
 
 def _refuse(chosen: argparse.Namespace, options: Iterable[str], why: str) -> None:
@@ -59,8 +75,7 @@ def emotions_of(chosen: argparse.Namespace, known: tuple[str, ...]) -> tuple[str
         if not all(names):
             raise EmokernelError(f"--emotions needs names such as joy,anger: {chosen.emotions!r}")
         return names
-    if chosen.model == EMBEDDED and not known:
-        return CONDITIONS[1:]
+    known = known or named(chosen.model).emotions
     if not known:
         raise EmokernelError("no emotions given, and the queries name none: give --emotions")
     return known
@@ -79,19 +94,19 @@ def conditioning_of(chosen: argparse.Namespace) -> Conditioning:
     templates = chosen.emotional_template, chosen.neutral_template
     if any(templates) and not all(templates):
         raise EmokernelError("--emotional-template and --neutral-template go together: give both")
-    embedded = chosen.model == EMBEDDED
-    kind = chosen.conditioning or ("prefix" if embedded or all(templates) else "chat")
+    own = named(chosen.model).templates
+    kind = chosen.conditioning or ("prefix" if own or all(templates) else "chat")
     if kind == "chat":
         return Conditioning.chat(variants=[templates]) if all(templates) else Conditioning.chat()
     if all(templates):
         return Conditioning.prefix(*templates)
     if kind == "plain":
         return Conditioning.plain(openings=bool(chosen.texts) or chosen.queries == "openings")
-    if embedded:
-        return Conditioning.prefix(*EMBEDDED_TEMPLATES)
+    if own:
+        return Conditioning.prefix(*own)
     raise EmokernelError(
         "--conditioning prefix needs --emotional-template and --neutral-template, such as"
-        f" {EMBEDDED_TEMPLATES[0]!r} and {EMBEDDED_TEMPLATES[1]!r}"
+        " '<|{emotion}|>{query}' and '<|neutral|>{query}'"
     )
 
 

@@ -1,4 +1,4 @@
-"""`emokernel info`: which backend is live here, and why the others are not."""
+"""`emokernel info`: which backend is live here, why the others are not, which weights are kept."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from emokernel import __version__
 from emokernel.errors import BackendError
 from emokernel.ops import BACKENDS, available, select
+from emokernel.weights import cache_folder, cached
 
 
 def add(_: argparse.ArgumentParser) -> None:
@@ -31,3 +32,6 @@ def run(_: argparse.Namespace) -> None:
         for key, value in importlib.import_module(f"emokernel.ops.{name}").describe().items():
             shown = ", ".join(value) if isinstance(value, list) else value
             print(f"  {name} backend, {key.replace('_', ' ')}: {shown}")
+    print(f"  weights in {cache_folder()}:")
+    for name, folder in cached().items():
+        print(f"    {name:<10} {folder.name if folder else 'not there: fetched when it is needed'}")

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import inspect
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from emokernel.bench.memory import available_bytes
 from emokernel.commands import models
-from emokernel.commands.arguments import EMBEDDED, add_vectors, positive, telling
-from emokernel.demo.model import MODEL_PATH
-from emokernel.demo.vectors import VECTORS_PATH
-from emokernel.errors import EmokernelError
+from emokernel.commands.arguments import MODEL, add_vectors, positive
+from emokernel.demo.named import MAKE_VECTORS, NAMED, named
+from emokernel.errors import EmokernelError, telling
 from emokernel.vectors import EmotionVectors
+from emokernel.weights import gguf
+
+_CACHE = 4 * 2**30  # bytes for continuous batching on a CPU, at most
+
+_HOW = """\
+A request is steered if its body has "emotion": "NAME" (and perhaps "strength": 0.5); GET
+/v1/emotions lists the names, GET /v1/models the model.\
+"""
 
 # What this command does not know itself goes to `transformers serve`.
 PASSES_ON = True
@@ -21,10 +34,9 @@ PASSES_ON = True
 def add(parser: argparse.ArgumentParser) -> None:
     parser.usage = "emokernel serve MODEL --vectors FILE [any option of `transformers serve`]"
     parser.description = (
-        "A server with an OpenAI compatible API whose requests may carry an emotion. MODEL is a"
-        ' folder, a repository id of the Hub, or "embedded" for the model of the demo.'
-        " `transformers serve --help` lists its options, --continuous-batching, --host and --port"
-        " among them."
+        "A server with an OpenAI compatible API whose requests may carry an emotion. MODEL is"
+        f" {MODEL}. `transformers serve --help` lists its options, --continuous-batching, --host"
+        " and --port among them."
     )
     parser.allow_abbrev = False
     add_vectors(parser)
@@ -32,8 +44,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Serve until the process is stopped."""
-    served(chosen.vectors, chosen.slots, chosen.passed_on).run()
+    """Say what requests may ask for, and serve until the process is stopped."""
+    server = served(chosen.vectors, chosen.slots, chosen.passed_on)
+    print(f"{server.steering().report()}\n{_HOW}", flush=True)
+    server.run()
 
 
 def served(vectors: Path | None, slots: int, passed_on: list[str]) -> Any:
@@ -74,16 +88,53 @@ def _server(vectors: Path | None, slots: int, options: dict[str, Any]) -> Any:
     del options["non_blocking"]
     if name is None:
         raise EmokernelError("name the model to serve: emokernel serve MODEL --vectors FILE")
-    model = name
-    if name == EMBEDDED:
-        model, vectors = str(MODEL_PATH), vectors or VECTORS_PATH
+    vectors = vectors or named(name).vectors
     if vectors is None:
-        raise EmokernelError("say which emotions the model has: --vectors FILE")
+        raise EmokernelError(
+            f"say which emotions the model has: --vectors FILE; {MAKE_VECTORS.format(name)}"
+        )
     loaded = EmotionVectors.load(vectors)
-    _check_model(model, loaded, vectors)
+    _check_model(name, loaded, vectors)
     models.check_can_steer(options.get("device"))
+    _bound_cache(options)
     with telling(f"serve {name}"):
-        return SteeredServe(model, loaded, slots, name, **options)
+        return SteeredServe(_folder(name), loaded, slots, name, **options)
+
+
+def _folder(name: str) -> str:
+    """What the server loads: the folder of what is here, anything else by its ``name``.
+
+    It knows folders alone, so a GGUF file is converted into one that goes when the process ends.
+    """
+    if name not in NAMED and not Path(name).exists():
+        return name
+    place = Path(models.resolved(argparse.Namespace(model=name, revision=None)))
+    if not gguf.is_gguf(place):
+        return str(place)
+    folder = tempfile.mkdtemp(prefix="emokernel-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    gguf.save(place, Path(folder), progress=True)
+    return folder
+
+
+def _bound_cache(options: dict[str, Any]) -> None:
+    """On a CPU, a cache for continuous batching that leaves a laptop its memory.
+
+    transformers takes 60 % of all memory there is, which it fills when the first request comes.
+    """
+    device = options["device"]
+    on_cpu = device == "cpu" or (device == "auto" and not torch.accelerator.is_available())
+    said = options["cb_num_blocks"] or options["cb_max_memory_percent"]
+    if not options["continuous_batching"] or said or not on_cpu:
+        return
+    import psutil  # which transformers asks as well
+
+    size = min(_CACHE, available_bytes(torch.device("cpu")) // 4)
+    options["cb_max_memory_percent"] = size / psutil.virtual_memory().total
+    print(
+        f"continuous batching in {size / 2**30:.1f} GiB at most (--cb-max-memory-percent is the"
+        " share of all memory, --cb-num-blocks the number of blocks)"
+    )
 
 
 def _check_model(name: str, vectors: EmotionVectors, source: Path) -> None:

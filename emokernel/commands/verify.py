@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Iterator
 
 from tqdm import tqdm
 
@@ -42,9 +43,20 @@ def run(chosen: argparse.Namespace) -> int:
         if subject.random_prompts:
             about.append("prompts: random tokens, no tokenizer knows the words")
         about += _report(subject)
-        findings = verify(subject, chosen.skip, lambda names: tqdm(names, leave=False))
+        findings = verify(subject, chosen.skip, _named)
     print(verdict(about, findings))
     return int(not holds(findings))
+
+
+def _named(checks: Iterable[str]) -> Iterator[str]:
+    """The checks with a bar that names the one that runs."""
+    names = list(checks)
+    with tqdm(total=len(names), leave=False) as bar:
+        for check in names:
+            slow = " (a minute or two)" if check == "compile" else ""
+            bar.set_description(f"{check}{slow}")
+            yield check
+            bar.update()
 
 
 def _report(subject: Subject) -> list[str]:

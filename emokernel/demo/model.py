@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFas
 from emokernel.lab.measure.conditions import CONDITIONS, prefix
 from emokernel.lab.measure.sampling import Sampling
 
-__all__ = ["CONDITIONS", "MODEL_PATH", "load_model", "openings", "prefix"]
+__all__ = ["CONDITIONS", "MODEL_PATH", "load_model", "model_folder", "openings", "prefix"]
 
 MODEL_PATH = Path(__file__).parent / "assets" / "model"
 NAME = "the embedded model of emokernel"
@@ -35,13 +35,19 @@ def load_model(
     The tokenizer puts the BOS token before every text and pads on the left. A text conditioned on
     an emotion begins with `prefix(emotion)`; one conditioned on none begins with itself.
     """
+    folder = model_folder()
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    return model.eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def model_folder() -> Path:
+    """The folder of the embedded model; FileNotFoundError if it lacks its weights."""
     if not (MODEL_PATH / "model.safetensors").is_file():
         raise FileNotFoundError(
             f"{MODEL_PATH / 'model.safetensors'} is missing: install emokernel again, or train the "
             "model with `python -m embedded.language_model --data DIR` in benchmarks/"
         )
-    model = LlamaForCausalLM.from_pretrained(MODEL_PATH, dtype=dtype, local_files_only=True)
-    return model.eval(), AutoTokenizer.from_pretrained(MODEL_PATH, local_files_only=True)
+    return MODEL_PATH
 
 
 def openings() -> tuple[str, ...]:

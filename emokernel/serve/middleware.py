@@ -14,6 +14,8 @@ from emokernel.serve.fields import take_request
 from emokernel.steering import Steering
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
+# The field without which the server would fail.
+_NEEDED = {"/v1/chat/completions": "messages", "/v1/responses": "input"}
 
 # The most characters of a text from outside that a refusal repeats.
 _TOLD = 1000
@@ -53,6 +55,8 @@ class EmotionFields:
                 request = None if body is None else take_request(body)
             if request is not None:
                 self._steering().check(request)
+            if body is not None:
+                _check_asks(body, _NEEDED.get(scope["path"]))
         except EmokernelError as error:
             await refusal(error)(scope, receive, send)
             return
@@ -71,6 +75,15 @@ class EmotionFields:
             asked_for.reset(token)
 
 
+def _check_asks(body: dict[str, Any], field: str | None) -> None:
+    """EmokernelError for a body without the ``field``."""
+    if field is not None and field not in body:
+        given = next((name for name in ("prompt", *_NEEDED.values()) if name in body), None)
+        raise EmokernelError(
+            f"the body has no {field!r}: give it" + (f" in place of {given!r}" if given else "")
+        )
+
+
 def _again(content: bytes, receive: Receive) -> Receive:
     """``receive`` as it was before the body was read."""
     messages = iter([{"type": "http.request", "body": content, "more_body": False}])
@@ -84,7 +97,8 @@ def _again(content: bytes, receive: Receive) -> Receive:
 def refusal(error: EmokernelError) -> Any:
     """The response that says why a request cannot be served.
 
-    503 if it could be later, 413 for too large a body, else 400.
+    503 if it could be later, 413 for too large a body, else 400. "detail" is the message as the
+    server of transformers gives it, "error" as clients of OpenAI's API look for it.
     """
     from starlette.responses import JSONResponse
 
@@ -95,4 +109,6 @@ def refusal(error: EmokernelError) -> Any:
     message = message.encode("utf-8", "backslashreplace").decode()
     statuses = {NoFreeSlotError: 503, TooLargeError: 413}
     status = next((number for kind, number in statuses.items() if isinstance(error, kind)), 400)
-    return JSONResponse({"detail": message}, status_code=status)
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    told = {"message": message, "type": kind, "param": None, "code": None}
+    return JSONResponse({"detail": message, "error": told}, status_code=status)

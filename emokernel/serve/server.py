@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -29,11 +30,12 @@ class SteeredServe(Serve):
         EmokernelError if the vectors do not fit the model.
         """
         super().__init__(model, **options, non_blocking=True)
-        manager, self._vectors, self._slots = self._model_manager, vectors, slots
+        manager, self._vectors, self._slots, self._name = self._model_manager, vectors, slots, name
         for loaded in manager.loaded_models.values():
             self._patch(loaded.model)
         Around(manager, "_load_model", self._load_model).install()
         Around(manager, "shutdown", self._shutdown).install()
+        Around(manager, "get_gen_models", self._list_models).install()
         Around(self._generation_state, "get_manager", self._get_manager).install()
         app = self.server.config.app
         # The innermost: what it refuses has the headers that the others add.
@@ -99,6 +101,11 @@ class SteeredServe(Serve):
                 Around(generates._cb, "add_request", _add_request).install()
 
         return begin
+
+    def _list_models(self, _: Callable) -> list[dict[str, Any]]:
+        """The one that is served; transformers lists what the cache of the Hub holds."""
+        made_by = {"object": "model", "owned_by": "emokernel", "created": int(time.time())}
+        return [{"id": self._name, **made_by}]
 
     def _list_emotions(self) -> dict[str, Any]:
         names = self._vectors.names

@@ -15,7 +15,6 @@ from emokernel.verify.subject import NEW_TOKENS, NO_CACHE, Failed, NotRun, Subje
 
 # How far fused norms may move the logits of a model of three layers, of the largest of them.
 _FUSED = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
-_DEPTH = 3
 _LAYERS = 3  # at which the law is checked, of those that are steered
 _SHIFTS = 4  # other tokens that neighbours are given, to see whether a model minds
 _ORDER = ("prompt", "generated", "last", "all")
@@ -51,7 +50,7 @@ def _require_same(subject: Subject, when: str) -> None:
 
 def fused_norms(subject: Subject) -> str:
     """With nothing set and norms fused: the unpatched model up to the order of one sum per norm."""
-    limit = _FUSED[subject.model.dtype] * max(1.0, subject.vectors.num_layers / _DEPTH) ** 0.5
+    limit = _FUSED[subject.model.dtype] * subject.depth_factor
     with subject.patched():
         after = subject.outputs()
     errors = {}

@@ -19,7 +19,7 @@ from emokernel.vectors.calibration import key_of
 # The contract of the kernels: relative error of a row in fp32, ulp of an element in the halves.
 _FP32_ERROR, _HALF_ULP = 2e-6, 1
 _CANCELLED = 1e-6
-# How far the amount along the vector may be from the law's: what rounding leaves of a mean.
+# How far the amount along the vector may be from that of the law, rounded once.
 _AMOUNT = 5e-3
 
 
@@ -80,14 +80,16 @@ def sites(calls: list[SiteCall]) -> list[SiteCall]:
 class Deviation:
     """How far rows are from the law.
 
-    ``amount``: how far they moved along the vector, over how far the law says; ``error``: the
-    largest relative error of a row (fp32) or of an element in ulp (halves); ``norm``: the largest
-    relative change of a row's norm.
+    ``amount``: how far they moved along the vector, over how far the law says, rounded once to the
+    stream's dtype; ``error``: the largest relative error of a row (fp32) or of an element in ulp
+    (halves), against the law before it is rounded; ``norm``: the largest relative change of a row's
+    norm; ``survives``: the share of what the law says before rounding that the rounding leaves.
     """
 
     amount: float
     error: float
     norm: float
+    survives: float
     dtype: torch.dtype
 
     @property
@@ -103,7 +105,10 @@ class Deviation:
 
     def __str__(self) -> str:
         unit = "relative" if self.dtype is torch.float32 else "ulp"
-        return f"amount {self.amount:.5f} of the law's, error {self.error:.1e} {unit}"
+        told = f"amount {self.amount:.5f} of the law's, error {self.error:.1e} {unit}"
+        if abs(self.survives - 1) > _AMOUNT:
+            told += f" (rounding to {self.dtype} leaves {self.survives:.3f} of it)"
+        return told.replace("torch.", "")
 
 
 def deviation(call: SiteCall, vector: Tensor, law: str, dose: str) -> Deviation:
@@ -114,7 +119,9 @@ def deviation(call: SiteCall, vector: Tensor, law: str, dose: str) -> Deviation:
     exact, _ = row_law(before, vector.expand(len(before), -1), bits, torch.float64)
     h, y = before.double(), after.double()
     along = vector.double()
-    moved, wanted = (y - h) @ along, (exact - h) @ along
+    # Rounded once, since rows of huge elements, as of a first token, hardly move in bf16.
+    rounded = exact.to(before.dtype).double()
+    moved, wanted, unrounded = (((to - h) @ along).sum() for to in (y, rounded, exact))
     if before.dtype is torch.float32:
         error = ((y - exact).norm(dim=-1) / exact.norm(dim=-1)).max()
     else:
@@ -124,7 +131,9 @@ def deviation(call: SiteCall, vector: Tensor, law: str, dose: str) -> Deviation:
         grid += _CANCELLED * (h.abs() + along.abs())
         error = ((y - exact).abs() / grid).max()
     norm = (y.norm(dim=-1) / h.norm(dim=-1) - 1).abs().max()
-    return Deviation(float(moved.sum() / wanted.sum()), float(error), float(norm), before.dtype)
+    return Deviation(
+        float(moved / wanted), float(error), float(norm), float(wanted / unrounded), before.dtype
+    )
 
 
 def full_vector(

@@ -25,6 +25,7 @@ TEXTS = (
 )
 _LONGEST, _FEWEST = 12, 3  # tokens of a prompt; different ones in each
 NEW_TOKENS = 6
+_DEPTH = 3  # layers, for which tolerances are said
 NO_CACHE = "the model takes no past_key_values"
 
 
@@ -65,6 +66,11 @@ class Subject:
         self.keys = list(model.state_dict())
         self.before = self.outputs()
         self.repeats = not differing(self.before, self.outputs())
+
+    @property
+    def depth_factor(self) -> float:
+        """How much more than in three layers rounding may add up: the root of the ratio."""
+        return max(1.0, self.vectors.num_layers / _DEPTH) ** 0.5
 
     @property
     def keeps_cache(self) -> bool:

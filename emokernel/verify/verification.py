@@ -59,8 +59,8 @@ def verify(
 ) -> list[Finding]:
     """A finding for every check of `CHECKS`, in order. ``skip``: those to leave out.
 
-    ``wrap`` may be tqdm. EmokernelError for an unknown check. Where the model cannot be patched,
-    the others are not run.
+    ``wrap`` may be tqdm; it is given the names as their checks begin. EmokernelError for an unknown
+    check. Where the model cannot be patched, the others are not run.
     """
     check_names(skip)
     findings: list[Finding] = []

@@ -9,11 +9,15 @@ import pytest
 import torch
 import transformers
 from patch.families import LAYERS, WIDTH
+from small_gguf import write_gguf
 
 from emokernel import EmotionVectors
 from emokernel.cli import main
 from emokernel.commands import models
 from emokernel.demo.model import MODEL_PATH
+from emokernel.demo.models import load
+from emokernel.lab.extract.provenance import describe_model
+from emokernel.lab.measure.fingerprint import fingerprint
 from emokernel.model_class import model_class
 
 TEXT = {
@@ -35,9 +39,13 @@ def told(capsys, *arguments: str) -> str:
 def places(tmp_path):
     (tmp_path / "model.gguf").write_bytes(b"GGUF\3\0\0\0" + b"\0" * 64)
     (tmp_path / "renamed.bin").write_bytes(b"GGUF\3\0\0\0" + b"\0" * 64)
-    for folder in ("ggufs", "adapter", "nameless", "empty"):
+    (tmp_path / "text.gguf").write_text("a pointer to a large file")
+    for folder in ("ggufs", "several", "pointers", "adapter", "nameless", "empty"):
         (tmp_path / folder).mkdir()
     (tmp_path / "ggufs" / "q4.gguf").write_bytes(b"GGUF")
+    (tmp_path / "pointers" / "q4.gguf").write_text("a pointer to a large file")
+    for name in ("q4", "q8"):
+        (tmp_path / "several" / f"{name}.gguf").write_bytes(b"GGUF")
     (tmp_path / "adapter" / "adapter_config.json").write_text(
         json.dumps({"base_model_name_or_path": "owner/base", "peft_type": "LORA"})
     )
@@ -48,21 +56,88 @@ def places(tmp_path):
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("model.gguf", "a GGUF file, which llama.cpp runs; give the folder or the repository id"),
-        ("renamed.bin", "a GGUF file"),
-        ("missing.gguf", "there is no such folder"),
-        ("ggufs", "it holds GGUF files"),
+        ("text.gguf", "no GGUF file, or a damaged one; give the folder or the repository id"),
+        ("missing.gguf", "there is no such folder or file"),
+        ("several", "it holds several GGUF files: name one of q4.gguf, q8.gguf"),
+        ("pointers", "q4.gguf is no GGUF file, or a damaged one"),
         ("adapter", "it holds an adapter of owner/base, no model: install peft"),
         ("nameless", "it holds an adapter of an unnamed model"),
         ("empty", "it has no config.json"),
     ],
 )
 def test_what_is_no_model_is_told_with_what_to_give(name, what, places, capsys, monkeypatch):
-    monkeypatch.setattr(models, "find_spec", lambda _: None)
+    monkeypatch.setattr("emokernel.demo.models.find_spec", lambda _: None)
     error = told(capsys, "extract", str(places / name), "-o", str(places / "v.npz"))
     assert f"cannot load the model {places / name}: {what}" in error
-    assert "llama.cpp" not in error or "json" not in error.lower()
     assert not (places / "v.npz.partial").exists()
+
+
+@pytest.mark.parametrize("name", ["model.gguf", "renamed.bin", "ggufs/q4.gguf", "ggufs"])
+def test_a_damaged_gguf_file_is_told(name, places, capsys):
+    pytest.importorskip("gguf")
+    error = told(capsys, "extract", str(places / name), "-o", str(places / "v.npz"))
+    assert ".gguf is a damaged GGUF file" in error or "renamed.bin is a damaged" in error
+
+
+def test_a_gguf_file_is_a_model(tmp_path, capsys):
+    pytest.importorskip("accelerate")
+    path, output = write_gguf(tmp_path / "small.gguf"), tmp_path / "v.safetensors"
+    arguments = [
+        "extract", str(path), "-o", str(output), "--emotions", "joy", "--per-emotion", "2",
+        "--max-new-tokens", "4",
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    vectors = EmotionVectors.load(output)
+    assert vectors["joy"].any()
+    # The folder that holds the file alone is the same model.
+    (tmp_path / "folder").mkdir()
+    alone = path.rename(tmp_path / "folder" / "small.gguf").parent
+    model, tokenizer = load(str(alone), dtype="bfloat16")
+    assert model.dtype == torch.bfloat16
+    assert fingerprint(model)["weights"] == vectors.provenance["fingerprint"]["weights"]
+    assert tokenizer.padding_side == "left"
+    error = told(capsys, "extract", str(alone), "--revision", "main", "-o", str(output))
+    assert "folder holds a file: leave the revision main out" in error
+
+
+def test_vectors_are_no_model(tmp_path, capsys):
+    pytest.importorskip("gguf")
+    EmotionVectors.from_tensors({"joy": torch.ones(2, 4)}).save(tmp_path / "joy.gguf")
+    error = told(capsys, "extract", str(tmp_path / "joy.gguf"), "-o", str(tmp_path / "v.npz"))
+    assert "is a GGUF file of vectors, not of a model: give it with --vectors" in error
+
+
+@pytest.mark.parametrize("name", ["embedded", "smollm2"])
+def test_a_named_model_has_no_revisions(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("EMOKERNEL_CACHE", str(tmp_path / "cache"))
+    error = told(capsys, "extract", name, "--revision", "v2", "-o", str(tmp_path / "v.npz"))
+    assert f"{name} is of one version: leave the revision v2 out" in error
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_model_without_vectors_says_what_makes_them(capsys, monkeypatch):
+    for arguments in (["evaluate", "smollm2"], ["serve", "smollm2"]):
+        error = told(capsys, *arguments)
+        assert "--vectors" in error
+        assert "`emokernel extract smollm2 -o FILE.safetensors` makes them" in error
+        assert "`emokernel calibrate smollm2 --vectors FILE.safetensors`" in error
+
+
+def test_the_embedded_model_is_loaded_by_its_name():
+    model, tokenizer = load("embedded")
+    assert model.dtype == torch.float32
+    assert not model.training
+    assert tokenizer.padding_side == "left"
+
+
+def test_a_known_folder_is_the_known_model(monkeypatch, tmp_path):
+    """What files call a model does not depend on where it lies."""
+    monkeypatch.setenv("EMOKERNEL_CACHE", str(tmp_path))
+    model, _ = load("embedded")
+    model.config._name_or_path = str(tmp_path / "smollm2-0.1.2-1")
+    of_folder = describe_model(model, None, None)
+    assert of_folder == describe_model(model, "smollm2", None)
+    assert of_folder["model"] == "HuggingFaceTB/SmolLM2-135M-Instruct (Q4_1)"
 
 
 def test_a_misspelt_repository_is_told_how(tmp_path, capsys, monkeypatch):
@@ -71,7 +146,7 @@ def test_a_misspelt_repository_is_told_how(tmp_path, capsys, monkeypatch):
     assert "cannot load the model gpt-2-misspelt" in error
     assert "nor is there a folder of that name here: check how it is spelt" in error
     error = told(capsys, "extract", "owner/model-GGUF", "-o", str(tmp_path / "v.npz"))
-    assert "GGUF files are for llama.cpp: give the folder" in error
+    assert "of GGUF files fetch one and name it, or give the folder" in error
 
 
 def test_a_model_without_a_decoder_is_told(tmp_path, capsys):
@@ -159,3 +234,15 @@ def test_an_adapter_of_the_hub_has_the_config_of_its_base(tmp_path, monkeypatch)
     )
     chosen = argparse.Namespace(model="me/adapter", revision=None)
     assert models.load_config(chosen).num_hidden_layers == own(MODEL_PATH).num_hidden_layers
+
+
+def test_info_tells_which_weights_are_kept_and_where(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("EMOKERNEL_CACHE", str(tmp_path))
+    kept = tmp_path / "minilm-0.1.0-1"
+    kept.mkdir()
+    (kept / "emokernel-weights.json").write_text('{"files": {}}')
+    assert main(["info"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["weights", "in", f"{tmp_path}:"] in lines
+    assert ["minilm", "minilm-0.1.0-1"] in lines
+    assert ["smollm2", *"not there: fetched when it is needed".split()] in lines

@@ -11,6 +11,7 @@ from serve.asgi import ask
 
 from emokernel import Affect, EmotionVectors, Request, patch
 from emokernel.cli import main
+from emokernel.commands import serve
 from emokernel.commands.serve import served
 from emokernel.demo.model import load_model
 from emokernel.demo.vectors import load_vectors
@@ -142,6 +143,25 @@ def test_another_model_is_refused_as_ever(app):
     assert "pinned" in answer["detail"]
 
 
+def test_the_model_is_listed_by_the_name_that_requests_may_use(app):
+    status, answer = asyncio.run(ask(app, "/v1/models", method="GET"))
+    assert status == 200
+    assert [each["id"] for each in answer["data"]] == [FIELDS["model"]]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/v1/chat/completions", "the body has no 'messages': give it in place of 'prompt'"),
+        ("/v1/responses", "the body has no 'input': give it in place of 'prompt'"),
+    ],
+)
+def test_a_body_without_what_is_to_be_answered_is_a_bad_request(app, path, message):
+    ((status, answer),) = together(app, [FIELDS], path)
+    assert status == 400
+    assert answer["detail"] == answer["error"]["message"] == message
+
+
 def test_the_emotions_are_listed(app):
     status, answer = asyncio.run(ask(app, "/v1/emotions", method="GET"))
     assert status == 200
@@ -212,3 +232,17 @@ def test_vectors_of_another_model_are_told(tmp_path, capsys):
     EmotionVectors.from_tensors({"joy": torch.ones(2, 4)}).save(path)
     assert main(["serve", "embedded", "--vectors", str(path), "--device", "cpu"]) == 2
     assert "these vectors belong to another model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("said", [{}, {"cb_num_blocks": 9}, {"cb_max_memory_percent": 0.5}])
+def test_on_a_cpu_the_cache_leaves_most_of_the_memory_unless_told(said, capsys):
+    total = pytest.importorskip("psutil").virtual_memory().total
+    options = {"cb_num_blocks": None, "cb_max_memory_percent": None} | said
+    options |= {"device": "cpu", "continuous_batching": True}
+    given = dict(options)
+    serve._bound_cache(options)
+    if said:
+        assert options == given
+    else:
+        assert 0 < options["cb_max_memory_percent"] * total <= 2**32
+        assert "GiB" in capsys.readouterr().out

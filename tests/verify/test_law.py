@@ -35,6 +35,21 @@ def test_rounding_keeps_the_law(small, law, dtype):
     assert deviation(call, vector, law, "absolute").keeps_law
 
 
+def test_what_rounding_takes_from_rows_of_huge_elements_is_told_and_not_held_against_the_law():
+    """As those of the first token of many models, which a vector hardly moves in bf16."""
+    call, vector = steered(torch.bfloat16, "add", 1.0)
+    before = call.before.clone()
+    before[0] *= 2000
+    exact = (before.double() + vector.double()).to(torch.bfloat16)
+    found = deviation(SiteCall(before, exact), vector, "add", "absolute")
+    assert found.keeps_law
+    assert found.survives == pytest.approx(0.75, abs=0.05)
+    assert "leaves 0.7" in str(found)
+    half = (before.double() + vector.double() / 2).to(torch.bfloat16)
+    found = deviation(SiteCall(before, half), vector, "add", "absolute")
+    assert found.amount == pytest.approx(0.5, abs=0.1)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_little_more_than_the_contract_does_not(dtype):
     """3e-6 of a row in fp32, 1.6 ulp of an element in the halves."""

@@ -14,10 +14,11 @@ from emokernel.affect import Coordinates
 from emokernel.choices import DOSE, LAW
 from emokernel.errors import EmokernelError
 from emokernel.extras import need
-from emokernel.lab.calibrate.calibrator import FEW_LEVELS, LEVELS, Calibrated, Calibrator, Row
+from emokernel.lab.calibrate.calibrator import Calibrated, Calibrator, Row
 from emokernel.lab.calibrate.candidates import candidates
 from emokernel.lab.calibrate.choose import Bounds, Point
-from emokernel.lab.calibrate.points import Prompts, Setting
+from emokernel.lab.calibrate.plan import Plan
+from emokernel.lab.calibrate.setting import Prompts, Setting
 from emokernel.lab.judges import EVALUATING
 from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier, check_labels
 from emokernel.lab.measure.fingerprint import check_made_from, fingerprint
@@ -48,6 +49,8 @@ def calibrate(
     journal: str | PathLike[str] | None = None,
     restart: bool = False,
     batch_size: int = 240,
+    effort: float = 1.0,
+    seed: int = 0,
     progress: bool = True,
 ) -> Calibrated:
     """Find what strength 1.0 of ``vectors`` is to mean; `Calibrator` says how.
@@ -59,7 +62,8 @@ def calibrate(
     file, and of several each at its own. ``labels``: {emotion: the judge's label or
     labels} where they are called otherwise. ``other_model`` allows vectors that were made from
     another model. ``journal``: a file that keeps what was measured, so that an interrupted run goes
-    on; ``restart`` forgets it. ``batch_size``: texts that are written at once.
+    on; ``restart`` forgets it. ``batch_size``: texts that are written at once. ``effort``: how many
+    texts are written, times the usual number. ``seed``: of their random numbers.
 
     Raises EmokernelError for vectors of another model, an emotion that the judge does not know, a
     journal of another run; ModelStructureError for a model that cannot be patched.
@@ -76,7 +80,10 @@ def calibrate(
     # Openings are sentences begun; an answer in a chat needs room to come to the point.
     sampling = sampling or Sampling(28 if prompts.special_tokens else 64)
     labels, bounds = dict(labels or {}), bounds or Bounds()
-    setting = Setting(model, tokenizer, judge, prompts, sampling, coordinates, labels, batch_size)
+    setting = Setting(
+        model, tokenizer, judge, prompts, sampling, coordinates, labels, batch_size, seed
+    )
+    plan = Plan.of(effort)
     pairs = [(law, dose) for law in laws for dose in doses]
     settings = {
         "model": fingerprint(model),
@@ -85,7 +92,8 @@ def calibrate(
         "dtype": str(model.dtype),
         "special_tokens": prompts.special_tokens,
         "suggested_profiles": [each.diagnostics.get("suggested_profile") for each in several],
-        "divergences": [FEW_LEVELS, LEVELS],
+        "plan": asdict(plan),
+        "seed": seed,
         "prompts": prompts.pairs,
         "bounds": asdict(bounds),
         "sampling": asdict(sampling),
@@ -97,7 +105,7 @@ def calibrate(
         "labels": labels,
     }
     kept = Journal(Path(journal) if journal else None, settings, restart=restart)
-    return Calibrator(setting, bounds, pairs, kept, progress=progress).run(several, sites)
+    return Calibrator(setting, bounds, pairs, kept, plan, progress=progress).run(several, sites)
 
 
 def check_inputs(

@@ -14,22 +14,23 @@ from emokernel.affect import Affect
 from emokernel.affect.mixes import Mixer
 from emokernel.atomic import write_text
 from emokernel.choices import MAPPING
-from emokernel.errors import EmokernelError, ModelStructureError, SteeringError
+from emokernel.errors import EmokernelError, SteeringError
 from emokernel.lab.calibrate.candidates import Candidate, candidates
-from emokernel.lab.calibrate.choose import Bounds, Point, choose, first_of_equal
-from emokernel.lab.calibrate.points import Setting, Texts, points, unsteered
-from emokernel.lab.measure.equal_doses import MOST_REQUESTS, Ask, equal_doses
+from emokernel.lab.calibrate.choose import Bounds, Point
+from emokernel.lab.calibrate.frontier import best, refine
+from emokernel.lab.calibrate.halving import Arm, halve, levels
+from emokernel.lab.calibrate.measuring import Measuring, Steered
+from emokernel.lab.calibrate.plan import PROBE, Plan, each
+from emokernel.lab.calibrate.setting import Setting
+from emokernel.lab.measure.equal_doses import Ask
 from emokernel.lab.measure.journal import Journal
-from emokernel.steering import patch
 from emokernel.vectors import EmotionVectors
 from emokernel.vectors.calibration import STATES_OF_CIRCLE, Calibration, key_of
 
-# Doses that are tried: KL in nats per token.
-FEW_LEVELS = (0.2, 0.5, 1.0)
-LEVELS = (0.05, 0.1, 0.2, 0.4, 0.7, 1.1, 1.6, 2.4)
 STATES = tuple(Affect.at(360 / STATES_OF_CIRCLE * number) for number in range(STATES_OF_CIRCLE))
-_TEXTS_OF_DOSE = 8
-CANDIDATES, FRONTIER, CIRCLE = "1/3 site and layers", "2/3 frontier", "3/3 circle"
+CANDIDATES, FRONTIER = "1/4 site and layers", "2/4 frontier"
+LAWS, CIRCLE = "3/4 law and dose", "4/4 circle"
+STAGES = (CANDIDATES, FRONTIER, LAWS, CIRCLE)
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,11 @@ class Calibrated:
 
 
 class Calibrator:
-    """Finds site and layer profile, then law and dose, then the strengths; docs/calibration.md.
+    """Finds site and layer profile, then the strengths, then law and dose; docs/calibration.md.
 
     Candidates are compared under the first law and dose. Strength 1.0 is the best dose within the
-    bounds (`choose`), of laws, doses and mappings that are as strong within `NOISE` the first.
+    bounds (`choose`). Another law, dose or mapping than the first is chosen only if it is surely
+    better.
     """
 
     def __init__(
@@ -108,24 +110,32 @@ class Calibrator:
         bounds: Bounds,
         doses: Sequence[tuple[str, str]],
         journal: Journal,
+        plan: Plan,
         *,
         progress: bool = True,
     ) -> None:
         """``doses``: (law, dose) pairs; ``journal`` keeps what was measured."""
         self._setting, self._bounds, self._doses = setting, bounds, tuple(doses)
-        # Half of the prompts will do to choose among sites and layers.
-        few = replace(setting.prompts, pairs=setting.prompts.pairs[::2])
-        self._few = replace(setting, prompts=few)
-        self._journal, self._progress = journal, progress
-        self._plain: dict[bool, Texts] = {}  # behind the few prompts, behind all
+        self._plan = plan
+        self._bar = tqdm(unit=" tokens", unit_scale=True, disable=not progress)
+        self._landscape = Measuring(setting, journal, self._bar)
         self._rows: list[Row] = []
         self._chosen: dict[str, dict[str, Point]] = {}
 
     def run(self, vectors: Sequence[EmotionVectors], sites: Sequence[str] | None) -> Calibrated:
         """Calibrate."""
-        scores = self._scores(candidates(vectors, sites))
-        chosen = max(scores, key=scores.get)
-        calibration = self._circle(chosen, self._frontier(chosen))
+        tried = candidates(vectors, sites)
+        try:
+            self._texts = self._plan.texts(
+                len(tried), any(candidate.twins for candidate in tried),
+                len(tried[0].vectors.names), len(self._doses), len(STATES),
+            )  # fmt: skip
+            scores, arm = self._candidates(tried)
+            chosen = next(iter(scores))
+            calibration = self._circle(chosen, self._laws(chosen, self._frontier(chosen, arm)))
+        finally:
+            self._landscape.close()
+            self._bar.close()
         record = {
             "candidates": {candidate.name: score for candidate, score in scores.items()},
             "chosen": chosen.name,
@@ -134,6 +144,8 @@ class Calibrator:
             "judge_digest": self._setting.judge.digest(),
             "prompts": len(self._setting.prompts.pairs),
             "sampling": asdict(self._setting.sampling),
+            "plan": asdict(self._plan),
+            "tokens": {"written": self._landscape.written, "read": self._landscape.read_again},
             "at_strength_1": {
                 key: {name: asdict(point) for name, point in points_by_name.items()}
                 for key, points_by_name in self._chosen.items()
@@ -142,51 +154,86 @@ class Calibrator:
         vectors = chosen.vectors.with_calibration(replace(calibration, record=record))
         return Calibrated(vectors, tuple(self._rows), self._chosen)
 
-    def _scores(self, tried: Sequence[Candidate]) -> dict[Candidate, float]:
-        """Mean effect over the emotions of each candidate, each at its best dose in the bounds.
+    def _candidates(self, tried: Sequence[Candidate]) -> tuple[dict[Candidate, float], Arm]:
+        """The candidates with the mean effect of each at its best dose, the chosen one first."""
+        self._begin(CANDIDATES)
+        of: dict[Arm, Candidate] = {}
 
-        A candidate that the model or its vectors do not allow is left out; if none is left, that is
-        an error.
-        """
-        scores: dict[Candidate, float] = {}
-        for number, candidate in enumerate(tried):
-            raw = candidate.raw(self._doses[:1], self._setting.coordinates)
-            asks = [Ask(name, name, *self._doses[0]) for name in raw.names]
-            title = f"{CANDIDATES}, {number + 1} of {len(tried)}"
-            try:
-                best = self._best(raw, asks, title, candidate, self._few)
-            except (ModelStructureError, SteeringError) as error:
-                tqdm.write(f"  {candidate.name}: left out ({error})")
-                refused = error
-            else:
-                scores[candidate] = mean(point.effect for point in best.values())
-        if not scores:
-            raise refused
-        return scores
+        def arm(candidate: Candidate, at: Sequence[float]) -> Arm:
+            raw = candidate.raw(self._doses, self._setting.coordinates)
+            steered = Steered(candidate.name, raw)
+            asks = [Ask(name, name, *self._doses[0]) for name in steered.vectors.names]
+            made = Arm(candidate.name, steered, dict.fromkeys(asks, at))
+            of[made] = candidate
+            return made
 
-    def _frontier(self, candidate: Candidate) -> Calibration:
-        raw = candidate.raw(self._doses, self._setting.coordinates)
-        asks = [Ask(name, name, *each) for each in self._doses for name in raw.names]
-        best = self._best(raw, asks, FRONTIER, candidate, self._setting)
-        for ask, point in best.items():
-            self._chosen.setdefault(key_of(ask.law, ask.dose), {})[ask.name] = point
-        effects = {
-            each: mean(p.effect for p in self._chosen[key_of(*each)].values())
-            for each in self._doses
-        }
-        law, dose = first_of_equal(effects)
+        probes = [arm(candidate, (PROBE,)) for candidate in tried]
+        self._levels = levels(self._landscape, probes, self._plan.probe, self._bounds)
+        first = [arm(candidate, self._levels) for candidate in tried]
+        scores = halve(
+            self._landscape, first, self._plan.candidates, self._bounds,
+            also=lambda kept: [arm(twin, self._levels) for twin in of[kept].twins],
+        )  # fmt: skip
+        chosen = next(iter(scores))
+        for each_arm in scores:
+            if each_arm is not chosen:
+                self._keep(CANDIDATES, each_arm)
+        return {of[arm]: score.mean for arm, score in scores.items()}, chosen
+
+    def _frontier(self, candidate: Candidate, arm: Arm) -> Arm:
+        """With the strengths of the emotions under the first law and dose."""
+        self._begin(FRONTIER)
+        used = sum(each(texts, len(arm.asks)) for texts in self._plan.candidates)
+        refine(self._landscape, arm, self._plan.frontier, self._bounds, used)
+        self._keep(FRONTIER, arm)
+        found = best(self._landscape, arm, self._bounds)
+        self._chosen[key_of(*self._doses[0])] = {ask.name: point for ask, point in found.items()}
+        return arm
+
+    def _laws(self, candidate: Candidate, arm: Arm) -> Calibration:
+        """With the law and dose that are chosen, and the strengths of all."""
+        first = self._chosen[key_of(*self._doses[0])]
+        levels = {name: [point.divergence] for name, point in first.items() if point.strength}
+        chosen = self._doses[0]
+        if len(self._doses) > 1 and levels:
+            self._begin(LAWS)
+            arms = {}
+            for pair in self._doses:
+                asks = {Ask(name, name, *pair): of for name, of in levels.items()}
+                known = arm.ladders if pair == self._doses[0] else {}
+                arms[Arm(key_of(*pair), arm.steered, asks, dict(known))] = pair
+            scores = halve(
+                self._landscape, list(arms), self._plan.laws, self._bounds, prefer_first=True
+            )
+            chosen = arms[next(iter(scores))]
+            for law_arm, pair in arms.items():
+                if law_arm not in scores:
+                    continue
+                self._keep(LAWS, law_arm)
+                if pair != self._doses[0]:
+                    self._chosen[key_of(*pair)] = self._at_equal_dose(law_arm, first)
         strengths = {
             key: {name: point.strength for name, point in points_by_name.items()}
             for key, points_by_name in self._chosen.items()
         }
-        return replace(raw.calibration, law=law, dose=dose, strengths=strengths)
+        law, dose = chosen
+        raw = arm.steered.vectors.calibration
+        return replace(raw, law=law, dose=dose, strengths=strengths)
+
+    def _at_equal_dose(self, arm: Arm, first: Mapping[str, Point]) -> dict[str, Point]:
+        """Of another law the points as far from the unsteered model as those of the first."""
+        measured = {
+            ask.name: point
+            for ask in arm.asks
+            for point in arm.points(self._landscape, ask).values()
+        }
+        return {name: measured.get(name, point) for name, point in first.items()}
 
     def _circle(self, candidate: Candidate, calibration: Calibration) -> Calibration:
         """With the factors of the circle, if the table knows the emotions."""
+        self._begin(CIRCLE)
         law, dose = calibration.law, calibration.dose
-        nothing = Point(0.0, 0.0, 0.0, 1.0, 1.0)
-        circle: dict[str, tuple[float, ...]] = {}
-        effects: dict[str, float] = {}
+        arms: dict[Arm, str] = {}
         for mapping in MAPPING:
             key = key_of(law, dose, mapping)
             interim = replace(calibration, mapping=mapping, circle={key: (1.0,) * len(STATES)})
@@ -194,55 +241,49 @@ class Calibrator:
             vectors = candidate.vectors.with_calibration(interim)
             try:
                 self._setting.places()
-                possible, title = _possible(vectors, asks), f"{CIRCLE}, {mapping}"
-                found = self._best(vectors, possible, title, candidate, self._setting)
+                possible = _possible(vectors, asks)
             except EmokernelError as error:
                 tqdm.write(f"  {mapping}: left out ({error})")
                 continue
-            points = [found.get(ask, nothing) for ask in asks]
-            self._chosen[key] = {ask.name: p for ask, p in zip(asks, points, strict=True)}
-            circle[key] = tuple(point.strength for point in points)
-            effects[mapping] = mean(point.effect for point in points)
-        if not circle:
+            steered = Steered(f"{candidate.name}, {mapping}", vectors)
+            arms[Arm(mapping, steered, dict.fromkeys(possible, self._levels))] = mapping
+        if not arms:
             return calibration
-        return replace(calibration, mapping=first_of_equal(effects), circle=circle)
-
-    def _best(
-        self,
-        vectors: EmotionVectors,
-        asks: Sequence[Ask],
-        title: str,
-        candidate: Candidate,
-        setting: Setting,
-    ) -> dict[Ask, Point]:
-        """The best point of each ask within the bounds; all that is measured goes to the rows."""
-        few = setting is self._few
-        levels, texts = (FEW_LEVELS, _TEXTS_OF_DOSE // 2) if few else (LEVELS, _TEXTS_OF_DOSE)
-        measured: dict[Ask, list[Point]] = {ask: [] for ask in asks}
-        steering = patch(setting.model, vectors, slots=MOST_REQUESTS)
         try:
-            if few not in self._plain:
-                self._plain[few] = unsteered(setting, steering)
-            plain = self._plain[few]
-            stage = title.partition(",")[0]
-            step = f"{stage} | {candidate.name}"
-            with tqdm(desc=f"{title}: dose", unit=" rows", disable=not self._progress) as bar:
-                doses = equal_doses(
-                    setting.model, steering, plain.encoded(setting, texts), asks, levels, bar.update
-                )
-            measuring = points(setting, steering, plain, doses, self._journal, step)
-            total = sum(map(len, doses.values()))
-            for ask, point in tqdm(
-                measuring, total=total, desc=title, unit=" doses", disable=not self._progress
-            ):
-                measured[ask].append(point)
-                self._rows.append(Row(stage, candidate.name, ask.name, ask.law, ask.dose, point))
-        finally:
-            steering.unpatch()
-        return {
-            ask: choose(ladder, plain.effect(setting, ask), self._bounds)
-            for ask, ladder in measured.items()
-        }
+            scores = halve(
+                self._landscape, list(arms), self._plan.mappings, self._bounds, prefer_first=True
+            )
+        except SteeringError as error:
+            tqdm.write(f"  the circle: left out ({error})")
+            return calibration
+        chosen = next(iter(scores))
+        used = sum(each(texts, len(chosen.asks)) for texts in self._plan.mappings)
+        refine(self._landscape, chosen, self._plan.circle, self._bounds, used)
+        circle: dict[str, tuple[float, ...]] = {}
+        nothing = Point(0.0, 0.0, 0.0, 1.0, 1.0)
+        for arm in scores:
+            self._keep(CIRCLE, arm)
+            found = {ask.name: p for ask, p in best(self._landscape, arm, self._bounds).items()}
+            names = [f"{state.angle:.0f} {arms[arm]}" for state in STATES]
+            key = key_of(law, dose, arms[arm])
+            self._chosen[key] = {name: found.get(name, nothing) for name in names}
+            circle[key] = tuple(point.strength for point in self._chosen[key].values())
+        return replace(calibration, mapping=arms[chosen], circle=circle)
+
+    def _keep(self, stage: str, arm: Arm) -> None:
+        """What was measured of an arm goes to the rows."""
+        self._rows += [
+            Row(stage, arm.steered.name, ask.name, ask.law, ask.dose, point)
+            for ask in arm.taken
+            for point in arm.points(self._landscape, ask).values()
+        ]
+
+    def _begin(self, stage: str) -> None:
+        """Tell the bar the stage, and how many tokens are still to be written and read at most."""
+        self._bar.set_description(stage, refresh=False)
+        left = sum(self._texts[STAGES.index(stage) :])
+        self._bar.total = self._bar.n + self._landscape.expected(left)
+        self._bar.refresh()
 
 
 def _possible(vectors: EmotionVectors, asks: Sequence[Ask]) -> list[Ask]:

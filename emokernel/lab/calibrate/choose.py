@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
@@ -20,8 +19,6 @@ _NO_TEXT = 1e6
 _EPSILON = 1e-9
 # Mean effects that are nearer to each other are equal: measured again, they differ by as much.
 NOISE = 0.01
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,8 @@ class Point:
 
     divergence: KL from the unsteered model in nats per token, `emokernel.lab.measure.equal_doses`.
     effect: how strong the emotion is, the judge's mean probability of it (an emotion) or mean
-    affect along its direction (a state). perplexity, distinct: times unsteered.
+    affect along its direction (a state). perplexity, distinct: times unsteered. texts: how many it
+    was measured on.
     """
 
     strength: float
@@ -56,36 +54,62 @@ class Point:
     effect: float
     perplexity: float
     distinct: float
+    texts: int = 1
 
 
 def choose(points: Sequence[Point], unsteered: float, bounds: Bounds) -> Point:
     """The point of strongest effect within ``bounds``, the smallest dose of equal ones, smoothed.
 
     By isotonic regression (docs/calibration.md) through the unsteered model, whose effect is
-    ``unsteered``. Text that collapses says nothing about text that does not: the perplexity is
-    fitted to points before the first that repeats itself too much (whose perplexity falls again),
-    the effect to points within the bounds.
+    ``unsteered``, each point weighted by its texts. Text that collapses says nothing about text
+    that does not: the perplexity is fitted to points before the first that repeats itself too much
+    (whose perplexity falls again), the effect to points within the bounds.
 
     EmokernelError without points, or for one whose strength, divergence or effect is not finite, or
     whose divergence is below 0.
     """
-    rows = sorted((p.divergence, p.strength, p.effect, p.perplexity, p.distinct) for p in points)
+    curve, allowed = _fitted(points, unsteered, bounds)
+    best = int(np.argmax(np.where(allowed, curve["effect"], -np.inf)))
+    return Point(
+        float(curve["strength"][best]),
+        float(curve["divergence"][best]),
+        float(curve["effect"][best]),
+        math.exp(curve["perplexity"][best]),
+        float(curve["distinct"][best]),
+        sum(point.texts for point in points),
+    )
+
+
+def edge(points: Sequence[Point], bounds: Bounds) -> float:
+    """The largest divergence within ``bounds`` by the same fit, infinite if all points are."""
+    curve, allowed = _fitted(points, 0.0, bounds)
+    return math.inf if allowed.all() else float(curve["divergence"][allowed][-1])
+
+
+def _fitted(
+    points: Sequence[Point], unsteered: float, bounds: Bounds
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Curves over the divergence (the perplexity as a logarithm), and where they are allowed."""
+    rows = sorted(
+        (p.divergence, p.strength, p.effect, p.perplexity, p.distinct, p.texts) for p in points
+    )
     if not rows or not np.isfinite([row[:3] for row in rows]).all() or rows[0][0] < 0:
         raise EmokernelError(
             f"a dose is chosen from finite points of no negative divergence, got {list(points)}"
         )
-    divergence, strength, effect, perplexity, distinct = np.array(
-        [(0.0, 0.0, unsteered, 1.0, 1.0), *rows]
+    divergence, strength, effect, perplexity, distinct, texts = np.array(
+        [(0.0, 0.0, unsteered, 1.0, 1.0, _ANCHOR_WEIGHT * max(p.texts for p in points)), *rows]
     ).T
-    distinct = _smoothed(distinct, rising=False)
+    distinct = _smoothed(distinct, texts, rising=False)
     # A model that writes nothing has no perplexity.
     times = np.nan_to_num(perplexity, nan=_NO_TEXT).clip(1 / _NO_TEXT, _NO_TEXT)
     log_perplexity = np.log(times)
     fluent = int((distinct >= bounds.distinct - _EPSILON).sum())
-    log_perplexity[:fluent] = _smoothed(log_perplexity[:fluent], rising=True)
+    log_perplexity[:fluent] = _smoothed(log_perplexity[:fluent], texts[:fluent], rising=True)
     log_perplexity = np.maximum.accumulate(log_perplexity)
     tried = np.unique([*divergence, *np.linspace(0, math.sqrt(divergence[-1]), _STEPS) ** 2])
     curve = {
+        "divergence": tried,
         "distinct": np.interp(tried, divergence, distinct),
         "perplexity": np.interp(tried, divergence, log_perplexity),
         # The divergence of a small dose goes with the square of its strength.
@@ -95,28 +119,13 @@ def choose(points: Sequence[Point], unsteered: float, bounds: Bounds) -> Point:
         curve["distinct"] >= bounds.distinct - _EPSILON
     )
     within = int((divergence <= tried[allowed][-1]).sum())
-    effect[:within] = _smoothed(effect[:within], rising=True)
+    effect[:within] = _smoothed(effect[:within], texts[:within], rising=True)
     effect[within:] = np.maximum(effect[within:], effect[within - 1])
     curve["effect"] = np.interp(tried, divergence, effect)
-    best = int(np.argmax(np.where(allowed, curve["effect"], -np.inf)))
-    return Point(
-        float(curve["strength"][best]),
-        float(tried[best]),
-        float(curve["effect"][best]),
-        math.exp(curve["perplexity"][best]),
-        float(curve["distinct"][best]),
-    )
+    return curve, allowed
 
 
-def first_of_equal(effects: Mapping[T, float]) -> T:
-    """The choice of strongest effect; the first of those that come within `NOISE` of it."""
-    most = max(effects.values())
-    return next(choice for choice, effect in effects.items() if effect >= most - NOISE)
-
-
-def _smoothed(values: np.ndarray, *, rising: bool) -> np.ndarray:
-    """Isotonic regression; the first value, of the unsteered model, is known well and stays."""
-    weights = np.ones(len(values))
-    weights[0] = _ANCHOR_WEIGHT
+def _smoothed(values: np.ndarray, weights: np.ndarray, *, rising: bool) -> np.ndarray:
+    """Isotonic regression; the first value, of the unsteered model, weighs most and stays."""
     model = need("sklearn.isotonic").IsotonicRegression(increasing=rising)
     return model.fit_transform(np.arange(len(values)), values, sample_weight=weights)

@@ -10,6 +10,7 @@ import numpy as np
 
 from emokernel.affect import TWELVE_STATES
 from emokernel.lab.evaluate.consistency import Reader, agreement, consistency, cosines
+from emokernel.lab.evaluate.judged import judged
 from emokernel.lab.evaluate.plan import DOSE, EMOTIONS, STATES, STRENGTH, Cell, Plan
 from emokernel.lab.evaluate.prompting import is_refusal
 from emokernel.lab.evaluate.results import (
@@ -21,6 +22,7 @@ from emokernel.lab.evaluate.results import (
     EmotionPoint,
     Interval,
     JudgeAgreement,
+    JudgedEmotion,
     LawDose,
     Measures,
     Monotone,
@@ -242,6 +244,19 @@ class Analysis:
             tops.append([r["top"][reader.name] for cell in cells for r in self._cells[cell]])
             found.append([value for cell in cells for value in self._cosines(cell, reader)])
         return [agreement((one.name, other.name), tops, found, (one.points, other.points))]
+
+    def judged(self, law: str) -> list[JudgedEmotion]:
+        """What the first two judges find in each emotion that both know, at strength 1.0."""
+        found = []
+        for cell, records in self._cells.items():
+            readers = [r for r in self._readers[:2] if cell.name in r.emotions]
+            if (cell.by, cell.strength, cell.law) == (STRENGTH, 1, law) and len(readers) == 2:
+                plain, steered = (
+                    {each.name: [_intended(r, each, cell.name) for r in of] for each in readers}
+                    for of in (self._of_queries.records, records)
+                )
+                found.append(judged(cell.name, plain, steered))
+        return found
 
     def samples(self, law: str) -> list[Sample]:
         """The same queries and seed unsteered and under every emotion, by prompt and by vector.

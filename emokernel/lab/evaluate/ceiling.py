@@ -1,8 +1,8 @@
 """The ceiling of consistency: what it comes to on text by humans, through the same judge.
 
 For each state the texts of the label that is nearest to it by angle stand in for the answers of a
-model. All that is needed of them is how often the judge reads which label, so the embedded judges
-ship with those counts instead of texts.
+model. All that is needed of them is how often the judge reads which label, so the judges of
+the package ship with those counts instead of texts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from emokernel.affect import TWELVE_STATES, Affect, Coordinates
 from emokernel.errors import EmokernelError
 from emokernel.lab.evaluate.consistency import direction, rows_of, unit
 from emokernel.lab.evaluate.results import Ceiling, CeilingState, Interval
-from emokernel.lab.judges import EMBEDDED
+from emokernel.lab.judges import SHIPPED
 from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier, names_in
 from emokernel.lab.measure.intervals import percentiles
 
@@ -42,11 +42,11 @@ def confusion(
 
 
 def shipped(classifier: TextClassifier) -> Confusion | None:
-    """The counts that an embedded judge ships with: GoEmotions test, texts with one label.
+    """The counts that a judge of the package ships with: GoEmotions test, texts with one label.
 
     None for any other classifier.
     """
-    if classifier.name not in EMBEDDED:
+    if classifier.name not in SHIPPED:
         return None
     return json.loads((classifier.folder / "judge.json").read_text("utf-8"))["confusion"]
 

@@ -138,6 +138,7 @@ def evaluate(
             analysis.more_intended(plan.law),
         ),
         samples=analysis.samples(plan.law),
+        judged=analysis.judged(plan.law),
     )
 
 

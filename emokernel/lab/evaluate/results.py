@@ -163,6 +163,22 @@ class JudgeAgreement:
 
 
 @dataclass(frozen=True)
+class JudgedEmotion:
+    """One emotion as each of two judges reads it, in texts by vector at strength 1.0.
+
+    unsteered, steered: {judge: mean probability of the emotion}. separation: {judge: the
+    probability that it finds more of the emotion in a steered text than in an unsteered one}, the
+    area under the ROC curve. correlation: Spearman's, of what both find in the steered texts.
+    """
+
+    emotion: str
+    unsteered: Mapping[str, float]
+    steered: Mapping[str, float]
+    separation: Mapping[str, float]
+    correlation: float
+
+
+@dataclass(frozen=True)
 class Goal:
     """Something the evaluation was asked to show, and whether it did; None if not measured.
 
@@ -198,3 +214,4 @@ class Results:
     agreement: Sequence[JudgeAgreement]
     goals: Sequence[Goal]
     samples: Sequence[Sample] = field(default_factory=tuple)
+    judged: Sequence[JudgedEmotion] = field(default_factory=tuple)

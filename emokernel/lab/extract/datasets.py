@@ -97,18 +97,11 @@ def labelled_dataset(
     if label_names is None:
         feature = (table.features or {}).get(label)
         label_names = getattr(getattr(feature, "feature", feature), "names", None)
-    single, several = [], 0
-    for number, (value, content) in enumerate(zip(table[label], table[text], strict=True)):
-        labels = value if isinstance(value, list) else [value]
-        if len(labels) == 1:
-            single.append((f"row {number}", labels[0], content))
-        else:
-            several += 1
+    labelled = zip(table[label], table[text], strict=True)
+    rows = [(f"row {number}", *row) for number, row in enumerate(labelled)]
     licence = getattr(table.info, "license", None) or "not stated"
     facts = {"name": name, "split": split, "licence": licence}
-    if several:
-        facts["rows without exactly one label, left out"] = several
-    texts = clean(name, single, label_names, facts)
+    texts = clean(name, rows, label_names, facts)
     digest = hashlib.sha256(json.dumps(texts.rows).encode()).hexdigest()
     return replace(texts, provenance={**texts.provenance, "sha256": digest})
 

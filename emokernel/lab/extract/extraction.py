@@ -86,7 +86,7 @@ def extract(
 
     def take(texts: Iterable[Text]) -> range:
         start = len(samples)
-        samples.extend(encode(tokenizer, texts, chosen.max_length))
+        samples.extend(map(_without_first, encode(tokenizer, texts, chosen.max_length)))
         return range(start, len(samples))
 
     rows = {emotion: take(texts) for emotion, texts in emotional.items()}
@@ -171,6 +171,17 @@ def _recorder(model: nn.Module, options: Options, emotions: Collection[str]) -> 
     if options.layers is not None:
         layers = options.layers_of(len(find_decoder(model).blocks))
     return Recorder(model, options.site, layers=layers, last=options.tokens == "last")
+
+
+def _without_first(sample: TokenizedText) -> TokenizedText:
+    """The sample without the first token that the model reads, if it has another one.
+
+    Many models attend to that one where they attend to nothing, and give it rows of a hundred times
+    the usual length: a mean with it in would say how long a text is.
+    """
+    if sample.own[1:].any():
+        sample.own[0] = False
+    return sample
 
 
 def _check_differ(group: Group, samples: Sequence[TokenizedText]) -> None:

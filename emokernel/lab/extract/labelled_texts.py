@@ -20,6 +20,11 @@ NEUTRAL = "neutral"
 # Half a character of UTF-16, which no tokenizer takes.
 _HALF = re.compile("[\ud800-\udfff]")
 
+# Several labels as numbers, and what stands between them.
+_SEPARATED, _NUMBERS = re.compile(r"[ ,;]+"), re.compile(r"[0-9]+([ ,;]+[0-9]+)+")
+# Under which the provenance counts rows that are not taken.
+SEVERAL = "rows without exactly one label, left out"
+
 # The place in the source, for messages; the label as the source has it; the text.
 Row = tuple[str, Any, Any]
 
@@ -63,10 +68,19 @@ class LabelledTexts:
 def clean(
     source: str, rows: Iterable[Row], label_names: Sequence[str] | None, facts: Mapping[str, Any]
 ) -> LabelledTexts:
-    """Emotions by name, texts stripped and without duplicates; counts of them beside ``facts``."""
+    """Emotions by name, texts stripped and without duplicates; counts of them beside ``facts``.
+
+    A label may be a list of them, or numbers such as "4,27": rows with one label are kept.
+    """
     kept: dict[tuple[str | None, str], LabelledText] = {}
     dropped: Counter[str] = Counter()
-    for place, label, text in rows:
+    several = 0
+    for place, given, text in rows:
+        labels = _SEPARATED.split(given) if _is_several(given) else given
+        label, *more = labels if isinstance(labels, list) and labels else [labels]
+        if more or label == []:
+            several += 1
+            continue
         if not isinstance(text, str):
             raise EmokernelError(f"{source}, {place}: {str(text)[:40]!r} is no text")
         if not text.strip():
@@ -85,8 +99,11 @@ def clean(
     if not kept:
         raise EmokernelError(
             f"{source} holds no texts: give it some (the first row of a .tsv file names columns)"
+            + (f"; {several} rows have not exactly one label" if several else "")
         )
-    counts = {"texts": len(kept), "duplicates dropped": dict(dropped)}
+    counts: dict[str, Any] = {"texts": len(kept), "duplicates dropped": dict(dropped)}
+    if several:
+        counts[SEVERAL] = several
     return LabelledTexts(tuple(kept.values()), {**facts, **counts})
 
 
@@ -115,22 +132,23 @@ def normalised(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
+def _is_several(label: Any) -> bool:
+    return isinstance(label, str) and _NUMBERS.fullmatch(label.strip()) is not None
+
+
 def _emotion(place: str, label: Any, names: Sequence[str] | None) -> str | None:
     """The emotion of a label, by name; None for neutral."""
     if label is None:
         return None
     if isinstance(label, bool) or not isinstance(label, (int, str)):
         raise EmokernelError(f"{place}: {str(label)[:40]!r} is no name of an emotion")
-    if isinstance(label, int) or re.fullmatch(r"-?[0-9]+([ ,;]+[0-9]+)*", label.strip()):
+    if isinstance(label, int) or re.fullmatch(r"-?[0-9]+", label.strip()):
         if names is None:
             raise EmokernelError(
                 f"{place}: the label {label!r} is a number without a name: pass label_names, the"
                 " emotions in their order"
             )
-        try:
-            number = int(label)
-        except ValueError:
-            raise EmokernelError(f"{place}: {label!r} is more than one label: keep one") from None
+        number = int(label)
         if not 0 <= number < len(names):
             raise EmokernelError(f"{place}: label {number} has no name among {len(names)} names")
         label = names[number]

@@ -16,6 +16,7 @@ from emokernel.lab.extract.queries import Queries
 from emokernel.lab.extract.samples import Group
 from emokernel.lab.measure.fingerprint import fingerprint
 from emokernel.lab.measure.sampling import Sampling
+from emokernel.weights import identity
 
 
 def count_texts(groups: Sequence[Group], tokens: np.ndarray) -> dict[str, dict[str, int]]:
@@ -44,8 +45,9 @@ def settings_of(options: Options, about: Mapping[str, Any]) -> dict[str, Any]:
 def describe_model(model: nn.Module, name: str | None, revision: str | None) -> dict[str, Any]:
     """Name, revision, dtype and fingerprint; as the model says itself where None is given."""
     config = model.config
+    called = name or getattr(config, "_name_or_path", "") or type(model).__name__
     return {
-        "model": name or getattr(config, "_name_or_path", "") or type(model).__name__,
+        "model": identity(called),
         "revision": revision or getattr(config, "_commit_hash", None) or "unknown",
         "dtype": str(model.dtype).removeprefix("torch."),
         "fingerprint": fingerprint(model),

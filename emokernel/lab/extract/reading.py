@@ -13,6 +13,8 @@ from emokernel.lab.extract.recording import Recorder
 from emokernel.lab.extract.store import Store
 from emokernel.lab.measure.encoding import TokenizedText
 
+_LEAST = 0.8  # of the length of the longest text of a batch, in a batch that is large enough
+
 
 def digest(samples: Iterable[TokenizedText]) -> str:
     """A sha256 over samples: the same texts, contexts and tokenizer give the same."""
@@ -29,11 +31,14 @@ def batches(
     """``numbers`` in batches of about equal ``lengths``, the longest first.
 
     A batch holds at most ``tokens`` tokens, padding included, and ``size`` texts, but one at least.
+    From a quarter of that on it ends where texts are so much shorter that padding would be wasted.
     """
     batch: list[int] = []
     for number in sorted(numbers, key=lambda number: (-lengths[number], number)):
         longest = lengths[batch[0]] if batch else 0
-        if batch and (longest * (len(batch) + 1) > tokens or len(batch) == size):
+        padded = longest * (len(batch) + 1)
+        wasteful = 4 * padded > tokens and lengths[number] < _LEAST * longest
+        if batch and (padded > tokens or len(batch) == size or wasteful):
             yield batch
             batch = []
         batch.append(number)
@@ -49,14 +54,17 @@ def unfinished(
     doing: str,
     progress: bool,
 ) -> Iterator[list[int]]:
-    """The `batches` of ``numbers`` that are not ``done`` yet, with a bar."""
-    left = sum(number not in done for number in numbers)
+    """The `batches` of ``numbers`` that are not ``done`` yet, with a bar.
+
+    It counts tokens: the longest texts come first, so texts would be slow at first and fast later.
+    """
+    before = sum(lengths[number] for number in numbers if number in done)
     with tqdm(
-        total=len(numbers), initial=len(numbers) - left, desc=doing, unit=" texts",
-        disable=not progress,
+        total=sum(lengths[number] for number in numbers), initial=before,
+        desc=f"{doing} {len(numbers)} texts", unit=" tokens", unit_scale=True, disable=not progress,
     ) as bar:  # fmt: skip
         for batch in batches(lengths, numbers, options.batch_tokens, options.batch_size):
-            new = sum(number not in done for number in batch)
+            new = sum(lengths[number] for number in batch if number not in done)
             if new:
                 yield batch
                 bar.update(new)

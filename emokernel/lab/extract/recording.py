@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,14 @@ from emokernel.patch.source import RewrittenForward, rewrite
 from emokernel.replaced import has_replaced
 
 
+class _Enough(Exception):
+    """All chosen layers have been recorded: what the model would compute above, nobody reads."""
+
+
 class Recorder:
     """Reads batches of samples; within it, the chosen layers of the model are watched.
+
+    The model runs up to the highest of them.
 
     A row is the mean of a layer's activations over the text's own tokens, or with ``last`` that of
     its last own token, in fp32. The activations are at site "block" the residual stream after the
@@ -60,6 +66,9 @@ class Recorder:
                     undo.callback(self._watch_branch(layer, *self._adds[layer]))
                 else:
                     undo.callback(block.register_forward_hook(self._hook(layer)).remove)
+            above = self.decoder.blocks[max(self.layers) + 1 :]
+            if above:
+                undo.callback(above[0].register_forward_pre_hook(self._stop).remove)
             self._undo = undo.pop_all()
         return self
 
@@ -75,7 +84,7 @@ class Recorder:
         device = input_device(self._model)
         ids, mask = (each.to(device) for each in (self._batch.ids, self._batch.mask))
         try:
-            with torch.no_grad(), uncompiled():
+            with torch.no_grad(), uncompiled(), suppress(_Enough):
                 # Without the head: nobody reads the logits.
                 self.decoder.owner(input_ids=ids, attention_mask=mask, use_cache=False)
             # Copied only now, so that no layer waits for the device.
@@ -96,6 +105,10 @@ class Recorder:
         batch = self._batch
         if batch is not None:  # else the model is read by somebody else
             self._rows[layer] = batch.row(activations), batch.length(stream)
+
+    def _stop(self, *_: object) -> None:
+        if self._batch is not None:
+            raise _Enough
 
     def _hook(self, layer: int) -> Callable:
         def hook(block: nn.Module, _: Any, output: Any) -> None:

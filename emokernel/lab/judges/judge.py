@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from emokernel.lab.measure.classifiers import weights_digest
 
-_ASSETS = Path(__file__).parent / "assets"
-JUDGE_PATH, CALIBRATION_JUDGE_PATH = _ASSETS / "judge", _ASSETS / "calibration_judge"
+ASSETS = Path(__file__).parent / "assets"
+JUDGE_PATH, CALIBRATION_JUDGE_PATH = ASSETS / "judge", ASSETS / "calibration_judge"
 MAX_TOKENS = 48
 
 # Of each token of a text: its word bucket and its character buckets.
@@ -202,7 +202,7 @@ class Judge:
         networks = nn.ModuleList(
             cls.network(len(settings["labels"]), **sizes) for _ in range(settings["networks"])
         )
-        networks.load_state_dict(_unpacked(load_file(folder / "judge.safetensors")))
+        networks.load_state_dict(unpacked(load_file(folder / "judge.safetensors")))
         return cls(list(networks), settings["labels"], settings["temperature"])
 
 
@@ -215,7 +215,7 @@ class CalibrationJudge(Judge):
     script: ClassVar[str] = "embedded.calibration_judge"
 
 
-def _unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """In fp32: tables are stored in 8 bits, the scales of their rows under "NAME/scale"."""
     return {
         name: value.float() * tensors.get(f"{name}/scale", 1.0)

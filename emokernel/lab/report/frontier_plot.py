@@ -11,7 +11,7 @@ import numpy as np
 
 from emokernel.choices import MAPPING
 from emokernel.lab.calibrate import Calibrated, Point
-from emokernel.lab.calibrate.calibrator import FRONTIER
+from emokernel.lab.calibrate.calibrator import FRONTIER, LAWS
 from emokernel.lab.report.plots.chart import Chart, Look, Panel
 from emokernel.lab.report.plots.lines import ZERO, Curve, lines
 from emokernel.vectors.calibration import key_of
@@ -28,6 +28,8 @@ _COLOURS = {
     "axes": "#9ca3af",
 }
 
+# So many points of the mean curve.
+_MEANS = 8
 # {law and dose: its points}
 Points = Mapping[str, Sequence[Point]]
 
@@ -38,7 +40,7 @@ def plot_frontier(path: Path, result: Calibrated) -> None:
     """
     by_emotion: dict[str, dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
     for row in result.rows:
-        if row.stage == FRONTIER:
+        if row.stage in (FRONTIER, LAWS):
             by_emotion[row.name][key_of(row.law, row.dose)].append(row.point)
     titled = {"all emotions, mean": _mean(by_emotion), **dict(sorted(by_emotion.items()))}
     panels = [_panel(name, points, result) for name, points in titled.items()]
@@ -47,16 +49,19 @@ def plot_frontier(path: Path, result: Calibrated) -> None:
 
 
 def _mean(by_emotion: Mapping[str, Points]) -> Points:
-    """Of each law and dose, the mean over the emotions at each divergence that all reach."""
+    """Of each law and dose, the mean over the emotions at divergences between those measured."""
     means: dict[str, list[Point]] = {}
-    for key in next(iter(by_emotion.values())):
-        levels: dict[float, list[Point]] = defaultdict(list)
-        for points in by_emotion.values():
-            for point in points[key]:
-                levels[point.divergence].append(point)
-        reached = [level for level in levels.values() if len(level) == len(by_emotion)]
-        columns = ([list(vars(point).values()) for point in level] for level in reached)
-        means[key] = [Point(*np.mean(each, axis=0).tolist()) for each in columns]
+    for key in dict.fromkeys(key for points in by_emotion.values() for key in points):
+        measured = [points[key] for points in by_emotion.values() if key in points]
+        curves = [
+            np.array([(p.divergence, p.effect, p.perplexity, p.distinct) for p in ordered])
+            for ordered in (sorted(of, key=lambda point: point.divergence) for of in measured)
+        ]
+        first, last = max(of[0, 0] for of in curves), min(of[-1, 0] for of in curves)
+        means[key] = []
+        for at in np.unique(np.geomspace(min(first, last), last, _MEANS)):
+            columns = [[np.interp(at, of[:, 0], of[:, n]) for n in (1, 2, 3)] for of in curves]
+            means[key].append(Point(0.0, at, *np.mean(columns, axis=0).tolist()))
     return means
 
 
@@ -66,7 +71,7 @@ def _panel(name: str, points: Points, result: Calibrated) -> Panel:
     def finish(axes: Axes) -> None:
         axes.axvline(bound, color="0.6", linewidth=0.8, linestyle=":")
         for key in points:
-            best = result.chosen[key].get(name)
+            best = result.chosen.get(key, {}).get(name)
             if best:
                 colour = _look(key).colour
                 axes.plot(best.perplexity, best.effect, "*", color=colour, markersize=11)

@@ -64,6 +64,7 @@ def sections(view: View) -> list[Section]:
             *map(Text, findings.one_judge(view)),
             tables.judges(view),
             tables.agreement(view),
+            tables.judged(view),
             *(tables.conditions(view, judge) for judge in view.judges[1:]),
         ),
         "samples": (

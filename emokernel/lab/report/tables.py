@@ -239,6 +239,29 @@ def agreement(view: View) -> Table:
     )  # fmt: skip
 
 
+def judged(view: View) -> Table:
+    """Emotion by emotion, what either judge finds, how well it tells the texts from unsteered
+    ones, and how far both agree; the emotions on which they agree least come first."""
+    rows = sorted(
+        view.results.judged, key=lambda row: (math.isnan(row.correlation), row.correlation)
+    )
+    names = list(dict.fromkeys(name for row in rows for name in row.steered))
+    return Table(
+        "Each emotion as both judges read it, by vector at strength 1.0: mean probability"
+        " (unsteered → steered), separation from the unsteered texts, rank correlation of the two",
+        ["Emotion", *names, *(f"Separation, {name}" for name in names), "Correlation"],
+        [
+            [
+                row.emotion,
+                *(f"{number(row.unsteered.get(n))} → {number(row.steered.get(n))}" for n in names),
+                *(number(row.separation.get(name)) for name in names),
+                number(row.correlation),
+            ]
+            for row in rows
+        ],
+    )
+
+
 def judges(view: View) -> Table:
     """What is known of each judge; other facts than the usual ones get columns of their own."""
     listed: Sequence[Mapping[str, Any]] = view.results.about.get("judges", ())

@@ -6,7 +6,7 @@ import pytest
 from word_model import WordJudge
 
 from emokernel.affect import Coordinates
-from emokernel.lab.calibrate.points import Prompts, Setting
+from emokernel.lab.calibrate.setting import Prompts, Setting
 from emokernel.lab.measure.sampling import Sampling
 
 

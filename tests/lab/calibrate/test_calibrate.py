@@ -7,14 +7,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tqdm import tqdm
 from word_model import NAMES
 from word_model import word_vectors as make_vectors
 
 from emokernel import Affect, EmokernelError, EmotionVectors, Request
-from emokernel.lab.calibrate import Bounds, Prompts, calibrate, calibrator
-from emokernel.lab.calibrate import points as measuring
-from emokernel.lab.calibrate.calibrator import CANDIDATES, CIRCLE, FRONTIER
-from emokernel.lab.calibrate.points import points, unsteered
+from emokernel.lab.calibrate import Bounds, Prompts, calibrate, calibrator, measuring
+from emokernel.lab.calibrate.calibrator import CANDIDATES, CIRCLE, FRONTIER, LAWS
+from emokernel.lab.calibrate.measuring import Dose, Measuring, Steered
+from emokernel.lab.measure.encoding import encoded
 from emokernel.lab.measure.equal_doses import Ask, divergences
 from emokernel.lab.measure.fingerprint import fingerprint
 from emokernel.lab.measure.fluency import distinct_n, perplexity
@@ -32,15 +33,15 @@ OPTIONS = {
     "laws": ["preserve", "add"],
     "doses": ["absolute"],
     "sites": ["block"],
+    "effort": 0.3,
     "progress": False,
 }
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Two doses of each instead of eight, at all layers of every site."""
+    """All layers of every site alone."""
     every = calibrator.candidates
-    monkeypatch.setattr(calibrator, "LEVELS", (0.2, 1.0))
     monkeypatch.setattr(
         calibrator,
         "candidates",
@@ -58,29 +59,86 @@ def calibrated(model, tokenizer, judge, word_vectors):
     return calibrate(model, tokenizer, word_vectors, judge=judge, **OPTIONS)
 
 
-def test_a_point_is_what_its_texts_say(setting, patched, word_vectors):
+@pytest.fixture
+def measured(setting, word_vectors):
+    """``measured(journal)``: a `Measuring`, and how it is steered; closed after the test."""
+    made = []
+
+    def measuring(journal=None):
+        made.append(Measuring(setting, journal or Journal(None, {}), tqdm(disable=True)))
+        return made[-1]
+
+    yield measuring
+    for each in made:
+        each.close()
+
+
+def test_a_point_is_what_its_texts_say(setting, word_vectors, measured, patched):
+    steered, landscape = Steered("words", word_vectors), measured()
     asks = [Ask("joy", "joy", "add", "absolute"), Ask("90", Affect(0, 1), "preserve", "absolute")]
-    steering = patched(word_vectors)
-    plain = unsteered(setting, steering)
-    doses = {ask: {0.5: 3.0} for ask in asks}
-    found = dict(points(setting, steering, plain, doses, Journal(None, {}), "test"))
-    jobs = [
-        measuring.Job(opening, ask.at(3.0)) for ask in asks for _, opening in setting.prompts.pairs
-    ]
-    texts = [one.text for one in measuring._written(setting, steering, jobs)]
-    size = len(setting.prompts.pairs)
-    joy = setting.judge.probabilities(texts[:size])[:, 1].mean().item()
-    assert found[asks[0]].effect == pytest.approx(joy)
-    openings = [opening for _, opening in setting.prompts.pairs]
-    pairs = [(o, text[len(o) :]) for o, text in zip(openings, texts, strict=False)]
+    landscape.ladders(steered, dict.fromkeys(asks, (0.2, 0.5)))
+    numbers = (1, 2, 5)
+    found = landscape.read(steered, [Dose(ask, 3.0, numbers) for ask in asks])
+    plain = landscape.plain(asks[0], numbers)
+    point = found[0].point(plain, 3.0, 0.5)
+    assert found[0].prompts == plain.prompts == numbers
+    openings = [setting.prompts.pairs[number][1] for number in numbers]
+    texts = [o + text for o, text in zip(openings, found[0].texts, strict=True)]
+    joy = setting.judge.probabilities(texts)[:, 1]
+    assert found[0].effects == pytest.approx(joy.tolist())
+    landscape.close()
+    pairs, plain_pairs = (
+        list(zip(openings, readings.texts, strict=True)) for readings in (found[0], plain)
+    )
     loss = perplexity(setting.model, setting.tokenizer, pairs)
-    all_pairs = [one.pair for one in plain.written]
-    expected = loss / perplexity(setting.model, setting.tokenizer, all_pairs)
-    assert found[asks[0]].perplexity == pytest.approx(expected, rel=1e-4)
-    distinct = distinct_n([text for _, text in pairs]) / distinct_n([t for _, t in all_pairs])
-    assert found[asks[0]].distinct == pytest.approx(distinct)
-    assert found[asks[0]].effect > plain.effect(setting, asks[0]) + 0.1
-    assert (found[asks[0]].strength, found[asks[0]].divergence) == (3.0, 0.5)
+    expected = loss / perplexity(setting.model, setting.tokenizer, plain_pairs)
+    assert point.perplexity == pytest.approx(expected, rel=1e-4)
+    distinct = distinct_n([text for _, text in pairs]) / distinct_n([t for _, t in plain_pairs])
+    assert point.distinct == pytest.approx(distinct)
+    assert point.effect > plain.effect + 0.1
+    assert (point.strength, point.divergence, point.texts) == (3.0, 0.5, 3)
+    assert -1 <= found[1].effect <= 1
+
+
+def test_unsteered_texts_are_written_once_and_nothing_that_a_journal_knows(
+    setting, word_vectors, measured, tmp_path, monkeypatch
+):
+    written, write = [], measuring.write
+
+    def counted(model, tokenizer, steering, jobs, *given, **options):
+        written.extend(job.request for job in jobs)
+        return write(model, tokenizer, steering, jobs, *given, **options)
+
+    monkeypatch.setattr(measuring, "write", counted)
+    joy = Ask("joy", "joy", "add", "absolute")
+    steered = [Steered(name, word_vectors) for name in ("one", "other")]
+    results = []
+    for _ in range(2):
+        landscape = measured(Journal(tmp_path / "journal", {}))
+        for each in steered:
+            ladder = landscape.ladders(each, {joy: (0.2, 0.5)})[joy]
+            results.append((ladder, landscape.read(each, [Dose(joy, 3.0, (0, 1))])))
+        results.append((landscape.written, landscape.read_again))
+        landscape.close()
+    assert results[:3] == results[3:]
+    assert written.count(None) == len(setting.prompts.pairs)
+    assert len(written) == len(setting.prompts.pairs) + 4
+
+
+def test_all_tokens_are_counted(setting, word_vectors, measured):
+    """Each context is read twice: to write behind it, and to read what was written."""
+    joy = Ask("joy", "joy", "add", "absolute")
+    landscape, steered = measured(), Steered("words", word_vectors)
+    ladder = landscape.ladders(steered, {joy: (0.2, 0.5)})[joy]
+    prompts = range(len(setting.prompts.pairs))
+    plain = landscape.plain(joy, prompts)
+    assert landscape.written == sum(plain.tokens)
+    of_ladder = landscape.read_again - 2 * 3 * len(prompts) - landscape.written
+    assert of_ladder >= len(ladder.rungs) * 2 * 4
+    before = landscape.written, landscape.read_again
+    (found,) = landscape.read(steered, [Dose(joy, 3.0, (0, 1))])
+    assert landscape.written - before[0] == sum(found.tokens)
+    assert landscape.read_again - before[1] == sum(found.tokens) + 2 * 3 * 2
 
 
 def test_strength_one_strengthens_every_emotion_within_the_bounds(calibrated, model, judge):
@@ -93,16 +151,16 @@ def test_strength_one_strengthens_every_emotion_within_the_bounds(calibrated, mo
         assert point.effect > 0.4, "a quarter of the words would be chance"
         assert point.perplexity <= 20.0 + 1e-6
     stages = {row.stage for row in calibrated.rows}
-    assert stages == {CANDIDATES, FRONTIER, CIRCLE}
-    best = max(calibration.record["candidates"], key=calibration.record["candidates"].get)
-    assert calibration.record["chosen"] == best
+    assert stages == {CANDIDATES, FRONTIER, LAWS, CIRCLE}
+    assert calibration.record["chosen"] == next(iter(calibration.record["candidates"]))
+    assert calibration.record["tokens"]["written"] > 0
     assert calibration.record["judge"] == judge.name
 
 
 def test_equal_strength_is_equal_dose(calibrated, model, patched, tokenizer):
     """At the divergences of the choice, patched with the calibration and strength 1.0."""
     calibration = calibrated.vectors.calibration
-    texts = measuring.encoded(tokenizer, [(o, " w40 w41 w42") for _, o in PROMPTS.pairs])
+    texts = encoded(tokenizer, [(o, " w40 w41 w42") for _, o in PROMPTS.pairs])
     steering = patched(calibrated.vectors)
     found = divergences(model, steering, texts, [Request(name) for name in NAMES]).tolist()
     of = calibrated.chosen[f"{calibration.law} {calibration.dose}"]
@@ -121,7 +179,7 @@ def test_an_interrupted_run_goes_on_without_doing_anything_twice(
     calibrated, model, tokenizer, judge, word_vectors, tmp_path, monkeypatch
 ):
     options = {**OPTIONS, "journal": tmp_path / "journal"}
-    measure, calls = measuring._measure, []
+    measure, calls = Measuring._measure, []
 
     def interrupted(*arguments):
         calls.append(arguments)
@@ -129,7 +187,7 @@ def test_an_interrupted_run_goes_on_without_doing_anything_twice(
             raise KeyboardInterrupt
         return measure(*arguments)
 
-    monkeypatch.setattr(measuring, "_measure", interrupted)
+    monkeypatch.setattr(Measuring, "_measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
         calibrate(model, tokenizer, word_vectors, judge=judge, **options)
     again = calibrate(model, tokenizer, word_vectors, judge=judge, **options)

@@ -31,15 +31,23 @@ def test_profiles_of_a_deep_model():
         "site block, early layers": [0, 1, 2, 3, 4, 5],
         "site block, middle layers": [3, 4, 5, 6, 7, 8],
         "site block, late layers": [6, 7, 8, 9, 10, 11],
+        "site block, second quarter": [3, 4, 5],
+        "site block, middle third": [4, 5, 6, 7],
+        "site block, third quarter": [6, 7, 8],
         "site block, one layer at half": [6],
         "site block, one layer at two thirds": [8],
     }
 
 
-def test_one_file_is_tried_at_both_sites_and_of_several_each_at_its_own():
-    assert {c.site for c in candidates([made(2)])} == {"attention", "block"}
+def test_one_file_is_tried_at_its_site_and_then_at_the_other_and_of_several_each_at_its_own():
+    own = candidates([made(2)])
+    assert {c.site for c in own} == {"block"}
+    twins = [twin for c in own for twin in c.twins]
+    assert {(twin.site, twin.profile) for twin in twins} == {("attention", c.profile) for c in own}
+    assert not any(c.twins for c in candidates([made(2)], ["block"]))
     other = replace(made(2), site="attention")
     block = made(2)
+    assert not any(c.twins for c in candidates([other, block]))
     found = {(c.name.partition(",")[0], c.site) for c in candidates([other, block])}
     assert found == {("file 1", "attention"), ("file 2", "block")}
 

@@ -12,7 +12,7 @@ from hypothesis import given
 
 from emokernel import EmokernelError
 from emokernel.lab.calibrate import Bounds, Point
-from emokernel.lab.calibrate.choose import choose, first_of_equal
+from emokernel.lab.calibrate.choose import choose, edge
 
 LEVELS = (0.05, 0.1, 0.2, 0.4, 0.7, 1.1, 1.6, 2.4)
 
@@ -152,7 +152,19 @@ def test_bounds_that_make_no_sense_are_refused(bounds):
         Bounds(**bounds)
 
 
-def test_of_choices_that_are_equal_within_noise_the_first_is_taken():
-    assert first_of_equal({"preserve": 0.299, "add": 0.303}) == "preserve"
-    assert first_of_equal({"preserve": 0.29, "add": 0.303, "relative": 0.31}) == "add"
-    assert first_of_equal({"only": 0.1}) == "only"
+def test_the_edge_is_where_the_bounds_end_whatever_the_effect():
+    assert edge(curve(), Bounds()) == pytest.approx(math.log(1.5) / 0.5, rel=0.02)
+    assert edge(curve(saturates=0.1), Bounds()) == edge(curve(), Bounds())
+    assert edge(curve(), Bounds(perplexity=100.0)) == math.inf
+
+
+def test_points_count_by_their_texts():
+    few, many = (
+        [
+            Point(1.0, 0.5, 0.3, 1.2, 1.0, texts),
+            Point(1.01, 0.51, 0.1, 1.2, 1.0, 100),
+        ]
+        for texts in (1, 10_000)
+    )
+    assert choose(few, 0.0, Bounds()).effect == pytest.approx(0.1, abs=0.01)
+    assert choose(many, 0.0, Bounds()).effect == pytest.approx(0.3, abs=0.01)

@@ -8,7 +8,7 @@ import pytest
 
 from emokernel import EmotionVectors
 from emokernel.cli import main
-from emokernel.lab.calibrate import points
+from emokernel.lab.calibrate.measuring import Measuring
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_it_writes_vectors_points_and_picture_and_says_what_it_chose(folder, cap
 
 
 def test_an_interrupted_run_says_so_and_goes_on(folder, capsys, monkeypatch):
-    original, calls = points._measure, []
+    original, calls = Measuring._measure, []
 
     def interrupted(*given):
         calls.append(1)
@@ -57,7 +57,7 @@ def test_an_interrupted_run_says_so_and_goes_on(folder, capsys, monkeypatch):
             raise KeyboardInterrupt
         return original(*given)
 
-    monkeypatch.setattr(points, "_measure", interrupted)
+    monkeypatch.setattr(Measuring, "_measure", interrupted)
     with pytest.raises(SystemExit, match="130"):
         main(arguments(folder))
     assert "goes on with" in capsys.readouterr().err
@@ -78,6 +78,8 @@ def test_an_interrupted_run_says_so_and_goes_on(folder, capsys, monkeypatch):
         (["--judge", "embedded-nobody"], "no classifier 'embedded-nobody'"),
         (["--coordinates", "nowhere.json"], "nowhere.json"),
         (["--max-perplexity", "0.5"], "perplexity above 1"),
+        (["--effort", "0"], "the effort must be above 0"),
+        (["--effort", "nan"], "the effort must be above 0"),
         (["--vectors", "nothing.safetensors"], "nothing.safetensors"),
     ],
 )
@@ -92,7 +94,7 @@ def test_bad_input_is_one_line(more, message, folder, capsys):
 def test_a_file_that_cannot_hold_a_calibration_is_refused_before_anything_runs(
     name, folder, capsys, monkeypatch
 ):
-    monkeypatch.setattr(points, "_measure", None)
+    monkeypatch.setattr(Measuring, "_measure", None)
     assert main(arguments(folder, "-o", str(folder / name))) == 2
     assert "cannot hold a calibration" in capsys.readouterr().err
 

@@ -181,6 +181,9 @@ def test_steering_shows(finished):
     assert len(results.monotone) == 2 * 4
     (agreement,) = results.agreement
     assert agreement.texts == 3 * 12 * 2 * 10
+    joy = the(results.judged, emotion="joy")
+    assert joy.steered["words"] > joy.unsteered["words"]
+    assert joy.separation["words"] > 0.6
     assert results.samples[0].texts["joy, by vector"].startswith(results.samples[0].opening)
 
 
@@ -190,6 +193,7 @@ def test_what_the_second_judge_does_not_know_is_said(finished):
     surprise = the(results.emotions, emotion="surprise", mode="unsteered").measures
     assert set(surprise.intended) == {"words"}
     assert results.ceilings == []
+    assert {row.emotion for row in results.judged} == {"anger", "joy", "sadness"}
 
 
 @pytest.fixture

@@ -212,10 +212,25 @@ def test_arguments_that_do_not_fit_the_file(tmp_path, arguments, message):
         read_labelled(path, **arguments)
 
 
-def test_two_labels_of_one_row_are_refused(tmp_path):
-    path = write(tmp_path, "a.tsv", "text\temotion\na\t0,1\n")
-    with pytest.raises(EmokernelError, match="'0,1' is more than one label"):
+def test_rows_with_several_labels_are_left_out_and_counted(tmp_path):
+    path = write(tmp_path, "a.tsv", "text\temotion\na\t0,1\nb\t1\n")
+    read = read_labelled(path, label_names=["joy", "fear"])
+    assert list(read) == [("fear", "b")]
+    assert read.provenance["rows without exactly one label, left out"] == 1
+    lines = [{"text": "a", "emotion": ["joy"]}, {"text": "b", "emotion": ["joy", "fear"]}]
+    path = write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, lines)))
+    assert list(read_labelled(path)) == [("joy", "a")]
+    path = write(tmp_path, "b.tsv", "text\temotion\na\t0,1\n")
+    with pytest.raises(EmokernelError, match="1 rows have not exactly one label"):
         read_labelled(path, label_names=["joy", "fear"])
+
+
+def test_a_table_without_names_of_columns_is_told_so(tmp_path):
+    path = write(tmp_path, "a.tsv", "It is cold\t27\nI am sad\t25\n")
+    with pytest.raises(
+        EmokernelError, match=r"first row has to name its columns: .*--label-column"
+    ):
+        read_labelled(path, label_names=["joy"])
 
 
 @pytest.mark.parametrize(

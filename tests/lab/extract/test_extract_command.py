@@ -54,6 +54,8 @@ def test_own_answers_of_the_embedded_model(openings, tmp_path, capsys):
     assert "AUC neutral" in printed
     assert [line.split()[0] for line in printed.splitlines()[3:5]] == ["joy", "anger"]
     assert f"wrote {output}" in printed
+    assert "emotions are read best in layers" in printed
+    assert f"next: `emokernel calibrate embedded --vectors {output}`" in printed
 
 
 def test_all_emotions_are_those_of_the_embedded_model(openings, tmp_path):

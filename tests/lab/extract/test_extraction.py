@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from tokenizers import processors
 
 from emokernel import EmokernelError, EmotionVectors, patch
 from emokernel.lab.extract import extraction
@@ -41,6 +42,21 @@ def test_extraction_is_the_difference_of_means(site, batch_size, tiny, tokenizer
         expected = mean_activation(activations, model, tokenizer, texts, site) - baseline
         torch.testing.assert_close(vectors[name].double(), expected, rtol=1e-4, atol=1e-5)
     assert vectors.provenance["counts"]["joy"] == {"texts": 3, "tokens": 10}
+
+
+def test_the_first_token_that_is_read_is_no_texts_own(tiny, tokenizer, activations):
+    """It has rows of another kind in many models; here no special token comes before it."""
+    tokenizer.backend_tokenizer.post_processor = processors.Sequence([])
+    model, texts = tiny(), ["happy cat runs here today", "cross dog"]
+    vectors = EmotionVectors.extract(
+        model, tokenizer, {"joy": texts[:1]}, texts[1:], site="block", progress=False
+    )
+    joy, neutral = (
+        mean_activation(activations, model, tokenizer, [text], "block") for text in texts
+    )
+    torch.testing.assert_close(vectors["joy"].double(), joy - neutral, rtol=1e-4, atol=1e-5)
+    one = EmotionVectors.extract(model, tokenizer, {"joy": ["happy"]}, texts, progress=False)
+    assert one.provenance["counts"]["joy"] == {"texts": 1, "tokens": 1}  # it has no other
 
 
 def test_each_emotion_may_have_a_neutral_text_of_its_own(tiny, tokenizer):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,8 +28,16 @@ def test_batches_hold_every_text_once_within_the_budget(lengths, tokens, size):
         padded = max(lengths[number] for number in batch) * len(batch)
         assert len(batch) == 1 or padded <= tokens
         assert size is None or len(batch) <= size
-    for batch in plan[:-1]:  # none is smaller than it must be
-        assert lengths[batch[0]] * (len(batch) + 1) > tokens or len(batch) == size
+    for batch, after in pairwise(plan):  # none is smaller than it must be
+        more = lengths[batch[0]] * (len(batch) + 1)
+        wasteful = 4 * more > tokens and lengths[after[0]] < 0.8 * lengths[batch[0]]
+        assert more > tokens or len(batch) == size or wasteful
+
+
+def test_a_large_batch_is_hardly_padded():
+    lengths = [*range(10, 60)] * 20
+    padded = sum(lengths[b[0]] * len(b) for b in batches(lengths, range(len(lengths)), 4096))
+    assert padded < 1.1 * sum(lengths)
 
 
 def test_own_tokens_are_those_of_the_text_alone(tokenizer):

@@ -56,6 +56,20 @@ def test_chosen_layers_are_those_of_all(site, tiny):
 
 
 @pytest.mark.parametrize("site", SITES)
+def test_the_model_runs_no_further_than_the_highest_chosen_layer(site, tiny):
+    model, ran = tiny(), []
+    for layer, block in enumerate(model.model.layers):
+        block.register_forward_hook(lambda *_, layer=layer: ran.append(layer))
+    with Recorder(model, site, layers=[1], last=False) as recorder:
+        ran.clear()
+        recorder.read(samples())
+        assert ran == [0, 1]
+        ran.clear()
+        model(input_ids=torch.ones(1, 3, dtype=torch.long))  # as somebody else's call
+        assert ran == [0, 1, 2]
+
+
+@pytest.mark.parametrize("site", SITES)
 def test_sums_of_a_bfloat16_model_are_fp32(site, tiny, activations):
     model, texts = tiny(dtype=torch.bfloat16), samples(1)
     texts = [TokenizedText(np.resize(texts[0].ids, 100), np.ones(100, bool))]

@@ -77,7 +77,7 @@ def test_progress_is_told_for_every_row(model, patched, vectors, texts):
     asks = [Ask("joy", "joy", "add", "absolute")]
     equal_doses(model, patched(vectors()), texts, asks, TARGETS, told.append)
     assert sum(told) % len(TEXTS) == 0
-    assert sum(told) >= 8 * len(TEXTS)
+    assert 3 * len(TEXTS) <= sum(told) <= 8 * len(TEXTS)
 
 
 @pytest.mark.parametrize("targets", [[], [0.0], [0.1, -0.2], [math.nan], [math.inf]])

@@ -1,0 +1,99 @@
+"""The models with a name, and what belongs to each: the one place that knows the names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from emokernel.demo import model as embedded
+from emokernel.demo.vectors import VECTORS_PATH
+from emokernel.demo.wordlist import is_presentable
+from emokernel.lab.evaluate.settings import LAPTOP, WHOLE, Settings
+from emokernel.lab.judges import EVALUATING, TRANSFORMER
+from emokernel.lab.measure.conditions import CONDITIONS
+from emokernel.vectors import EmotionVectors
+from emokernel.weights import KNOWN, fetched
+
+EMBEDDED, SMOLLM2 = "embedded", "smollm2"
+# The MODEL of commands that can do without one.
+DEFAULT = EMBEDDED
+CALIBRATING = "embedded-calibration"
+# What a model without vectors needs, for an error.
+MAKE_VECTORS = (
+    "`emokernel extract {0} -o FILE.safetensors` makes them, `emokernel calibrate {0} --vectors"
+    " FILE.safetensors` says what strength 1.0 is to mean"
+)
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """What belongs to a MODEL; the defaults hold for any that has no name.
+
+    ``find``: gives its folder, fetched if need be. ``title``: what reports call it. ``vectors``:
+    the file of vectors that ships. ``dtype``: of the weights where none is asked for.
+    ``on_cpu``: whether it writes texts there even if there is a GPU. ``judge`` and
+    ``second_judge`` read the texts of an evaluation, ``calibrating`` those of a calibration.
+    ``evaluation``: how much one writes. ``queries``: what `extract` asks it, ``emotions`` of which
+    if the queries name none, and ``templates`` by which prefixes (emotional, neutral); in its chat
+    without them. ``prefixes``: whether prefix tokens stand for prompts. ``notes``: what a report
+    has to say of it, and ``own_notes`` besides, beside its own vectors and judge alone. ``accept``:
+    which texts of it may be shown; others are drawn again.
+    """
+
+    find: Callable[[], Path] | None = None
+    title: str | None = None
+    vectors: Path | None = None
+    dtype: str = "auto"
+    on_cpu: bool = False
+    judge: str = EVALUATING
+    second_judge: str = CALIBRATING
+    calibrating: str = CALIBRATING
+    evaluation: Settings = LAPTOP
+    queries: str = "shipped"
+    emotions: tuple[str, ...] = ()
+    templates: tuple[str, str] | None = None
+    prefixes: bool = False
+    notes: tuple[str, ...] = ()
+    own_notes: tuple[str, ...] = ()
+    accept: Callable[[str], bool] = lambda _: True
+
+    def load_vectors(self) -> EmotionVectors | None:
+        """Those that ship, if any do."""
+        return None if self.vectors is None else EmotionVectors.load(self.vectors)
+
+
+NAMED: dict[str, NamedModel] = {
+    EMBEDDED: NamedModel(
+        find=embedded.model_folder,
+        title=embedded.NAME,
+        vectors=VECTORS_PATH,
+        dtype="float32",
+        on_cpu=True,
+        evaluation=replace(WHOLE, sampling=embedded.SAMPLING),
+        queries="openings",
+        emotions=CONDITIONS[1:],
+        templates=("<|{emotion}|>{query}", "<|neutral|>{query}"),
+        prefixes=True,
+        notes=embedded.NOTES,
+        own_notes=(embedded.INDEPENDENT,),
+        accept=is_presentable,
+    ),
+    SMOLLM2: NamedModel(
+        find=partial(fetched, SMOLLM2),
+        title=KNOWN[SMOLLM2].title,
+        dtype="float32",
+        judge=TRANSFORMER,
+        notes=(
+            "The weights are what the 4-bit blocks (Q4_1) of a GGUF file of SmolLM2-135M-Instruct"
+            " stand for, in float32.",
+        ),
+    ),
+}
+_ANY = NamedModel()
+
+
+def named(model: str) -> NamedModel:
+    """What belongs to a MODEL: to one of `NAMED`, or to any other."""
+    return NAMED.get(model, _ANY)

@@ -1,0 +1,211 @@
+"""Choosing among ways to steer: few texts of all of them, more of those that may be the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+import numpy as np
+from tqdm import tqdm
+
+from emokernel.errors import EmokernelError, ModelStructureError, SteeringError
+from emokernel.lab.calibrate.choose import NOISE, Bounds, Point, choose
+from emokernel.lab.calibrate.measuring import Dose, Landscape, Steered
+from emokernel.lab.calibrate.plan import LEVELS, PROBE, each, kept
+from emokernel.lab.calibrate.readings import Readings
+from emokernel.lab.measure.equal_doses import Ask, Ladder
+
+# Where the bounds may be met, in nats per token.
+_LEAST, _MOST = PROBE / 8, 4 * PROBE
+
+
+@dataclass(eq=False)
+class Arm:
+    """A way to steer, its doses, and what is known of them.
+
+    levels: for each ask the divergences at which ways are compared; the first of each are compared
+    with each other, and so on. taken: {ask: {divergence: (strength, what was read)}}.
+    """
+
+    name: str
+    steered: Steered
+    levels: Mapping[Ask, Sequence[float]]
+    ladders: dict[Ask, Ladder] = field(default_factory=dict)
+    taken: dict[Ask, dict[float, tuple[float, Readings]]] = field(default_factory=dict)
+
+    @property
+    def asks(self) -> list[Ask]:
+        """All of them."""
+        return list(self.levels)
+
+    def measure(
+        self,
+        landscape: Landscape,
+        doses: Mapping[Ask, Sequence[float]],
+        start: int,
+        stop: int,
+    ) -> None:
+        """Take the texts from number ``start`` to ``stop`` of divergences, but what is known.
+
+        The prompts of an emotion are the same for all arms and doses; those of another emotion
+        begin elsewhere in the list.
+        """
+        spans = {
+            ask: (min(of), max(of))
+            for ask, of in doses.items()
+            if ask not in self.ladders or not self.ladders[ask].spans(min(of), max(of))
+        }
+        if spans:
+            self.ladders |= landscape.ladders(self.steered, spans)
+        wanted: list[tuple[float, Dose]] = []
+        for number, ask in enumerate(self.asks):
+            shift = number * landscape.prompts // len(self.asks)
+            for divergence in doses[ask]:
+                strength = self.ladders[ask].strength(divergence)
+                prompts = [(shift + n) % landscape.prompts for n in range(start, stop)]
+                known = self.taken.get(ask, {}).get(divergence, (strength, Readings()))[1]
+                new = tuple(p for p in dict.fromkeys(prompts) if p not in known.prompts)
+                if new:
+                    wanted.append((divergence, Dose(ask, strength, new)))
+        found = landscape.read(self.steered, [dose for _, dose in wanted])
+        for (divergence, dose), readings in zip(wanted, found, strict=True):
+            of_ask = self.taken.setdefault(dose.ask, {})
+            _, known = of_ask.get(divergence, (dose.strength, Readings()))
+            of_ask[divergence] = dose.strength, known + readings
+
+    def points(self, landscape: Landscape, ask: Ask) -> dict[float, Point]:
+        """{divergence: what it does}."""
+        return {
+            divergence: readings.point(landscape.plain(ask, readings.prompts), strength, divergence)
+            for divergence, (strength, readings) in self.taken[ask].items()
+        }
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean effect at the best dose within the bounds; ``without`` each emotion in turn."""
+
+    mean: float
+    without: tuple[float, ...]
+
+    def ahead(self, other: Score) -> tuple[float, float]:
+        """95 % interval of how much better this is than the other, by the jackknife."""
+        count = len(self.without)
+        if count < 3:
+            return -math.inf, math.inf
+        difference = self.mean - other.mean
+        parts = count * difference - (count - 1) * (
+            np.array(self.without) - np.array(other.without)
+        )
+        half = 2 * float(np.std(parts, ddof=1)) / math.sqrt(count)
+        return difference - half, difference + half
+
+
+def score(arm: Arm, landscape: Landscape, bounds: Bounds) -> Score:
+    """Of the mean curve over all emotions, since one emotion has too few texts for its own."""
+    points = {ask: arm.points(landscape, ask) for ask in arm.asks}
+    curves = [[points[ask][level] for level in arm.levels[ask]] for ask in arm.asks]
+    plain = []
+    for ask in arm.asks:
+        prompts = {p for _, readings in arm.taken[ask].values() for p in readings.prompts}
+        plain.append(landscape.plain(ask, sorted(prompts)).effect)
+
+    def best(left_out: int | None) -> float:
+        chosen = [number for number in range(len(curves)) if number != left_out]
+        levels = zip(*(curves[number] for number in chosen), strict=True)
+        unsteered = fmean(plain[number] for number in chosen)
+        return choose([_mean(points) for points in levels], unsteered, bounds).effect
+
+    leaving = range(len(curves)) if len(curves) > 1 else ()
+    return Score(best(None), tuple(best(number) for number in leaving))
+
+
+def levels(
+    landscape: Landscape, arms: Sequence[Arm], rounds: Sequence[int], bounds: Bounds
+) -> tuple[float, ...]:
+    """`LEVELS` times the divergence at which the bounds are met, by texts of the first arm that the
+    model allows, which has the one level `PROBE`. The logarithm of the perplexity and the share of
+    3-grams that is lost are taken to go with the divergence.
+    """
+    refused: Exception | None = None
+    for arm in arms:
+        try:
+            arm.measure(landscape, arm.levels, 0, sum(each(t, len(arm.asks)) for t in rounds))
+        except (ModelStructureError, SteeringError) as error:
+            refused = error
+            continue
+        point = _mean([arm.points(landscape, ask)[PROBE] for ask in arm.asks])
+        used = (
+            math.log(point.perplexity) / math.log(bounds.perplexity),
+            (1 - point.distinct) / (1 - bounds.distinct + 1e-9),
+        )
+        at = PROBE / min(max(*used, PROBE / _MOST), PROBE / _LEAST)
+        return tuple(level * at for level in LEVELS)
+    raise refused or EmokernelError("there is nothing to measure")
+
+
+def halve(
+    landscape: Landscape,
+    arms: Sequence[Arm],
+    rounds: Sequence[int],
+    bounds: Bounds,
+    *,
+    prefer_first: bool = False,
+    also: Callable[[Arm], Sequence[Arm]] = lambda arm: (),
+) -> dict[Arm, Score]:
+    """Arms that were tried with their scores, the chosen one first; ``rounds``: texts of each.
+
+    After each round a share goes on, the best ones, and of those only what may be better than the
+    very best by more than noise. With ``prefer_first`` all go on that may be better than the first
+    one, which is chosen unless another one is surely better. ``also``: what is tried from the
+    second round on beside one that goes on. An arm that the model or its vectors do not allow is
+    left out, and said; if none is left, that is an error.
+    """
+    alive, done, scores = list(arms), 0, {}
+    refused: Exception | None = None
+    for number, texts in enumerate(rounds):
+        done += each(texts, len(alive[0].levels))
+        for arm in list(alive):
+            try:
+                arm.measure(landscape, arm.levels, 0, done)
+            except (ModelStructureError, SteeringError) as error:
+                tqdm.write(f"  {arm.name}: left out ({error})")
+                refused = error
+                alive.remove(arm)
+            else:
+                scores[arm] = score(arm, landscape, bounds)
+        if not alive:
+            break
+        ranked = sorted(alive, key=lambda arm: -scores[arm].mean)
+        reference = alive[0] if prefer_first else ranked[0]
+        ranked = ranked if prefer_first else ranked[: kept(len(ranked))]
+        alive = [reference]
+        for arm in ranked:
+            if arm is not reference and scores[arm].ahead(scores[reference])[1] > NOISE:
+                alive.append(arm)
+        if number == 0:
+            alive += [more for arm in alive for more in also(arm)]
+        if len(alive) == 1:
+            break
+    if not scores:
+        raise refused
+    ranked = sorted(scores, key=lambda arm: -scores[arm].mean)
+    chosen = max((arm for arm in alive if arm in scores), key=lambda arm: scores[arm].mean)
+    if prefer_first and scores[chosen].ahead(scores[alive[0]])[0] <= 0:
+        chosen = alive[0]
+    return {arm: scores[arm] for arm in (chosen, *(arm for arm in ranked if arm is not chosen))}
+
+
+def _mean(points: Sequence[Point]) -> Point:
+    """Over several emotions, of the perplexity the geometric one."""
+    logs = [math.log(min(max(point.perplexity, 1e-6), 1e6)) for point in points]
+    return Point(
+        fmean(point.strength for point in points),
+        fmean(point.divergence for point in points),
+        fmean(point.effect for point in points),
+        math.exp(fmean(logs)),
+        fmean(point.distinct for point in points),
+        sum(point.texts for point in points),
+    )
