@@ -12,6 +12,7 @@ from typing import Any
 
 from emokernel.commands import models
 from emokernel.commands.arguments import MODEL, add_vectors, positive
+from emokernel.demo.models import Asked
 from emokernel.demo.named import MAKE_VECTORS, NAMED, named
 from emokernel.errors import EmokernelError, telling
 from emokernel.vectors import EmotionVectors
@@ -95,7 +96,7 @@ def _folder(name: str) -> str:
     """
     if name not in NAMED and not Path(name).exists():
         return name
-    place = Path(models.resolved(argparse.Namespace(model=name, revision=None)))
+    place = Path(models.resolved(Asked(name)))
     if not gguf.is_gguf(place):
         return str(place)
     folder = tempfile.mkdtemp(prefix="emokernel-")
@@ -113,5 +114,5 @@ def _check_model(name: str, vectors: EmotionVectors, source: Path) -> None:
     if Path(name).exists() or not at:
         repository, revision = name, None
     if Path(repository).exists() or ":" not in repository:
-        of_model = argparse.Namespace(model=repository, revision=revision)
-        models.check_fits(vectors, models.load_config(of_model), source)
+        config = models.load_config(Asked(repository, revision))
+        models.check_fits(vectors, config, source)
