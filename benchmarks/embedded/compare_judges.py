@@ -51,13 +51,16 @@ class Measured:
         self.figures = figures(probabilities, self.targets, one) | {
             "macro_f1_own_thresholds": round(float(own.mean()), 4),
             "threshold": one,
-            "thresholds": dict(zip(judge.labels, each.tolist(), strict=True)),
+            "thresholds": {
+                n: round(v, 2) for n, v in zip(judge.labels, each.tolist(), strict=True)
+            },
             "f1": dict(zip(judge.labels, self.f1(), strict=True)),
         }
 
     def f1(self) -> list[float]:
         """Of each label, with the one threshold."""
-        return f1(*counts(self.predicted["macro_f1"], self.truth)).round(decimals=4).tolist()
+        found = f1(*counts(self.predicted["macro_f1"], self.truth)).tolist()
+        return [round(value, 4) for value in found]
 
     def resampled(self, weights: Tensor) -> dict[str, Tensor]:
         """Each figure [draws] on rows drawn as often as ``weights`` [draws, n] say."""
@@ -138,23 +141,24 @@ def tables(measured: Mapping[str, Measured], gaps: Mapping[str, dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(measured: Mapping[str, Measured], path: Path) -> None:
-    """F1 of each label, a dot for each judge, the labels with most rows on top."""
+def draw(found: Mapping[str, dict[str, float]], rows: Mapping[str, int], path: Path) -> None:
+    """``found``: {judge: {label: F1}}, a dot each; ``rows`` of each label, the most on top."""
     plt = need("matplotlib.pyplot")
-    rows = next(iter(measured.values())).truth.sum(0).tolist()
-    labels = list(next(iter(measured.values())).figures["f1"])
-    order = sorted(range(len(labels)), key=lambda number: rows[number])
-    figure, axes = plt.subplots(figsize=(7, 7), layout="constrained")
-    for judge, (name, look) in zip(
-        measured.values(), zip(measured, ("C0o", "C1s", "C2D"), strict=True), strict=True
+    labels = sorted(rows, key=rows.__getitem__)
+    figure, axes = plt.subplots(figsize=(7, 7.5), layout="constrained")
+    for order, ((name, values), look) in enumerate(
+        zip(found.items(), ("C3o", "C0s", "C7D"), strict=True)
     ):
-        values = [judge.figures["f1"][labels[number]] for number in order]
-        axes.plot(values, range(len(order)), look, label=f"{name} (mean {np.mean(values):.3f})")
-    axes.set_yticks(range(len(order)), [f"{labels[n]} ({rows[n]})" for n in order])
-    axes.set(xlabel="F1 on GoEmotions test, one threshold for all labels", xlim=(0, 1))
+        mean = np.mean(list(values.values()))
+        of = [values[label] for label in labels]
+        told = f"{name} (mean {mean:.3f})"
+        axes.plot(of, range(len(labels)), look, label=told, clip_on=False, zorder=5 - order)
+    axes.set_yticks(range(len(labels)), [f"{label} ({rows[label]})" for label in labels])
+    axes.set(ylim=(-0.7, len(labels) - 0.3), xlim=(0, 1))
+    axes.set_xlabel("F1 on GoEmotions test, one threshold for all labels")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
-    figure.savefig(path, dpi=120)
+    figure.legend(loc="outside upper center")
+    figure.savefig(path, dpi=100)
 
 
 def main() -> None:
@@ -171,7 +175,8 @@ def main() -> None:
     found = {"judges": {n: m.figures for n, m in measured.items()}, "less": gaps, "draws": DRAWS}
     write_text(asked.out / "judges.json", json.dumps(found, indent=1) + "\n")
     write_text(asked.out / "judges.md", tables(measured, gaps))
-    draw(measured, asked.out / "judges.png")
+    rows = dict(zip(judges[0].labels, measured[first].truth.sum(0).tolist(), strict=True))
+    draw({name: of.figures["f1"] for name, of in measured.items()}, rows, asked.out / "judges.png")
     print(tables(measured, gaps))
 
 

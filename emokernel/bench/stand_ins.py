@@ -50,9 +50,12 @@ def scaled_random_vectors(model: PreTrainedModel) -> EmotionVectors:
 
 
 def stream_norms(model: PreTrainedModel) -> Tensor:
-    """The mean norm of the rows after each block, ``[L]`` fp32, over a few tokens."""
+    """The median norm of the rows after each block, ``[L]`` fp32, over a few tokens.
+
+    Not the mean: the first token's row may be a hundred times as long as the others.
+    """
     streams = streams_of(model, find_decoder(model).blocks).values()
-    return torch.stack([stream.float().norm(dim=-1).mean().cpu() for stream in streams])
+    return torch.stack([stream.float().norm(dim=-1).median().cpu() for stream in streams])
 
 
 def sharing_weights(model: PreTrainedModel) -> PreTrainedModel:

@@ -71,7 +71,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     judges.add_argument(
         "--human",
         help="text by humans that the ceiling is measured on: a TSV, JSONL or JSON file of texts"
-        " and labels, or hub:REPOSITORY (the embedded judges come with their figures)",
+        " and labels, or hub:REPOSITORY (the judges of the package bring their figures)",
     )
     size = parser.add_argument_group("how much, and of what")
     size.add_argument("--openings", type=positive, help=_usual("queries a condition", "openings"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -80,11 +81,12 @@ def filling(folder: Path, about: Mapping[str, object]) -> Iterator[tuple[Path, P
         yield working, filled
         files = sorted(path for path in filled.rglob("*") if path.is_file())
         sizes = {path.relative_to(filled).as_posix(): path.stat().st_size for path in files}
+        manifest = filled / _MANIFEST
+        manifest.write_text(json.dumps({**about, "files": sizes}, indent=1) + "\n", "utf-8")
         for path in files:
+            path.chmod(stat.S_IMODE(manifest.stat().st_mode))  # safetensors lets nobody else read
             with path.open("r+b") as file:
                 os.fsync(file.fileno())
-        text = json.dumps({**about, "files": sizes}, indent=1) + "\n"
-        (filled / _MANIFEST).write_text(text, "utf-8")
         if folder.exists():
             shutil.rmtree(folder)
         filled.replace(folder)

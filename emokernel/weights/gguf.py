@@ -25,6 +25,7 @@ from emokernel.model_class import model_class
 
 # Pre-tokenizers of llama.cpp that are GPT-2's behind one which sets every digit apart.
 _DIGITS_APART = frozenset("smollm starcoder refact command-r codeshell exaone minerva-7b".split())
+_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 _VECTORS = ("controlvector", "steeringvector")
 
 
@@ -91,7 +92,12 @@ def load_weights(
     read = kind.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype, **whole)
     options = {"device_map": device_map} if device_map else {}
     state = read.state_dict()
-    return type(read).from_pretrained(None, config=config, state_dict=state, dtype=dtype, **options)
+    model = type(read).from_pretrained(
+        None, config=config, state_dict=state, dtype=dtype, **options
+    )
+    ids = {name: getattr(config, name, None) for name in _IDS}
+    model.generation_config = transformers.GenerationConfig(**ids)
+    return model
 
 
 def save(path: Path, folder: Path, progress: bool) -> None:

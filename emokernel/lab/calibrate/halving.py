@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from statistics import fmean
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from tqdm import tqdm
@@ -16,6 +15,7 @@ from emokernel.lab.calibrate.measuring import Dose, Landscape, Steered
 from emokernel.lab.calibrate.plan import LEVELS, PROBE, each, kept
 from emokernel.lab.calibrate.readings import Readings
 from emokernel.lab.measure.equal_doses import Ask, Ladder
+from emokernel.lab.measure.fluency import distinct_n, exponential
 
 # Where the bounds may be met, in nats per token.
 _LEAST, _MOST = PROBE / 8, 4 * PROBE
@@ -76,11 +76,16 @@ class Arm:
             of_ask[divergence] = dose.strength, known + readings
 
     def points(self, landscape: Landscape, ask: Ask) -> dict[float, Point]:
-        """{divergence: what it does}."""
-        return {
-            divergence: readings.point(landscape.plain(ask, readings.prompts), strength, divergence)
-            for divergence, (strength, readings) in self.taken[ask].items()
-        }
+        """{divergence: what it does}; effects as behind all prompts, judged by what the unsteered
+        texts behind the same few show.
+        """
+        unsteered = landscape.plain(ask, range(landscape.prompts)).effect
+        found: dict[float, Point] = {}
+        for divergence, (strength, readings) in self.taken[ask].items():
+            plain = landscape.plain(ask, readings.prompts)
+            point = readings.point(plain, strength, divergence)
+            found[divergence] = replace(point, effect=point.effect - plain.effect + unsteered)
+        return found
 
 
 @dataclass(frozen=True)
@@ -104,22 +109,18 @@ class Score:
 
 
 def score(arm: Arm, landscape: Landscape, bounds: Bounds) -> Score:
-    """Of the mean curve over all emotions, since one emotion has too few texts for its own."""
-    points = {ask: arm.points(landscape, ask) for ask in arm.asks}
-    curves = [[points[ask][level] for level in arm.levels[ask]] for ask in arm.asks]
-    plain = []
-    for ask in arm.asks:
-        prompts = {p for _, readings in arm.taken[ask].values() for p in readings.prompts}
-        plain.append(landscape.plain(ask, sorted(prompts)).effect)
+    """Of the texts of all emotions together, since one emotion has too few for its own."""
+    count = len(arm.levels[arm.asks[0]])
+    sums = [_sums(arm, landscape, number) for number in range(count)]
+    plain = np.array([landscape.plain(ask, range(landscape.prompts)).effect for ask in arm.asks])
 
-    def best(left_out: int | None) -> float:
-        chosen = [number for number in range(len(curves)) if number != left_out]
-        levels = zip(*(curves[number] for number in chosen), strict=True)
-        unsteered = fmean(plain[number] for number in chosen)
-        return choose([_mean(points) for points in levels], unsteered, bounds).effect
+    def best(chosen: np.ndarray) -> float:
+        points = [_together(level[chosen]) for level in sums]
+        return choose(points, float(plain[chosen].mean()), bounds).effect
 
-    leaving = range(len(curves)) if len(curves) > 1 else ()
-    return Score(best(None), tuple(best(number) for number in leaving))
+    every = np.arange(len(arm.asks))
+    leaving = every if len(every) > 1 else ()
+    return Score(best(every), tuple(best(every[every != number]) for number in leaving))
 
 
 def levels(
@@ -136,9 +137,9 @@ def levels(
         except (ModelStructureError, SteeringError) as error:
             refused = error
             continue
-        point = _mean([arm.points(landscape, ask)[PROBE] for ask in arm.asks])
+        point = _together(_sums(arm, landscape, 0))
         used = (
-            math.log(point.perplexity) / math.log(bounds.perplexity),
+            math.log(max(point.perplexity, 1e-6)) / math.log(bounds.perplexity),
             (1 - point.distinct) / (1 - bounds.distinct + 1e-9),
         )
         at = PROBE / min(max(*used, PROBE / _MOST), PROBE / _LEAST)
@@ -198,14 +199,30 @@ def halve(
     return {arm: scores[arm] for arm in (chosen, *(arm for arm in ranked if arm is not chosen))}
 
 
-def _mean(points: Sequence[Point]) -> Point:
-    """Over several emotions, of the perplexity the geometric one."""
-    logs = [math.log(min(max(point.perplexity, 1e-6), 1e6)) for point in points]
+def _sums(arm: Arm, landscape: Landscape, level: int) -> np.ndarray:
+    """Of each ask what `_together` adds up, at one level: ``[asks, 9]``."""
+    rows = []
+    for ask in arm.asks:
+        divergence = arm.levels[ask][level]
+        point = arm.points(landscape, ask)[divergence]
+        strength, readings = arm.taken[ask][divergence]
+        plain = landscape.plain(ask, readings.prompts)
+        # Texts of a word or two say nothing of how distinct they are.
+        long = len(readings) if point.distinct and distinct_n(plain.texts) else 0
+        rows.append((
+            strength, divergence, point.effect, sum(readings.nats), sum(readings.tokens),
+            sum(plain.nats), sum(plain.tokens), long * point.distinct, long,
+        ))  # fmt: skip
+    return np.array(rows)
+
+
+def _together(sums: np.ndarray) -> Point:
+    """The point that the texts of several asks make."""
+    strength, divergence, effect = sums[:, :3].mean(0).tolist()
+    nats, tokens, plain_nats, plain_tokens, distinct, texts = sums[:, 3:].sum(0).tolist()
+    surprise = nats / tokens if tokens else math.inf
+    perplexity = exponential(surprise - plain_nats / plain_tokens) if plain_tokens else math.inf
     return Point(
-        fmean(point.strength for point in points),
-        fmean(point.divergence for point in points),
-        fmean(point.effect for point in points),
-        math.exp(fmean(logs)),
-        fmean(point.distinct for point in points),
-        sum(point.texts for point in points),
-    )
+        strength, divergence, effect, perplexity, distinct / texts if texts else 0.0,
+        max(1, round(texts)),
+    )  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 
 from emokernel.affect import TWELVE_STATES
 from emokernel.lab.evaluate.consistency import Reader, agreement, consistency, cosines
-from emokernel.lab.evaluate.judged import judged
+from emokernel.lab.evaluate.judged import intended, judged
 from emokernel.lab.evaluate.plan import DOSE, EMOTIONS, STATES, STRENGTH, Cell, Plan
 from emokernel.lab.evaluate.prompting import is_refusal
 from emokernel.lab.evaluate.results import (
@@ -101,7 +101,7 @@ class Analysis:
             template: _paired(steered, values, queries) for template, values in by_template.items()
         }
 
-    def more_intended(self, law: str) -> dict[str, Interval]:
+    def moreintended(self, law: str) -> dict[str, Interval]:
         """{template: mean probability of the intended emotion by vector less that by prompt}.
 
         By the main judge, at strength 1.0 under ``law``, of the emotions that the template asks
@@ -125,7 +125,7 @@ class Analysis:
         }
 
     def _shown(self, cell: Cell) -> list[float]:
-        return [_intended(record, self._main, cell.name) for record in self._cells[cell]]
+        return [intended(record, self._main, cell.name) for record in self._cells[cell]]
 
     def _cosines(self, cell: Cell, reader: Reader) -> list[float]:
         tops = [record["top"][reader.name] for record in self._cells[cell]]
@@ -157,7 +157,7 @@ class Analysis:
         distinct = {str(n): _distinct(records, n) for n in (1, 2, 3)}
         return Measures(
             intended={
-                reader.name: interval(_intended(record, reader, emotion) for record in records)
+                reader.name: interval(intended(record, reader, emotion) for record in records)
                 for reader in self._readers
                 if emotion in reader.emotions
             },
@@ -194,7 +194,7 @@ class Analysis:
         preserve, add = rows["preserve"], rows["add"]
         queries = [record["query"] for record in add]
         intended = {
-            law: [_intended(record, self._main, record["name"]) for record in records]
+            law: [intended(record, self._main, record["name"]) for record in records]
             for law, records in rows.items()
         }
         adherence = ([record["to_unsteered"] for record in records] for records in (preserve, add))
@@ -247,16 +247,12 @@ class Analysis:
 
     def judged(self, law: str) -> list[JudgedEmotion]:
         """What the first two judges find in each emotion that both know, at strength 1.0."""
-        found = []
-        for cell, records in self._cells.items():
-            readers = [r for r in self._readers[:2] if cell.name in r.emotions]
-            if (cell.by, cell.strength, cell.law) == (STRENGTH, 1, law) and len(readers) == 2:
-                plain, steered = (
-                    {each.name: [_intended(r, each, cell.name) for r in of] for each in readers}
-                    for of in (self._of_queries.records, records)
-                )
-                found.append(judged(cell.name, plain, steered))
-        return found
+        steered = {
+            cell.name: records
+            for cell, records in self._cells.items()
+            if (cell.by, cell.strength, cell.law) == (STRENGTH, 1, law)
+        }
+        return judged(self._of_queries.records, steered, self._readers[:2])
 
     def samples(self, law: str) -> list[Sample]:
         """The same queries and seed unsteered and under every emotion, by prompt and by vector.
@@ -286,11 +282,6 @@ class _Plain:
         self.records = records
         self.perplexity = _perplexity(records)
         self.distinct_3 = _distinct(records, 3)
-
-
-def _intended(record: Record, reader: Reader, emotion: str) -> float:
-    values = record["intended"][reader.name]
-    return values[emotion] if isinstance(values, dict) else values
 
 
 def _paired(one: Sequence[float], other: Sequence[float], queries: Sequence[str]) -> Interval:

@@ -70,7 +70,7 @@ def evaluate(
     there may be more seeds, strengths and so on. ``judge`` reads the texts, ``second`` too, so that
     the judge is judged. The table of coordinates is that of ``prompting``. ``labels_of``: which
     labels of a judge count for an emotion. ``human``: (source, texts, labels) that the ceiling is
-    measured on; the embedded judges have their own. ``law``, ``mapping``: see `patch`. ``accept``:
+    measured on; those that ship have their own. ``law``, ``mapping``: see `patch`. ``accept``:
     texts that it refuses are drawn again. ``model_facts`` and ``notes`` are for the report.
     ``other_model``: whether vectors that were made from another model will do.
 

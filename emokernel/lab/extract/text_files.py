@@ -105,8 +105,6 @@ def table_rows(path: Path, content: str, text: str | None, label: str | None) ->
     lines = [(f"line {n}", line) for n, line in enumerate(content.split("\n"), 1)]
     for place, row in (_objects if path.suffix.lower() == ".jsonl" else _fields)(path, lines):
         source = f"{path}, {place}"
-        if path.suffix.lower() == ".tsv":
-            source = f"{path}, whose first row has to name its columns"
         of_label = column(source, label, LABEL_COLUMNS, row, "label")
         yield place, row[of_label], row[column(source, text, TEXT_COLUMNS, row, "text")]
 
@@ -158,5 +156,6 @@ def column(
     problem = f"{' and '.join(known)} could both be" if known else "none is"
     raise EmokernelError(
         f"{source}: of the columns {', '.join(columns) or '(none)'} {problem} the {kind}; name it"
-        f" by {kind}= (--{kind}-column), or call it {usual[0]!r}"
+        f" by {kind}= (--{kind}-column), or call it {usual[0]!r} (the first row of a .tsv file is"
+        " the names)"
     )

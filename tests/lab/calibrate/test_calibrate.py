@@ -254,7 +254,7 @@ def test_states_without_any_dose_are_told_and_do_not_spoil_the_others(
     """An emotion whose vector is that of another one is weakened by every dose."""
     wrong = {name: word_vectors["joy"] for name in ("anger", "joy")}
     vectors = EmotionVectors.from_tensors(wrong, site="block")
-    found = calibrate(model, tokenizer, vectors, judge=judge, **OPTIONS)
+    found = calibrate(model, tokenizer, vectors, judge=judge, **{**OPTIONS, "effort": 2.0})
     calibration = found.vectors.calibration
     key = f"{calibration.law} {calibration.dose}"
     assert calibration.strengths[key]["anger"] == 0

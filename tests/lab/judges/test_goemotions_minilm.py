@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import sys
@@ -18,15 +19,20 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from emokernel.demo.vectors import load_vectors
 from emokernel.errors import EmokernelError
+from emokernel.lab.evaluate.ceiling import shipped
+from emokernel.lab.evaluate.evaluation import check_inputs
 from emokernel.lab.judges import TRANSFORMER, load_classifier
 from emokernel.lab.judges.goemotions_minilm import (
+    GOEMOTIONS_MINILM_PATH,
     GoEmotionsMiniLM,
     SentenceClassifier,
+    add_learnt,
     load_base,
     load_judge,
 )
-from emokernel.lab.judges.judge import unpacked
+from emokernel.lab.judges.judge import Judge, unpacked
 from emokernel.lab.measure.classifiers import same_classifier, weights_digest
 
 LABELS = ("joy", "anger", "neutral")
@@ -174,8 +180,26 @@ def test_it_is_loaded_by_name(base: Path, stored: Path, monkeypatch: pytest.Monk
     assert (judge.name, judge.labels, judge.multi_label) == (TRANSFORMER, LABELS, False)
     assert judge.progress
     assert judge.model.device.type == "cpu"
+    check_inputs(load_vectors().select(["joy", "anger"]), judge, Judge.load(), {})
     with pytest.raises(EmokernelError, match="leave out revision"):
         load_classifier(TRANSFORMER, labels={"joy": "fun"})
+
+
+def test_what_ships() -> None:
+    settings = json.loads((GOEMOTIONS_MINILM_PATH / "judge.json").read_text("utf-8"))
+    assert tuple(settings["labels"]) == Judge.load().labels
+    assert sum(file.stat().st_size for file in GOEMOTIONS_MINILM_PATH.iterdir()) <= 2_000_000
+    assert settings["training_halves"] == ["judge"]
+    for part in ("dev", "test"):
+        assert settings[part].keys() == settings["definitions"].keys()
+        assert settings[part]["accuracy_any_label"] > 0.63
+        assert settings[part]["macro_f1"] > 0.49
+        assert settings[part]["calibration_error"] < 0.05
+    counts = shipped(types.SimpleNamespace(name=TRANSFORMER, folder=GOEMOTIONS_MINILM_PATH))
+    # The rows of GoEmotions test that have one label.
+    assert sum(sum(tops.values()) for tops in counts.values()) == 4590
+    right = sum(tops.get(label, 0) for label, tops in counts.items()) / 4590
+    assert right == pytest.approx(settings["test"]["accuracy_single_label"], abs=1e-4)
 
 
 def test_a_change_of_rank_two_is_trained_and_told(base: Path) -> None:
@@ -198,6 +222,26 @@ def test_a_change_of_rank_two_is_trained_and_told(base: Path) -> None:
     assert last[f"{QUERY}/down"].shape == last[f"{QUERY}/up"].shape == (2, 16)
     again = train_changes(model, tokenizer, texts, targets, settings)
     assert torch.equal(next(again)["output.bias"], first["output.bias"])
+
+
+def test_what_was_learnt_gives_what_was_trained(base: Path) -> None:
+    encoder, tokenizer = load_base(base)
+    trainee = Trainee(SentenceClassifier(encoder, 3), Settings(rank=2)).eval()
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for value in trainee.trained().values():
+            value.add_(0.3 * torch.randn_like(value))
+    merged = SentenceClassifier(load_base(base)[0], 3)
+    untouched = copy.deepcopy(merged)
+    add_learnt(merged, trainee.learnt(trainee.trained()))
+    add_learnt(
+        untouched, {"output.weight": merged.output.weight, "output.bias": merged.output.bias}
+    )
+    inputs = tokenizer(TEXTS[0], return_tensors="pt")
+    with torch.no_grad():
+        expected, without = (model(**inputs).logits for model in (merged, untouched))
+        trained = trainee.logits(inputs)
+    assert (trained - expected).norm() < 0.1 * (without - expected).norm()  # of bf16
 
 
 def test_script_trains_on_the_judges_half(
