@@ -14,8 +14,10 @@ TEMPLATE = (
 )
 
 
-def write_gguf(path: Path, architecture: str = "llama", template: str | None = TEMPLATE) -> Path:
-    """Write it, its matrices in blocks of Q8_0."""
+def write_gguf(
+    path: Path, architecture: str = "llama", template: str | None = TEMPLATE, written: int = LAYERS
+) -> Path:
+    """Write it, its matrices in blocks of Q8_0; ``written``: layers that it has the weights of."""
     import gguf
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -56,7 +58,7 @@ def write_gguf(path: Path, architecture: str = "llama", template: str | None = T
 
     keys = WIDTH // HEADS * KEY_HEADS
     add("token_embd.weight", len(tokens), WIDTH)
-    for layer in range(LAYERS):
+    for layer in range(written):
         block = f"blk.{layer}."
         add(block + "attn_norm.weight", WIDTH)
         add(block + "attn_q.weight", WIDTH, WIDTH)

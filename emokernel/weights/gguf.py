@@ -83,13 +83,21 @@ def load_weights(
 ) -> Any:
     """The model of `load_config`'s config, in evaluation mode, with the weights of the file.
 
-    float32 holds what most kinds of blocks stand for exactly; the halves round it.
+    float32 holds what most kinds of blocks stand for exactly; the halves round it. EmokernelError
+    for a file that lacks some of the weights, which transformers would fill with random numbers.
     """
     need("accelerate")
     quantisation = getattr(transformers, "GgufConfig", None)  # weights that stay in their blocks
     whole = {"quantization_config": quantisation(dequantize=True)} if quantisation else {}
     kind = model_class(config)
-    read = kind.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype, **whole)
+    read, loaded = kind.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=dtype, output_loading_info=True, **whole
+    )
+    if loaded["missing_keys"]:
+        raise EmokernelError(
+            f"{path} lacks {len(loaded['missing_keys'])} of the weights of its model, such as"
+            f" {min(loaded['missing_keys'])}: give a file that is whole, not one of several parts"
+        )
     options = {"device_map": device_map} if device_map else {}
     state = read.state_dict()
     model = type(read).from_pretrained(

@@ -106,3 +106,6 @@ def test_what_cannot_be_read_is_told(path, tmp_path, vectors):
     vectors().select(["joy"]).save(tmp_path / "joy.gguf", format="gguf")
     with pytest.raises(EmokernelError, match="of vectors, not of a model: give it with --vectors"):
         gguf.load_config(tmp_path / "joy.gguf")
+    part = write_gguf(tmp_path / "part.gguf", written=LAYERS - 1)
+    with pytest.raises(EmokernelError, match=r"lacks 9 of the weights .*model\.layers\.1\."):
+        gguf.load_weights(part, gguf.load_config(part))
