@@ -15,9 +15,16 @@ TEMPLATE = (
 
 
 def write_gguf(
-    path: Path, architecture: str = "llama", template: str | None = TEMPLATE, written: int = LAYERS
+    path: Path,
+    architecture: str = "llama",
+    template: str | None = TEMPLATE,
+    written: int = LAYERS,
+    scaling: str | None = None,
 ) -> Path:
-    """Write it, its matrices in blocks of Q8_0; ``written``: layers that it has the weights of."""
+    """Write it, its matrices in blocks of Q8_0.
+
+    ``written``: layers that it has the weights of. ``scaling`` of positions: "tensor", or a type.
+    """
     import gguf
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -70,6 +77,10 @@ def write_gguf(
         add(block + "ffn_up.weight", INNER, WIDTH)
         add(block + "ffn_down.weight", WIDTH, INNER)
     add("output_norm.weight", WIDTH)
+    if scaling == "tensor":
+        add("rope_freqs.weight", WIDTH // HEADS // 2)
+    elif scaling is not None:
+        writer.add_string(f"{architecture}.rope.scaling.type", scaling)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

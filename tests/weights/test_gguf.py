@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 import transformers
@@ -86,6 +88,18 @@ def test_its_tokenizer_is_that_of_llama_cpp(path, tmp_path):
         assert tokenizer.padding_side == "left"
         assert tokenizer.chat_template == TEMPLATE
         assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (1, 2, 2)
+
+
+@pytest.mark.parametrize("scaling", ["tensor", "linear", "none"])
+def test_positions_that_are_not_read_as_the_file_says_are_told(scaling, tmp_path):
+    pytest.importorskip("gguf")
+    path = write_gguf(tmp_path / "scaled.gguf", scaling=scaling)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        gguf.load_config(path)
+    assert any("scales positions (RoPE)" in str(each.message) for each in told) == (
+        scaling != "none"
+    )
 
 
 def test_what_cannot_be_read_is_told(path, tmp_path, vectors):
