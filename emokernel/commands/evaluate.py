@@ -184,5 +184,5 @@ def _check_states(
 
 
 def _vectors(chosen: argparse.Namespace) -> EmotionVectors:
-    vectors = models.needed_vectors(chosen)
+    vectors = models.needed_vectors(chosen, "evaluate")
     return vectors.select(chosen.emotions) if chosen.emotions else vectors

@@ -79,13 +79,12 @@ def given_vectors(chosen: argparse.Namespace) -> EmotionVectors | None:
     return named(chosen.model).load_vectors()
 
 
-def needed_vectors(chosen: argparse.Namespace) -> EmotionVectors:
-    """Those of `given_vectors`; EmokernelError, with what makes them, for neither."""
+def needed_vectors(chosen: argparse.Namespace, to: str) -> EmotionVectors:
+    """Those of `given_vectors` ``to`` do something; EmokernelError, with what makes them, else."""
     vectors = given_vectors(chosen)
     if vectors is None:
         raise EmokernelError(
-            f"{chosen.model} comes without vectors: name a file with --vectors;"
-            f" {MAKE_VECTORS.format(chosen.model)}"
+            f"no vectors to {to}: give a file with --vectors; {MAKE_VECTORS.format(chosen.model)}"
         )
     return vectors
 

@@ -15,6 +15,7 @@ import torch
 from emokernel.bench.memory import available_bytes
 from emokernel.commands import models
 from emokernel.commands.arguments import MODEL, add_vectors, positive
+from emokernel.demo.models import Asked
 from emokernel.demo.named import MAKE_VECTORS, NAMED, named
 from emokernel.errors import EmokernelError, telling
 from emokernel.vectors import EmotionVectors
@@ -108,7 +109,7 @@ def _folder(name: str) -> str:
     """
     if name not in NAMED and not Path(name).exists():
         return name
-    place = Path(models.resolved(argparse.Namespace(model=name, revision=None)))
+    place = Path(models.resolved(Asked(name)))
     if not gguf.is_gguf(place):
         return str(place)
     folder = tempfile.mkdtemp(prefix="emokernel-")
@@ -146,5 +147,5 @@ def _check_model(name: str, vectors: EmotionVectors, source: Path) -> None:
     if Path(name).exists() or not at:
         repository, revision = name, None
     if Path(repository).exists() or ":" not in repository:
-        of_model = argparse.Namespace(model=repository, revision=revision)
-        models.check_fits(vectors, models.load_config(of_model), source)
+        config = models.load_config(Asked(repository, revision))
+        models.check_fits(vectors, config, source)

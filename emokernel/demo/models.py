@@ -6,13 +6,14 @@ its tokenizer, its weights.
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import transformers
@@ -29,21 +30,18 @@ _GIVE = "give the folder or the repository id of a model that transformers loads
 _REPOSITORY = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 
 
-class Asked(Protocol):
-    """What is to be loaded and how, as `emokernel.commands.arguments.add_model` has it."""
-
-    model: str
-    revision: str | None
-    dtype: str
-    device_map: str | None
-
-
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
+    """What is to be loaded and how; the arguments of `emokernel.commands.arguments.add_model`."""
+
     model: str
     revision: str | None = None
     dtype: str = "auto"
     device_map: str | None = None
+
+
+# What was parsed has the same names.
+Wanted = Asked | argparse.Namespace
 
 
 def load(
@@ -58,12 +56,12 @@ def load(
 
     Raises EmokernelError, with what to give instead, for what is no model.
     """
-    asked = _Asked(model, revision, dtype, device_map)
+    asked = Asked(model, revision, dtype, device_map)
     config = load_config(asked)
     return load_weights(asked, config), load_tokenizer(asked)
 
 
-def load_config(asked: Asked) -> PreTrainedConfig:
+def load_config(asked: Wanted) -> PreTrainedConfig:
     """The config of the model, so that what does not fit it is refused before it is loaded.
 
     EmokernelError, with what to give instead, for what is no model.
@@ -85,7 +83,7 @@ def load_config(asked: Asked) -> PreTrainedConfig:
     return config
 
 
-def load_tokenizer(asked: Asked, *, needed: bool = True) -> Any:
+def load_tokenizer(asked: Wanted, *, needed: bool = True) -> Any:
     """The tokenizer; None if it cannot be loaded and is not ``needed``, else EmokernelError."""
     place = resolved(asked)
     is_gguf = gguf.is_gguf(Path(place))
@@ -103,7 +101,7 @@ def load_tokenizer(asked: Asked, *, needed: bool = True) -> Any:
             raise ValueError(f"its tokenizer cannot be read ({first})") from error
 
 
-def load_weights(asked: Asked, config: PreTrainedConfig) -> PreTrainedModel:
+def load_weights(asked: Wanted, config: PreTrainedConfig) -> PreTrainedModel:
     """The model, in evaluation mode; ``config``: `load_config`'s."""
     place, of_name = resolved(asked), named(asked.model)
     dtype = of_name.dtype if asked.dtype == "auto" else asked.dtype
@@ -120,7 +118,7 @@ def load_weights(asked: Asked, config: PreTrainedConfig) -> PreTrainedModel:
     return model.eval()
 
 
-def resolved(asked: Asked) -> str:
+def resolved(asked: Wanted) -> str:
     """Where MODEL lies: a folder, a GGUF file, or a repository id of the Hub.
 
     What has a name is fetched if need be. EmokernelError for a path that holds no model, and for a
@@ -188,12 +186,12 @@ def _adapted(name: str, path: Path) -> str:
     return base
 
 
-def _revision(asked: Asked, name: str) -> dict[str, str]:
+def _revision(asked: Wanted, name: str) -> dict[str, str]:
     """``revision`` is that of the model itself, not of what an adapter is put on."""
     return {"revision": asked.revision} if asked.revision and name == asked.model else {}
 
 
-def _check_no_revision(asked: Asked, reason: str) -> None:
+def _check_no_revision(asked: Wanted, reason: str) -> None:
     if asked.revision:
         raise EmokernelError(f"{reason}: leave the revision {asked.revision} out")
 

@@ -195,8 +195,8 @@ def test_random_vectors_are_in_the_scale_of_the_stream(tiny):
     model = tiny()
     norms = stream_norms(model)
     with torch.no_grad():  # as the first token's row is in many models
-        model.get_input_embeddings().weight[0].fill_(100.0)
-    torch.testing.assert_close(stream_norms(model), norms, rtol=0.5, atol=0)
+        model.get_input_embeddings().weight[0].fill_(1000.0)
+    assert (stream_norms(model) < 5 * norms).all()
     vectors = scaled_random_vectors(model)
     norms = stream_norms(model)
     assert vectors.site == "attention"

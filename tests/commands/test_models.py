@@ -102,7 +102,8 @@ def test_a_gguf_file_is_a_model(tmp_path, capsys):
 
 def test_vectors_are_no_model(tmp_path, capsys):
     pytest.importorskip("gguf")
-    EmotionVectors.from_tensors({"joy": torch.ones(2, 4)}).save(tmp_path / "joy.gguf")
+    joy = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+    EmotionVectors.from_tensors({"joy": joy}, site="block").save(tmp_path / "joy.gguf")
     error = told(capsys, "extract", str(tmp_path / "joy.gguf"), "-o", str(tmp_path / "v.npz"))
     assert "is a GGUF file of vectors, not of a model: give it with --vectors" in error
 

@@ -84,28 +84,23 @@ class Counting(WordJudge):
 
 
 class Watched:
-    """A model's calls of ``generate`` and of its decoder outside of it; it stops after ``limit``
-    of the latter."""
+    """The batches that a model's decoder begins: those that are ``generated``, and those that are
+    only ``read``, after ``limit`` of which it stops."""
 
     def __init__(self, model: Any, limit: float = float("inf")) -> None:
-        self.generated, self.read, self._limit, self._inside = 0, 0, limit, False
-        self._generate, self._forward = model.generate, model.model.forward
-        model.generate, model.model.forward = self._counted_generate, self._counted_forward
+        self.generated, self.read, self._limit = 0, 0, limit
+        self._forward, model.model.forward = model.model.forward, self._counted
 
-    def _counted_generate(self, *args: Any, **options: Any) -> Any:
-        self.generated += 1
-        self._inside = True
-        try:
-            return self._generate(*args, **options)
-        finally:
-            self._inside = False
-
-    def _counted_forward(self, *args: Any, **options: Any) -> Any:
-        if not self._inside:
+    def _counted(
+        self, *args: Any, past_key_values: Any = None, use_cache: bool | None = None, **options: Any
+    ) -> Any:
+        if past_key_values is None and use_cache:
+            self.generated += 1
+        elif past_key_values is None:
             if self.read >= self._limit:
                 raise KeyboardInterrupt
             self.read += 1
-        return self._forward(*args, **options)
+        return self._forward(*args, past_key_values=past_key_values, use_cache=use_cache, **options)
 
 
 def calibration(journal: Path | None, judge: Counting) -> Calibrated:

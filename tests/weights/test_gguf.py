@@ -103,6 +103,6 @@ def test_what_cannot_be_read_is_told(path, tmp_path, vectors):
     writer.close()
     with pytest.raises(EmokernelError, match="no GGUF file of the architecture 'rwkv6': give the"):
         gguf.load_config(other)
-    vectors().select(["joy"]).save(tmp_path / "joy.gguf", format="gguf")
+    vectors("block").select(["joy"]).at_layers([1]).save(tmp_path / "joy.gguf")
     with pytest.raises(EmokernelError, match="of vectors, not of a model: give it with --vectors"):
         gguf.load_config(tmp_path / "joy.gguf")

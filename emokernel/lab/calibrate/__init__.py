@@ -17,7 +17,7 @@ from emokernel.extras import need
 from emokernel.lab.calibrate.calibrator import Calibrated, Calibrator, Row
 from emokernel.lab.calibrate.candidates import candidates
 from emokernel.lab.calibrate.choose import Bounds, Point
-from emokernel.lab.calibrate.plan import Plan
+from emokernel.lab.calibrate.plan import LEVELS, PROBE, Plan
 from emokernel.lab.calibrate.setting import Prompts, Setting
 from emokernel.lab.judges import EVALUATING
 from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier, check_labels
@@ -93,6 +93,7 @@ def calibrate(
         "special_tokens": prompts.special_tokens,
         "suggested_profiles": [each.diagnostics.get("suggested_profile") for each in several],
         "plan": asdict(plan),
+        "levels": [PROBE, *LEVELS],
         "seed": seed,
         "prompts": prompts.pairs,
         "bounds": asdict(bounds),

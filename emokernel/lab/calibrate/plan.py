@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from emokernel.errors import EmokernelError
 
 # A dose that is tried to see where the bounds are met, KL in nats per token, and the doses at which
-# sites, layers and mappings are compared, times that.
+# sites, layers and mappings are compared, times that: where the decision is.
 PROBE = 0.25
-LEVELS = (0.5, 1.2)
+LEVELS = (1.2,)
 # Of the candidates, what goes on to the next round at most.
 KEPT = 0.3
 
@@ -25,10 +25,10 @@ class Plan:
 
     probe: tuple[int, ...] = (30,)
     candidates: tuple[int, ...] = (30, 30, 60)
-    frontier: tuple[int, ...] = (8, 12, 20)
+    frontier: tuple[int, ...] = (8, 10, 14)
     laws: tuple[int, ...] = (30, 30)
     mappings: tuple[int, ...] = (24,)
-    circle: tuple[int, ...] = (6, 8, 12)
+    circle: tuple[int, ...] = (6, 8, 10)
 
     @classmethod
     def of(cls, effort: float) -> Plan:

@@ -78,7 +78,7 @@ def doubt(found: Interval, bound: float) -> str:
         return ""
     side = found.mean - found.low if found.mean > bound else found.high - found.mean
     apart = abs(found.mean - bound)
-    more = math.ceil((side / apart) ** 2) if apart else math.inf
+    more = math.ceil(round((side / apart) ** 2, 6)) if apart else math.inf
     if more > _MOST_TEXTS:
         return "undecided: the interval holds the bound, which is next to what was found"
     return (

@@ -145,8 +145,8 @@ def _emotion(place: str, label: Any, names: Sequence[str] | None) -> str | None:
     if isinstance(label, int) or re.fullmatch(r"-?[0-9]+", label.strip()):
         if names is None:
             raise EmokernelError(
-                f"{place}: the label {label!r} is a number without a name: pass label_names, the"
-                " emotions in their order"
+                f"{place}: the label {label!r} is a number without a name: pass label_names"
+                " (--label-names), the emotions in their order"
             )
         number = int(label)
         if not 0 <= number < len(names):

@@ -9,6 +9,7 @@ from dataclasses import replace
 from statistics import mean
 
 import pytest
+from lab.evaluate.conftest import same
 from word_model import NAMES, WordJudge
 
 from emokernel import EmokernelError, EmotionVectors
@@ -226,9 +227,8 @@ def test_an_interrupted_run_goes_on_to_the_same_results(finished, run, tmp_path,
     limit[0] = math.inf
     again = run(tmp_path)
     assert sum(batches) == len(texts_in(tmp_path)) == len(texts_in(folder))
-    assert again.consistency == results.consistency
-    for one, other in zip(again.emotions, results.emotions, strict=True):
-        assert (one.emotion, one.measures) == (other.emotion, other.measures)
+    assert same(again.consistency, results.consistency)
+    assert same(again.emotions, results.emotions)
 
 
 def test_a_finished_run_is_read_and_more_of_anything_goes_on_from_it(
@@ -333,10 +333,9 @@ def test_a_run_that_grew_is_the_run_that_was_large_at_once(run, tmp_path, settin
     run(tmp_path / "grown", settings=replace(large, openings=2, seeds=1))
     grown = run(tmp_path / "grown", settings=large)
     fresh = run(tmp_path / "fresh", settings=large)
-    assert grown.consistency == fresh.consistency
-    assert grown.laws == fresh.laws
-    for one, other in zip(grown.emotions, fresh.emotions, strict=True):
-        assert one.measures == other.measures
+    assert same(grown.consistency, fresh.consistency)
+    assert same(grown.laws, fresh.laws)
+    assert same(grown.emotions, fresh.emotions)
 
 
 def test_other_queries_in_the_same_folder_have_their_own_adherence(
@@ -350,8 +349,7 @@ def test_other_queries_in_the_same_folder_have_their_own_adherence(
     run(tmp_path / "both", settings=few)
     after = run(tmp_path / "both", settings=few, prompting=other)
     alone = run(tmp_path / "alone", settings=few, prompting=other)
-    for one, same in zip(after.emotions, alone.emotions, strict=True):
-        assert one.measures == same.measures
+    assert same(after.emotions, alone.emotions)
 
 
 def test_perplexity_is_behind_the_plain_query(finished, model, tokenizer):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from emokernel import EmokernelError
-from emokernel.lab.extract import Options, Sampling, extract_answers
+from emokernel.lab.extract import Options, Sampling, answers, extract_answers
 from emokernel.lab.extract.answers import answer, prompts_of
 from emokernel.lab.extract.prompts import Conditioning
 from emokernel.lab.extract.queries import Queries
@@ -64,17 +64,21 @@ def test_greedy_answers_are_those_of_each_prompt_alone(side, tiny, tokenizer, tm
         assert not sample.own[: len(prompt.ids)].any()
 
 
-def test_answers_end_before_the_end_and_special_tokens_are_not_their_own(
-    tiny, tokenizer, tmp_path, monkeypatch
-):
-    model = tiny()
+@pytest.fixture
+def saying(monkeypatch):
+    """``saying(says)``: from now on every context is answered by what it says, token ids."""
 
-    def generate(input_ids, **_):
-        tail = torch.tensor([[7, 1, 8, 2, 9, 0]])
-        return torch.cat([input_ids, tail.expand(len(input_ids), -1)], dim=1)
+    def say(says):
+        monkeypatch.setattr(
+            answers, "sample", lambda model, tokenizer, contexts, *_, **__: [*map(says, contexts)]
+        )
 
-    monkeypatch.setattr(model, "generate", generate)
-    prompts, _, samples = answered(model, tokenizer, tmp_path)
+    return say
+
+
+def test_special_tokens_are_not_an_answers_own(tiny, tokenizer, tmp_path, saying):
+    saying(lambda context: [7, 1, 8])
+    prompts, _, samples = answered(tiny(), tokenizer, tmp_path)
     for prompt, sample in zip(prompts, samples, strict=True):
         assert sample.ids[len(prompt.ids) :].tolist() == [7, 1, 8]
         assert sample.own[len(prompt.ids) :].tolist() == [True, False, True]
@@ -148,28 +152,17 @@ def test_provenance_tells_how_it_was_made(tiny, tokenizer):
     assert found.diagnostics["heldout_texts"] == {"happy": 1, "cross": 1}
 
 
-def test_pairs_with_an_empty_answer_are_dropped_and_counted(tiny, tokenizer, monkeypatch):
-    model = tiny()
-
-    def generate(input_ids, attention_mask, **_):
-        says = torch.where(attention_mask.sum(1, keepdim=True) > 5, 2, 7)
-        return torch.cat([input_ids, says], dim=1)
-
-    monkeypatch.setattr(model, "generate", generate)
-    found = extract_answers(model, tokenizer, QUERIES, CONDITIONING, emotions=EMOTIONS, **QUIET)
+def test_pairs_with_an_empty_answer_are_dropped_and_counted(tiny, tokenizer, saying):
+    saying(lambda context: [] if len(context) > 5 else [7])
+    found = extract_answers(tiny(), tokenizer, QUERIES, CONDITIONING, emotions=EMOTIONS, **QUIET)
     assert found.provenance["data"]["empty_pairs"] == {"happy": 3, "cross": 3}
     assert found.provenance["counts"]["happy"] == {"texts": 2, "tokens": 2}
 
 
-def test_a_model_that_answers_nothing_is_an_error(tiny, tokenizer, monkeypatch):
-    model = tiny()
-
-    def generate(input_ids, **_):
-        return torch.nn.functional.pad(input_ids, (0, 1), value=2)
-
-    monkeypatch.setattr(model, "generate", generate)
+def test_a_model_that_answers_nothing_is_an_error(tiny, tokenizer, saying):
+    saying(lambda context: [])
     with pytest.raises(EmokernelError, match="nothing to any of the 5 queries for 'happy'"):
-        extract_answers(model, tokenizer, QUERIES, CONDITIONING, emotions=EMOTIONS, **QUIET)
+        extract_answers(tiny(), tokenizer, QUERIES, CONDITIONING, emotions=EMOTIONS, **QUIET)
 
 
 def test_without_pad_token_or_chat_template(tiny, tokenizer):

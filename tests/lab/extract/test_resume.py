@@ -42,26 +42,18 @@ def from_answers(model, tokenizer, **options):
 
 
 class Watched:
-    """Counts the calls of the decoder and of generate, and fails at one of them."""
+    """Counts the batches that the decoder begins, read or written, and fails at one of them."""
 
     def __init__(self, model, fail_at=None):
-        self.calls, self._fail_at = 0, fail_at
-        decoder, generate = model.model.forward, model.generate
-        model.model.forward = lambda *a, **k: self._call(decoder, *a, **k)
-        model.generate = lambda *a, **k: self._call(generate, *a, **k)
-        self._inside = False
+        self.calls, self._fail_at, self._forward = 0, fail_at, model.model.forward
+        model.model.forward = self._call
 
-    def _call(self, method, *args, **kwargs):
-        if self._inside:
-            return method(*args, **kwargs)
-        self.calls += 1
-        if self.calls - 1 == self._fail_at:
-            raise InterruptedError("unplugged")
-        self._inside = True
-        try:
-            return method(*args, **kwargs)
-        finally:
-            self._inside = False
+    def _call(self, *args, past_key_values=None, **kwargs):
+        if past_key_values is None:
+            self.calls += 1
+            if self.calls - 1 == self._fail_at:
+                raise InterruptedError("unplugged")
+        return self._forward(*args, past_key_values=past_key_values, **kwargs)
 
 
 @pytest.fixture(scope="module")
