@@ -26,7 +26,7 @@ class Plan:
     probe: tuple[int, ...] = (30,)
     candidates: tuple[int, ...] = (30, 30, 60)
     frontier: tuple[int, ...] = (8, 10, 14)
-    laws: tuple[int, ...] = (30, 30)
+    laws: tuple[int, ...] = (30,)
     mappings: tuple[int, ...] = (24,)
     circle: tuple[int, ...] = (6, 8, 10)
 
