@@ -193,7 +193,7 @@ class Analysis:
         }
         preserve, add = rows["preserve"], rows["add"]
         queries = [record["query"] for record in add]
-        intended = {
+        shown = {
             law: [intended(record, self._main, record["name"]) for record in records]
             for law, records in rows.items()
         }
@@ -202,12 +202,12 @@ class Analysis:
             divergence=divergence,
             realised={law: mean(cell.moves for cell in cells) for law, cells in laws.items()},
             emotions=[cell.name for cell in laws["add"]],
-            intended={law: mean(values) for law, values in intended.items()},
+            intended={law: mean(values) for law, values in shown.items()},
             perplexity_ratio={
                 law: _perplexity(records) / self._of_queries.perplexity
                 for law, records in rows.items()
             },
-            intended_difference=_paired(intended["preserve"], intended["add"], queries),
+            intended_difference=_paired(shown["preserve"], shown["add"], queries),
             surprise_difference=_surprise_difference(preserve, add),
             adherence_difference=_paired(*adherence, queries),
         )
