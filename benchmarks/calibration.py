@@ -25,10 +25,12 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from emokernel.affect import Affect, Coordinates
+from emokernel.affect.mixes import Mixer
 from emokernel.atomic import save_figure
 from emokernel.bench import append, now
 from emokernel.demo.model import load_model
 from emokernel.demo.vectors import load_vectors
+from emokernel.errors import NoDoseError
 from emokernel.extras import need
 from emokernel.lab.calibrate import Prompts, calibrate
 from emokernel.lab.calibrate.measuring import Dose, Measuring, Steered
@@ -93,7 +95,8 @@ def checked(model: Any, tokenizer: Any, vectors: EmotionVectors) -> dict[str, An
     asks = [Ask(name, name, *pair) for name in vectors.names]
     asks += [Ask(f"{state.angle:.0f}", state, *pair) for state in STATES]
     strengths = calibration.strengths[" ".join(pair)]
-    asks = [ask for ask in asks if strengths.get(ask.name, 1.0)]
+    mixer = Mixer(vectors, calibration, calibration.mapping)
+    asks = [ask for ask in asks if _has_dose(mixer, ask)]
     judge, other = load_classifier(CALIBRATING), load_classifier(EVALUATING)
     prompts = Prompts.of(tokenizer)
     found: dict[str, dict[str, float]] = {}
@@ -124,6 +127,14 @@ def checked(model: Any, tokenizer: Any, vectors: EmotionVectors) -> dict[str, An
         "emotions": {name: of for name, of in found.items() if name in names},
         "states": {name: of for name, of in found.items() if name not in names},
     }
+
+
+def _has_dose(mixer: Mixer, ask: Ask) -> bool:
+    try:
+        mixer.components(ask.emotion, 1.0, ask.law, ask.dose)
+    except NoDoseError:
+        return False
+    return True
 
 
 def _facts(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from tqdm import tqdm
 
+from emokernel.affect.mixes import Emotion
 from emokernel.errors import EmokernelError, ModelStructureError, SteeringError
 from emokernel.lab.calibrate.choose import NOISE, Bounds, Point, choose
 from emokernel.lab.calibrate.measuring import Dose, Landscape, Steered
@@ -63,9 +64,10 @@ class Arm:
         for number, ask in enumerate(self.asks):
             shift = number * landscape.prompts // len(self.asks)
             for divergence in doses[ask]:
-                strength = self.ladders[ask].strength(divergence)
+                unknown = self.ladders[ask].strength(divergence), Readings()
                 prompts = [(shift + n) % landscape.prompts for n in range(start, stop)]
-                known = self.taken.get(ask, {}).get(divergence, (strength, Readings()))[1]
+                # A ladder that was measured again would say a slightly different strength.
+                strength, known = self.taken.get(ask, {}).get(divergence, unknown)
                 new = tuple(p for p in dict.fromkeys(prompts) if p not in known.prompts)
                 if new:
                     wanted.append((divergence, Dose(ask, strength, new)))
@@ -98,7 +100,7 @@ class Score:
     def ahead(self, other: Score) -> tuple[float, float]:
         """95 % interval of how much better this is than the other, by the jackknife."""
         count = len(self.without)
-        if count < 3:
+        if count < 3 or count != len(other.without):
             return -math.inf, math.inf
         difference = self.mean - other.mean
         parts = count * difference - (count - 1) * (
@@ -108,17 +110,21 @@ class Score:
         return difference - half, difference + half
 
 
-def score(arm: Arm, landscape: Landscape, bounds: Bounds) -> Score:
-    """Of the texts of all emotions together, since one emotion has too few for its own."""
+def score(arm: Arm, landscape: Landscape, bounds: Bounds, among: Sequence[Arm] = ()) -> Score:
+    """Of the texts of all emotions together, since one emotion has too few for its own; of those
+    emotions alone that can be asked of each of ``among``, if there are any.
+    """
+    asks = [a for a in arm.asks if all(a.emotion in _emotions(other) for other in among)]
+    asks = asks or arm.asks
     count = len(arm.levels[arm.asks[0]])
-    sums = [_sums(arm, landscape, number) for number in range(count)]
-    plain = np.array([landscape.plain(ask, range(landscape.prompts)).effect for ask in arm.asks])
+    sums = [_sums(arm, landscape, asks, number) for number in range(count)]
+    plain = np.array([landscape.plain(ask, range(landscape.prompts)).effect for ask in asks])
 
     def best(chosen: np.ndarray) -> float:
         points = [_together(level[chosen]) for level in sums]
         return choose(points, float(plain[chosen].mean()), bounds).effect
 
-    every = np.arange(len(arm.asks))
+    every = np.arange(len(asks))
     leaving = every if len(every) > 1 else ()
     return Score(best(every), tuple(best(every[every != number]) for number in leaving))
 
@@ -137,7 +143,7 @@ def levels(
         except (ModelStructureError, SteeringError) as error:
             refused = error
             continue
-        point = _together(_sums(arm, landscape, 0))
+        point = _together(_sums(arm, landscape, arm.asks, 0))
         used = (
             math.log(max(point.perplexity, 1e-6)) / math.log(bounds.perplexity),
             (1 - point.distinct) / (1 - bounds.distinct + 1e-9),
@@ -176,7 +182,7 @@ def halve(
                 refused = error
                 alive.remove(arm)
             else:
-                scores[arm] = score(arm, landscape, bounds)
+                scores[arm] = score(arm, landscape, bounds, arms)
         if not alive:
             break
         ranked = sorted(alive, key=lambda arm: -scores[arm].mean)
@@ -199,10 +205,14 @@ def halve(
     return {arm: scores[arm] for arm in (chosen, *(arm for arm in ranked if arm is not chosen))}
 
 
-def _sums(arm: Arm, landscape: Landscape, level: int) -> np.ndarray:
+def _emotions(arm: Arm) -> list[Emotion]:
+    return [ask.emotion for ask in arm.asks]
+
+
+def _sums(arm: Arm, landscape: Landscape, asks: Sequence[Ask], level: int) -> np.ndarray:
     """Of each ask what `_together` adds up, at one level: ``[asks, 9]``."""
     rows = []
-    for ask in arm.asks:
+    for ask in asks:
         divergence = arm.levels[ask][level]
         point = arm.points(landscape, ask)[divergence]
         strength, readings = arm.taken[ask][divergence]

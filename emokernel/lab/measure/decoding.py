@@ -107,7 +107,8 @@ class Decoding:
             **self._caches,
         )
         with self._steered():
-            output = self._model(**inputs, **self._last, return_dict=True)
+            # Some models ask for logits of their own choice when they prepare.
+            output = self._model(**{**inputs, **self._last}, return_dict=True)
         self._caches = {
             name: cache
             for name in _CACHES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import hypothesis.strategies as st
 import pytest
@@ -15,6 +16,7 @@ from emokernel.lab.calibrate.frontier import best, refine
 from emokernel.lab.calibrate.halving import Arm, halve, levels, score
 from emokernel.lab.calibrate.measuring import Steered
 from emokernel.lab.calibrate.plan import PROBE, Plan, each
+from emokernel.lab.measure.equal_doses import Ladder
 
 BOUNDS = Bounds()
 PLAN = Plan()
@@ -201,3 +203,33 @@ def test_a_score_of_few_emotions_is_never_surely_ahead():
         one.measure(landscape, one.levels, 0, 4)
     ahead = score(arms[0], landscape, BOUNDS).ahead(score(arms[1], landscape, BOUNDS))
     assert ahead == (-math.inf, math.inf)
+
+
+def test_ways_that_know_not_all_the_same_are_compared_by_what_all_know():
+    landscape = Simulated({"a": 0.2, "b": 0.5}, noise=0.05)
+    plain = landscape.plain
+    landscape.plain = lambda ask, prompts: (
+        replace(plain(ask, prompts), effects=(9.0,) * len(prompts))
+        if ask.name in (EMOTIONS[0], EMOTIONS[-1])
+        else plain(ask, prompts)
+    )
+    arms = [arm("a", EMOTIONS[:-1]), arm("b", EMOTIONS[1:])]
+    scores = halve(landscape, arms, PLAN.mappings, BOUNDS, prefer_first=True)
+    assert next(iter(scores)).name == "b"
+    assert all(len(each.without) == len(EMOTIONS) - 2 for each in scores.values())
+    assert all(each.mean < 1 for each in scores.values())
+
+
+def test_texts_of_one_dose_are_all_of_one_strength(monkeypatch):
+    """A ladder that is measured again, since it did not reach, says another strength."""
+    landscape = Simulated({"a": 0.3})
+    one = arm("a", EMOTIONS[:1])
+    (ask,) = one.asks
+    one.measure(landscape, {ask: (0.5,)}, 0, 3)
+    monkeypatch.setattr(
+        landscape, "ladders", lambda steered, spans: {ask: Ladder(ask, {0.1: 0.01, 9.0: 9.0})}
+    )
+    one.measure(landscape, {ask: (0.5, 8.0)}, 3, 6)
+    strengths = [strength for *_, strength, _ in landscape.taken]
+    assert len(set(strengths)) == 2
+    assert len(one.taken[ask][0.5][1]) == 6

@@ -79,6 +79,16 @@ def test_it_writes_what_generate_writes(family, tiny):
     assert len(set(map(len, answers))) > 1 or family == "gemma"
 
 
+def test_a_model_that_says_which_logits_it_wants_is_written_with(tiny, monkeypatch):
+    """As Bamba and Falcon-H1 do when they prepare."""
+    model = peaked(tiny())
+    expected, prepare = written(model), model.prepare_inputs_for_generation
+    monkeypatch.setattr(
+        model, "prepare_inputs_for_generation", lambda *a, **k: prepare(*a, **k, logits_to_keep=1)
+    )
+    assert written(model) == expected
+
+
 @pytest.mark.parametrize("positions", ["all", "prompt", "generated", "last"])
 def test_requests_reach_the_tokens_that_they_reach_in_generate(positions, tiny, vectors):
     requests = [
