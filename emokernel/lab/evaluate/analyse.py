@@ -101,7 +101,7 @@ class Analysis:
             template: _paired(steered, values, queries) for template, values in by_template.items()
         }
 
-    def moreintended(self, law: str) -> dict[str, Interval]:
+    def more_intended(self, law: str) -> dict[str, Interval]:
         """{template: mean probability of the intended emotion by vector less that by prompt}.
 
         By the main judge, at strength 1.0 under ``law``, of the emotions that the template asks
