@@ -10,7 +10,7 @@ import numpy as np
 
 from emokernel.affect import TWELVE_STATES
 from emokernel.lab.evaluate.consistency import Reader, agreement, consistency, cosines
-from emokernel.lab.evaluate.judged import judged, probability
+from emokernel.lab.evaluate.judged import intended, judged
 from emokernel.lab.evaluate.plan import DOSE, EMOTIONS, STATES, STRENGTH, Cell, Plan
 from emokernel.lab.evaluate.prompting import is_refusal
 from emokernel.lab.evaluate.results import (
@@ -125,7 +125,7 @@ class Analysis:
         }
 
     def _shown(self, cell: Cell) -> list[float]:
-        return [probability(record, self._main, cell.name) for record in self._cells[cell]]
+        return [intended(record, self._main, cell.name) for record in self._cells[cell]]
 
     def _cosines(self, cell: Cell, reader: Reader) -> list[float]:
         tops = [record["top"][reader.name] for record in self._cells[cell]]
@@ -157,7 +157,7 @@ class Analysis:
         distinct = {str(n): _distinct(records, n) for n in (1, 2, 3)}
         return Measures(
             intended={
-                reader.name: interval(probability(record, reader, emotion) for record in records)
+                reader.name: interval(intended(record, reader, emotion) for record in records)
                 for reader in self._readers
                 if emotion in reader.emotions
             },
@@ -193,8 +193,8 @@ class Analysis:
         }
         preserve, add = rows["preserve"], rows["add"]
         queries = [record["query"] for record in add]
-        intended = {
-            law: [probability(record, self._main, record["name"]) for record in records]
+        shown = {
+            law: [intended(record, self._main, record["name"]) for record in records]
             for law, records in rows.items()
         }
         adherence = ([record["to_unsteered"] for record in records] for records in (preserve, add))
@@ -202,12 +202,12 @@ class Analysis:
             divergence=divergence,
             realised={law: mean(cell.moves for cell in cells) for law, cells in laws.items()},
             emotions=[cell.name for cell in laws["add"]],
-            intended={law: mean(values) for law, values in intended.items()},
+            intended={law: mean(values) for law, values in shown.items()},
             perplexity_ratio={
                 law: _perplexity(records) / self._of_queries.perplexity
                 for law, records in rows.items()
             },
-            intended_difference=_paired(intended["preserve"], intended["add"], queries),
+            intended_difference=_paired(shown["preserve"], shown["add"], queries),
             surprise_difference=_surprise_difference(preserve, add),
             adherence_difference=_paired(*adherence, queries),
         )

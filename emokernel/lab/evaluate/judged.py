@@ -12,7 +12,7 @@ from emokernel.lab.evaluate.writing import Record
 from emokernel.lab.measure.intervals import rank_correlation
 
 
-def probability(record: Record, reader: Reader, emotion: str) -> float:
+def intended(record: Record, reader: Reader, emotion: str) -> float:
     """The probability of an emotion in a text, as a judge read it."""
     values = record["intended"][reader.name]
     return values[emotion] if isinstance(values, dict) else values
@@ -30,7 +30,7 @@ def judged(
         knowing = [reader for reader in readers if emotion in reader.emotions]
         if len(knowing) == 2:
             before, after = (
-                {each.name: [probability(r, each, emotion) for r in of] for each in knowing}
+                {each.name: [intended(r, each, emotion) for r in of] for each in knowing}
                 for of in (plain, records)
             )
             found.append(
