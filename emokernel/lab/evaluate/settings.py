@@ -77,9 +77,9 @@ class Settings:
         return self.intensities if self.prompted is None else self.prompted
 
 
-# What a small model of one's own can afford to be asked.
+# What a model of a few million parameters can afford to be asked.
 WHOLE = Settings()
-# What a chat model of 135 million parameters writes on two cores in an hour.
+# What a chat model of 135 million parameters can afford on two cores.
 LAPTOP = Settings(
     openings=10,
     seeds=3,
