@@ -14,8 +14,17 @@ TEMPLATE = (
 )
 
 
-def write_gguf(path: Path, architecture: str = "llama", template: str | None = TEMPLATE) -> Path:
-    """Write it, its matrices in blocks of Q8_0."""
+def write_gguf(
+    path: Path,
+    architecture: str = "llama",
+    template: str | None = TEMPLATE,
+    written: int = LAYERS,
+    scaling: str | None = None,
+) -> Path:
+    """Write it, its matrices in blocks of Q8_0.
+
+    ``written``: layers that it has the weights of. ``scaling`` of positions: "tensor", or a type.
+    """
     import gguf
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -56,7 +65,7 @@ def write_gguf(path: Path, architecture: str = "llama", template: str | None = T
 
     keys = WIDTH // HEADS * KEY_HEADS
     add("token_embd.weight", len(tokens), WIDTH)
-    for layer in range(LAYERS):
+    for layer in range(written):
         block = f"blk.{layer}."
         add(block + "attn_norm.weight", WIDTH)
         add(block + "attn_q.weight", WIDTH, WIDTH)
@@ -68,6 +77,10 @@ def write_gguf(path: Path, architecture: str = "llama", template: str | None = T
         add(block + "ffn_up.weight", INNER, WIDTH)
         add(block + "ffn_down.weight", WIDTH, INNER)
     add("output_norm.weight", WIDTH)
+    if scaling == "tensor":
+        add("rope_freqs.weight", WIDTH // HEADS // 2)
+    elif scaling is not None:
+        writer.add_string(f"{architecture}.rope.scaling.type", scaling)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,8 @@ def _names_of(given: str | None) -> list[str] | None:
     """``--label-names``: joy,anger,... or a file with one on each line."""
     if given is None:
         return None
-    path = Path(given)
-    if path.is_file():
-        return path.read_text("utf-8").splitlines()
+    if os.path.isfile(given):  # which takes a list that is too long for the name of a file
+        return Path(given).read_text("utf-8").splitlines()
     return given.split(",")
 
 

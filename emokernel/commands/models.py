@@ -67,7 +67,9 @@ def load_to_measure(chosen: argparse.Namespace) -> tuple[PreTrainedModel, Any]:
     model = load_weights(chosen, config)
     if tokenizer is None:
         print(f"no tokenizer in {chosen.model}: going on with random tokens", file=sys.stderr)
-    if device is not None:  # what writes on the CPU is measured where it was asked for
+    # What writes on the CPU is measured where it was asked for. Others are there, and quantised
+    # ones refuse to be moved.
+    if device is not None and named(chosen.model).on_cpu:
         model = model.to(device)
     return model, tokenizer
 

@@ -130,8 +130,10 @@ def _bound_cache(options: dict[str, Any]) -> None:
         return
     import psutil  # which transformers asks as well
 
-    size = min(_CACHE, available_bytes(torch.device("cpu")) // 4)
-    options["cb_max_memory_percent"] = size / psutil.virtual_memory().total
+    memory = psutil.virtual_memory()
+    free = min(available_bytes(torch.device("cpu")), memory.available)
+    size = min(_CACHE, free // 4)
+    options["cb_max_memory_percent"] = size / memory.total
     print(
         f"continuous batching in {size / 2**30:.1f} GiB at most (--cb-max-memory-percent is the"
         " share of all memory, --cb-num-blocks the number of blocks)"

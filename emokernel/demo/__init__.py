@@ -1,1 +1,1 @@
-"""The embedded model and its vectors, what is shown with them, and the scripts that made them."""
+"""MODEL: what belongs to a name, how any is loaded; the embedded model and its vectors."""

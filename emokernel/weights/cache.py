@@ -31,7 +31,7 @@ def lacks(folder: Path) -> str | None:
 
     Names and sizes of its files are compared with what was written down when it was made.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # False, not an error, where one may not look
         return ""
     try:
         sizes = json.loads((folder / _MANIFEST).read_text("utf-8"))["files"].items()

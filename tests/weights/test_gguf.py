@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 import transformers
@@ -88,6 +90,18 @@ def test_its_tokenizer_is_that_of_llama_cpp(path, tmp_path):
         assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (1, 2, 2)
 
 
+@pytest.mark.parametrize("scaling", ["tensor", "linear", "none"])
+def test_positions_that_are_not_read_as_the_file_says_are_told(scaling, tmp_path):
+    pytest.importorskip("gguf")
+    path = write_gguf(tmp_path / "scaled.gguf", scaling=scaling)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        gguf.load_config(path)
+    assert any("scales positions (RoPE)" in str(each.message) for each in told) == (
+        scaling != "none"
+    )
+
+
 def test_what_cannot_be_read_is_told(path, tmp_path, vectors):
     import gguf as writing
 
@@ -106,3 +120,6 @@ def test_what_cannot_be_read_is_told(path, tmp_path, vectors):
     vectors("block").select(["joy"]).at_layers([1]).save(tmp_path / "joy.gguf")
     with pytest.raises(EmokernelError, match="of vectors, not of a model: give it with --vectors"):
         gguf.load_config(tmp_path / "joy.gguf")
+    part = write_gguf(tmp_path / "part.gguf", written=LAYERS - 1)
+    with pytest.raises(EmokernelError, match=r"lacks 9 of the weights .*model\.layers\.1\."):
+        gguf.load_weights(part, gguf.load_config(part))

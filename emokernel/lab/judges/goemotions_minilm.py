@@ -31,8 +31,6 @@ from emokernel.lab.judges.transformers_classifier import TransformersClassifier
 from emokernel.lab.measure.classifiers import weights_digest
 
 NAME, BASE = "goemotions-minilm", "sentence-transformers/all-MiniLM-L6-v2"
-# What fits into the caches of a core; larger ones are slower.
-_BATCH = 16
 GOEMOTIONS_MINILM_PATH = ASSETS / "goemotions_minilm"
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from emokernel import EmotionVectors
 from emokernel.cli import main
+from emokernel.commands import extract_sources as sources
 from emokernel.lab.extract import answers
 
 OPENINGS = ["I went to", "The man at the", "We are going", "This is the", "Today my friend"]
@@ -31,6 +32,13 @@ def texts(tmp_path):
     rows = ["text\tlabel", *(f"{text}\t{emotion}" for emotion, text in TEXTS)]
     path.write_text("\n".join(rows) + "\n")
     return str(path)
+
+
+def test_names_of_labels_are_given_or_stand_in_a_file(tmp_path):
+    names, path = [f"feeling {number}" for number in range(40)], tmp_path / "names.txt"
+    path.write_text("\n".join(names) + "\n")
+    assert sources._names_of(str(path)) == names
+    assert sources._names_of(",".join(names)) == names  # longer than the name of a file can be
 
 
 def test_own_answers_of_the_embedded_model(openings, tmp_path, capsys):
