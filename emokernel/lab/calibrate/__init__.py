@@ -14,7 +14,8 @@ from emokernel.affect import Coordinates
 from emokernel.choices import DOSE, LAW
 from emokernel.errors import EmokernelError
 from emokernel.extras import need
-from emokernel.lab.calibrate.calibrator import Calibrated, Calibrator, Row
+from emokernel.lab.calibrate.calibrated import Calibrated, Row
+from emokernel.lab.calibrate.calibrator import Calibrator
 from emokernel.lab.calibrate.candidates import candidates
 from emokernel.lab.calibrate.choose import Bounds, Point
 from emokernel.lab.calibrate.plan import LEVELS, PROBE, Plan

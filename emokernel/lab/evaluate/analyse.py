@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 
 import numpy as np
 
 from emokernel.affect import TWELVE_STATES
+from emokernel.lab.evaluate import together
 from emokernel.lab.evaluate.consistency import Reader, agreement, consistency, cosines
 from emokernel.lab.evaluate.judged import intended, judged
 from emokernel.lab.evaluate.plan import DOSE, EMOTIONS, STATES, STRENGTH, Cell, Plan
-from emokernel.lab.evaluate.prompting import is_refusal
 from emokernel.lab.evaluate.results import (
     BOTH,
     PROMPT,
@@ -29,7 +28,7 @@ from emokernel.lab.evaluate.results import (
     Sample,
 )
 from emokernel.lab.evaluate.writing import Record
-from emokernel.lab.measure.fluency import distinct_n, exponential, repetition
+from emokernel.lab.measure.fluency import repetition
 from emokernel.lab.measure.intervals import mean_interval, rank_correlation
 
 _SAMPLES = 3
@@ -53,8 +52,8 @@ class Analysis:
         """``plain``: the unsteered texts, ``cells``: those of every cell."""
         self._cells, self._readers, self._main = cells, readers, readers[0]
         self._names = plan.steering.vectors.names
-        self._of_questions = _Plain([r for r in plain if r["query"] in set(plan.questions)])
-        self._of_queries = _Plain([r for r in plain if r["query"] in set(plan.queries)])
+        self._of_questions = together.Plain([r for r in plain if r["query"] in set(plan.questions)])
+        self._of_queries = together.Plain([r for r in plain if r["query"] in set(plan.queries)])
 
     def consistency(self) -> list[Consistency]:
         """The twelve states, for every way they were asked for and every judge."""
@@ -79,9 +78,10 @@ class Analysis:
             template=way[1],
             intensity=way[2],
             judge=reader.name,
-            refusals=_refusals(records),
-            perplexity=_perplexity(records) / plain.perplexity,
-            distinct_3=mean(_distinct(self._cells[cell], 3) for cell in cells) / plain.distinct_3,
+            refusals=together.refusals(records),
+            perplexity=together.perplexity(records) / plain.perplexity,
+            distinct_3=mean(together.distinct(self._cells[cell], 3) for cell in cells)
+            / plain.distinct_3,
         )
 
     def advantages(self) -> dict[str, Interval]:
@@ -98,7 +98,8 @@ class Analysis:
                     queries += [record["query"] for record in records]
         steered = by_template.pop("")
         return {
-            template: _paired(steered, values, queries) for template, values in by_template.items()
+            template: together.paired(steered, values, queries)
+            for template, values in by_template.items()
         }
 
     def more_intended(self, law: str) -> dict[str, Interval]:
@@ -148,13 +149,13 @@ class Analysis:
         ]  # fmt: skip
 
     def _measures(self, records: Sequence[Record], emotion: str) -> Measures:
-        plain, perplexity = self._of_queries, _perplexity(records)
+        plain, perplexity = self._of_queries, together.perplexity(records)
         queries = [record["query"] for record in records]
 
         def interval(values: Iterable[float]) -> Interval:
             return Interval(*mean_interval(list(values), queries))
 
-        distinct = {str(n): _distinct(records, n) for n in (1, 2, 3)}
+        distinct = {str(n): together.distinct(records, n) for n in (1, 2, 3)}
         return Measures(
             intended={
                 reader.name: interval(intended(record, reader, emotion) for record in records)
@@ -168,7 +169,7 @@ class Analysis:
             repetition=repetition([record["answer"] for record in records]),
             to_unsteered=interval(record["to_unsteered"] for record in records),
             to_query=interval(record["to_query"] for record in records),
-            refusals=_refusals(records),
+            refusals=together.refusals(records),
             empty=sum(not record["answer"].strip() for record in records) / len(records),
             texts=len(records),
         )
@@ -204,12 +205,12 @@ class Analysis:
             emotions=[cell.name for cell in laws["add"]],
             intended={law: mean(values) for law, values in shown.items()},
             perplexity_ratio={
-                law: _perplexity(records) / self._of_queries.perplexity
+                law: together.perplexity(records) / self._of_queries.perplexity
                 for law, records in rows.items()
             },
-            intended_difference=_paired(shown["preserve"], shown["add"], queries),
-            surprise_difference=_surprise_difference(preserve, add),
-            adherence_difference=_paired(*adherence, queries),
+            intended_difference=together.paired(shown["preserve"], shown["add"], queries),
+            surprise_difference=together.surprise_difference(preserve, add),
+            adherence_difference=together.paired(*adherence, queries),
         )
 
     def monotone(self, points: Sequence[EmotionPoint]) -> list[Monotone]:
@@ -273,40 +274,3 @@ class Analysis:
                 if record["query"] in texts and record["seed"] == 0:
                     texts[record["query"]][condition] = record["opening"] + record["answer"]
         return [Sample(query, 0, answers) for query, answers in texts.items()]
-
-
-class _Plain:
-    """Unsteered texts, what others are compared with."""
-
-    def __init__(self, records: Sequence[Record]) -> None:
-        self.records = records
-        self.perplexity = _perplexity(records)
-        self.distinct_3 = _distinct(records, 3)
-
-
-def _paired(one: Sequence[float], other: Sequence[float], queries: Sequence[str]) -> Interval:
-    return Interval(*mean_interval((np.array(one) - np.array(other)).tolist(), queries))
-
-
-def _perplexity(records: Sequence[Record]) -> float:
-    """Of all answers together; infinite where nothing was written."""
-    tokens = sum(record["tokens"] for record in records)
-    return exponential(sum(r["nats"] for r in records) / tokens) if tokens else math.inf
-
-
-def _surprise_difference(one: Sequence[Record], other: Sequence[Record]) -> Interval:
-    """Nats per token, mean over the pairs of answers of which neither is empty; NaN without any."""
-    pairs = [(a, b) for a, b in zip(one, other, strict=True) if a["tokens"] and b["tokens"]]
-    if not pairs:
-        return Interval(math.nan, math.nan, math.nan)
-    nats = ([each[side]["nats"] / each[side]["tokens"] for each in pairs] for side in (0, 1))
-    return _paired(*nats, [a["query"] for a, _ in pairs])
-
-
-def _distinct(records: Sequence[Record], n: int) -> float:
-    """0 for answers that are all too short."""
-    return distinct_n([record["answer"] for record in records], n)
-
-
-def _refusals(records: Sequence[Record]) -> float:
-    return sum(is_refusal(record["answer"]) for record in records) / len(records)

@@ -118,7 +118,8 @@ def _above_prompts(
         f"{cosine:.3f}; text by text {more.mean:+.3f} ({more.low:+.3f} to {more.high:+.3f})",
         f"above {best.cosine.mean:.3f}, the best prompt ({best.template})",
         cosine > best.cosine.mean,
-        doubt(more, 0.0),
+        # Text by text they are compared at intensity 1 alone.
+        doubt(more, 0.0) if best.intensity == 1 else doubt(vector.cosine, best.cosine.mean),
     )
 
 

@@ -225,11 +225,11 @@ def _more(rungs: Mapping[float, float], least: float, most: float, step: float) 
     if not above and highest < _LARGEST and not saturated:
         return [highest * _leap(1.15 * math.sqrt(most / high) if high > 0 else _LEAP)]
     last = min(above, default=highest)
-    inner = [s for s, _ in known if max(below, default=lowest) <= s <= last]
+    inner = [(s, d) for s, d in known if max(below, default=lowest) <= s <= last]
     return [
         math.sqrt(one * other)
-        for one, other in pairwise(inner)
-        if other > 1.05 * step * one and rungs[one] * 1.02 < rungs[other]
+        for (one, less), (other, more) in pairwise(inner)
+        if other > 1.05 * step * one and less * 1.02 < more
     ]
 
 

@@ -204,3 +204,9 @@ def test_what_is_undecided_is_told_of_every_goal_with_an_interval():
     assert "undecided" in verdicts(list(held.values())).splitlines()[1]
     close = found(more_intended={"word": Interval(0.1, -0.05, 0.25)})
     assert close["Probability of the intended emotion at strength 1"].doubt
+
+
+def test_a_prompt_that_is_best_at_half_intensity_is_not_doubted_by_texts_of_full_intensity():
+    half = [*STATES, consistency("prompt", 0.8, 0.5, "word")]
+    goal = found(consistency=half)["Mean cosine by vector above that by prompt"]
+    assert (goal.holds, goal.doubt) == (False, "")

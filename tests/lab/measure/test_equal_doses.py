@@ -110,3 +110,8 @@ def test_measured_divergences_of_any_kind_give_strengths_or_an_error(measured):
             return
     assert found
     assert all(0 < strength < math.inf for strength in found.values())
+
+
+def test_between_a_divergence_and_what_blows_up_there_are_rungs():
+    known = {0.1: 0.0001, 0.5: 0.001, 32.0: math.nan}
+    assert of_doses._more(known, 0.0005, 1.0, 2.0) == pytest.approx([0.224, 4.0], rel=0.01)
