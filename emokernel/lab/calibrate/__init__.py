@@ -20,7 +20,7 @@ from emokernel.lab.calibrate.candidates import candidates
 from emokernel.lab.calibrate.choose import Bounds, Point
 from emokernel.lab.calibrate.plan import LEVELS, PROBE, Plan
 from emokernel.lab.calibrate.setting import Prompts, Setting
-from emokernel.lab.judges import EVALUATING
+from emokernel.lab.judges import EVALUATING, TRANSFORMER
 from emokernel.lab.measure.classifiers import LabelsOf, TextClassifier, check_labels
 from emokernel.lab.measure.fingerprint import check_made_from, fingerprint
 from emokernel.lab.measure.journal import Journal
@@ -125,9 +125,9 @@ def check_inputs(
             "the files hold different emotions, so their scores cannot be compared: select the same"
             " ones of each"
         )
-    if judge.name == EVALUATING:
+    if judge.name in (EVALUATING, TRANSFORMER):
         raise EmokernelError(
-            f"{EVALUATING} evaluates; what it chose it would find good: calibrate with another"
+            f"{judge.name} evaluates; what it chose it would find good: calibrate with another"
             " judge, such as embedded-calibration"
         )
     check_labels(judge, vectors[0].names, labels)
