@@ -93,7 +93,9 @@ def checked(model: Any, tokenizer: Any, vectors: EmotionVectors) -> dict[str, An
     calibration = vectors.calibration
     pair = calibration.law, calibration.dose
     asks = [Ask(name, name, *pair) for name in vectors.names]
-    asks += [Ask(f"{state.angle:.0f}", state, *pair) for state in STATES]
+    factors = calibration.circle[" ".join((*pair, calibration.mapping))]
+    states = [state for state, factor in zip(STATES, factors, strict=True) if factor]
+    asks += [Ask(f"{state.angle:.0f}", state, *pair) for state in states]
     strengths = calibration.strengths[" ".join(pair)]
     mixer = Mixer(vectors, calibration, calibration.mapping)
     asks = [ask for ask in asks if _has_dose(mixer, ask)]

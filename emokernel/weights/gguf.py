@@ -139,12 +139,6 @@ def save(path: Path, folder: Path, progress: bool) -> None:
             logging.enable_progress_bar()
 
 
-def convert(unpacked: Path, folder: Path, progress: bool) -> None:
-    """`save` for the one GGUF file of a folder."""
-    (path,) = unpacked.glob("*.gguf")
-    save(path, folder, progress)
-
-
 def _fields(path: Path) -> dict[str, Any]:
     """The single values of a file's head, not lists, as of tokens; and `_ROPE_TENSORS`."""
     return _fields_at(path, path.stat().st_mtime_ns)

