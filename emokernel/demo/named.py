@@ -13,6 +13,7 @@ from emokernel.demo.wordlist import is_presentable
 from emokernel.lab.evaluate.settings import LAPTOP, WHOLE, Settings
 from emokernel.lab.judges import EVALUATING, TRANSFORMER
 from emokernel.lab.measure.conditions import CONDITIONS
+from emokernel.lab.measure.sentences import ENCODER
 from emokernel.vectors import EmotionVectors
 from emokernel.weights import KNOWN, fetched
 
@@ -34,7 +35,8 @@ class NamedModel:
     ``find``: gives its folder, fetched if need be. ``title``: what reports call it. ``vectors``:
     the file of vectors that ships. ``dtype``: of the weights where none is asked for.
     ``on_cpu``: whether it writes texts there even if there is a GPU. ``judge`` and
-    ``second_judge`` read the texts of an evaluation, ``calibrating`` those of a calibration.
+    ``second_judge`` read the texts of an evaluation, ``sentences``, weights of an encoder, how far
+    they keep to the topic; ``calibrating`` reads those of a calibration.
     ``evaluation``: how much one writes. ``queries``: what `extract` asks it, ``emotions`` of which
     if the queries name none, and ``templates`` by which prefixes (emotional, neutral); in its chat
     without them. ``prefixes``: whether prefix tokens stand for prompts. ``notes``: what a report
@@ -49,6 +51,7 @@ class NamedModel:
     on_cpu: bool = False
     judge: str = EVALUATING
     second_judge: str = CALIBRATING
+    sentences: str | None = None
     calibrating: str = CALIBRATING
     evaluation: Settings = LAPTOP
     queries: str = "shipped"
@@ -85,9 +88,10 @@ NAMED: dict[str, NamedModel] = {
         title=KNOWN[SMOLLM2].title,
         dtype="float32",
         judge=TRANSFORMER,
+        sentences=ENCODER,
         notes=(
             "The weights are what the 4-bit blocks (Q4_1) of a GGUF file of SmolLM2-135M-Instruct"
-            " stand for, in float32.",
+            " stand for.",
         ),
     ),
 }

@@ -77,6 +77,7 @@ def about(plan: Plan, readers: Sequence[Reader]) -> dict[str, Any]:
             "laws": list(plan.laws),
             "other laws and doses": list(plan.compared),
             "templates": list(plan.templates),
+            "templates beside vectors": list(plan.joined),
             "sampling": f"temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, at most"
             f" {sampling.max_new_tokens} tokens",
         },
@@ -111,5 +112,8 @@ def _notes(plan: Plan, readers: Sequence[Reader]) -> list[str]:
         )
     for reader in readers:
         if reader.unknown:
-            notes.append(f"The judge {reader.name} has no labels for {', '.join(reader.unknown)}.")
+            notes.append(
+                f"The judge {reader.name} has no labels for {', '.join(reader.unknown)}: what it"
+                " finds of them is not known, and they are in no mean over emotions."
+            )
     return notes

@@ -13,6 +13,7 @@ from emokernel.lab.evaluate.results import (
     UNSTEERED,
     VECTOR,
     Consistency,
+    EmotionPoint,
     Measures,
     Sample,
     StateResult,
@@ -30,7 +31,7 @@ from emokernel.lab.report.figures import (
 from emokernel.lab.report.parts import Goals, SampleGroup, Table
 from emokernel.lab.report.view import ADD, MODES, NAMES, PRESERVE, View
 
-_HELD: dict[bool | None, str] = {True: "holds", False: "does not hold", None: "not measured"}
+_HELD: dict[bool | None, str] = {True: "reached", False: "not reached", None: "not measured"}
 _CONDITIONS = (UNSTEERED, PROMPT, VECTOR)
 _WAYS = tuple(NAMES[mode] for mode in MODES)
 _LONGEST_TEXT, _EMPTY = 1200, "(empty)"
@@ -51,10 +52,10 @@ _DETAILS: dict[str, Callable[[Consistency], str]] = {
 
 
 def goals(view: View) -> Goals:
-    """What the evaluation was asked to show."""
+    """What the evaluation was asked to show, and what was measured."""
     return Goals(
-        "Goals",
-        ["Goal", "Found", "Asked for", "Verdict"],
+        "Asked and measured",
+        ["What", "Measured", "Asked", "Reached"],
         [
             [
                 goal.name,
@@ -148,18 +149,22 @@ _OF_VECTORS: dict[str, tuple[Callable[[Measures], float], Callable[[float], str]
     "Perplexity": (lambda m: m.perplexity_ratio, times),
     DISTINCT: (lambda m: m.distinct_3_ratio, times),
     "Repetition": (lambda m: m.repetition, _tenth),
+    "Loop": (lambda m: m.looping, _tenth),
     "To unsteered": (lambda m: m.to_unsteered.mean, number),
-    "To opening": (lambda m: m.to_query.mean, number),
+    "To question": (lambda m: m.to_query.mean, number),
+    "Sentences, to unsteered": (lambda m: _sentences(m, "to_unsteered"), number),
+    "Topic kept": (lambda m: _sentences(m, "kept"), times),
     "Empty": (lambda m: m.empty, _tenth),
     "Refusals": (lambda m: m.refusals, _tenth),
 }
-_RARE = ("Empty", "Refusals")
+_RARE = ("Empty", "Refusals", "Sentences, to unsteered", "Topic kept")
 
 
 def emotions(view: View) -> Table:
-    """Each emotion unsteered, by prompt, and by vector at strength 1.0; the mean of all below.
+    """Each emotion unsteered, by prompt, and by vector at strength 1.0; below, the mean of those
+    that the judge knows.
 
-    Empty answers and refusals get columns if there are any.
+    Empty answers and refusals get columns if there are any, sentences if there was an encoder.
     """
     points = {name: [view.at(name, mode) for mode in _CONDITIONS] for name in view.strongest_first}
     steered = [vector.measures for *_, vector in points.values() if vector]
@@ -172,24 +177,42 @@ def emotions(view: View) -> Table:
         [
             name,
             *(interval(view.intended(point)) for point in of),
+            percent(_top(view, of[-1])),
             *(said(measure(of[-1].measures)) if of[-1] else MISSING
               for measure, said in shown.values()),
         ]
         for name, of in points.items()
     ]  # fmt: skip
-    if len(rows) > 1:
-        by_condition = [map(view.intended, of) for of in zip(*points.values(), strict=True)]
+    if len(view.known) > 1:
+        known = [points[name] for name in view.known]
+        by_condition = [map(view.intended, of) for of in zip(*known, strict=True)]
         means = [number(_mean([each.mean for each in of if each])) for of in by_condition]
-        described = (said(_mean(list(map(measure, steered)))) for measure, said in shown.values())
-        rows.append(["mean", *means, *described])
+        vectors = [of[-1] for of in known if of[-1]]
+        described = (
+            said(_mean([measure(each.measures) for each in vectors]))
+            for measure, said in shown.values()
+        )
+        top = percent(_mean([_top(view, each) for each in vectors]))
+        rows.append(["mean", *means, top, *described])
     prompts = f", prompts {view.emotion_template}" if view.emotion_template else ""
+    unknown = [name for name in points if name not in view.known]
+    left = f"; {view.judge} has no label for {', '.join(unknown)}, which the mean leaves out"
     return Table(
         f"Probability of the intended emotion, judge {view.judge}{prompts}; the right"
-        " half describes the texts by vector at strength 1.0",
-        ["Emotion", *(NAMES[mode].capitalize() for mode in _CONDITIONS), *shown],
+        f" half describes the texts by vector at strength 1.0{left if unknown else ''}",
+        ["Emotion", *(NAMES[mode].capitalize() for mode in _CONDITIONS), "Top label", *shown],
         rows,
-        totalled=len(points) > 1,
+        totalled=len(view.known) > 1,
     )
+
+
+def _top(view: View, point: EmotionPoint | None) -> float:
+    found = point.measures.top.get(view.judge) if point else None
+    return found.mean if found else math.nan
+
+
+def _sentences(measures: Measures, name: str) -> float:
+    return getattr(measures.sentences, name).mean if measures.sentences else math.nan
 
 
 def _mean(values: Sequence[float]) -> float:

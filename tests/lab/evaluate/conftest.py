@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import is_dataclass
 
 import pytest
 from word_model import NAMES, WordJudge, word_vectors
 
 from emokernel.affect import Coordinates
-from emokernel.lab.evaluate.evaluation import evaluate
+from emokernel.lab.evaluate.evaluation import GENERATIONS, evaluate
 from emokernel.lab.evaluate.plan import Settings
 from emokernel.lab.evaluate.prompting import prompting
 from emokernel.lab.measure.sampling import Sampling
@@ -37,6 +38,20 @@ def same(one, other):
     if isinstance(one, float):
         return other == pytest.approx(one, rel=1e-4, abs=2e-4, nan_ok=True)
     return one == other
+
+
+def texts_in(folder):
+    lines = (folder / GENERATIONS).read_text("utf-8").splitlines()[1:]
+    values = [json.loads(line)["value"] for line in lines]
+    return [value for value in values if isinstance(value, dict)]
+
+
+def the(rows, **wanted):
+    """The one row with these attributes."""
+    (found,) = (
+        row for row in rows if all(getattr(row, name) == value for name, value in wanted.items())
+    )
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def test_the_same_command_goes_on(output, capsys):
     before = (output / GENERATIONS).read_text("utf-8")
     assert evaluate(output) == 0
     assert (output / GENERATIONS).read_text("utf-8") == before
-    assert "Goals:" in capsys.readouterr().out
+    assert "Measured, and what was asked:" in capsys.readouterr().out
 
 
 def test_a_folder_of_another_run_is_left_alone(output, capsys):

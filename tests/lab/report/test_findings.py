@@ -70,12 +70,12 @@ def test_less_surprise_is_a_win() -> None:
     ("held", "said"),
     [
         ([], ""),
-        ([True], "Goals that hold: 1 of 1 measured."),
-        ([False, True, False], "Goals that hold: 1 of 3 measured. Not reached: a; c."),
-        ([True, None, True], "Goals that hold: 2 of 2 measured. Not measured: b."),
-        ([False, None, True, None], "Goals that hold: 1 of 2 measured. Not reached: a. Not"
+        ([True], "Reached: 1 of the 1 that were measured."),
+        ([False, True, False], "Reached: 1 of the 3 that were measured. Not reached: a; c."),
+        ([True, None, True], "Reached: 2 of the 2 that were measured. Not measured: b."),
+        ([False, None, True, None], "Reached: 1 of the 2 that were measured. Not reached: a. Not"
          " measured: b; d."),
-        ([None, None], "Goals that hold: 0 of 0 measured. Not measured: a; b."),
+        ([None, None], "Reached: 0 of the 0 that were measured. Not measured: a; b."),
     ],
 )  # fmt: skip
 def test_verdict_counts_measured_goals_and_names_the_others(
@@ -127,7 +127,9 @@ def _point(
     emotion: str, mode: str, mean: float, template: str = "", **more: object
 ) -> EmotionPoint:
     interval = Interval(mean, mean, mean)
-    measures = Measures({"one": interval}, 9, 1.25, {}, 1, 0, interval, interval, 0, 0, 9)
+    measures = Measures(
+        {"one": interval}, {"one": interval}, 9, 1.25, {}, 1, 0, 0, interval, interval, 0, 0, 9
+    )
     fields = {"law": "", "by": "", "strength": 0.0, "divergence": 0.0, **more}
     return EmotionPoint(emotion, mode, measures=measures, template=template, **fields)
 
@@ -167,8 +169,8 @@ def test_emotions_have_columns_for_empty_answers_and_refusals_if_there_are_any()
     ):
         of = replace(point, measures=replace(point.measures, **shares))
         table = tables.emotions(View(_results(emotions=[prompted, of])))
-        assert table.columns[8:] == ["To opening", *columns]
-        assert table.rows[0][9:] == cells
+        assert table.columns[10:] == ["To question", *columns]
+        assert table.rows[0][11:] == cells
 
 
 def test_laws_are_shown_with_the_doses_reached() -> None:
