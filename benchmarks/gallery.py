@@ -39,10 +39,11 @@ from emokernel.lab.measure.fluency import repetition
 from emokernel.lab.measure.generation import Job, write
 from emokernel.lab.measure.sampling import Sampling
 from emokernel.lab.measure.sentences import ENCODER, SentenceEncoder
+from emokernel.lab.report.figures import counted
 from emokernel.requests import Request
 from emokernel.steering import Steering, patch
 from emokernel.vectors import EmotionVectors
-from emokernel.vectors.calibration import key_of
+from emokernel.vectors.calibration import Calibration, key_of
 from emokernel.weights import identity
 
 HERE = Path(__file__).parent
@@ -57,26 +58,17 @@ Ask = tuple[str, str, int]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write, count, draw and record."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", help="smollm2, or another chat model")
-    parser.add_argument("--vectors", type=Path, help="calibrated (smollm2: those that ship)")
-    parser.add_argument("--dtype", default="bfloat16")
-    parser.add_argument("--seed", type=int, default=0, help="of the answers that are shown (0)")
-    parser.add_argument("--counted", type=int, default=6, help="seeds that are counted (6)")
-    parser.add_argument("--tokens", type=int, default=64, help="of an answer at most (64)")
-    parser.add_argument("--moods", nargs="+", default=MOODS, help=f"({' '.join(MOODS)})")
-    parser.add_argument("--emotions", nargs="+", help="that are counted (all of the vectors)")
-    parser.add_argument("--output", type=Path, default=HERE.parent / "docs" / "gallery.md")
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser = _parser()
     chosen = parser.parse_args(given)
     began = time.perf_counter()
     vectors = EmotionVectors.load(chosen.vectors) if chosen.vectors else None
     vectors = vectors or named(chosen.model).load_vectors()
     if vectors is None:
         parser.error(f"give --vectors: {MAKE_VECTORS.format(chosen.model)}")
-    if vectors.calibration is None:
+    calibration = vectors.calibration
+    if calibration is None:
         parser.error("the vectors have no calibration, so 1.0 means nothing: emokernel calibrate")
-    dosed, left_out = with_dose(vectors)
+    dosed, left_out = with_dose(vectors.names, calibration)
     emotions = chosen.emotions or dosed
     if lacking := (set(emotions) | set(chosen.moods)) - set(dosed):
         parser.error(f"no dose of {', '.join(sorted(lacking))}: choose of {', '.join(dosed)}")
@@ -86,8 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_made_from(vectors, model)
     judge = load_classifier(named(chosen.model).judge)
     encoder = SentenceEncoder.fetched(ENCODER)
-    places = places_of(vectors, judge.labels, emotions)
-    emotions = sorted(emotions, key=lambda name: places[name].angle if places[name] else 0.0)
+    places = places_of(calibration, judge.labels, emotions)
+    emotions = sorted(emotions, key=lambda name: places[name].angle)
     sampling = Sampling(chosen.tokens)
     writer = Writer(model, tokenizer, patch(model, vectors), sampling, judge, encoder)
     side_by_side = (UNSTEERED, *chosen.moods)
@@ -101,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     plot_rates(picture, texts, failures)
     about = About(
         command=shlex.join(["python", "benchmarks/gallery.py", *_without_paths(given)]),
-        model=identity(chosen.model), law=vectors.calibration.law, judge=judge.name,
+        model=identity(chosen.model), law=calibration.law, judge=judge.name,
         vectors="those that ship" if chosen.vectors is None else chosen.vectors.name,
         encoder=encoder.name, dtype=chosen.dtype, sampling=sampling, seed=chosen.seed, seeds=seeds,
         other_question=beside_others(texts[UNSTEERED], asked, encoder, failures.floor),
@@ -113,12 +105,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"Wrote {chosen.output}, {picture} and {recorded}")
 
 
-def with_dose(vectors: EmotionVectors) -> tuple[list[str], list[str]]:
+def with_dose(names: Sequence[str], calibration: Calibration) -> tuple[list[str], list[str]]:
     """The emotions for which the calibration found a dose, and those for which it found none."""
-    calibration = vectors.calibration
     strengths = calibration.strengths[key_of(calibration.law, calibration.dose)]
-    dosed = [name for name in vectors.names if strengths.get(name)]
-    return dosed, [name for name in vectors.names if name not in dosed]
+    dosed = [name for name in names if strengths.get(name)]
+    return dosed, [name for name in names if name not in dosed]
 
 
 @dataclass(frozen=True)
@@ -206,6 +197,21 @@ def rows(
     ]  # fmt: skip
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="smollm2, or another chat model")
+    parser.add_argument("--vectors", type=Path, help="calibrated (smollm2: those that ship)")
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--seed", type=int, default=0, help="of the answers that are shown (0)")
+    parser.add_argument("--counted", type=int, default=6, help="seeds that are counted (6)")
+    parser.add_argument("--tokens", type=int, default=64, help="of an answer at most (64)")
+    parser.add_argument("--moods", nargs="+", default=MOODS, help=f"({' '.join(MOODS)})")
+    parser.add_argument("--emotions", nargs="+", help="that are counted (all of the vectors)")
+    parser.add_argument("--output", type=Path, default=HERE.parent / "docs" / "gallery.md")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser
+
+
 def _without_paths(given: Sequence[str]) -> list[str]:
     """The arguments as others would give them: files by their names, no word of where these lie."""
     return [Path(word).name if "/" in word else word for word in given]
@@ -213,7 +219,7 @@ def _without_paths(given: Sequence[str]) -> list[str]:
 
 def _machine() -> str:
     on = machine()
-    return f"{on['cores']} cores of {on['gpu'] or on['cpu']} ({on['threads']} threads)"
+    return on["gpu"] or f"{on['cores']} cores of {on['cpu']}, {counted(on['threads'], 'thread')}"
 
 
 if __name__ == "__main__":

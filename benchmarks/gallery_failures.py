@@ -11,7 +11,7 @@ from emokernel.affect import Affect, Coordinates
 from emokernel.errors import EmokernelError
 from emokernel.lab.measure.fluency import LOOP
 from emokernel.lab.measure.intervals import mean_interval
-from emokernel.vectors import EmotionVectors
+from emokernel.vectors.calibration import Calibration
 
 UNSTEERED = "unsteered"
 LOOPS, OFF_TOPIC, UNHEARD, IGNORED, CUT, REDRAWN = KINDS = (
@@ -50,17 +50,10 @@ class Failures:
     ``floor``: the topic that 95 % of the unsteered texts reach, or have above it.
     """
 
-    def __init__(self, texts: Sequence[Text], places: Mapping[str, Affect | None]) -> None:
-        """``texts``: unsteered ones among them. ``places``: of moods and labels on the circle.
-
-        EmokernelError for a mood without a place.
+    def __init__(self, texts: Sequence[Text], places: Mapping[str, Affect]) -> None:
+        """``texts``: unsteered ones among them. ``places``: of moods, and of labels that have any
+        (`places_of`).
         """
-        for mood in dict.fromkeys(text.mood for text in texts):
-            if mood != UNSTEERED and not places.get(mood):
-                raise EmokernelError(
-                    f"{mood!r} has no place on the circle, so nobody can say whether it was heard:"
-                    " leave it out with --emotions"
-                )
         self._places = places
         plain = [text.topic for text in texts if text.mood == UNSTEERED]
         self.floor = float(np.percentile(plain, _STRAYING))
@@ -106,13 +99,23 @@ class Failures:
 
 
 def places_of(
-    vectors: EmotionVectors, labels: Sequence[str], moods: Sequence[str]
-) -> dict[str, Affect | None]:
-    """Where moods and a judge's labels lie in the table that the vectors are calibrated by."""
-    calibration = vectors.calibration
-    own = calibration.table
+    calibration: Calibration, labels: Sequence[str], moods: Sequence[str]
+) -> dict[str, Affect]:
+    """Where moods, and those of a judge's labels that it has, lie in the table of a calibration.
+
+    EmokernelError for a mood that lies nowhere.
+    """
+    own = {label: Affect(*point) for label, point in calibration.table.items()}
     table = Coordinates(own) if own else Coordinates.named(calibration.coordinates)
-    return {
-        name: table.get(name) or table.get(_ADJECTIVES.get(name, name))
+    places = {
+        name: place
         for name in (*labels, *moods)
+        if (place := table.get(name) or table.get(_ADJECTIVES.get(name, name)))
     }
+    for mood in moods:
+        if mood not in places:
+            raise EmokernelError(
+                f"{mood!r} has no place in the table {table.name!r}, so nobody can say whether it"
+                " was heard: leave it out with --emotions"
+            )
+    return places

@@ -84,12 +84,12 @@ def escaped(text: str) -> str:
 def _opening(shown: Mapping[str, Sequence[Text]], about: About) -> list[str]:
     moods = [text.mood for text in next(iter(shown.values())) if text.mood != UNSTEERED]
     return [
-        f"{len(shown)} questions, each answered by {about.model} as it is and in"
-        f" {len(moods)} moods: {', '.join(moods)}. The mood comes from a vector at strength 1.0;"
-        " the model is asked the question and nothing else, so no instruction says what to feel."
-        " All answers to a question are written in one batch, with the same random numbers."
-        " Nothing was chosen or edited: these are the first answers under seed"
-        f" {about.seed}, and [what goes wrong](#what-goes-wrong) is counted below.",
+        f"{len(shown)} questions, each answered by {about.model} unsteered and in {len(moods)}"
+        f" moods: {', '.join(moods)}. The mood comes from a vector at strength 1.0; the model is asked the"
+        " question and nothing else, so no instruction says what to feel. All answers to a question"
+        " are written in one batch, with the same random numbers. None was chosen or edited: these"
+        f" are the first answers under seed {about.seed} that the word list lets pass, and"
+        " [what goes wrong](#what-goes-wrong) is counted below.",
     ]
 
 
@@ -128,8 +128,8 @@ def _definitions(
         LOOPS: f"more than {percent(LOOP)} of its 4-grams were there before",
         OFF_TOPIC: f"its sentence embedding ({about.encoder}) has a cosine below"
         f" {failures.floor:.2f} with that of the question, which 95 % of the unsteered answers"
-        f" reach. An unsteered answer to another of the questions is off-topic by this in"
-        f" {percent(about.other_question)}",
+        f" reach. Beside another of the questions {percent(about.other_question)} of the unsteered"
+        " answers are below it",
         UNHEARD: f"the first label of {about.judge} is neutral, one without a place on the circle"
         " of valence and arousal, or on the half away from the mood. Where a judge has no label"
         " for a mood, its neighbours count",
@@ -137,8 +137,8 @@ def _definitions(
         " question",
         CUT: f"it had not ended after {about.sampling.max_new_tokens} tokens; no fault of the"
         " steering by itself, as the unsteered rate shows",
-        REDRAWN: "the word list blocked at least one sample before it. What stands here was"
-        " read after that",
+        REDRAWN: "the word list blocked at least one sample before it. All else is counted of"
+        " what came in its place",
     }
     lines = [
         f"{total:,} other texts, {each} a mood: the same questions, unsteered and in each of"
@@ -154,7 +154,7 @@ def _definitions(
 
 
 def _rates(texts: Mapping[str, Sequence[Text]], failures: Failures) -> list[str]:
-    lines = [f"| | {' | '.join(KINDS)} |", "|---" * (len(KINDS) + 1) + "|"]
+    lines = [f"| mood | {' | '.join(KINDS)} |", "|---" * (len(KINDS) + 1) + "|"]
     for mood, of_mood in texts.items():
         counts = failures.counts(of_mood)
         cells = [

@@ -36,5 +36,7 @@ def plot_rates(path: Path, texts: Mapping[str, Sequence[Text]], failures: Failur
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
     columns[0].invert_yaxis()
-    figure.supxlabel("% of the texts of a mood; dashed: unsteered", fontsize=10)
+    figure.supxlabel(
+        "% of the texts of a mood, each column on its own scale; dashed: unsteered", fontsize=10
+    )
     save_figure(figure, path)

@@ -80,9 +80,8 @@ def test_what_follows_the_end_is_no_text(tiny, vectors, tokenizer):
     assert max(map(max, words)) < 48
     lengths = [len(of) - 1 for of in words]
     assert [one.cut for one in answers] == [n == SAMPLING.max_new_tokens for n in lengths]
-    assert len(set(lengths)) > 2
-    assert any(len(text.split()) < 7 for text in texts)
-    assert not any(text.endswith("w0 w0") for text in texts)
+    assert any(length < SAMPLING.max_new_tokens for length in lengths)
+    assert not any(one.text.endswith("w0 w0") for one in answers)
 
 
 def test_padding_changes_nothing(tiny, vectors, tokenizer):
