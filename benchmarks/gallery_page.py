@@ -85,11 +85,11 @@ def _opening(shown: Mapping[str, Sequence[Text]], about: About) -> list[str]:
     moods = [text.mood for text in next(iter(shown.values())) if text.mood != UNSTEERED]
     return [
         f"{len(shown)} questions, each answered by {about.model} unsteered and in {len(moods)}"
-        f" moods: {', '.join(moods)}. The mood comes from a vector at strength 1.0; the model is asked the"
-        " question and nothing else, so no instruction says what to feel. All answers to a question"
-        " are written in one batch, with the same random numbers. None was chosen or edited: these"
-        f" are the first answers under seed {about.seed} that the word list lets pass, and"
-        " [what goes wrong](#what-goes-wrong) is counted below.",
+        f" moods: {', '.join(moods)}. The mood comes from a vector at strength 1.0; the model is"
+        " asked the question and nothing else, so no instruction says what to feel. All answers to"
+        " a question are written in one batch, with the same random numbers. None was chosen or"
+        f" edited: these are the first answers under seed {about.seed} that the word list lets"
+        " pass, and [what goes wrong](#what-goes-wrong) is counted below.",
     ]
 
 
