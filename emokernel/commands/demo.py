@@ -18,7 +18,7 @@ from emokernel.demo.named import EMBEDDED
 from emokernel.demo.vectors import load_vectors
 from emokernel.lab.evaluate.goals import verdicts
 from emokernel.lab.evaluate.results import PROMPT, Results
-from emokernel.lab.report.tables import conditions, emotions, states
+from emokernel.lab.report.tables import conditions, costs, emotions, states
 from emokernel.lab.report.view import View
 from emokernel.steering import patch
 
@@ -65,7 +65,7 @@ def demo(output: Path, seeds: int = 3, openings: int = 60, rounds: int = 60) -> 
     summary.latency(output / LATENCY_PLOT, timed.rows, title)
     view = View(results)
     print(_samples(results))
-    for each in (emotions(view), states(view), conditions(view, view.judge)):
+    for each in (emotions(view), costs(view), states(view), conditions(view, view.judge)):
         corner, *heads = each.columns[:_COLUMNS]
         rows = {name: cells for name, *cells in (row[:_COLUMNS] for row in each.rows)}
         print(*table(each.caption, corner, heads, rows, _LONGEST), sep="\n")

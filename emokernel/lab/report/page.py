@@ -61,6 +61,7 @@ def sections(view: View) -> list[Section]:
             "Emotions: by prompt and by vector",
             *map(Text, findings.emotions(view)),
             tables.emotions(view),
+            tables.costs(view),
             plots.strengths(view),
             plots.measures(view),
         ),

@@ -63,6 +63,7 @@ def test_a_text_that_loops_one_sentence_is_out_of_bounds_where_all_texts_togethe
     own = [" ".join(f"w{text}x{n}" for n in range(40)) for text in range(20)]
     loops = [" ".join([f"so{text} angry at you all again and again"] * 5) for text in range(2)]
     columns = [list(range(20)), [0.3] * 20, [60.0] * 20, [40] * 20]
+    own[19] = "in and out and in and out and in and out and in and out"  # which counts in neither
     plain, steered = (Readings.of([*columns, texts]) for texts in (own, [*loops, *own[2:]]))
     point = steered.point(plain, 1.0, 0.3)
     assert point.distinct > Bounds().distinct

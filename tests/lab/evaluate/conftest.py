@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import is_dataclass
+from zlib import crc32
 
+import numpy as np
 import pytest
 from word_model import NAMES, WordJudge, word_vectors
 
 from emokernel.affect import Coordinates
+from emokernel.lab.evaluate.consistency import unit
 from emokernel.lab.evaluate.evaluation import GENERATIONS, evaluate
 from emokernel.lab.evaluate.plan import Settings
 from emokernel.lab.evaluate.prompting import prompting
@@ -25,6 +28,20 @@ class SecondJudge(WordJudge):
 
     def digest(self):
         return "second"
+
+
+class Words:
+    """A sentence encoder: the words of a text, counted, each one time more than it is there."""
+
+    name = "words counted"
+
+    def __call__(self, texts):
+        rows = np.zeros((len(texts), 96))
+        for row, text in zip(rows, texts, strict=True):
+            for word in text.split():
+                row[crc32(word.encode()) % 96] += 1
+            row += bool(text.split())
+        return unit(rows)
 
 
 def same(one, other):

@@ -88,9 +88,10 @@ def measures(view: View) -> Chart | None:
         known = view.anchors(_ANCHORS.get(name, ""))
         levels += [(known[key], look) for key, look in TOPIC.items() if key in known]
         finish = _log_times if name == _PERPLEXITY else None
-        panels.append(
-            lines(name, curves, levels=levels, finish=finish, xlabel="strength", ylabel=label)
-        )
+        height = {"ylim": (0, None)} if label.startswith("share") else {}
+        panels.append(lines(
+            name, curves, levels=levels, finish=finish, xlabel="strength", ylabel=label, **height
+        ))  # fmt: skip
     if not drawable(drawn):
         return None
     of_law = {law: sum(bool(view.curve(name, law)) for name in view.known) for law in view.laws}
