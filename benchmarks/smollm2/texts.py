@@ -9,7 +9,7 @@ from pathlib import Path
 NEUTRAL = "neutral"
 # Which labels of the calibrating judge count for an emotion: it has none for three of them.
 LABELS: dict[str, tuple[str, ...]] = {
-    "boredom": ("disappointment", "annoyance"),
+    "boredom": ("disappointment", "sadness"),
     "calm": ("relief", "approval", "caring"),
     "tiredness": ("sadness", "disappointment"),
 }
