@@ -21,10 +21,10 @@ from gallery_failures import (
 
 from emokernel.lab.measure.fluency import LOOP
 from emokernel.lab.measure.sampling import Sampling
-from emokernel.lab.report.figures import counted, duration, percent
+from emokernel.lab.report.figures import counted, duration, number, percent
 
 # What Markdown or GitHub would take for a mark of its own.
-_MARKS = re.compile(r"([\\`*_\[\]<>|$~#&:@])")
+_MARKS = re.compile(r"([\\`*_\[\]<>|$~#&])")
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def _answers(shown: Mapping[str, Sequence[Text]], failures: Failures, about: Abo
         " of unpresentable ones is drawn again with further random numbers of its seed, and says"
         f" so ({redrawn} of {sum(map(len, shown.values()))}).",
     ]
-    for number, (question, texts) in enumerate(shown.items(), 1):
-        lines += ["", f"### {number}. {escaped(question)}", "", "| mood | answer |", "|---|---|"]
+    for place, (question, texts) in enumerate(shown.items(), 1):
+        lines += ["", f"### {place}. {escaped(question)}", "", "| mood | answer |", "|---|---|"]
         for text in texts:
             lines.append(f"| {_mood(text)} | {_answer(text)} |")
     return lines
@@ -127,7 +127,7 @@ def _definitions(
     meaning = {
         LOOPS: f"more than {percent(LOOP)} of its 4-grams were there before",
         OFF_TOPIC: f"its sentence embedding ({about.encoder}) has a cosine below"
-        f" {failures.floor:.2f} with that of the question, which 95 % of the unsteered answers"
+        f" {number(failures.floor)} with that of the question, which 95 % of the unsteered answers"
         f" reach. Beside another of the questions {percent(about.other_question)} of the unsteered"
         " answers are below it",
         UNHEARD: f"the first label of {about.judge} is neutral, one without a place on the circle"
@@ -142,7 +142,7 @@ def _definitions(
     }
     lines = [
         f"{total:,} other texts, {each} a mood: the same questions, unsteered and in each of"
-        f" {counted(len(texts) - 1, 'emotion')}, under the seeds {_span(about.seeds)}. All"
+        f" {counted(len(texts) - 1, 'emotion')}, under {_span(about.seeds)}. All"
         " steered texts together, with 95 % by bootstrap over questions:", "",
     ]  # fmt: skip
     for kind in KINDS:
@@ -184,8 +184,8 @@ def _examples(texts: Mapping[str, Sequence[Text]], failures: Failures) -> list[s
         chosen.append(text)
         lines += [
             "", f"**{kind}** ({text.mood}, seed {text.seed}; heard: {text.top or 'nothing'};"
-            f" cosine with the question {text.topic:.2f}; {percent(text.repeated)} of the 4-grams"
-            " repeat)", "",
+            f" cosine with the question {number(text.topic)}; {percent(text.repeated)} of the"
+            " 4-grams repeat)", "",
             f"> *{escaped(text.question)}*<br>{_answer(text)}",
         ]  # fmt: skip
     return lines
@@ -210,4 +210,5 @@ def _made(about: About) -> list[str]:
 
 
 def _span(numbers: Sequence[int]) -> str:
-    return f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else str(numbers[0])
+    first, *_, last = [*numbers, numbers[-1]]
+    return f"the seed {first}" if first == last else f"the seeds {first} to {last}"
