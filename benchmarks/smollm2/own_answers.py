@@ -49,9 +49,10 @@ def pool(
     model: PreTrainedModel,
     tokenizer: Tokenizer,
     vectors: EmotionVectors,
+    emotions: Sequence[str],
     rounds: Sequence[tuple[int, float]],
 ) -> list[Answer]:
-    """Answers to all queries under every emotion, for each (seed, strength) of ``rounds``."""
+    """Answers to all queries under ``emotions``, for each (seed, strength) of ``rounds``."""
     asked = [*texts.queries(), *texts.more_queries()]
     answers: list[Answer] = []
     for seed, strength in rounds:
@@ -59,7 +60,7 @@ def pool(
         jobs = [
             Job("", Request(name, strength), question(query, tokenizer), query)
             for query in asked
-            for name in vectors.names
+            for name in emotions
         ]
         batches = write(
             model, tokenizer, steering, jobs, seed, sampling=SAMPLING, special_tokens=False
@@ -86,8 +87,8 @@ def load(path: Path) -> list[Answer]:
 
 
 def listen(answers: Sequence[Answer]) -> None:
-    """Fill in ``heard``: the mean of the calibrating judge and of a classifier that was fitted to
-    the written answers, which knows the emotions that the judge has no label for.
+    """Fill in ``heard``: the geometric mean of the calibrating judge and of a classifier that was
+    fitted to the written answers, which knows the emotions that the judge has no label for.
     """
     text = need("sklearn.feature_extraction.text")
     fitted = need("sklearn.pipeline").make_pipeline(
@@ -112,7 +113,7 @@ def listen(answers: Sequence[Answer]) -> None:
     columns = {name: column for column, name in enumerate(fitted.classes_)}
     for row, answer in enumerate(answers):
         both = shown[answer.emotion][row].item(), by_written[row, columns[answer.emotion]]
-        answer.heard = float(np.mean(both))
+        answer.heard = float(np.sqrt(np.prod(np.add(both, 0.03))))
 
 
 def best(
@@ -127,7 +128,7 @@ def best(
         return math.log(answer.heard + 0.02) - cost * max(0.0, answer.nats - free)
 
     kept: dict[str, list[tuple[str, str]]] = {}
-    for name in texts.emotions():
+    for name in dict.fromkeys(answer.emotion for answer in answers):
         own = [answer for answer in answers if answer.emotion == name and _fit(answer)]
         least = np.quantile([answer.heard for answer in own], _DROPPED)
         heard = sorted((each for each in own if each.heard >= least), key=worth, reverse=True)

@@ -44,7 +44,8 @@ Texts = Mapping[str, Sequence[tuple[str, str]]]
 class Round:
     """Own answers, and what is learned of them; see `own_answers`.
 
-    written: (seed, strength) of the answers. again: emotions that also see their written answers.
+    written: (seed, strength) of the answers. emotions: all unless given. again: those that see
+    their written answers too.
     """
 
     written: tuple[tuple[int, float], ...]
@@ -52,13 +53,18 @@ class Round:
     free: float
     cost: float
     steps: int
+    emotions: tuple[str, ...] = ()
     again: tuple[str, ...] = ()
 
 
 ROUNDS = (
     Round(((100, 0.9), (101, 0.6)), kept=50, free=1.5, cost=2.0, steps=40),
     Round(((102, 1.0), (103, 0.8)), kept=60, free=1.35, cost=2.5, steps=45, again=("anger",)),
-)
+    Round(
+        ((104, 1.05), (105, 0.85)), kept=60, free=1.35, cost=2.0, steps=24, again=("anger",),
+        emotions=("anger", "boredom", "tiredness", "calm", "caring", "optimism", "disgust"),
+    ),
+)  # fmt: skip
 
 
 def extracted(model: PreTrainedModel, tokenizer: Tokenizer) -> EmotionVectors:
@@ -112,6 +118,7 @@ def from_own(
     """Learned from the best of the model's own ``answers``."""
     own_answers.listen(answers)
     chosen = own_answers.best(answers, what.kept, what.free, what.cost)
+    chosen = {name: pairs for name, pairs in chosen.items() if name in (what.emotions or chosen)}
     for name in what.again:
         chosen[name] += written[name]
     return learned(model, tokenizer, vectors, chosen, steps=what.steps, rate=0.12)
@@ -145,21 +152,27 @@ def main() -> None:
         vectors = stage(
             name, partial(learned, model, tokenizer, vectors, answers, steps=steps, rate=rate)
         )
-    answers: list[own_answers.Answer] = []
+    last: list[own_answers.Answer] = []
     for number, each in enumerate(ROUNDS, 1):
         path = arguments.work / f"answers-{number}.jsonl"
         if not path.exists():
-            own_answers.save(path, own_answers.pool(model, tokenizer, vectors, each.written))
-        answers += own_answers.load(path)
+            emotions = each.emotions or vectors.names
+            found = own_answers.pool(model, tokenizer, vectors, emotions, each.written)
+            own_answers.save(path, found)
+        found = own_answers.load(path)
+        # Those of the round before are still good.
         vectors = stage(
-            f"own-{number}", partial(from_own, model, tokenizer, vectors, each, answers, written)
+            f"own-{number}",
+            partial(from_own, model, tokenizer, vectors, each, [*found, *last], written),
         )
+        last = found
     journal = arguments.work / "calibration.partial"
     result = calibrate(
         model,
         tokenizer,
         vectors,
         sites=("block",),
+        doses=("absolute",),
         prompts=Prompts.of(tokenizer, texts.calibration_queries()),
         judge=load_classifier(own_answers.JUDGE),
         labels=texts.LABELS,
