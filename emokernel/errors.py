@@ -49,6 +49,10 @@ class FetchError(EmokernelError):
     """Weights that pip does not give, or not those that were expected."""
 
 
+class WrongWeightsError(FetchError):
+    """Weights that are there, but are not those that were expected."""
+
+
 @contextmanager
 def telling(what: str, hint: str = "") -> Iterator[None]:
     """EmokernelError that names ``what`` cannot be done in place of what transformers raises."""

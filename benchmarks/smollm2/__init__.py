@@ -1,0 +1,1 @@
+"""How the vectors of smollm2 that ship are made."""

@@ -1,0 +1,45 @@
+"""The written answers that the vectors start from, and what the model is asked to answer itself."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+NEUTRAL = "neutral"
+# Which labels of the calibrating judge count for an emotion: it has none for three of them.
+LABELS: dict[str, tuple[str, ...]] = {
+    "boredom": ("disappointment", "sadness"),
+    "calm": ("relief", "approval", "caring"),
+    "tiredness": ("sadness", "disappointment"),
+}
+
+
+@cache
+def _file() -> dict:
+    return json.loads(Path(__file__).with_name("answers.json").read_text("utf-8"))
+
+
+def emotions() -> list[str]:
+    """Those that have answers, in the order of the file."""
+    return [name for name in _file()["answers"] if name != NEUTRAL]
+
+
+def queries() -> list[str]:
+    """What the written answers answer, forty."""
+    return list(_file()["queries"])
+
+
+def more_queries() -> list[str]:
+    """What only the model answers, fifty more."""
+    return list(_file()["more_queries"])
+
+
+def written(emotion: str) -> dict[str, str]:
+    """{query: the answer written for an emotion or for `NEUTRAL`}."""
+    return dict(zip(queries(), _file()["answers"][emotion], strict=True))
+
+
+def calibration_queries() -> list[str]:
+    """What a calibration asks, forty; no vector is learned from them."""
+    return list(_file()["calibration_queries"])
