@@ -91,7 +91,7 @@ class Plan:
         """
         self.steering, self.prompting, self.settings = steering, prompting, settings
         self.questions, self.queries = check_asked(prompting, settings)
-        self.templates = settings.templates or prompting.templates
+        self.templates = _templates(prompting, settings)
         calibration = steering.calibration
         self.law = steering.defaults.law
         self.dose = steering.defaults.dose
@@ -100,8 +100,10 @@ class Plan:
             for law in dict.fromkeys([self.law, *settings.laws])
             if calibration is None or key_of(law, self.dose) in calibration.strengths
         ]
-        # Under laws beside their own, and at equal doses: the first so many of a fixed order.
-        self.compared = spread(steering.vectors.names, prompting.coordinates)[: settings.compared]
+        # Under laws beside their own and at equal doses; at every strength: the first so many of a
+        # fixed order.
+        order = spread(steering.vectors.names, prompting.coordinates)
+        self.compared, self.graded = order[: settings.compared], order[: settings.graded]
         self.refused: dict[str, str] = {}
         for state in TWELVE_STATES:
             self._allowed(_scaled(state, 1.0))
@@ -155,7 +157,7 @@ class Plan:
     def texts(self) -> int:
         """How many texts there are to write, if all doses are reached."""
         of_query = self.settings.seeds * len(self.queries)
-        asked = len(self.asked) * len(self.settings.strengths)
+        asked = sum(len(self.strengths_of(emotion)) for emotion, _ in self.asked)
         asked += len(self.dosed) * len(self.settings.doses)
         asked += sum(1 for _ in self.emotions_by_prompt())
         states = sum(1 for _ in self.states()) * self.settings.seeds * len(self.questions)
@@ -173,13 +175,17 @@ class Plan:
                     yield Cell(EMOTIONS, PROMPT, emotion, asked, template=template)
 
     def emotions_by_strength(self, moves: Mapping[tuple[str, str, float], float]) -> Iterator[Cell]:
-        """What is `asked` at every strength; {(emotion, law, strength): divergence}, 0 for what is
+        """What is `asked` at its strengths; {(emotion, law, strength): divergence}, 0 for what is
         not there.
         """
         for emotion, law in self.asked:
-            for strength in self.settings.strengths:
+            for strength in self.strengths_of(emotion):
                 made = moves.get((emotion, law, strength), 0.0)
                 yield self._emotion(emotion, law, STRENGTH, strength, moves=made)
+
+    def strengths_of(self, emotion: str) -> tuple[float, ...]:
+        """Those at which an emotion is written."""
+        return self.settings.strengths if emotion in self.graded else (1.0,)
 
     def emotions_by_dose(
         self, strengths: Mapping[tuple[str, str], Mapping[float, tuple[float, float]]]
@@ -244,12 +250,16 @@ def check_asked(
     """
     questions = _some(prompting.questions, settings.openings, "questions")
     queries = _some(prompting.queries, settings.openings, "queries")
-    for template in settings.templates or prompting.templates:
+    for template in _templates(prompting, settings):
         prompting.intensities(template)
         prompting.of_state(template, TWELVE_STATES[0], questions[0])
     for query in (*questions, *queries):
         prompting.plain(query)
     return questions, queries
+
+
+def _templates(prompting: Prompting, settings: Settings) -> tuple[str, ...]:
+    return prompting.templates if settings.templates is None else settings.templates
 
 
 def _scaled(state: Affect, intensity: float) -> Request:

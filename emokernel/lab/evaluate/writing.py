@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -31,8 +32,8 @@ class Writer:
 
     Of every text the journal keeps what its cell says, query, seed, the opening and the answer that
     follows it, samples that were redrawn, nats and tokens of the answer behind the plain query
-    under the unsteered model, the top label by each judge and, of the emotions, the intended
-    probability.
+    under the unsteered model (if it reads them again), the top label by each judge and, of the
+    emotions, the intended probability.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class Writer:
         records = self.records(cell)
         for queries in groups:
             _check([record["answer"] for record in records if record["query"] in queries])
+        if not self._settings.reread:
+            return records
         answers = {(record["query"], record["seed"]): record["answer"] for record in records}
         self._topic = Topic(
             self._model, self._tokenizer, answers,
@@ -79,8 +82,12 @@ class Writer:
         """The `records` of ``cells`` with their topic adherence.
 
         It depends on all unsteered texts, so the journal keeps it under their digest. `write` has
-        found it for what it wrote; what an earlier run wrote may have grown.
+        found it for what it wrote; what an earlier run wrote may have grown. NaN if nothing is read
+        again.
         """
+        if self._topic is None:
+            unread = {"to_unsteered": math.nan, "to_query": math.nan}
+            return {cell: [record | unread for record in self.records(cell)] for cell in cells}
         open_cells = [cell for cell in cells if self._journal.get(self._topic_key(cell)) is None]
         shown = self._progress and bool(open_cells)
         for cell in tqdm(open_cells, desc=_TOPIC, unit=" cells", disable=not shown):
@@ -110,7 +117,7 @@ class Writer:
 
     def anchors(self) -> dict[str, float]:
         """Topic adherence of unsteered answers to each other; none with a single seed."""
-        return self._topic.anchors() if self._settings.seeds > 1 else {}
+        return self._topic.anchors() if self._topic and self._settings.seeds > 1 else {}
 
     def write(self, cells: Sequence[Cell], title: str) -> None:
         """All texts of ``cells``, with progress in texts.
@@ -144,7 +151,7 @@ class Writer:
                 self._journal.put(dict(zip(keys, records, strict=True)))
                 missing.subtract(cell for _, cell, _ in done)
                 for cell in dict.fromkeys(cell for _, cell, _ in done):
-                    if cell.experiment == EMOTIONS and not missing[cell]:
+                    if self._topic and cell.experiment == EMOTIONS and not missing[cell]:
                         self._adhere(cell)
                 bar.update(len(written))
 
@@ -165,6 +172,13 @@ class Writer:
             }
             for cell, one in zip(cells, written, strict=True)
         ]  # fmt: skip
+        if self._settings.reread:
+            self._reread(records)
+        for reader in self._readers:
+            self._judge(reader, cells, records)
+        return records
+
+    def _reread(self, records: Sequence[Record]) -> None:
         nats, tokens = surprises(
             self._model, self._tokenizer, [self.pair(record) for record in records],
             special_tokens=self._special_tokens,
@@ -172,9 +186,6 @@ class Writer:
         )  # fmt: skip
         for record, nat, count in zip(records, nats.tolist(), tokens.tolist(), strict=True):
             record["nats"], record["tokens"] = round(nat, 4), int(count)
-        for reader in self._readers:
-            self._judge(reader, cells, records)
-        return records
 
     def _judge(self, reader: Reader, cells: Sequence[Cell], records: Sequence[Record]) -> None:
         judge = reader.judge
