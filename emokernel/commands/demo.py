@@ -21,11 +21,11 @@ from emokernel.commands.evaluate import model_facts
 from emokernel.commands.outputs import check_folder
 from emokernel.commands.show import table
 from emokernel.demo.model import openings
-from emokernel.demo.named import SHOWN, Demo, named
+from emokernel.demo.named import EMBEDDED, SHOWN, Demo, named
 from emokernel.demo.showing import page
 from emokernel.demo.showing.batch import around, speak
 from emokernel.demo.showing.graded import graded
-from emokernel.errors import EmokernelError
+from emokernel.errors import EmokernelError, FetchError
 from emokernel.extras import need
 from emokernel.lab.evaluate.evaluation import GENERATIONS, evaluate
 from emokernel.lab.evaluate.prompting import prompting
@@ -58,7 +58,12 @@ def run(chosen: argparse.Namespace) -> None:
             raise EmokernelError(f"is it {chosen.model} or {chosen.named}? Give one MODEL")
         chosen.model = chosen.named
     plan = named(chosen.model).demo
-    demo(chosen, replace(plan, settings=replace(plan.settings, seeds=chosen.seeds)))
+    try:
+        demo(chosen, replace(plan, settings=replace(plan.settings, seeds=chosen.seeds)))
+    except FetchError as error:
+        raise FetchError(
+            f"{error}; `emokernel demo {EMBEDDED}` needs nothing that is fetched"
+        ) from error
 
 
 def demo(chosen: argparse.Namespace, plan: Demo) -> None:
@@ -83,7 +88,7 @@ def demo(chosen: argparse.Namespace, plan: Demo) -> None:
     steering.unpatch()
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     print(f"\n{batch.question}\n", *side_by_side(batch.texts, width), sep="\n")
-    print(f"{batch.about}\n", flush=True)
+    print(*textwrap.wrap(batch.about, _WIDTH), "", sep="\n", flush=True)
     judge, second = (arguments.load_judge(name) for name in (own.judge, own.second_judge))
     results = evaluate(
         model, tokenizer, vectors, asked, output, judge=judge, second=second,

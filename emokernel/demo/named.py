@@ -40,7 +40,7 @@ _SHORT = Settings(
     graded=1,
     templates=(),
     reread=False,
-    sampling=Sampling(32),
+    sampling=Sampling(36),
 )
 
 

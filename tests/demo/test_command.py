@@ -18,6 +18,7 @@ from emokernel.demo.model import SAMPLING, load_model, openings
 from emokernel.demo.named import NAMED
 from emokernel.demo.vectors import VECTORS_PATH, load_vectors
 from emokernel.demo.wordlist import is_presentable
+from emokernel.errors import FetchError
 from emokernel.lab.measure.generation import Job, write
 
 OPENINGS, SEEDS = 8, 2
@@ -146,8 +147,7 @@ def test_the_first_thing_is_one_batch_of_many_moods(told):
     assert set(names) < set(load_vectors().names)
     assert len(set(moods.values())) > 6
     assert all(text.startswith(question) for text in moods.values())
-    assert "9 answers in one batch" in told
-    assert told.index("9 answers in one batch") < told.index("Twelve states")
+    assert told.index("9 answers of at most 28 tokens in one batch") < told.index("Twelve states")
 
 
 def test_what_is_printed_is_what_was_measured(told, report):
@@ -228,9 +228,14 @@ def test_two_models_are_refused(capsys):
     assert "one/folder or embedded" in capsys.readouterr().err
 
 
-def test_a_model_without_vectors_is_told_what_makes_them(tmp_path, capsys):
-    assert main(["demo", str(tmp_path / "model"), "--output", str(tmp_path)]) == 2
-    assert "no vectors to speak with: give a file with --vectors" in capsys.readouterr().err
+def test_what_cannot_be_fetched_is_told_with_what_needs_nothing(capsys, monkeypatch):
+    def unreachable(*_):
+        raise FetchError("fetching it failed: no index")
+
+    monkeypatch.setattr(command, "demo", unreachable)
+    assert main(["demo"]) == 2
+    error = capsys.readouterr().err
+    assert "no index; `emokernel demo embedded` needs nothing that is fetched" in error
 
 
 def test_openings_are_enough_and_fixed():

@@ -19,12 +19,13 @@ from emokernel.steering import Steering
 
 @dataclass(frozen=True)
 class Batch:
-    """``texts``: {emotion: answer}, the unsteered one first. ``seconds``: until all were there.
-    ``redrawn``: answers that were drawn again, because the first could not be shown.
+    """``texts``: {emotion: answer}, the unsteered one first, of ``tokens`` at most. ``seconds``:
+    until all were there. ``redrawn``: answers drawn again, because the first could not be shown.
     """
 
     question: str
     texts: Mapping[str, str]
+    tokens: int
     seconds: float
     redrawn: int
 
@@ -33,8 +34,9 @@ class Batch:
         """How it came about, in a sentence."""
         again = f", {self.redrawn} of them drawn again" if self.redrawn else ""
         return (
-            f"{len(self.texts)} answers in one batch, each steered by another emotion at strength"
-            f" 1.0, under the same random numbers: {self.seconds:.1f} s{again}."
+            f"{len(self.texts)} answers of at most {self.tokens} tokens in one batch, under the"
+            " same random numbers, the first unsteered, each other one steered by an emotion of its"
+            f" own at strength 1.0: {self.seconds:.1f} s{again}."
         )
 
 
@@ -67,4 +69,5 @@ def speak(
     )  # fmt: skip
     seconds = time.perf_counter() - began
     texts = dict(zip((UNSTEERED, *emotions), (one.text for one in written), strict=True))
-    return Batch(question, texts, seconds, sum(one.redrawn > 0 for one in written))
+    redrawn = sum(one.redrawn > 0 for one in written)
+    return Batch(question, texts, sampling.max_new_tokens, seconds, redrawn)
