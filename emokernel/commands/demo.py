@@ -100,6 +100,7 @@ def demo(chosen: argparse.Namespace, plan: Demo) -> None:
     view = View(replace(results, goals=()))
     rising = graded(view, output / GENERATIONS)
     _print(page.filled(page.disc(view)))
+    print(page.mean_cosine(view))
     _print_texts(page.strengths(rising, view.judge))
     _print(page.filled(tables.emotions(view)))
     print("\nTime per token: measuring", file=sys.stderr, flush=True)

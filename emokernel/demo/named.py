@@ -29,6 +29,7 @@ MAKE_VECTORS = (
 )
 
 
+_QUESTION = "How was your day?"
 # As much as four minutes allow, and nothing that the demo does not show.
 _SHORT = Settings(
     openings=7,
@@ -48,18 +49,19 @@ _SHORT = Settings(
 class Demo:
     """What the demo asks a model and how much of it is measured.
 
-    ``question``: of its first batch, in which so many ``emotions`` of the vectors are.
+    ``question``: of its first batch, in which so many ``emotions`` of the vectors are; one that
+    suits any model unless given.
     ``settings``: of the texts that are measured. ``rounds``: of the timing.
     """
 
-    question: str = "How was your day?"
+    question: str | None = None
     emotions: int = 8
     settings: Settings = _SHORT
     rounds: int = 12
 
     def question_of(self, asked: Prompting) -> str:
-        """What is asked in the first batch; what is continued, by a model that is no chat's."""
-        return self.question if asked.kind == CHAT else asked.queries[0]
+        """What is asked in the first batch, or continued by a model that is not for chats."""
+        return self.question or (_QUESTION if asked.kind == CHAT else asked.queries[0])
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,11 @@ NAMED: dict[str, NamedModel] = {
         dtype="float32",
         on_cpu=True,
         evaluation=replace(WHOLE, sampling=embedded.SAMPLING),
-        demo=Demo(settings=replace(_SHORT, openings=60, sampling=embedded.SAMPLING), rounds=60),
+        demo=Demo(
+            question="When we got home,",
+            settings=replace(_SHORT, openings=60, sampling=embedded.SAMPLING),
+            rounds=60,
+        ),
         queries="openings",
         emotions=CONDITIONS[1:],
         templates=("<|{emotion}|>{query}", "<|neutral|>{query}"),

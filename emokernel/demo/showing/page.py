@@ -14,10 +14,24 @@ from emokernel.lab.report.page import ELSEWHERE, TWELVE_STATES, definitions, fac
 from emokernel.lab.report.parts import SampleGroup, Section, Table, Text
 from emokernel.lab.report.view import View
 
+_HEARD = 2  # labels of a state
+
+
+def mean_cosine(view: View) -> str:
+    """Of all states, with its floor and its ceiling."""
+    (row,) = view.full().values()
+    human = view.ceiling()
+    above = f"; human text under the same judge has {number(human.cosine.mean)}" if human else ""
+    return (
+        f"Mean cosine of {row.texts:,} texts: {interval(row.cosine)}, with the states shuffled"
+        f" {interval(row.floor)}{above}."
+    )
+
 
 def disc(view: View) -> Table:
     """Each of the twelve states: what the judge hears most often, and how near that lies."""
-    heard = {state: cells[0] for state, *cells in tables.labels(view).rows}
+    labels = {state: cells[0].split(", ") for state, *cells in tables.labels(view).rows}
+    heard = {state: ", ".join(names[:_HEARD]) for state, names in labels.items()}
     found = tables.states(view)
     return Table(
         f"Twelve states by vector at intensity 1, and what the judge {view.judge} hears",
@@ -85,7 +99,8 @@ def sections(view: View, batch: Batch, graded: Graded, timed: Table) -> list[Sec
         section("batch", "One question, one batch", Text(batch.about),
                 SampleGroup(batch.question, 0, texts, [], [])),
         section("states", "Twelve states: asked for and heard", Text(TWELVE_STATES),
-                *map(Text, findings.no_ceiling(view)), disc(view), plots.circumplex(view),
+                Text(mean_cosine(view)), *map(Text, findings.no_ceiling(view)), disc(view),
+                plots.circumplex(view),
                 *(filled(tables.conditions(view, judge)) for judge in view.judges)),
         section("strength", "One emotion from 0 to 1", strengths(graded, view.judge)),
         section("emotions", "Emotions", filled(tables.emotions(view)), plots.strengths(view)),
