@@ -10,6 +10,8 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
+from transformers import PreTrainedModel
+
 from emokernel.affect import Coordinates
 from emokernel.atomic import write_text
 from emokernel.bench import machine, summary
@@ -33,6 +35,7 @@ from emokernel.lab.report import tables, write_report
 from emokernel.lab.report.parts import Table
 from emokernel.lab.report.view import View
 from emokernel.steering import patch
+from emokernel.vectors import EmotionVectors
 
 LATENCY, LATENCY_PLOT = "latency.json", "latency.png"
 _WIDTH, _LONGEST = 100, 46  # of what is printed, and of a cell of it
@@ -103,23 +106,26 @@ def demo(chosen: argparse.Namespace, plan: Demo) -> None:
     print(page.mean_cosine(view))
     _print_texts(page.strengths(rising, view.judge))
     _print(page.filled(tables.emotions(view)))
-    print("\nTime per token: measuring", file=sys.stderr, flush=True)
-    ways = tuple(with_baselines(["plain_hook", "emokernel"]))
-    (timed,) = bench(model, vectors, [Case()], BenchOptions(ways, 9, plan.rounds, slots=1))
-    of_machine = machine()
-    where = of_machine["gpu"] if model.device.type == "cuda" else of_machine["cpu"]
-    times = page.times(timed.rows, where)
+    times = _timed(model, vectors, plan.rounds, output)
     _print(times)
-    medians = {row["variant"]: row["token_ms"] for row in timed.rows if "noise" not in row}
-    output.mkdir(parents=True, exist_ok=True)
-    facts = {"milliseconds": medians, "machine": of_machine}
-    write_text(output / LATENCY, json.dumps(facts, indent=1) + "\n")
-    summary.latency(output / LATENCY_PLOT, timed.rows, f"Time per token on {where}")
     written = write_report(
         output, view.results, page.title(view), page.sections(view, batch, rising, times)
     )
     names = [*(path.name for path in written), GENERATIONS, LATENCY, LATENCY_PLOT]
     print(f"\nWrote {', '.join(names)} to {output}/")
+
+
+def _timed(model: PreTrainedModel, vectors: EmotionVectors, rounds: int, output: Path) -> Table:
+    """Time per token, kept in ``output`` as figures and a picture too."""
+    ways = tuple(with_baselines(["plain_hook", "emokernel"]))
+    (timed,) = bench(model, vectors, [Case()], BenchOptions(ways, 9, rounds, slots=1))
+    of_machine = machine()
+    where = of_machine["gpu"] if model.device.type == "cuda" else of_machine["cpu"]
+    medians = {row["variant"]: row["token_ms"] for row in timed.rows if "noise" not in row}
+    facts = {"milliseconds": medians, "machine": of_machine}
+    write_text(output / LATENCY, json.dumps(facts, indent=1) + "\n")
+    summary.latency(output / LATENCY_PLOT, timed.rows, f"Time per token on {where}")
+    return page.times(timed.rows, where)
 
 
 def _print(part: Table) -> None:
