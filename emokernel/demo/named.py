@@ -42,6 +42,7 @@ _SHORT = Settings(
     templates=(),
     reread=False,
     sampling=Sampling(36),
+    batch_size=128,
 )
 
 

@@ -73,10 +73,11 @@ def measures(view: View) -> Chart | None:
     """The median over emotions at each strength, by law, and of the prompts as a line."""
     topic = {key: look for key, look in TOPIC.items() if key in view.topic}
     prompted = [point for name in view.emotions if (point := view.at(name, PROMPT))]
-    panels, drawn = [], []
+    panels = []
     for name, (label, measure) in _MEASURES.items():
         curves = [_by_strength(view, law, measure) for law in view.laws]
-        drawn += [value for curve in curves for value in curve.ys]
+        if not drawable(value for curve in curves for value in curve.ys):
+            continue
         levels: list[tuple[Value, Look]] = [(_middle(prompted, measure), PROMPTED)]
         if name == _ADHERENCE:
             levels += [(view.topic[key], look) for key, look in topic.items()]
@@ -84,7 +85,7 @@ def measures(view: View) -> Chart | None:
         panels.append(
             lines(name, curves, levels=levels, finish=finish, xlabel="strength", ylabel=label)
         )
-    if not drawable(drawn):
+    if not panels:
         return None
     of_law = {law: sum(bool(view.curve(name, law)) for name in view.emotions) for law in view.laws}
     if len(set(of_law.values())) > 1:
