@@ -28,6 +28,7 @@ from emokernel.lab.evaluate.results import (
     Monotone,
     Results,
     Sample,
+    Sentences,
     StateResult,
 )
 
@@ -140,6 +141,7 @@ def _about(emotions: Sequence[str], judges: Sequence[str]) -> dict[str, Any]:
         ],
         "coordinates": "russell",
         "topic": {"other_seed": 0.31, "other_query": 0.02, "separation": 0.87},
+        "sentences": {"other_seed": 0.52, "other_query": 0.11, "separation": 0.93},
         "settings": {
             "openings": 60, "questions": 0, "seeds": [0, 1, 2], "intensities": list(INTENSITIES),
             "strengths": list(STRENGTHS), "doses": list(DOSES), "templates": 3,
@@ -216,12 +218,18 @@ def _measures(gain: float, strength: float, judges: Sequence[str], draw: Any) ->
     return Measures(
         intended={judge: _interval(np.clip(gain + draw.normal(0, 0.01), 0.02, 1), 0.02)
                   for judge in judges},
+        top={judge: _interval(np.clip(0.9 * gain, 0, 1), 0.02) for judge in judges},
         perplexity=14.2 * ratio, perplexity_ratio=ratio,
         distinct={"1": 0.21, "2": 0.62, "3": 0.91 - 0.06 * beyond},
         distinct_3_ratio=1 - 0.07 * beyond, repetition=0.01 + 0.05 * beyond**2,
+        looping=0.02 * beyond,
         to_unsteered=_interval(0.6 / (1 + 0.4 * beyond), 0.02),
         to_query=_interval(0.3 / (1 + 0.2 * beyond), 0.02),
         refusals=0.0, empty=0.0, texts=180,
+        sentences=Sentences(
+            _interval(0.5 / (1 + 0.3 * beyond), 0.02), _interval(0.4 / (1 + 0.1 * beyond), 0.02),
+            _interval(1 / (1 + 0.1 * beyond), 0.02),
+        ),
     )  # fmt: skip
 
 

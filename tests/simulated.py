@@ -25,11 +25,13 @@ TOKENS = 50
 @dataclass(eq=False)
 class Simulated:
     """``gains``: effect of an arm at one nat per token; ``cost``: of an emotion, log perplexity
-    there. ``taken`` counts the texts of each arm and of each (arm, ask, strength, prompt).
+    there; ``repeats``: how many of its twenty words a text says again there, all of them at most.
+    ``taken`` counts the texts of each arm and of each (arm, ask, strength, prompt).
     """
 
     gains: Mapping[str, float]
     cost: Mapping[str, float] = field(default_factory=dict)
+    repeats: int = 0
     noise: float = 0.2
     seed: int = 0
     prompts: int = 40
@@ -71,7 +73,8 @@ class Simulated:
             effects.append(mean + self.noise * (0.7 * own[0] + 0.7 * shared[0]))
             log = 3.0 + self.cost.get(ask.name, 0.8) * strength**2
             nats.append(TOKENS * (log + self.noise * (0.7 * own[1] + 0.7 * shared[1])))
-        words = [" ".join(f"w{prompt}x{n}" for n in range(20)) for prompt in prompts]
+        said = [*range(20), *range(min(20, round(self.repeats * strength**2)))]
+        words = [" ".join(f"w{prompt}x{n}" for n in said) for prompt in prompts]
         return Readings.of([list(prompts), effects, nats, [TOKENS] * len(words), words])
 
 

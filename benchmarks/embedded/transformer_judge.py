@@ -28,10 +28,10 @@ from emokernel.lab.judges.goemotions_minilm import (
     BASE,
     GOEMOTIONS_MINILM_PATH,
     SentenceClassifier,
-    load_base,
     load_judge,
 )
 from emokernel.lab.measure.classifiers import weights_digest
+from emokernel.lab.measure.sentences import load_encoder
 from emokernel.machine import machine
 
 SEED = 0
@@ -51,7 +51,7 @@ def train(data: Path, base: Path, out: Path, halves: Sequence[str], chosen: Sett
     labels = emotion_labels(data)
     examples = [example for half in halves for example in training_half(data, half)]
     texts, targets = texts_and_targets(examples, labels)
-    encoder, tokenizer = load_base(base)
+    encoder, tokenizer = load_encoder(base)
     model = SentenceClassifier(encoder, len(labels))
     *_, learnt = train_changes(model, tokenizer, texts, targets, chosen, SEED)
     settings = {

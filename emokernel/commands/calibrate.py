@@ -36,6 +36,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--min-distinct", type=float, default=0.9,
         help="bound: distinct 3-grams, times those of unsteered text (0.9)",
     )  # fmt: skip
+    parser.add_argument(
+        "--max-repetition", type=float, default=0.05,
+        help="bound: 4-grams repeated within a text, more than in unsteered ones (0.05)",
+    )  # fmt: skip
     for name, known in (("site", SITE), ("law", LAW), ("dose", DOSE)):
         parser.add_argument(f"--{name}", choices=known, help=f"try this {name} only (both)")
     parser.add_argument("--prompts", type=positive, default=40, help="how many (40)")
@@ -64,7 +68,7 @@ def run(chosen: argparse.Namespace) -> None:
     )
     for path in (output, journal, rows, picture):
         check_file(path)
-    bounds = Bounds(chosen.max_perplexity, chosen.min_distinct)
+    bounds = Bounds(chosen.max_perplexity, chosen.min_distinct, chosen.max_repetition)
     sampling = Sampling(chosen.max_new_tokens) if chosen.max_new_tokens else None
     labels, coordinates = arguments.labels_of(chosen), arguments.coordinates_of(chosen)
     sites = [chosen.site] if chosen.site else None

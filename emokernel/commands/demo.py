@@ -105,7 +105,8 @@ def demo(chosen: argparse.Namespace, plan: Demo) -> None:
     _print(page.filled(page.disc(view)))
     print(page.mean_cosine(view))
     _print_texts(page.strengths(rising, view.judge))
-    _print(page.filled(tables.emotions(view)))
+    for each in (tables.emotions(view), tables.costs(view)):
+        _print(page.filled(each))
     times = _timed(model, vectors, plan.rounds, output)
     _print(times)
     written = write_report(

@@ -15,7 +15,7 @@ from emokernel.commands import arguments, models
 from emokernel.commands.arguments import positive
 from emokernel.commands.outputs import check_folder, check_run
 from emokernel.demo.model import openings
-from emokernel.demo.named import EMBEDDED, NamedModel, named
+from emokernel.demo.named import EMBEDDED, SMOLLM2, NamedModel, named
 from emokernel.errors import NoDoseError
 from emokernel.extras import need
 from emokernel.lab.evaluate.evaluation import GENERATIONS, check_inputs, evaluate
@@ -25,6 +25,7 @@ from emokernel.lab.evaluate.plan import check_asked
 from emokernel.lab.evaluate.prompting import Prompting, prompting, read_lines
 from emokernel.lab.evaluate.results import Results
 from emokernel.lab.evaluate.settings import LAPTOP, WHOLE, Settings
+from emokernel.lab.measure.sentences import ENCODER, SentenceEncoder
 from emokernel.lab.report import write_report
 from emokernel.vectors import EmotionVectors
 from emokernel.weights import identity
@@ -32,6 +33,7 @@ from emokernel.weights import identity
 _USUAL, _NONE = NamedModel(), "none"
 _SIZES = (
     "openings", "seeds", "intensities", "prompted", "strengths", "doses", "compared", "templates",
+    "joined",
 )  # fmt: skip
 
 
@@ -41,7 +43,7 @@ def _usual(what: str, name: str) -> str:
     def said(settings: Settings) -> str:
         value = getattr(settings, name)
         if isinstance(value, tuple):
-            return " ".join(each if isinstance(each, str) else f"{each:g}" for each in value)
+            return " and ".join(value) if name == "joined" else " ".join(f"{x:g}" for x in value)
         return "all" if value is None else str(value)
 
     whole, laptop = said(WHOLE), said(LAPTOP)
@@ -70,6 +72,11 @@ def add(parser: argparse.ArgumentParser) -> None:
             help=f"another name for a label of --{judge}, such as LABEL_0=joy",
         )  # fmt: skip
     judges.add_argument(
+        "--sentences", choices=(ENCODER, _NONE),
+        help=f"the sentence encoder {ENCODER}, fetched once, says besides how far answers keep to"
+        f" the topic ({SMOLLM2}: {ENCODER}, else none)",
+    )  # fmt: skip
+    judges.add_argument(
         "--human",
         help="text by humans that the ceiling is measured on: a TSV, JSONL or JSON file of texts"
         " and labels, or hub:REPOSITORY (the judges of the package bring their figures)",
@@ -84,9 +91,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         size.add_argument(f"--{name}", type=float, nargs="+", help=_usual(what, name))
     doses = _usual("KL in nats per token, or none", "doses")
     size.add_argument("--doses", type=float, nargs="*", help=doses)
-    compared = _usual("how many emotions have the other law and the doses", "compared")
+    compared = _usual("how many emotions are asked for at the doses, by both laws", "compared")
     size.add_argument("--compared", type=int, help=compared)
     size.add_argument("--templates", nargs="+", help=_usual("of the prompts", "templates"))
+    joined = _usual("templates that are given together with vectors too", "joined")
+    size.add_argument("--joined", nargs="*", metavar="TEMPLATE", help=joined)
     for name, what in (("questions", "of the states"), ("queries", "of the emotions")):
         size.add_argument(f"--{name}", type=Path, help=f"file of your own, one a line: {what}")
     tokens = [named(model).evaluation.sampling.max_new_tokens for model in (EMBEDDED, "")]
@@ -114,6 +123,8 @@ def evaluated(chosen: argparse.Namespace) -> tuple[Results, list[str]]:
     second, name = None, chosen.second_judge or own.second_judge
     if name != _NONE:
         second = arguments.load_judge(name, chosen.second_judge_label, "--second-judge-label")
+    encoder = chosen.sentences or own.sentences or _NONE
+    sentences = None if encoder == _NONE else SentenceEncoder.fetched(encoder)
     human = (chosen.human, *read_labelled(chosen.human)) if chosen.human else None
     coordinates = arguments.coordinates_of(chosen)
     lists = {
@@ -133,7 +144,8 @@ def evaluated(chosen: argparse.Namespace) -> tuple[Results, list[str]]:
     results = evaluate(
         model, tokenizer, vectors, asked, chosen.output, judge=judge, second=second,
         labels_of=labels, human=human, settings=settings, law=chosen.law, mapping=chosen.mapping,
-        model_facts=model_facts(chosen, asked, model), other_model=chosen.other_model,
+        sentences=sentences, model_facts=model_facts(chosen, asked, model),
+        other_model=chosen.other_model,
         restart=chosen.restart, accept=own.accept, notes=_notes(chosen),
     )  # fmt: skip
     return results, [path.name for path in write_report(chosen.output, results)]

@@ -15,6 +15,7 @@ from emokernel.lab.evaluate.settings import LAPTOP, WHOLE, Settings
 from emokernel.lab.judges import EVALUATING, TRANSFORMER
 from emokernel.lab.measure.conditions import CONDITIONS
 from emokernel.lab.measure.sampling import Sampling
+from emokernel.lab.measure.sentences import ENCODER
 from emokernel.vectors import EmotionVectors
 from emokernel.weights import KNOWN, fetched
 
@@ -72,12 +73,13 @@ class NamedModel:
     ``find``: gives its folder, fetched if need be. ``title``: what reports call it. ``vectors``:
     the file of vectors that ships. ``dtype``: of the weights where none is asked for.
     ``on_cpu``: whether it writes texts there even if there is a GPU. ``judge`` and
-    ``second_judge`` read the texts of an evaluation, ``calibrating`` those of a calibration.
-    ``evaluation``: how much one writes. ``demo``: what is shown of it. ``queries``: what `extract`
-    asks it, ``emotions`` of which if the queries name none, and ``templates`` by which prefixes
-    (emotional, neutral); in its chat without them. ``prefixes``: whether prefix tokens stand for
-    prompts. ``notes``: what a report has to say of it, and ``own_notes`` besides, beside its own
-    vectors and judge alone. ``accept``: which texts of it may be shown; others are drawn again.
+    ``second_judge`` read the texts of an evaluation, ``sentences``, weights of an encoder, how far
+    they keep to the topic; ``calibrating`` reads those of a calibration. ``evaluation``: how much
+    one writes. ``demo``: what is shown of it. ``queries``: what `extract` asks it, ``emotions`` of
+    which if the queries name none, and ``templates`` by which prefixes (emotional, neutral); in its
+    chat without them. ``prefixes``: whether prefix tokens stand for prompts. ``notes``: what a
+    report has to say of it, and ``own_notes`` besides, beside its own vectors and judge alone.
+    ``accept``: which texts of it may be shown; others are drawn again.
     """
 
     find: Callable[[], Path] | None = None
@@ -87,6 +89,7 @@ class NamedModel:
     on_cpu: bool = False
     judge: str = EVALUATING
     second_judge: str = CALIBRATING
+    sentences: str | None = None
     calibrating: str = CALIBRATING
     evaluation: Settings = LAPTOP
     demo: Demo = Demo()
@@ -130,9 +133,10 @@ NAMED: dict[str, NamedModel] = {
         vectors=SMOLLM2_PATH,
         dtype="float32",
         judge=TRANSFORMER,
+        sentences=ENCODER,
         notes=(
             "The weights are what the 4-bit blocks (Q4_1) of a GGUF file of SmolLM2-135M-Instruct"
-            " stand for, in float32.",
+            " stand for.",
             wordlist.NOTE,
         ),
         accept=wordlist.is_presentable,

@@ -9,6 +9,7 @@ import torch
 
 from emokernel.cli import main
 from emokernel.lab.judges import TRANSFORMER, load_classifier
+from emokernel.lab.measure.sentences import ENCODER, SentenceEncoder
 
 SENTENCES = {
     "Thank you so much for coming all this way, I really appreciate it.": "gratitude",
@@ -55,3 +56,14 @@ def test_it_evaluates_by_name(tmp_path):
     assert [row["emotion"] for row in results["judged"]] == ["joy", "fear"]
     assert set(results["judged"][0]["separation"]) == {TRANSFORMER, "embedded-evaluation"}
     assert "Each emotion as both judges read it" in (tmp_path / "report.md").read_text("utf-8")
+
+
+def test_sentences_about_the_same_are_near_each_other_and_of_length_one():
+    encoder = SentenceEncoder.fetched(ENCODER)
+    assert encoder.name == "sentence-transformers/all-MiniLM-L6-v2"
+    first, same, other = encoder([
+        "How do I get over losing my job?", "Being laid off is hard, and it takes time to recover.",
+        "The train to the coast leaves at seven.",
+    ])  # fmt: skip
+    assert first @ first == pytest.approx(1)
+    assert first @ same > 0.35 > first @ other + 0.2

@@ -59,10 +59,10 @@ def calibrate(
     Of several vectors, such as those of both sites, the best are calibrated. ``judge`` reads the
     texts; it must not be the classifier that evaluates the result. ``prompts``: 40 of the package's
     own unless given. ``bounds``: perplexity at most 1.5 times and distinct-3 at least 0.9 times
-    unsteered unless given. ``sites``: unless given, both for one
-    file, and of several each at its own. ``labels``: {emotion: the judge's label or
-    labels} where they are called otherwise. ``other_model`` allows vectors that were made from
-    another model. ``journal``: a file that keeps what was measured, so that an interrupted run goes
+    unsteered, and 0.05 more repeated within a text, unless given. ``sites``: unless given, both for
+    one file, and of several each at its own. ``labels``: {emotion: the judge's label or labels}
+    where they are called otherwise. ``other_model`` allows vectors that were made from another
+    model. ``journal``: a file that keeps what was measured, so that an interrupted run goes
     on; ``restart`` forgets it. ``batch_size``: texts that are written at once. ``effort``: how many
     texts are written, times the usual number. ``seed``: of their random numbers.
 

@@ -55,12 +55,13 @@ class Calibrated:
             f" mapping {calibration.mapping}",
             "",
             "At strength 1.0 (emotion: the judge's probability; state: affect along its direction;"
-            " perplexity and distinct-3 times unsteered):",
-            f"  {'':<16}{'strength':>10}{'effect':>9}{'perplexity':>12}{'distinct-3':>12}",
+            " perplexity and distinct-3 times unsteered; repeated within a text, more than there):",
+            f"  {'':<16}{'strength':>10}{'effect':>9}{'perplexity':>12}{'distinct-3':>12}"
+            f"{'repeated':>10}",
         ]
         lines += [
             f"  {name:<16}{point.strength:>10.3g}{point.effect:>9.3f}{point.perplexity:>12.2f}"
-            f"{point.distinct:>12.2f}"
+            f"{point.distinct:>12.2f}{point.repetition:>10.3f}"
             for name, point in shown
         ]
         weak = [name for name, point in shown if not point.strength]

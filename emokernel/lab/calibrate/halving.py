@@ -134,7 +134,7 @@ def levels(
 ) -> tuple[float, ...]:
     """`LEVELS` times the divergence at which the bounds are met, by texts of the first arm that the
     model allows, which has the one level `PROBE`. The logarithm of the perplexity and the share of
-    3-grams that is lost are taken to go with the divergence.
+    3-grams that is lost are taken to go with the divergence, and so is what is repeated.
     """
     refused: Exception | None = None
     for arm in arms:
@@ -147,6 +147,7 @@ def levels(
         used = (
             math.log(max(point.perplexity, 1e-6)) / math.log(bounds.perplexity),
             (1 - point.distinct) / (1 - bounds.distinct + 1e-9),
+            point.repetition / bounds.repetition,
         )
         at = PROBE / min(max(*used, PROBE / _MOST), PROBE / _LEAST)
         return tuple(level * at for level in LEVELS)
@@ -210,7 +211,7 @@ def _emotions(arm: Arm) -> list[Emotion]:
 
 
 def _sums(arm: Arm, landscape: Landscape, asks: Sequence[Ask], level: int) -> np.ndarray:
-    """Of each ask what `_together` adds up, at one level: ``[asks, 9]``."""
+    """Of each ask what `_together` adds up, at one level: ``[asks, 10]``."""
     rows = []
     for ask in asks:
         divergence = arm.levels[ask][level]
@@ -221,7 +222,8 @@ def _sums(arm: Arm, landscape: Landscape, asks: Sequence[Ask], level: int) -> np
         long = len(readings) if point.distinct and distinct_n(plain.texts) else 0
         rows.append((
             strength, divergence, point.effect, sum(readings.nats), sum(readings.tokens),
-            sum(plain.nats), sum(plain.tokens), long * point.distinct, long,
+            sum(plain.nats), sum(plain.tokens), long * point.distinct, long * point.repetition,
+            long,
         ))  # fmt: skip
     return np.array(rows)
 
@@ -229,10 +231,10 @@ def _sums(arm: Arm, landscape: Landscape, asks: Sequence[Ask], level: int) -> np
 def _together(sums: np.ndarray) -> Point:
     """The point that the texts of several asks make."""
     strength, divergence, effect = sums[:, :3].mean(0).tolist()
-    nats, tokens, plain_nats, plain_tokens, distinct, texts = sums[:, 3:].sum(0).tolist()
+    nats, tokens, plain_nats, plain_tokens, *of_texts, texts = sums[:, 3:].sum(0).tolist()
+    distinct, repetition = (each / texts if texts else 0.0 for each in of_texts)
     surprise = nats / tokens if tokens else math.inf
     perplexity = exponential(surprise - plain_nats / plain_tokens) if plain_tokens else math.inf
     return Point(
-        strength, divergence, effect, perplexity, distinct / texts if texts else 0.0,
-        max(1, round(texts)),
+        strength, divergence, effect, perplexity, distinct, max(1, round(texts)), repetition,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from emokernel.lab.calibrate.choose import Point
-from emokernel.lab.measure.fluency import distinct_n, exponential
+from emokernel.lab.measure.fluency import distinct_n, exponential, repetition
 
 
 @dataclass(frozen=True)
@@ -60,4 +60,5 @@ class Readings:
             # A few unsteered texts may be too short to have any 3-gram.
             distinct_n(self.texts) / (distinct_n(plain.texts) or 1.0),
             len(self),
+            repetition(self.texts) - repetition(plain.texts),
         )

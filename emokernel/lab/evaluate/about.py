@@ -79,6 +79,7 @@ def about(plan: Plan, readers: Sequence[Reader]) -> dict[str, Any]:
             "other laws and doses": list(plan.compared),
             **({} if settings.graded is None else {"at all strengths": list(plan.graded)}),
             "templates": list(plan.templates),
+            "templates beside vectors": list(plan.joined),
             "sampling": f"temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, at most"
             f" {sampling.max_new_tokens} tokens",
         },
@@ -113,5 +114,8 @@ def _notes(plan: Plan, readers: Sequence[Reader]) -> list[str]:
         )
     for reader in readers:
         if reader.unknown:
-            notes.append(f"The judge {reader.name} has no labels for {', '.join(reader.unknown)}.")
+            notes.append(
+                f"The judge {reader.name} has no labels for {', '.join(reader.unknown)}: what it"
+                " finds of them is not known, and they are in no mean over emotions."
+            )
     return notes

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
-
-import numpy as np
 
 from emokernel.affect import TWELVE_STATES
 from emokernel.lab.evaluate import together
@@ -28,7 +27,7 @@ from emokernel.lab.evaluate.results import (
     Sample,
 )
 from emokernel.lab.evaluate.writing import Record
-from emokernel.lab.measure.fluency import repetition
+from emokernel.lab.measure.fluency import looping, repetition
 from emokernel.lab.measure.intervals import mean_interval, rank_correlation
 
 _SAMPLES = 3
@@ -102,31 +101,36 @@ class Analysis:
             for template, values in by_template.items()
         }
 
-    def more_intended(self, law: str) -> dict[str, Interval]:
-        """{template: mean probability of the intended emotion by vector less that by prompt}.
-
-        By the main judge, at strength 1.0 under ``law``, of the emotions that the template asks
-        for; paired by emotion, query and seed.
+    def intended(self, law: str) -> Interval:
+        """Probability of the intended emotion by the main judge at strength 1.0 under ``law``: the
+        mean over the texts of all emotions that it knows.
         """
-        steered = {
-            cell.name: self._shown(cell)
-            for cell in self._cells
-            if (cell.by, cell.strength, cell.law) == (STRENGTH, 1, law)
-        }
-        found: dict[str, list[float]] = {}
-        queries: dict[str, list[str]] = {}
-        for cell, records in self._cells.items():
-            if cell.experiment == EMOTIONS and cell.mode == PROMPT:
-                more = np.array(steered[cell.name]) - np.array(self._shown(cell))
-                found.setdefault(cell.template, []).extend(more.tolist())
-                queries.setdefault(cell.template, []).extend(r["query"] for r in records)
-        return {
-            template: Interval(*mean_interval(values, queries[template]))
-            for template, values in found.items()
-        }
+        records = [record for each in self._steered(law).values() for record in each]
+        values = [intended(record, self._main, record["name"]) for record in records]
+        return Interval(*mean_interval(values, [record["query"] for record in records]))
 
-    def _shown(self, cell: Cell) -> list[float]:
-        return [intended(record, self._main, cell.name) for record in self._cells[cell]]
+    def kept(self, law: str) -> Interval | None:
+        """`Sentences.kept` of the same texts but of emotions that no dose moves; None without
+        sentences or texts.
+        """
+        moved = [
+            record
+            for cell, records in self._cells.items()
+            if cell.name in self._main.emotions and cell.moves
+            if (cell.by, cell.strength, cell.law) == (STRENGTH, 1, law)
+            for record in records
+        ]
+        sentences = self._of_queries.sentences(moved)
+        return sentences and sentences.kept
+
+    def _steered(self, law: str) -> dict[str, Sequence[Record]]:
+        """{emotion that the main judge knows: its texts at strength 1.0}."""
+        return {
+            cell.name: records
+            for cell, records in self._cells.items()
+            if (cell.by, cell.strength, cell.law) == (STRENGTH, 1, law)
+            if cell.name in self._main.emotions
+        }
 
     def _cosines(self, cell: Cell, reader: Reader) -> list[float]:
         tops = [record["top"][reader.name] for record in self._cells[cell]]
@@ -151,6 +155,8 @@ class Analysis:
     def _measures(self, records: Sequence[Record], emotion: str) -> Measures:
         plain, perplexity = self._of_queries, together.perplexity(records)
         queries = [record["query"] for record in records]
+        answers = [record["answer"] for record in records]
+        knowing = [reader for reader in self._readers if emotion in reader.emotions]
 
         def interval(values: Iterable[float]) -> Interval:
             return Interval(*mean_interval(list(values), queries))
@@ -159,26 +165,33 @@ class Analysis:
         return Measures(
             intended={
                 reader.name: interval(intended(record, reader, emotion) for record in records)
-                for reader in self._readers
-                if emotion in reader.emotions
+                for reader in knowing
+            },
+            top={
+                reader.name: interval(
+                    record["top"][reader.name] in reader.named(emotion) for record in records
+                )
+                for reader in knowing
             },
             perplexity=perplexity,
             perplexity_ratio=perplexity / plain.perplexity,
             distinct=distinct,
             distinct_3_ratio=distinct["3"] / plain.distinct_3,
-            repetition=repetition([record["answer"] for record in records]),
-            to_unsteered=interval(record["to_unsteered"] for record in records),
-            to_query=interval(record["to_query"] for record in records),
+            repetition=repetition(answers),
+            looping=looping(answers),
+            to_unsteered=interval(record.get("to_unsteered", math.nan) for record in records),
+            to_query=interval(record.get("to_query", math.nan) for record in records),
             refusals=together.refusals(records),
-            empty=sum(not record["answer"].strip() for record in records) / len(records),
+            empty=sum(not answer.strip() for answer in answers) / len(records),
             texts=len(records),
+            sentences=plain.sentences(records),
         )
 
     def laws(self) -> list[LawDose]:
         """Both laws at equal doses, over the emotions that reach the dose under both."""
         by_dose: dict[float, dict[str, dict[str, Cell]]] = {}
         for cell in self._cells:
-            if cell.by == DOSE and cell.name in self._main.emotions:
+            if cell.by == DOSE:
                 by_dose.setdefault(cell.divergence, {}).setdefault(cell.name, {})[cell.law] = cell
         results = []
         for divergence, emotions in sorted(by_dose.items()):
@@ -214,11 +227,14 @@ class Analysis:
         )
 
     def monotone(self, points: Sequence[EmotionPoint]) -> list[Monotone]:
-        """Whether more strength is more emotion, for every emotion and law, by the main judge."""
+        """Whether more strength is more emotion, for every emotion that the main judge knows and
+        every law.
+        """
         start = {p.emotion: p for p in points if p.mode == UNSTEERED}
         curves: dict[tuple[str, str], list[EmotionPoint]] = {}
         for point in points:
-            if point.by == STRENGTH and 0 < point.strength <= 1:
+            known = point.emotion in self._main.emotions
+            if known and point.by == STRENGTH and 0 < point.strength <= 1:
                 curve = curves.setdefault((point.emotion, point.law), [start[point.emotion]])
                 curve.append(point)
         judge = self._main.name
@@ -248,12 +264,7 @@ class Analysis:
 
     def judged(self, law: str) -> list[JudgedEmotion]:
         """What the first two judges find in each emotion that both know, at strength 1.0."""
-        steered = {
-            cell.name: records
-            for cell, records in self._cells.items()
-            if (cell.by, cell.strength, cell.law) == (STRENGTH, 1, law)
-        }
-        return judged(self._of_queries.records, steered, self._readers[:2])
+        return judged(self._of_queries.records, self._steered(law), self._readers[:2])
 
     def samples(self, law: str) -> list[Sample]:
         """The same queries and seed unsteered and under every emotion, by prompt and by vector.

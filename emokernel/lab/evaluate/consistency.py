@@ -17,7 +17,6 @@ import numpy as np
 from torch import Tensor
 
 from emokernel.affect import TWELVE_STATES, Affect, Coordinates
-from emokernel.errors import EmokernelError
 from emokernel.extras import need
 from emokernel.lab.evaluate.results import Consistency, Interval, JudgeAgreement, StateResult
 from emokernel.lab.measure.classifiers import (
@@ -25,6 +24,7 @@ from emokernel.lab.measure.classifiers import (
     TextClassifier,
     columns_of,
     emotion_probabilities,
+    knows,
     places,
 )
 from emokernel.lab.measure.intervals import mean_interval, percentiles
@@ -58,17 +58,11 @@ class Reader:
         coordinates: Coordinates,
     ) -> Reader:
         """A reader of as many of ``emotions`` as the judge knows."""
-        known, unknown = [], []
-        for emotion in emotions:
-            try:
-                columns_of(judge, emotion, labels_of)
-            except EmokernelError:
-                unknown.append(emotion)
-            else:
-                known.append(emotion)
+        known = knows(judge, emotions, labels_of)
+        unknown = tuple(emotion for emotion in emotions if emotion not in known)
         names = places(judge, coordinates, labels_of)
         points = dict(zip(judge.labels, map(coordinates.get, names), strict=True))
-        return cls(judge, tuple(known), tuple(unknown), labels_of, points)
+        return cls(judge, known, unknown, labels_of, points)
 
     @property
     def name(self) -> str:
@@ -90,6 +84,11 @@ class Reader:
             for text, p in zip(texts, shown.tolist(), strict=True):
                 text[emotion] = round(p, 5)
         return texts
+
+    def named(self, emotion: str) -> frozenset[str]:
+        """The labels that count for an emotion that the judge knows."""
+        columns = columns_of(self.judge, emotion, self.labels_of)
+        return frozenset(self.judge.labels[column] for column in columns)
 
 
 def cosines(tops: Tops, state: Affect, points: Points) -> np.ndarray:

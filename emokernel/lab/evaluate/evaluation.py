@@ -26,13 +26,16 @@ from emokernel.lab.evaluate.writing import Record, Writer
 from emokernel.lab.measure.classifiers import (
     LabelsOf,
     TextClassifier,
-    check_labels,
+    check_named,
+    columns_of,
     has_calibrated,
+    knows,
     same_classifier,
 )
 from emokernel.lab.measure.equal_doses import MOST_REQUESTS
 from emokernel.lab.measure.fingerprint import check_made_from
 from emokernel.lab.measure.journal import Journal
+from emokernel.lab.measure.sentences import SentenceEncoder
 from emokernel.steering import patch
 from emokernel.vectors import EmotionVectors
 
@@ -56,6 +59,7 @@ def evaluate(
     settings: Settings | None = None,
     law: str | None = None,
     mapping: str | None = None,
+    sentences: SentenceEncoder | None = None,
     accept: Callable[[str], bool] = lambda text: True,
     model_facts: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
@@ -70,12 +74,14 @@ def evaluate(
     there may be more seeds, strengths and so on. ``judge`` reads the texts, ``second`` too, so that
     the judge is judged. The table of coordinates is that of ``prompting``. ``labels_of``: which
     labels of a judge count for an emotion. ``human``: (source, texts, labels) that the ceiling is
-    measured on; those that ship have their own. ``law``, ``mapping``: see `patch`. ``accept``:
-    texts that it refuses are drawn again. ``model_facts`` and ``notes`` are for the report.
+    measured on; those that ship have their own. ``law``, ``mapping``: see `patch`. ``sentences``:
+    reads whether texts keep to the topic, besides the model itself. ``accept``: texts that it
+    refuses are drawn again. ``model_facts`` and ``notes`` are for the report.
     ``other_model``: whether vectors that were made from another model will do.
 
-    Raises EmokernelError for a judge that has chosen the strengths or does not know an emotion, for
-    vectors of another model, a model that answers nothing, and a folder of another run.
+    Emotions that a judge has no label for are written, and left out of what it finds. Raises
+    EmokernelError for a judge that has chosen the strengths or knows no emotion at all, for vectors
+    of another model, a model that answers nothing, and a folder of another run.
     """
     settings, labels_of = settings or Settings(), labels_of or {}
     check_inputs(vectors, judge, second, labels_of)
@@ -92,10 +98,13 @@ def evaluate(
         model, vectors, slots=MOST_REQUESTS, law=law, mapping=mapping, coordinates=coordinates
     )
     try:
-        plan = Plan(steering, prompting, settings)
+        plan = Plan(steering, prompting, settings, readers[0].emotions)
         identical = identity(model, plan, readers)
         journal = Journal(folder / GENERATIONS, identical, restart=restart)
-        writer = Writer(model, tokenizer, plan, readers, journal, accept=accept, progress=progress)
+        writer = Writer(
+            model, tokenizer, plan, readers, journal, accept=accept, sentences=sentences,
+            progress=progress,
+        )  # fmt: skip
         plain, cells = _write(model, tokenizer, plan, writer, journal, progress)
         facts, anchors = about(plan, readers), writer.anchors()
     finally:
@@ -115,7 +124,8 @@ def evaluate(
                 "device": str(model.device),
             },
             **facts,
-            "topic": anchors,
+            **anchors,
+            **({"sentence encoder": sentences.name} if sentences else {}),
             "texts": len(every),
             "texts drawn again": sum(record["redrawn"] for record in every),
             "notes": [*notes, *facts["notes"], *(earlier if writer.known else ())],
@@ -135,7 +145,8 @@ def evaluate(
             points,
             monotone,
             analysis.advantages(),
-            analysis.more_intended(plan.law),
+            analysis.intended(plan.law),
+            analysis.kept(plan.law),
         ),
         samples=analysis.samples(plan.law),
         judged=analysis.judged(plan.law),
@@ -157,7 +168,11 @@ def check_inputs(
             f"the judge {judge.name!r} has chosen these strengths, so it would find what it was"
             " asked for: evaluate with another"
         )
-    check_labels(judge, vectors.names, labels_of)
+    check_named(labels_of, vectors.names)
+    for emotion in labels_of:
+        columns_of(judge, emotion, labels_of)
+    if not knows(judge, vectors.names, labels_of):
+        columns_of(judge, vectors.names[0], labels_of)  # which says what to do
 
 
 def _write(

@@ -1,4 +1,4 @@
-"""What steering is asked to show, and whether it does."""
+"""What steering is asked to show, and what was measured of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from emokernel.lab.evaluate.results import (
 # The best model of arXiv 2504.14706, by prompting.
 COSINE = 0.75
 OF_CEILING = 0.85
-PERPLEXITY, DISTINCT, SPEARMAN = 1.5, 0.9, 0.9
+ABOVE_PROMPTS = 0.2
+INTENDED = 0.5
+PERPLEXITY, DISTINCT, KEPT, SPEARMAN = 1.5, 0.9, 0.9, 0.9
 # Times as many texts as there are; what would need more is not worth telling.
 _MOST_TEXTS = 10
 
@@ -34,25 +36,27 @@ def goals(
     emotions: Sequence[EmotionPoint],
     monotone: Sequence[Monotone],
     advantages: Mapping[str, Interval],
-    more_intended: Mapping[str, Interval],
+    intended: Interval,
+    kept: Interval | None,
 ) -> list[Goal]:
-    """The goals, as the main judge reads the texts; of steering with ``law`` at strength 1.0.
+    """The goals, as the main judge reads the texts; of steering with ``law`` at strength 1.0, and
+    of the emotions that the judge knows.
 
-    By vector less by prompt, paired, {template: its mean}: ``advantages`` are of cosines,
-    ``more_intended`` of the probability of the intended emotion.
+    ``advantages``: cosines by vector less by prompt, paired, {template: its mean}. ``intended``,
+    ``kept``: over all texts, the probability of the intended emotion and `Sentences.kept`.
     """
     states = [each for each in consistency if each.judge == judge]
-    steered = [p for p in emotions if (p.by, p.strength, p.law) == (STRENGTH, 1, law)]
+    known = [point for point in emotions if judge in point.measures.intended]
+    steered = [p for p in known if (p.by, p.strength, p.law) == (STRENGTH, 1, law)]
     # What no dose strengthens is written unsteered, which is fluent for nothing.
     moved = [point for point in steered if point.divergence]
     vector = next(each for each in states if each.mode == VECTOR and each.intensity == 1)
     return [
         _cosine(vector, [each.cosine.mean for each in ceilings if each.judge == judge]),
         _above_prompts(vector, [each for each in states if each.mode == PROMPT], advantages),
-        _intended(
-            judge, steered, [point for point in emotions if point.mode == PROMPT], more_intended
-        ),
+        _intended(judge, steered, [point for point in known if point.mode == PROMPT], intended),
         _perplexity(moved),
+        _kept(kept),
         _monotone([each for each in monotone if each.law == law]),
         _distinct(moved),
     ]
@@ -60,13 +64,13 @@ def goals(
 
 def verdicts(goals: Sequence[Goal]) -> str:
     """A line for each goal."""
-    marks = {True: "yes", False: "NO", None: "-"}
+    marks = {True: "yes", False: "no", None: "-"}
     lines = [
-        f"  {marks[goal.holds]:<4}{goal.name}: {goal.value}; asked for {goal.bound}"
+        f"  {marks[goal.holds]:<4}{goal.name}: {goal.value}; asked: {goal.bound}"
         + (f" ({goal.doubt})" if goal.doubt else "")
         for goal in goals
     ]
-    return "\n".join(["Goals:", *lines])
+    return "\n".join(["Measured, and what was asked:", *lines])
 
 
 def doubt(found: Interval, bound: float) -> str:
@@ -110,16 +114,17 @@ def _above_prompts(
     """Against the best of all prompts, at whatever intensity."""
     name = "Mean cosine by vector above that by prompt"
     if not prompts:
-        return _not_measured(name, "above the best prompt")
+        return _not_measured(name, f"at least {ABOVE_PROMPTS} above the best prompt")
     best = max(prompts, key=lambda each: each.cosine.mean)
     cosine, more = vector.cosine.mean, advantages[best.template]
+    bound = best.cosine.mean + ABOVE_PROMPTS
     return Goal(
         name,
         f"{cosine:.3f}; text by text {more.mean:+.3f} ({more.low:+.3f} to {more.high:+.3f})",
-        f"above {best.cosine.mean:.3f}, the best prompt ({best.template})",
-        cosine > best.cosine.mean,
+        f"at least {ABOVE_PROMPTS} above {best.cosine.mean:.3f}, the best prompt ({best.template})",
+        cosine >= bound,
         # Text by text they are compared at intensity 1 alone.
-        doubt(more, 0.0) if best.intensity == 1 else doubt(vector.cosine, best.cosine.mean),
+        doubt(more, ABOVE_PROMPTS) if best.intensity == 1 else doubt(vector.cosine, bound),
     )
 
 
@@ -127,27 +132,23 @@ def _intended(
     judge: str,
     steered: Sequence[EmotionPoint],
     prompted: Sequence[EmotionPoint],
-    more: Mapping[str, Interval],
+    found: Interval,
 ) -> Goal:
-    """Against the best of the prompts, over the emotions that it asks for."""
-    name = "Probability of the intended emotion at strength 1"
-    values = {point.emotion: point.measures.intended[judge].mean for point in steered}
-    by_template: dict[str, dict[str, float]] = {}
+    """Beside the best of the prompts for most emotions."""
+    by_template: dict[str, list[float]] = {}
     for point in prompted:
-        if point.emotion in values:
-            means = by_template.setdefault(point.template, {})
-            means[point.emotion] = point.measures.intended[judge].mean
-    if not by_template:
-        return _not_measured(name, "above prompts", f"{mean(values.values()):.3f}")
-    # Most emotions first, then the highest mean.
-    template, best = max(
-        by_template.items(), key=lambda each: (len(each[1]), mean(each[1].values()))
-    )
-    value, bound = mean(values[emotion] for emotion in best), mean(best.values())
-    over = "" if len(best) == len(values) else f" over {len(best)} of {len(values)} emotions"
+        means = by_template.setdefault(point.template, [])
+        means.append(point.measures.intended[judge].mean)
+    said = f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f})"
+    said += f" over {len(steered)} emotions"
+    if by_template:
+        best = max(by_template, key=lambda name: (len(by_template[name]), mean(by_template[name])))
+        asks = by_template[best]
+        few = "" if len(asks) == len(steered) else f" over {len(asks)}"
+        said += f"; by prompt {mean(asks):.3f}{few} ({best})"
     return Goal(
-        name, f"{value:.3f}{over}", f"above {bound:.3f}, by prompt", value > bound,
-        doubt(more[template], 0.0),
+        "Probability of the intended emotion at strength 1", said,
+        f"at least {INTENDED} in the mean", found.mean >= INTENDED, doubt(found, INTENDED),
     )  # fmt: skip
 
 
@@ -159,6 +160,15 @@ def _perplexity(steered: Sequence[EmotionPoint]) -> Goal:
     ratio, worst = mean(ratios.values()), max(ratios, key=ratios.get)
     value = f"{ratio:.2f} times unsteered, most {ratios[worst]:.2f} ({worst})"
     return Goal(name, value, asked, ratio <= PERPLEXITY)
+
+
+def _kept(found: Interval | None) -> Goal:
+    name = "Topic at strength 1: similarity with the question, by sentences"
+    asked = f"at least {KEPT} of that of unsteered answers"
+    if found is None or math.isnan(found.mean):
+        return _not_measured(name, asked)
+    value = f"{found.mean:.2f} ({found.low:.2f} to {found.high:.2f}) of unsteered"
+    return Goal(name, value, asked, found.mean >= KEPT, doubt(found, KEPT))
 
 
 def _monotone(curves: Sequence[Monotone]) -> Goal:
@@ -177,8 +187,10 @@ def _distinct(steered: Sequence[EmotionPoint]) -> Goal:
     if not steered:
         return _not_measured(name, asked)
     ratio = mean(point.measures.distinct_3_ratio for point in steered)
-    return Goal(name, f"{ratio:.2f} times unsteered", asked, ratio >= DISTINCT)
+    loops = mean(point.measures.looping for point in steered)
+    value = f"{ratio:.2f} times unsteered; {loops:.1%} of the texts loop"
+    return Goal(name, value, asked, ratio >= DISTINCT)
 
 
-def _not_measured(name: str, asked: str, value: str = "not measured") -> Goal:
-    return Goal(name, value, asked, None)
+def _not_measured(name: str, asked: str) -> Goal:
+    return Goal(name, "not measured", asked, None)

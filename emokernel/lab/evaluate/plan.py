@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from emokernel.affect import TWELVE_STATES, Affect, Coordinates
@@ -76,15 +76,25 @@ class Cell:
 class Plan:
     """The cells of an evaluation of ``steering`` with ``prompting``.
 
-    ``questions`` and ``queries`` are those that the states and the emotions are asked with.
+    ``questions`` and ``queries`` are those that the states and the emotions are asked with,
+    ``templates`` the prompts, ``joined`` those that are given together with vectors too.
     ``refused``: {what: why} of emotions and states that no dose within the bounds of the
     calibration strengthens; they are written unsteered, so that they count as what they are.
-    ``asked``: every (emotion, law) that is asked for at strengths; ``moved``: those of them that
-    are not refused; ``dosed``: those of these that are asked for at doses too.
+    ``known``: the emotions that the judge knows; the others are asked for by vector at strengths
+    alone. ``asked``: every (emotion, law) that is asked for at strengths; ``moved``: those of them
+    that are not refused; ``dosed``: those that are not refused of what is asked for at doses.
     """
 
-    def __init__(self, steering: Steering, prompting: Prompting, settings: Settings) -> None:
-        """What cannot be asked for is an error here, before anything is written.
+    def __init__(
+        self,
+        steering: Steering,
+        prompting: Prompting,
+        settings: Settings,
+        known: Collection[str] | None = None,
+    ) -> None:
+        """``known``: all emotions unless given.
+
+        What cannot be asked for is an error here, before anything is written.
 
         EmokernelError for unknown templates and too few questions or queries, SteeringError for
         emotions that are not calibrated and a mapping that cannot place the states.
@@ -92,6 +102,8 @@ class Plan:
         self.steering, self.prompting, self.settings = steering, prompting, settings
         self.questions, self.queries = check_asked(prompting, settings)
         self.templates = _templates(prompting, settings)
+        joined = self.templates if settings.joined is None else settings.joined
+        self.joined = tuple(name for name in self.templates if name in joined)
         calibration = steering.calibration
         self.law = steering.defaults.law
         self.dose = steering.defaults.dose
@@ -100,25 +112,29 @@ class Plan:
             for law in dict.fromkeys([self.law, *settings.laws])
             if calibration is None or key_of(law, self.dose) in calibration.strengths
         ]
-        # Under laws beside their own and at equal doses; at every strength: the first so many of a
-        # fixed order.
-        order = spread(steering.vectors.names, prompting.coordinates)
-        self.compared, self.graded = order[: settings.compared], order[: settings.graded]
+        names = steering.vectors.names
+        self.known = tuple(name for name in names if known is None or name in known)
+        # At equal doses, and under other laws: the first so many of a fixed order.
+        order = spread(self.known, prompting.coordinates)
+        self.compared = order[: settings.compared]
+        self.graded = names if settings.graded is None else order[: settings.graded]
         self.refused: dict[str, str] = {}
         for state in TWELVE_STATES:
             self._allowed(_scaled(state, 1.0))
-        self.asked = [
+        everything = [
             (emotion, law)
             for law in self.laws
-            for emotion in steering.vectors.names
-            if law == self.law or emotion in self.compared
+            for emotion in (names if law == self.law else self.compared)
         ]
-        self.moved = [
+        possible = [
             (emotion, law)
-            for emotion, law in self.asked
+            for emotion, law in everything
             if self._allowed(Request(emotion, 1.0, law, self.dose)) is not None
         ]
-        self.dosed = [pair for pair in self.moved if pair[0] in self.compared]
+        curves = [self.law] if settings.compared is not None else self.laws
+        self.asked = [pair for pair in everything if pair[1] in curves]
+        self.moved = [pair for pair in possible if pair[1] in curves]
+        self.dosed = [pair for pair in possible if pair[0] in self.compared]
 
     def unsteered(self) -> Cell:
         """All questions and queries, with nothing asked for."""
@@ -129,7 +145,7 @@ class Plan:
         """The twelve states by prompt, by vector and by both.
 
         By vector at all intensities; the first template has those of the ``prompted`` ones that it
-        can express, the others 1.0.
+        can express, the others 1.0. By both with the ``joined`` templates.
         """
         for state in TWELVE_STATES:
             name = f"{state.angle:.0f}"
@@ -149,7 +165,8 @@ class Plan:
                         for question in self.questions
                     }
                     cell = Cell(STATES, BOTH, name, asked, request, template, intensity)
-                    yield cell
+                    if template in self.joined:
+                        yield cell
                     if intensity in known:
                         yield replace(cell, mode=PROMPT, request=None)
 
@@ -164,9 +181,9 @@ class Plan:
         return len(self.unsteered().prompts) * self.settings.seeds + asked * of_query + states
 
     def emotions_by_prompt(self) -> Iterator[Cell]:
-        """Every emotion by every template that can ask for it."""
+        """Every emotion that the judge knows by every template that can ask for it."""
         for template in self.templates:
-            for emotion in self.steering.vectors.names:
+            for emotion in self.known:
                 asked = {
                     query: self.prompting.of_emotion(template, emotion, query)
                     for query in self.queries
@@ -250,6 +267,8 @@ def check_asked(
     """
     questions = _some(prompting.questions, settings.openings, "questions")
     queries = _some(prompting.queries, settings.openings, "queries")
+    for template in settings.joined or ():
+        prompting.intensities(template)
     for template in _templates(prompting, settings):
         prompting.intensities(template)
         prompting.of_state(template, TWELVE_STATES[0], questions[0])

@@ -83,25 +83,42 @@ class Ceiling:
 
 
 @dataclass(frozen=True)
+class Sentences:
+    """What a sentence encoder says of the topic: similarity with the unsteered answer and with the
+    query, -1..1; kept: that with the query as a share of what it is of the unsteered answers.
+    """
+
+    to_unsteered: Interval
+    to_query: Interval
+    kept: Interval
+
+
+@dataclass(frozen=True)
 class Measures:
     """Texts of one condition.
 
-    intended: {judge: mean probability of the intended emotion's labels}. The ratios are to the
-    unsteered texts. distinct: {n: distinct n-grams over all}, n = 1, 2, 3. to_unsteered, to_query:
-    topic adherence, -1..1.
+    intended: {judge: mean probability of the intended emotion's labels}; top: {judge: share of the
+    texts whose top label is one of these}; both of the judges that know the emotion. The ratios are
+    to the unsteered texts. distinct: {n: distinct n-grams over all}, n = 1, 2, 3. repetition: mean
+    over texts; looping: share of texts, see `emokernel.lab.measure.fluency`. to_unsteered,
+    to_query: topic adherence by the model's hidden states, -1..1; sentences: by an encoder, if
+    there is one.
     """
 
     intended: Mapping[str, Interval]
+    top: Mapping[str, Interval]
     perplexity: float
     perplexity_ratio: float
     distinct: Mapping[str, float]
     distinct_3_ratio: float
     repetition: float
+    looping: float
     to_unsteered: Interval
     to_query: Interval
     refusals: float
     empty: float
     texts: int
+    sentences: Sentences | None = None
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,12 @@ class Settings:
     of them that prompts are given too, all unless given. strengths: of the emotions. doses: KL from
     the unsteered next-token distribution in nats per token, measured on as many of the unsteered
     texts as dose_texts. laws: of the emotions, beside the vectors' own. compared: how many of the
-    emotions are written under these laws and at these doses, all unless given. graded: how many of
-    them are written at every strength, all unless given, the others at 1 alone. templates: of the
-    prompts, all unless given; with none nothing is asked for by prompt. reread: whether the
-    unsteered model reads the texts again, for perplexity, adherence and divergence; they are NaN
-    otherwise. batch_size: texts that are written at once.
+    emotions are asked for at these doses, and at these alone under the other laws; all unless
+    given, and then at the strengths under all laws too. graded: how many of them are written at
+    every strength, all unless given, the others at 1 alone. templates: of the prompts, none of
+    which asks for nothing, and joined: those of them that are given together with vectors too; all
+    unless given. reread: whether the unsteered model reads the texts again, for perplexity,
+    adherence and divergence; they are NaN otherwise. batch_size: texts that are written at once.
     """
 
     openings: int = 50
@@ -36,12 +37,15 @@ class Settings:
     compared: int | None = None
     graded: int | None = None
     templates: tuple[str, ...] | None = None
+    joined: tuple[str, ...] | None = None
     reread: bool = True
     sampling: Sampling = field(default_factory=Sampling)
     batch_size: int = 240
 
     def __post_init__(self) -> None:
-        for name in ("intensities", "prompted", "strengths", "doses", "laws", "templates"):
+        for name in (
+            "intensities", "prompted", "strengths", "doses", "laws", "templates", "joined",
+        ):  # fmt: skip
             given = getattr(self, name)
             if given is not None:
                 object.__setattr__(self, name, tuple(dict.fromkeys(given)))
@@ -97,6 +101,6 @@ LAPTOP = Settings(
     doses=(0.1, 0.4, 1.6),
     dose_texts=8,
     compared=4,
-    templates=("values", "word"),
+    joined=("values", "word"),
     sampling=Sampling(48),
 )

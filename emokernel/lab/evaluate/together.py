@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from emokernel.lab.evaluate.prompting import is_refusal
-from emokernel.lab.evaluate.results import Interval
+from emokernel.lab.evaluate.results import Interval, Sentences
 from emokernel.lab.evaluate.writing import Record
 from emokernel.lab.measure.fluency import distinct_n, exponential
-from emokernel.lab.measure.intervals import mean_interval
+from emokernel.lab.measure.intervals import mean_interval, ratio_interval
 
 
 class Plain:
@@ -21,6 +21,23 @@ class Plain:
         self.records = records
         self.perplexity = perplexity(records)
         self.distinct_3 = distinct(records, 3)
+
+    def sentences(self, records: Sequence[Record]) -> Sentences | None:
+        """What an encoder says of the topic of ``records``, beside the unsteered answers to the
+        same queries under the same seeds; None without an encoder or texts.
+        """
+        if not records or "sentences_to_query" not in records[0]:
+            return None
+        own = {(r["query"], r["seed"]): r["sentences_to_query"] for r in self.records}
+        queries = [record["query"] for record in records]
+        to_query = [record["sentences_to_query"] for record in records]
+        to_unsteered = [record["sentences_to_unsteered"] for record in records]
+        plain = [own[record["query"], record["seed"]] for record in records]
+        return Sentences(
+            to_unsteered=Interval(*mean_interval(to_unsteered, queries)),
+            to_query=Interval(*mean_interval(to_query, queries)),
+            kept=Interval(*ratio_interval(to_query, plain, queries)),
+        )
 
 
 def paired(one: Sequence[float], other: Sequence[float], queries: Sequence[str]) -> Interval:

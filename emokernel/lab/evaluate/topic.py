@@ -1,13 +1,12 @@
 """Topic adherence: whether a steered text is still about what it was asked for.
 
-docs/evaluation.md defines it. The *unsteered* model reads each text by itself, without its opening
-or question: behind that, part of its hidden states would tell the opening whatever the text says.
-They are divided by their lengths, so that no single token with a huge one counts alone.
+docs/evaluation.md defines it. Texts are read by themselves, without their opening or question, as
+vectors: by the *unsteered* model (`HiddenStates`), or by a sentence encoder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,32 +24,33 @@ Key = tuple[str, int]
 
 
 class Topic:
-    """The unsteered answers and the queries (openings, questions), as the model reads them."""
+    """The unsteered answers and the queries (openings, questions), as something reads them."""
 
     def __init__(
         self,
-        model: nn.Module,
-        tokenizer: Any,
+        read: Callable[[Sequence[str]], np.ndarray],
         answers: Mapping[Key, str],
         *,
-        batch_size: int = 64,
+        centred: bool = False,
     ) -> None:
-        """``answers``: those of the unsteered model by query and seed.
+        """``read``: texts to rows ``[n, d]``, of zeros for a text without a token. ``answers``:
+        those of the unsteered model by query and seed. ``centred``: whether what all answers, or
+        all queries, have in common is taken away.
 
-        The model must be unsteered here and later. EmokernelError if all answers are empty.
+        EmokernelError if all answers are empty.
         """
         if not any(answer.strip() for answer in answers.values()):
             raise EmokernelError(
                 "the unsteered model answers nothing, so there is no topic to adhere to: let it"
                 " write more, or ask something else"
             )
-        self._model, self._tokenizer, self._batch_size = model, tokenizer, batch_size
-        self._decoder = find_decoder(model)
-        self.layer = -(-2 * len(self._decoder.blocks) // 3) - 1
-        self._mean, rows = _centred(self._rows(list(answers.values())))
-        self._answers = dict(zip(answers, rows, strict=True))
+        self._read = read
+        rows = read(list(answers.values()))
+        self._mean = _mean(rows, centred)
+        self._answers = dict(zip(answers, _less(rows, self._mean), strict=True))
         queries = list(dict.fromkeys(query for query, _ in answers))
-        self._queries = dict(zip(queries, _centred(self._rows(queries))[1], strict=True))
+        rows = read(queries)
+        self._queries = dict(zip(queries, _less(rows, _mean(rows, centred)), strict=True))
 
     def adherence(
         self, answers: Sequence[str], keys: Sequence[Key]
@@ -59,7 +59,7 @@ class Topic:
 
         For each answer the query and the seed. Where either text is empty, it is 0.
         """
-        _, rows = _centred(self._rows(answers), self._mean)
+        rows = _less(self._read(answers), self._mean)
         plain = np.array([self._answers[key] for key in keys]).reshape(rows.shape)
         asked = np.array([self._queries[query] for query, _ in keys]).reshape(rows.shape)
         return (rows * plain).sum(1), (rows * asked).sum(1)
@@ -86,9 +86,21 @@ class Topic:
             "separation": float(need("sklearn.metrics").roc_auc_score(same, similar)),
         }
 
+
+class HiddenStates:
+    """Texts as the mean direction of the hidden states of their tokens, after two thirds of the
+    blocks; each is divided by its length, so that no single token with a huge one counts alone.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any, *, batch_size: int = 64) -> None:
+        """The model must be unsteered here and later."""
+        self._model, self._tokenizer, self._batch_size = model, tokenizer, batch_size
+        self._decoder = find_decoder(model)
+        self.layer = -(-2 * len(self._decoder.blocks) // 3) - 1
+
     @torch.no_grad()
-    def _rows(self, texts: Sequence[str]) -> np.ndarray:
-        """Mean direction of the hidden states of each text's tokens, ``[n, d]``; 0 without any."""
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """``[n, d]``, of 0 for a text without a token."""
         device = input_device(self._model)
         rows: dict[int, np.ndarray] = {}
         with evaluating(self._model):
@@ -108,12 +120,12 @@ class Topic:
         return np.array([rows[number] for number in range(len(texts))]).reshape(-1, width)
 
 
-def _centred(rows: np.ndarray, mean: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """(The mean, their own unless given; the rows less it, of length 1).
-
-    Rows of zeros, for which nothing was read, count in neither and stay.
-    """
+def _mean(rows: np.ndarray, centred: bool) -> np.ndarray:
+    """The mean of the rows that are not 0, for which nothing was read; 0 unless ``centred``."""
     read = rows.any(1, keepdims=True)
-    if mean is None:
-        mean = rows.mean(0, where=read) if read.any() else np.zeros(rows.shape[1])
-    return mean, unit(np.where(read, rows - mean, 0.0))
+    return rows.mean(0, where=read) if centred and read.any() else np.zeros(rows.shape[1])
+
+
+def _less(rows: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """The rows less the mean, of length 1; those of zeros stay."""
+    return unit(np.where(rows.any(1, keepdims=True), rows - mean, 0.0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -14,10 +13,11 @@ from emokernel.errors import EmokernelError
 from emokernel.lab.evaluate.consistency import Reader
 from emokernel.lab.evaluate.plan import EMOTIONS, Cell, Plan
 from emokernel.lab.evaluate.results import UNSTEERED
-from emokernel.lab.evaluate.topic import Topic
+from emokernel.lab.evaluate.topic import HiddenStates, Topic
 from emokernel.lab.measure.fluency import distinct_n, surprises
 from emokernel.lab.measure.generation import Job, Written, write
 from emokernel.lab.measure.journal import Journal
+from emokernel.lab.measure.sentences import SentenceEncoder
 
 # What is known of a text, as JSON.
 Record = dict[str, Any]
@@ -25,6 +25,7 @@ Record = dict[str, Any]
 _MOST_EMPTY = 0.5
 _READ_AT_ONCE = 64
 _TOPIC = "topic adherence"
+_SENTENCES = "sentence similarity"
 
 
 class Writer:
@@ -45,14 +46,16 @@ class Writer:
         journal: Journal,
         *,
         accept: Callable[[str], bool],
+        sentences: SentenceEncoder | None,
         progress: bool,
     ) -> None:
+        """``sentences``: reads how much texts are about the same, besides the model itself."""
         self._model, self._tokenizer, self._steering = model, tokenizer, plan.steering
         self._readers, self._settings, self._journal = readers, plan.settings, journal
         self._special_tokens = plan.prompting.special_tokens
-        self._accept, self._progress = accept, progress
+        self._accept, self._sentences, self._progress = accept, sentences, progress
         self._plain: Mapping[str, tuple[str, str]] = {}
-        self._topic: Topic | None = None
+        self._topics: dict[str, Topic] = {}
         self._digest = ""
         # Texts that an earlier run has written.
         self.known = 0
@@ -68,13 +71,13 @@ class Writer:
         records = self.records(cell)
         for queries in groups:
             _check([record["answer"] for record in records if record["query"] in queries])
-        if not self._settings.reread:
-            return records
         answers = {(record["query"], record["seed"]): record["answer"] for record in records}
-        self._topic = Topic(
-            self._model, self._tokenizer, answers,
-            batch_size=min(_READ_AT_ONCE, self._settings.batch_size),
-        )  # fmt: skip
+        batch_size = min(_READ_AT_ONCE, self._settings.batch_size)
+        if self._settings.reread:
+            hidden_states = HiddenStates(self._model, self._tokenizer, batch_size=batch_size)
+            self._topics[_TOPIC] = Topic(hidden_states, answers, centred=True)
+        if self._sentences is not None:
+            self._topics[_SENTENCES] = Topic(self._sentences, answers)
         self._digest = hashlib.sha256(repr(sorted(answers.items())).encode()).hexdigest()[:12]
         return records
 
@@ -82,42 +85,52 @@ class Writer:
         """The `records` of ``cells`` with their topic adherence.
 
         It depends on all unsteered texts, so the journal keeps it under their digest. `write` has
-        found it for what it wrote; what an earlier run wrote may have grown. NaN if nothing is read
-        again.
+        found it for what it wrote; what an earlier run wrote may have grown.
         """
-        if self._topic is None:
-            unread = {"to_unsteered": math.nan, "to_query": math.nan}
-            return {cell: [record | unread for record in self.records(cell)] for cell in cells}
-        open_cells = [cell for cell in cells if self._journal.get(self._topic_key(cell)) is None]
+        open_cells = [cell for cell in cells if self._unread(cell)]
         shown = self._progress and bool(open_cells)
         for cell in tqdm(open_cells, desc=_TOPIC, unit=" cells", disable=not shown):
             self._adhere(cell)
-        return {
-            cell: [
-                record | {"to_unsteered": unsteered, "to_query": query}
-                for record, (unsteered, query) in zip(
-                    self.records(cell), self._journal.get(self._topic_key(cell)), strict=True
-                )
-            ]
-            for cell in cells
-        }
+        return {cell: self._with_topic(cell) for cell in cells}
+
+    def _with_topic(self, cell: Cell) -> list[Record]:
+        records = [dict(record) for record in self.records(cell)]
+        for topic, prefix in ((_TOPIC, ""), (_SENTENCES, "sentences_")):
+            if topic in self._topics:
+                rows = self._journal.get(self._topic_key(topic, cell))
+                for record, (unsteered, query) in zip(records, rows, strict=True):
+                    record[f"{prefix}to_unsteered"] = unsteered
+                    record[f"{prefix}to_query"] = query
+        return records
+
+    def _unread(self, cell: Cell) -> list[str]:
+        return [
+            topic
+            for topic in self._topics
+            if self._journal.get(self._topic_key(topic, cell)) is None
+        ]
 
     def _adhere(self, cell: Cell) -> None:
         records = self.records(cell)
-        both = self._topic.adherence(
-            [record["answer"] for record in records],
-            [(record["query"], record["seed"]) for record in records],
-        )
-        rows = [[round(s, 4) for s in pair] for pair in zip(*map(list, both), strict=True)]
-        self._journal.put({self._topic_key(cell): rows})
+        answers = [record["answer"] for record in records]
+        keys = [(record["query"], record["seed"]) for record in records]
+        for topic in self._unread(cell):
+            both = self._topics[topic].adherence(answers, keys)
+            rows = [[round(s, 4) for s in pair] for pair in zip(*map(list, both), strict=True)]
+            self._journal.put({self._topic_key(topic, cell): rows})
 
-    def _topic_key(self, cell: Cell) -> str:
+    def _topic_key(self, topic: str, cell: Cell) -> str:
         texts = self._settings.seeds * len(cell.prompts)
-        return f"{_TOPIC} {self._digest} | {texts} | {cell.key}"
+        return f"{topic} {self._digest} | {texts} | {cell.key}"
 
-    def anchors(self) -> dict[str, float]:
-        """Topic adherence of unsteered answers to each other; none with a single seed."""
-        return self._topic.anchors() if self._topic and self._settings.seeds > 1 else {}
+    def anchors(self) -> dict[str, dict[str, float]]:
+        """{"topic": adherence of unsteered answers to each other, "sentences": the same by the
+        encoder}; none with a single seed, nor without an encoder.
+        """
+        if self._settings.seeds < 2:
+            return {}
+        names = {_TOPIC: "topic", _SENTENCES: "sentences"}
+        return {names[topic]: each.anchors() for topic, each in self._topics.items()}
 
     def write(self, cells: Sequence[Cell], title: str) -> None:
         """All texts of ``cells``, with progress in texts.
@@ -151,7 +164,7 @@ class Writer:
                 self._journal.put(dict(zip(keys, records, strict=True)))
                 missing.subtract(cell for _, cell, _ in done)
                 for cell in dict.fromkeys(cell for _, cell, _ in done):
-                    if self._topic and cell.experiment == EMOTIONS and not missing[cell]:
+                    if cell.experiment == EMOTIONS and not missing[cell]:
                         self._adhere(cell)
                 bar.update(len(written))
 

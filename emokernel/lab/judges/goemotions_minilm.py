@@ -16,19 +16,14 @@ from typing import ClassVar
 import torch
 from safetensors.torch import load
 from torch import Tensor, nn
-from transformers import (
-    AutoModel,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from emokernel.errors import EmokernelError
 from emokernel.lab.judges.judge import ASSETS, unpacked
 from emokernel.lab.judges.transformers_classifier import TransformersClassifier
 from emokernel.lab.measure.classifiers import weights_digest
+from emokernel.lab.measure.sentences import load_encoder, mean_of_tokens
 
 NAME, BASE = "goemotions-minilm", "sentence-transformers/all-MiniLM-L6-v2"
 GOEMOTIONS_MINILM_PATH = ASSETS / "goemotions_minilm"
@@ -57,9 +52,7 @@ class SentenceClassifier(nn.Module):
 
     def forward(self, attention_mask: Tensor, **inputs: Tensor) -> SequenceClassifierOutput:
         """Logits [n, labels] of n texts as the encoder's tokenizer gives them."""
-        hidden = self.encoder(attention_mask=attention_mask, **inputs).last_hidden_state
-        mask = attention_mask[..., None].to(hidden.dtype)
-        mean = (hidden * mask).sum(1) / mask.sum(1)
+        mean = mean_of_tokens(self.encoder, attention_mask, **inputs)
         return SequenceClassifierOutput(logits=self.output(mean) / self.temperature)
 
 
@@ -108,7 +101,7 @@ def load_judge(
         from emokernel.weights import fetched
 
         base = fetched("minilm")
-    encoder, tokenizer = load_base(base)
+    encoder, tokenizer = load_encoder(base)
     if weights_digest([encoder]) != settings["base_digest"]:
         raise EmokernelError(
             f"{base} does not hold the weights that the judge {NAME!r} was trained on"
@@ -124,12 +117,6 @@ def load_judge(
         f"{settings['base_digest']} {settings['temperature']} ".encode() + learnt,
         progress=progress,
     )
-
-
-def load_base(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The sentence encoder in a folder, in fp32 and in evaluation mode, and its tokenizer."""
-    encoder = AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    return encoder.eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 @torch.no_grad()

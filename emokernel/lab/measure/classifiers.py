@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import torch
@@ -74,13 +75,30 @@ def columns_of(
     return tuple(columns)
 
 
-def check_labels(classifier: TextClassifier, emotions: Sequence[str], labels_of: LabelsOf) -> None:
-    """EmokernelError for an emotion that the classifier lacks, and labels of one that is none."""
+def check_named(labels_of: LabelsOf, emotions: Sequence[str]) -> None:
+    """UnknownEmotionError for labels of what is none of the emotions."""
     unknown = set(labels_of) - set(emotions)
     if unknown:
         raise UnknownEmotionError(min(unknown), emotions)
+
+
+def check_labels(classifier: TextClassifier, emotions: Sequence[str], labels_of: LabelsOf) -> None:
+    """EmokernelError for an emotion that the classifier lacks, and labels of one that is none."""
+    check_named(labels_of, emotions)
     for emotion in emotions:
         columns_of(classifier, emotion, labels_of)
+
+
+def knows(
+    classifier: TextClassifier, emotions: Sequence[str], labels_of: LabelsOf
+) -> tuple[str, ...]:
+    """Those of ``emotions`` that the classifier has a label for."""
+    found = []
+    for emotion in emotions:
+        with suppress(EmokernelError):
+            columns_of(classifier, emotion, labels_of)
+            found.append(emotion)
+    return tuple(found)
 
 
 def emotion_probabilities(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,14 +18,27 @@ def mean_interval(values: Sequence[float], groups: Sequence[object]) -> tuple[fl
     Observations of one group (one opening under several seeds) are drawn together, since they are
     not independent. Deterministic. ValueError without observations.
     """
-    if not len(values) or len(values) != len(groups):
-        raise ValueError(f"{len(values)} values and {len(groups)} groups: need as many, and some")
+    return ratio_interval(values, [1.0] * len(values), groups)
+
+
+def ratio_interval(
+    values: Sequence[float], others: Sequence[float], groups: Sequence[object]
+) -> tuple[float, float, float]:
+    """(ratio, low, high) of the mean of ``values`` to that of ``others``, observations side by
+    side, by the bootstrap of `mean_interval`. NaN where the others' mean is not above 0.
+    ValueError without observations.
+    """
+    if not len(values) or not len(values) == len(others) == len(groups):
+        counts = f"{len(values)} and {len(others)} values"
+        raise ValueError(f"{counts} and {len(groups)} groups: need as many, and some")
     _, numbers = np.unique([str(group) for group in groups], return_inverse=True)
-    sums = np.bincount(numbers, weights=np.asarray(values, dtype=float))
-    counts = np.bincount(numbers)
-    drawn = np.random.default_rng(0).integers(len(sums), size=(_DRAWS, len(sums)))
-    means = sums[drawn].sum(1) / counts[drawn].sum(1)
-    return float(np.mean(values)), *percentiles(means)
+    above, below = (np.bincount(numbers, weights=np.asarray(of, float)) for of in (values, others))
+    drawn = np.random.default_rng(0).integers(len(above), size=(_DRAWS, len(above)))
+    if below.sum() <= 0:
+        return math.nan, math.nan, math.nan
+    with np.errstate(divide="ignore", invalid="ignore"):  # where a draw has no mean
+        ratios = above[drawn].sum(1) / below[drawn].sum(1)
+        return float(above.sum() / below.sum()), *percentiles(ratios)
 
 
 def percentiles(draws: Sequence[float]) -> tuple[float, float]:

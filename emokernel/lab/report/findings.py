@@ -5,25 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from emokernel.lab.evaluate.results import PROMPT, VECTOR, Interval
+from emokernel.lab.evaluate.results import PROMPT, VECTOR, Goal, Interval
 from emokernel.lab.report.figures import counted, times
 from emokernel.lab.report.view import View
 
 
 def verdict(view: View) -> list[str]:
-    """How many of the measured goals hold, which do not, and which were not measured."""
+    """How much of what was asked was reached, what was not, and what was not measured."""
     goals = view.results.goals
     if not goals:
         return []
     measured = [goal for goal in goals if goal.holds is not None]
-    missed = [goal.name for goal in measured if not goal.holds]
-    unknown = [goal.name for goal in goals if goal.holds is None]
-    said = [f"Goals that hold: {len(measured) - len(missed)} of {len(measured)} measured"]
+    missed = [_short(goal) for goal in measured if not goal.holds]
+    unknown = [_short(goal) for goal in goals if goal.holds is None]
+    said = [f"Reached: {len(measured) - len(missed)} of the {len(measured)} that were measured"]
     said += [f"Not reached: {'; '.join(missed)}"] if missed else []
-    doubtful = [goal.name for goal in goals if goal.doubt]
+    doubtful = [_short(goal) for goal in goals if goal.doubt]
     said += [f"Undecided by so few texts: {'; '.join(doubtful)}"] if doubtful else []
     said += [f"Not measured: {'; '.join(unknown)}"] if unknown else []
     return [f"{'. '.join(said)}."]
+
+
+def _short(goal: Goal) -> str:
+    return goal.name.partition(":")[0]
 
 
 def no_ceiling(view: View) -> list[str]:

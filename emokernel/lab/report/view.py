@@ -103,8 +103,14 @@ class View:
         return tuple(dict.fromkeys(asked))
 
     @cached_property
+    def known(self) -> tuple[str, ...]:
+        """The emotions that the main judge has labels for; no other is in a mean over emotions."""
+        read = {p.emotion for p in self.results.emotions if self.judge in p.measures.intended}
+        return tuple(name for name in self.emotions if name in read)
+
+    @cached_property
     def strongest_first(self) -> list[str]:
-        """The emotions by the probability of the intended one by vector."""
+        """The emotions by the probability of the intended one by vector, unknown ones last."""
 
         def strength(name: str) -> float:
             value = self.intended(self.at(name, VECTOR))
@@ -114,10 +120,9 @@ class View:
 
     @cached_property
     def laws(self) -> tuple[str, ...]:
-        """The laws under which emotions were measured."""
-        return tuple(
-            dict.fromkeys(p.law for p in self.results.emotions if p.mode == VECTOR and p.law)
-        )
+        """The laws under which emotions were measured at strengths."""
+        points = (point for point in self.results.emotions if point.by == "strength")
+        return tuple(dict.fromkeys(point.law for point in points))
 
     @cached_property
     def law(self) -> str:
@@ -126,10 +131,11 @@ class View:
         own = vectors.get("law") if isinstance(vectors, Mapping) else None
         return own if own in self.laws else next(iter(self.laws), "")
 
-    @property
-    def topic(self) -> Mapping[str, float]:
-        """The adherence of unsteered answers to each other, see `emokernel.lab.evaluate.topic`."""
-        return self.results.about.get("topic") or {}
+    def anchors(self, key: str) -> Mapping[str, float]:
+        """The similarity of unsteered answers to each other, see `emokernel.lab.evaluate.topic`:
+        "topic" as the model reads them, "sentences" as an encoder does.
+        """
+        return self.results.about.get(key) or {}
 
     def curve(self, emotion: str, law: str) -> list[EmotionPoint]:
         """An emotion by strength under a law, the unsteered texts at strength 0."""

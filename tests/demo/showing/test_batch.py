@@ -32,7 +32,7 @@ def spoken():
     asked = prompting(tokenizer, embedded=True, openings=openings(), coordinates=RUSSELL)
     steering = patch(model, load_vectors())
     return lambda accept: speak(
-        model, tokenizer, steering, asked, openings()[0], ["joy", "anger"], sampling=SAMPLING,
+        model, tokenizer, steering, asked, openings()[2], ["joy", "anger"], sampling=SAMPLING,
         accept=accept,
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 
 import hypothesis.strategies as st
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import given
 from emokernel import EmokernelError
 from emokernel.lab.calibrate import Bounds, Point
 from emokernel.lab.calibrate.choose import choose, edge
+from emokernel.lab.calibrate.readings import Readings
 
 LEVELS = (0.05, 0.1, 0.2, 0.4, 0.7, 1.1, 1.6, 2.4)
 
@@ -45,6 +47,32 @@ def test_the_dose_lies_where_the_repetition_reaches_its_bound():
     chosen = choose(curve(repeated=0.5), 0.0, Bounds(perplexity=100.0, distinct=0.9))
     assert chosen.divergence == pytest.approx(0.2, rel=0.1)
     assert chosen.distinct >= 0.9 - 1e-9
+
+
+def test_the_dose_lies_where_texts_begin_to_loop():
+    points = [replace(point, repetition=0.1 * point.divergence) for point in curve()]
+    wide = Bounds(perplexity=100.0, distinct=0.5)
+    chosen = choose(points, 0.0, replace(wide, repetition=0.05))
+    assert chosen.divergence == pytest.approx(0.5, rel=0.02)
+    assert chosen.repetition == pytest.approx(0.05, rel=0.02)
+    assert choose(points, 0.0, replace(wide, repetition=1.0)).divergence == LEVELS[-1]
+
+
+def test_a_text_that_loops_one_sentence_is_out_of_bounds_where_all_texts_together_are_not():
+    """Two of twenty texts say one sentence five times: of all 3-grams a tenth is lost at most."""
+    own = [" ".join(f"w{text}x{n}" for n in range(40)) for text in range(20)]
+    loops = [" ".join([f"so{text} angry at you all again and again"] * 5) for text in range(2)]
+    columns = [list(range(20)), [0.3] * 20, [60.0] * 20, [40] * 20]
+    own[19] = "in and out and in and out and in and out and in and out"  # which counts in neither
+    plain, steered = (Readings.of([*columns, texts]) for texts in (own, [*loops, *own[2:]]))
+    point = steered.point(plain, 1.0, 0.3)
+    assert point.distinct > Bounds().distinct
+    assert point.repetition == pytest.approx(2 / 20 * (1 - 8 / 37))
+    assert point.repetition > Bounds().repetition
+    chosen = choose([point], 0.1, Bounds())
+    assert 0 < chosen.divergence < 0.3
+    assert edge([point], Bounds()) < 0.3
+    assert edge([point], Bounds(repetition=0.1)) == math.inf
 
 
 def test_of_doses_of_equal_effect_the_smaller_is_taken():
@@ -146,7 +174,9 @@ def test_a_perplexity_that_underflows_is_a_low_one():
         assert math.isfinite(choose(points, 0.0, Bounds()).perplexity)
 
 
-@pytest.mark.parametrize("bounds", [{"perplexity": 1.0}, {"distinct": 0.0}, {"distinct": 1.1}])
+@pytest.mark.parametrize(
+    "bounds", [{"perplexity": 1.0}, {"distinct": 0.0}, {"distinct": 1.1}, {"repetition": 0.0}]
+)
 def test_bounds_that_make_no_sense_are_refused(bounds):
     with pytest.raises(EmokernelError, match="bounds need perplexity above 1"):
         Bounds(**bounds)

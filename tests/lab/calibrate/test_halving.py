@@ -92,6 +92,24 @@ def test_ways_are_compared_around_the_dose_where_the_bounds_are_met(cost):
         levels(landscape, arms[:1], PLAN.probe, BOUNDS)
 
 
+def test_texts_that_repeat_themselves_are_out_of_bounds_long_before_their_perplexity():
+    """Ten of twenty words said again are 7 of 27 4-grams, more than the bound of a twentieth."""
+    landscape = Simulated({"c": 0.3}, dict.fromkeys(EMOTIONS, 0.1), repeats=40, noise=0.05)
+    bounds, free = Bounds(distinct=0.5), Bounds(distinct=0.5, repetition=1.0)
+    (at,), (freely,) = (
+        levels(landscape, [arm("c", levels=(PROBE,))], PLAN.probe, wanted)
+        for wanted in (bounds, free)
+    )
+    assert at < 0.1 < freely
+    one = arm("c", levels=(4 * PROBE,))
+    one.measure(landscape, one.levels, 0, 4)
+    assert score(one, landscape, bounds).mean < 0.8 * score(one, landscape, free).mean
+    refine(landscape, one, PLAN.frontier, bounds, 4)
+    for point in best(landscape, one, bounds).values():
+        assert 0 < point.divergence < 0.3
+        assert point.repetition <= 0.05 + 1e-6
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     st.lists(st.floats(0.3, 3.0), min_size=15, max_size=15),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import is_dataclass
+from zlib import crc32
 
+import numpy as np
 import pytest
 from word_model import NAMES, WordJudge, word_vectors
 
 from emokernel.affect import Coordinates
-from emokernel.lab.evaluate.evaluation import evaluate
+from emokernel.lab.evaluate.consistency import unit
+from emokernel.lab.evaluate.evaluation import GENERATIONS, evaluate
 from emokernel.lab.evaluate.plan import Settings
 from emokernel.lab.evaluate.prompting import prompting
 from emokernel.lab.measure.sampling import Sampling
@@ -26,6 +30,20 @@ class SecondJudge(WordJudge):
         return "second"
 
 
+class Words:
+    """A sentence encoder: the words of a text, counted, each one time more than it is there."""
+
+    name = "words counted"
+
+    def __call__(self, texts):
+        rows = np.zeros((len(texts), 96))
+        for row, text in zip(rows, texts, strict=True):
+            for word in text.split():
+                row[crc32(word.encode()) % 96] += 1
+            row += bool(text.split())
+        return unit(rows)
+
+
 def same(one, other):
     """Whether two findings are the same but for rounding, which depends on who is in a batch."""
     if is_dataclass(one):
@@ -37,6 +55,20 @@ def same(one, other):
     if isinstance(one, float):
         return other == pytest.approx(one, rel=1e-4, abs=2e-4, nan_ok=True)
     return one == other
+
+
+def texts_in(folder):
+    lines = (folder / GENERATIONS).read_text("utf-8").splitlines()[1:]
+    values = [json.loads(line)["value"] for line in lines]
+    return [value for value in values if isinstance(value, dict)]
+
+
+def the(rows, **wanted):
+    """The one row with these attributes."""
+    (found,) = (
+        row for row in rows if all(getattr(row, name) == value for name, value in wanted.items())
+    )
+    return found
 
 
 @pytest.fixture(scope="module")

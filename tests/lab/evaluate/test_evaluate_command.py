@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+from lab.evaluate.conftest import Words
 from transformers import BertConfig, BertForSequenceClassification
 
 from emokernel.cli import main
+from emokernel.commands import evaluate as command
 from emokernel.demo.model import load_model
+from emokernel.demo.named import named
 from emokernel.demo.vectors import load_vectors
 from emokernel.lab.evaluate.evaluation import GENERATIONS
 
@@ -53,7 +56,28 @@ def test_the_same_command_goes_on(output, capsys):
     before = (output / GENERATIONS).read_text("utf-8")
     assert evaluate(output) == 0
     assert (output / GENERATIONS).read_text("utf-8") == before
-    assert "Goals:" in capsys.readouterr().out
+    assert "Measured, and what was asked:" in capsys.readouterr().out
+
+
+def test_a_sentence_encoder_reads_where_it_is_asked_for_or_belongs_to_the_model(
+    output, monkeypatch
+):
+    fetched = []
+
+    def encoder(weights):
+        fetched.append(weights)
+        return Words()
+
+    monkeypatch.setattr(command.SentenceEncoder, "fetched", encoder)
+    assert evaluate(output) == 0
+    assert fetched == [], "the embedded model needs no network"
+    assert "sentences" not in json.loads((output / "results.json").read_text("utf-8"))["about"]
+    assert evaluate(output, "--sentences", "minilm") == 0
+    assert fetched == ["minilm"]
+    about = json.loads((output / "results.json").read_text("utf-8"))["about"]
+    assert about["sentence encoder"] == "words counted"
+    assert "Topic kept" in (output / "report.html").read_text("utf-8")
+    assert named("smollm2").sentences == "minilm"
 
 
 def test_a_folder_of_another_run_is_left_alone(output, capsys):

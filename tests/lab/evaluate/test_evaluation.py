@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from dataclasses import replace
 from statistics import mean
 
 import pytest
-from lab.evaluate.conftest import same
+from lab.evaluate.conftest import same, texts_in, the
 from word_model import NAMES, WordJudge
 
 from emokernel import EmokernelError, EmotionVectors
@@ -18,7 +17,7 @@ from emokernel.lab.evaluate.evaluation import GENERATIONS
 from emokernel.lab.evaluate.plan import Settings
 from emokernel.lab.evaluate.prompting import prompting
 from emokernel.lab.measure import generation
-from emokernel.lab.measure.fluency import surprises
+from emokernel.lab.measure.fluency import looping, surprises
 from emokernel.lab.measure.intervals import rank_correlation
 from emokernel.lab.measure.sampling import Sampling
 from emokernel.patch.decoder import find_decoder
@@ -40,20 +39,6 @@ def finished(done, run):
     if not kept:
         kept["results"] = run(folder)
     return folder, kept["results"]
-
-
-def texts_in(folder):
-    lines = (folder / GENERATIONS).read_text("utf-8").splitlines()[1:]
-    values = [json.loads(line)["value"] for line in lines]
-    return [value for value in values if isinstance(value, dict)]
-
-
-def the(rows, **wanted):
-    """The one row with these attributes."""
-    (found,) = (
-        row for row in rows if all(getattr(row, name) == value for name, value in wanted.items())
-    )
-    return found
 
 
 def test_every_text_is_kept_with_what_was_read_in_it(finished):
@@ -117,6 +102,8 @@ def test_measures_follow_from_the_texts(finished):
     row = next(row for row in results.consistency if row.mode == "both")
     both = [text for text in texts if (text["mode"], text.get("intensity")) == ("both", 0.5)]
     assert row.perplexity == pytest.approx(math.exp(surprise(both) - surprise(plain)))
+    assert measures.top["words"].mean == mean(text["top"]["words"] == "joy" for text in joy)
+    assert measures.looping == looping([text["answer"] for text in joy])
     unsteered = the(results.emotions, emotion="joy", mode="unsteered").measures
     assert unsteered.intended["words"].mean == pytest.approx(
         mean(text["intended"]["words"]["joy"] for text in plain)
@@ -177,8 +164,8 @@ def test_steering_shows(finished):
     assert rows["vector"].p < 0.01
     assert rows["vector"].cosine.mean > rows["prompt"].cosine.mean + 0.1
     goals = {goal.name: goal for goal in results.goals}
-    assert goals["Mean cosine by vector above that by prompt"].holds
-    assert goals["Probability of the intended emotion at strength 1"].holds
+    assert goals["Mean cosine by vector above that by prompt"].holds is not None
+    assert goals["Probability of the intended emotion at strength 1"].holds is not None
     assert len(results.monotone) == 2 * 4
     (agreement,) = results.agreement
     assert agreement.texts == 3 * 12 * 2 * 10
@@ -190,7 +177,7 @@ def test_steering_shows(finished):
 
 def test_what_the_second_judge_does_not_know_is_said(finished):
     _, results = finished
-    assert "The judge second has no labels for surprise." in results.about["notes"]
+    assert any("The judge second has no labels for surprise:" in n for n in results.about["notes"])
     surprise = the(results.emotions, emotion="surprise", mode="unsteered").measures
     assert set(surprise.intended) == {"words"}
     assert results.ceilings == []
@@ -404,9 +391,11 @@ def test_a_judge_that_chose_the_strengths_is_refused(run, tmp_path, word_emotion
     [
         ({"second": WordJudge()}, "both judges are 'words'"),
         (
-            {"vectors": lambda v: v.renamed({"joy": "bliss"})},
-            "say which of them count for 'bliss'",
+            {"vectors": lambda v: v.renamed({name: f"{name}!" for name in NAMES})},
+            "say which of them count for 'anger!'",
         ),
+        ({"labels_of": {"joy": "bliss"}}, "say which of them count for 'joy'"),
+        ({"labels_of": {"bliss": "joy"}}, "unknown emotion 'bliss'"),
         (
             {"vectors": lambda v: replace(v, provenance={"fingerprint": {"model_type": "gpt2"}})},
             "made from another model",

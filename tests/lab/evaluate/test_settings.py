@@ -37,19 +37,20 @@ def plan(patched, tokenizer):
     )
     asked = prompting(chat, embedded=False, openings=(), coordinates=RUSSELL)
     steering = patched(vectors)
-    return lambda settings: Plan(steering, asked, settings)
+    return lambda settings, known=None: Plan(steering, asked, settings, known)
 
 
 def test_the_plan_of_a_laptop_in_numbers(plan):
     made = plan(LAPTOP)
-    states = 12 * (4 + 2 * 2 + 2 * 1)  # vectors; one template at two intensities, one at one
-    prompts, strengths, doses = 2 * 15, (15 + 4) * 6, 2 * 4 * 3
+    # Vectors; four templates, of which one at two intensities; both with two of them.
+    states = 12 * (4 + (2 + 1 + 1 + 1) + (2 + 1))
+    prompts, strengths, doses = 2 * 15, 15 * 6, 2 * 4 * 3
     assert made.texts == 3 * (20 + 10 * (states + prompts + strengths + doses)) == 8700
     said = cost(made)
     assert "8,700 texts of at most 48 tokens" in said
     assert "417,600 tokens" in said
     whole = plan(WHOLE)
-    assert whole.texts > 9 * made.texts
+    assert whole.texts > 8 * made.texts
 
 
 def test_a_plan_has_as_many_texts_as_its_cells(plan):
@@ -61,6 +62,29 @@ def test_a_plan_has_as_many_texts_as_its_cells(plan):
     ]  # fmt: skip
     assert made.texts == 2 * sum(len(cell.jobs()) for cell in cells)
     assert len({cell.key for cell in cells}) == len(cells)
+
+
+def test_emotions_that_the_judge_does_not_know_are_asked_for_by_vector_alone(plan):
+    known = [name for name in EMOTIONS if name not in ("joy", "fear", "sadness")]
+    made = plan(LAPTOP, known)
+    assert made.texts == 8700 - 3 * 10 * 2 * 3
+    assert {emotion for emotion, _ in made.asked} == set(EMOTIONS)
+    assert not {emotion for emotion, _ in made.dosed} - set(known)
+    assert {cell.name for cell in made.emotions_by_prompt()} == set(known)
+
+
+def test_prompts_and_vectors_together_are_of_the_joined_templates(plan):
+    modes = {"both": set(), "prompt": set(), "vector": set()}
+    for cell in plan(LAPTOP).states():
+        modes[cell.mode].add((cell.template, cell.intensity))
+    full = {(template, 1.0) for template in ("values", "values-actor", "word", "word-actor")}
+    assert modes["prompt"] == full | {("values", 0.5)}
+    assert modes["both"] == {("values", 0.5), ("values", 1.0), ("word", 1.0)}
+    none = plan(replace(LAPTOP, joined=()))
+    assert not [cell for cell in none.states() if cell.mode == "both"]
+    assert none.texts == 8700 - 3 * 10 * 12 * 3
+    with pytest.raises(EmokernelError, match="no template 'sung'"):
+        plan(replace(LAPTOP, joined=("sung",)))
 
 
 def test_emotions_that_are_compared_lie_all_around_and_more_of_them_are_the_same_and_others():
@@ -76,9 +100,11 @@ def test_emotions_that_are_compared_lie_all_around_and_more_of_them_are_the_same
 @pytest.mark.parametrize("compared", [0, 1, None])
 def test_the_other_law_and_doses_are_of_the_compared_emotions(compared, plan):
     made = plan(replace(LAPTOP, compared=compared))
-    other = {emotion for emotion, law in made.asked if law != made.law}
+    other = {emotion for emotion, law in made.dosed if law != made.law}
     expected = EMOTIONS if compared is None else spread(EMOTIONS, RUSSELL)[:compared]
     assert other == {emotion for emotion, _ in made.dosed} == set(expected)
+    at_strengths = {emotion for emotion, law in made.asked if law != made.law}
+    assert at_strengths == (set(EMOTIONS) if compared is None else set())
     assert {emotion for emotion, law in made.asked if law == made.law} == set(EMOTIONS)
 
 
@@ -118,6 +144,8 @@ def test_models_bring_their_own_plan_and_options_go_before_it():
         "--max-new-tokens", "9",
     )  # fmt: skip
     assert (more.seeds, more.compared, more.doses) == (6, 15, ())
+    assert (more.templates, more.joined) == (None, ("values", "word"))
+    assert chosen("some/model", "--joined", "word").joined == ("word",)
     assert (more.intensities, more.prompted) == ((1.0,), (1.0,))
     assert (more.openings, more.sampling.max_new_tokens) == (LAPTOP.openings, 9)
     assert chosen("some/model", "--prompted", "1", "0.25").prompted == (1.0, 0.25)

@@ -12,11 +12,15 @@ from word_model import word_tokenizer
 from emokernel import patch
 from emokernel.demo.model import load_model, openings
 from emokernel.errors import EmokernelError
-from emokernel.lab.evaluate.topic import Topic
+from emokernel.lab.evaluate.topic import HiddenStates, Topic
 from emokernel.lab.measure.sampling import Sampling, sample
 
 OPENINGS = openings()[:30]
 KEYS = [(opening, seed) for seed in range(3) for opening in OPENINGS]
+
+
+def by_model(model, tokenizer, answers) -> Topic:
+    return Topic(HiddenStates(model, tokenizer), answers, centred=True)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +39,7 @@ def answers(embedded) -> list[str]:
 
 @pytest.fixture(scope="module")
 def topic(embedded, answers) -> Topic:
-    return Topic(*embedded, dict(zip(KEYS, answers, strict=True)))
+    return by_model(*embedded, dict(zip(KEYS, answers, strict=True)))
 
 
 def test_answers_under_another_seed_are_nearer_than_those_to_another_opening(topic):
@@ -77,12 +81,12 @@ def test_any_text_is_within_bounds(topic, text):
 
 
 def test_empty_answers_are_left_out_and_too_few_are_told(embedded):
-    filled = Topic(*embedded, {("a", 0): "Oh no.", ("b", 0): "Yes it is.", ("b", 1): ""})
+    filled = by_model(*embedded, {("a", 0): "Oh no.", ("b", 0): "Yes it is.", ("b", 1): ""})
     with pytest.raises(EmokernelError, match="two queries or more, and two seeds or more"):
         filled.anchors()
     assert filled.adherence(["Oh no."], [("b", 1)])[0].tolist() == [0]
     with pytest.raises(EmokernelError, match="answers nothing"):
-        Topic(*embedded, {("a", 0): " ", ("b", 0): ""})
+        by_model(*embedded, {("a", 0): " ", ("b", 0): ""})
 
 
 def test_by_hand(tiny):
@@ -96,7 +100,7 @@ def test_by_hand(tiny):
         rows.append((hidden / hidden.norm(dim=-1, keepdim=True)).mean(0))
     first, second, third = torch.stack(rows) - torch.stack(rows[:2]).mean(0)
     plain = {("w1", 0): texts[0], ("w2", 0): texts[1]}
-    found, _ = Topic(model, word_tokenizer(), plain).adherence([texts[2]] * 2, list(plain))
+    found, _ = by_model(model, word_tokenizer(), plain).adherence([texts[2]] * 2, list(plain))
     expected = [torch.cosine_similarity(third, each, dim=0).item() for each in (first, second)]
     assert found.tolist() == pytest.approx(expected, abs=1e-4)
 
@@ -106,8 +110,8 @@ def test_any_decoder_also_a_patched_one(family, tiny, vectors):
     model, tokenizer = tiny(family), word_tokenizer()
     plain = {("w4", 0): "w5 w6", ("w4", 1): "w5 w7 w8", ("w9", 0): "w7 w5 w10", ("w9", 1): "w11"}
     asked = ["w5 w10", "w7"], [("w4", 0), ("w9", 1)]
-    before = Topic(model, tokenizer, plain).adherence(*asked)
+    before = by_model(model, tokenizer, plain).adherence(*asked)
     assert np.abs(before).min() > 1e-3
     patch(model, vectors("block"))
-    after = Topic(model, tokenizer, plain).adherence(*asked)
+    after = by_model(model, tokenizer, plain).adherence(*asked)
     np.testing.assert_allclose(before, after, atol=1e-4)

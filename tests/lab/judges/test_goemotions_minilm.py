@@ -29,11 +29,11 @@ from emokernel.lab.judges.goemotions_minilm import (
     GoEmotionsMiniLM,
     SentenceClassifier,
     add_learnt,
-    load_base,
     load_judge,
 )
 from emokernel.lab.judges.judge import Judge, unpacked
 from emokernel.lab.measure.classifiers import same_classifier, weights_digest
+from emokernel.lab.measure.sentences import load_encoder
 
 LABELS = ("joy", "anger", "neutral")
 MARKS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -88,7 +88,7 @@ def learnt(base: Path) -> dict[str, torch.Tensor]:
 def stored(base: Path, learnt: dict[str, torch.Tensor], tmp_path_factory) -> Path:
     """A folder with a judge."""
     folder = tmp_path_factory.mktemp("judge")
-    digest = weights_digest([load_base(base)[0]])
+    digest = weights_digest([load_encoder(base)[0]])
     script.save(learnt, {"labels": LABELS, "temperature": 2.0, "base_digest": digest}, folder)
     return folder
 
@@ -102,7 +102,7 @@ def test_the_weights_are_those_of_the_base_and_what_was_learnt(
     judge: GoEmotionsMiniLM, base: Path, stored: Path
 ) -> None:
     added = unpacked(load_file(stored / "judge.safetensors"))
-    expected = {name: value.clone() for name, value in load_base(base)[0].named_parameters()}
+    expected = {name: value.clone() for name, value in load_encoder(base)[0].named_parameters()}
     expected[QUERY] = expected[QUERY] + added[f"{QUERY}/up"].T @ added[f"{QUERY}/down"]
     expected[NORM] = expected[NORM] + added[f"{NORM}/change"]
     for name, value in judge.model.encoder.named_parameters():
@@ -142,7 +142,7 @@ def test_the_batch_changes_nothing(judge: GoEmotionsMiniLM) -> None:
 
 
 def test_another_base_is_refused(base: Path, stored: Path, tmp_path: Path) -> None:
-    encoder, tokenizer = load_base(base)
+    encoder, tokenizer = load_encoder(base)
     with torch.no_grad():
         encoder.get_parameter(NORM)[3] += 1e-3
     encoder.save_pretrained(tmp_path)
@@ -203,7 +203,7 @@ def test_what_ships() -> None:
 
 
 def test_a_change_of_rank_two_is_trained_and_told(base: Path) -> None:
-    encoder, tokenizer = load_base(base)
+    encoder, tokenizer = load_encoder(base)
     model = SentenceClassifier(encoder, 3)
     inputs = tokenizer(TEXTS[:1], return_tensors="pt")
     inputs.pop("token_type_ids", None)
@@ -225,13 +225,13 @@ def test_a_change_of_rank_two_is_trained_and_told(base: Path) -> None:
 
 
 def test_what_was_learnt_gives_what_was_trained(base: Path) -> None:
-    encoder, tokenizer = load_base(base)
+    encoder, tokenizer = load_encoder(base)
     trainee = Trainee(SentenceClassifier(encoder, 3), Settings(rank=2)).eval()
     torch.manual_seed(3)
     with torch.no_grad():
         for value in trainee.trained().values():
             value.add_(0.3 * torch.randn_like(value))
-    merged = SentenceClassifier(load_base(base)[0], 3)
+    merged = SentenceClassifier(load_encoder(base)[0], 3)
     untouched = copy.deepcopy(merged)
     add_learnt(merged, trainee.learnt(trainee.trained()))
     add_learnt(

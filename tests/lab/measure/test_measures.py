@@ -11,8 +11,15 @@ from transformers import PreTrainedTokenizerFast
 
 from emokernel.affect import Coordinates
 from emokernel.lab.measure.classifiers import affect_of
-from emokernel.lab.measure.fluency import distinct_n, exponential, perplexity, repetition, surprises
-from emokernel.lab.measure.intervals import mean_interval, rank_correlation
+from emokernel.lab.measure.fluency import (
+    distinct_n,
+    exponential,
+    looping,
+    perplexity,
+    repetition,
+    surprises,
+)
+from emokernel.lab.measure.intervals import mean_interval, rank_correlation, ratio_interval
 
 
 def test_distinct_n_counts_over_all_texts():
@@ -133,6 +140,30 @@ def test_interval_respects_groups():
     assert (grouped_low, grouped_high) == (0.0, 1.0)
     with pytest.raises(ValueError, match="need as many"):
         mean_interval([], [])
+
+
+def test_a_ratio_of_means_is_of_the_groups_that_are_drawn():
+    values, others = [1.0, 2.0, 3.0, 6.0], [2.0, 4.0, 4.0, 8.0]
+    ratio, low, high = ratio_interval(values, others, "aabb")
+    assert ratio == pytest.approx(12 / 18)
+    assert (low, high) == pytest.approx((0.5, 0.75))
+    assert ratio_interval(values, [1.0] * 4, "aabb") == mean_interval(values, "aabb")
+    with pytest.raises(ValueError, match="need as many"):
+        ratio_interval(values, others[:3], "aabb")
+    assert all(map(math.isnan, ratio_interval(values, [0.0] * 4, "aabb")))
+
+
+def test_a_text_that_says_one_sentence_again_and_again_loops_though_few_ngrams_of_all_are_lost():
+    said = " ".join(f"a{n}" for n in range(10))
+    rest = " ".join(f"b{n}" for n in range(10))
+    thrice, twice = f"{said} {said} {said}", f"{said} {said} {rest}"
+    assert looping([thrice]) == 1
+    assert looping([twice, rest]) == 0
+    others = [" ".join(f"c{text}x{n}" for n in range(30)) for text in range(19)]
+    assert looping([thrice, *others]) == 1 / 20
+    assert distinct_n([thrice, *others]) > 0.9
+    with pytest.raises(ValueError, match="no text"):
+        looping([])
 
 
 def test_a_perplexity_too_large_for_a_number_is_infinite():

@@ -20,8 +20,9 @@ from emokernel.lab.evaluate.results import (
     Measures,
     Results,
     Sample,
+    Sentences,
 )
-from emokernel.lab.report import figures, findings, page, tables
+from emokernel.lab.report import figures, findings, page, plots, tables
 from emokernel.lab.report.view import View
 from emokernel.lab.report.write import escaped
 
@@ -70,12 +71,12 @@ def test_less_surprise_is_a_win() -> None:
     ("held", "said"),
     [
         ([], ""),
-        ([True], "Goals that hold: 1 of 1 measured."),
-        ([False, True, False], "Goals that hold: 1 of 3 measured. Not reached: a; c."),
-        ([True, None, True], "Goals that hold: 2 of 2 measured. Not measured: b."),
-        ([False, None, True, None], "Goals that hold: 1 of 2 measured. Not reached: a. Not"
+        ([True], "Reached: 1 of the 1 that were measured."),
+        ([False, True, False], "Reached: 1 of the 3 that were measured. Not reached: a; c."),
+        ([True, None, True], "Reached: 2 of the 2 that were measured. Not measured: b."),
+        ([False, None, True, None], "Reached: 1 of the 2 that were measured. Not reached: a. Not"
          " measured: b; d."),
-        ([None, None], "Goals that hold: 0 of 0 measured. Not measured: a; b."),
+        ([None, None], "Reached: 0 of the 0 that were measured. Not measured: a; b."),
     ],
 )  # fmt: skip
 def test_verdict_counts_measured_goals_and_names_the_others(
@@ -127,7 +128,9 @@ def _point(
     emotion: str, mode: str, mean: float, template: str = "", **more: object
 ) -> EmotionPoint:
     interval = Interval(mean, mean, mean)
-    measures = Measures({"one": interval}, 9, 1.25, {}, 1, 0, interval, interval, 0, 0, 9)
+    measures = Measures(
+        {"one": interval}, {"one": interval}, 9, 1.25, {}, 1, 0, 0, interval, interval, 0, 0, 9
+    )
     fields = {"law": "", "by": "", "strength": 0.0, "divergence": 0.0, **more}
     return EmotionPoint(emotion, mode, measures=measures, template=template, **fields)
 
@@ -152,7 +155,7 @@ def test_emotions_are_compared_with_a_template_that_asks_for_all() -> None:
         "Not for: fear.",
     ]
     table = tables.emotions(view)
-    assert "prompts strong;" in table.caption
+    assert "judge one, prompts strong;" in table.caption
     assert [row[2][:4] for row in table.rows] == ["0.30"] * 3
 
 
@@ -166,9 +169,32 @@ def test_emotions_have_columns_for_empty_answers_and_refusals_if_there_are_any()
         ({"empty": 0.2, "refusals": 0.01}, ["Empty", "Refusals"], ["20.0\xa0%", "1.0\xa0%"]),
     ):
         of = replace(point, measures=replace(point.measures, **shares))
-        table = tables.emotions(View(_results(emotions=[prompted, of])))
-        assert table.columns[8:] == ["To opening", *columns]
-        assert table.rows[0][9:] == cells
+        table = tables.costs(View(_results(emotions=[prompted, of])))
+        assert table.columns[6:] == ["To question", *columns]
+        assert table.rows[0][7:] == cells
+    read = Sentences(*(Interval(mean, mean, mean) for mean in (0.6, 0.4, 0.95)))
+    of = replace(point, measures=replace(point.measures, sentences=read))
+    table = tables.costs(View(_results(emotions=[of])))
+    assert table.columns[7:] == ["Sentences, to unsteered", "Topic kept"]
+    assert table.rows[0][7:] == ["0.60", "0.95×"]
+
+
+def test_an_emotion_that_the_judge_does_not_know_is_shown_and_in_no_mean() -> None:
+    vector = {"law": "add", "by": "strength", "strength": 1.0}
+    known = [_point("joy", "vector", 0.4, **vector), _point("fear", "vector", 0.2, **vector)]
+    calm = _point("calm", "vector", 0.0, **vector)
+    calm = replace(calm, measures=replace(calm.measures, intended={}, top={}, perplexity_ratio=9.0))
+    view = View(_results(emotions=[calm, *known]))
+    assert view.known == ("joy", "fear")
+    told, cost = tables.emotions(view), tables.costs(view)
+    assert "it has no label for calm, which the mean leaves out" in told.caption
+    assert [row[0] for row in told.rows] == ["joy", "fear", "calm", "mean"]
+    assert told.rows[2][1:] == ["–"] * 4
+    assert told.rows[3][3] == "0.30"
+    assert [row[1] for row in cost.rows] == ["1.25×", "1.25×", "9.00×", "1.25×"]
+    assert {panel.title for panel in plots.strengths(view).panels} == {"joy", "fear"}
+    perplexity = plots.measures(view).panels[0]
+    assert "9.00" not in perplexity.message
 
 
 def test_laws_are_shown_with_the_doses_reached() -> None:

@@ -147,15 +147,14 @@ class Prompting:
     def of_emotion(
         self, template: str, emotion: str, query: str, intensity: float = 1.0
     ) -> Prompt | None:
-        """The query, and an emotion asked for; None if the template has no way to ask for it.
+        """The query, and an emotion asked for by its name; None if the template knows no names,
+        or not this one.
 
         EmokernelError for an unknown template or an intensity that it cannot ask for.
         """
         self._check(template, intensity)
-        if self._by_values(template):
-            point = self.coordinates.get(emotion)
-            return None if point is None else self._valued(template, point, query, intensity)
-        if self.kind == EMBEDDED and emotion not in CONDITIONS:
+        unknown = self.kind == EMBEDDED and emotion not in CONDITIONS
+        if unknown or self._by_values(template):
             return None
         return self._named(template, emotion, query, intensity)
 

@@ -29,13 +29,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _DIFFERENCE = Look("preserve less add, 95 % interval", "#111827", "o", "")
-_PERPLEXITY, _ADHERENCE = "Perplexity", "Topic adherence"
+_PERPLEXITY = "Perplexity"
 _MEASURES: dict[str, tuple[str, Callable[[Measures], float]]] = {
     _PERPLEXITY: ("times unsteered", lambda values: values.perplexity_ratio),
     "Distinct 3-grams": ("times unsteered", lambda values: values.distinct_3_ratio),
     "Repetition": ("share of 4-grams", lambda values: values.repetition),
-    _ADHERENCE: ("similarity", lambda values: values.to_unsteered.mean),
+    "Texts that loop": ("share of texts", lambda values: values.looping),
+    "Topic adherence": ("similarity", lambda values: values.to_unsteered.mean),
+    "Sentence similarity": ("similarity", lambda values: _sentences(values, "to_unsteered")),
+    "Topic kept": ("times unsteered", lambda values: _sentences(values, "kept")),
 }
+# What is known of unsteered answers, by the panels that show it.
+_ANCHORS = {"Topic adherence": "topic", "Sentence similarity": "sentences"}
 
 
 def strengths(view: View) -> Chart | None:
@@ -46,7 +51,7 @@ def strengths(view: View) -> Chart | None:
             for law in view.laws
             if (points := view.curve(name, law))
         ]
-        for name in view.emotions
+        for name in view.known
     }
     values = [value for each in curves.values() for curve in each for value in curve.ys]
     if not drawable(values):
@@ -57,8 +62,8 @@ def strengths(view: View) -> Chart | None:
     return Chart(
         "strengths",
         f"Probability of the intended emotion by the judge {view.judge} against strength, with"
-        " 95 % intervals, in panels of one scale. Strength 1.0 is the calibrated strength;"
-        " a level line is the prompt.",
+        " 95 % intervals, in panels of one scale. Strength 1.0 is the calibrated strength"
+        + ("; a level line is the prompt." if any(prompted.values()) else "."),
         [
             lines(name, each, levels=[(prompted[name], PROMPTED)], ylim=(0, reach))
             for name, each in curves.items()
@@ -71,23 +76,25 @@ def strengths(view: View) -> Chart | None:
 
 def measures(view: View) -> Chart | None:
     """The median over emotions at each strength, by law, and of the prompts as a line."""
-    topic = {key: look for key, look in TOPIC.items() if key in view.topic}
-    prompted = [point for name in view.emotions if (point := view.at(name, PROMPT))]
-    panels = []
+    prompted = [point for name in view.known if (point := view.at(name, PROMPT))]
+    panels, drawn = [], []
     for name, (label, measure) in _MEASURES.items():
         curves = [_by_strength(view, law, measure) for law in view.laws]
-        if not drawable(value for curve in curves for value in curve.ys):
+        values = [value for curve in curves for value in curve.ys]
+        if not drawable(values):
             continue
+        drawn += values
         levels: list[tuple[Value, Look]] = [(_middle(prompted, measure), PROMPTED)]
-        if name == _ADHERENCE:
-            levels += [(view.topic[key], look) for key, look in topic.items()]
+        known = view.anchors(_ANCHORS.get(name, ""))
+        levels += [(known[key], look) for key, look in TOPIC.items() if key in known]
         finish = _log_times if name == _PERPLEXITY else None
-        panels.append(
-            lines(name, curves, levels=levels, finish=finish, xlabel="strength", ylabel=label)
-        )
-    if not panels:
+        height = {"ylim": (0, None)} if label.startswith("share") else {}
+        panels.append(lines(
+            name, curves, levels=levels, finish=finish, xlabel="strength", ylabel=label, **height
+        ))  # fmt: skip
+    if not drawable(drawn):
         return None
-    of_law = {law: sum(bool(view.curve(name, law)) for name in view.emotions) for law in view.laws}
+    of_law = {law: sum(bool(view.curve(name, law)) for name in view.known) for law in view.laws}
     if len(set(of_law.values())) > 1:
         numbers = (f"{law} {counted(count, 'emotion')}" for law, count in of_law.items())
         over = f" ({', '.join(numbers)}, so compare the laws by their doses)"
@@ -96,19 +103,29 @@ def measures(view: View) -> Chart | None:
     return Chart(
         "measures",
         f"What strength costs: the median over emotions, by law{over}; a level line is the prompt."
-        " Topic adherence is the similarity with the unsteered answer.",
+        " Topic adherence and sentence similarity are to the unsteered answer, by hidden states of"
+        " the model and by a sentence encoder; topic kept is the encoder's similarity with the"
+        " question as a share of that of the unsteered answers.",
         panels,
-        [*map(law_look, view.laws), *([PROMPTED] if prompted else []), *topic.values()],
+        [
+            *map(law_look, view.laws),
+            *([PROMPTED] if prompted else []),
+            *(look for key, look in TOPIC.items() if key in view.anchors("topic")),
+        ],
         size=(2.75, 2.2),
         columns=4,
     )
 
 
 def _by_strength(view: View, law: str, measure: Callable[[Measures], float]) -> Curve:
-    points = [point for name in view.emotions for point in view.curve(name, law)]
+    points = [point for name in view.known for point in view.curve(name, law)]
     strengths = sorted({point.strength for point in points})
     middles = [_middle([p for p in points if p.strength == at], measure) for at in strengths]
     return Curve(law_look(law), strengths, middles)
+
+
+def _sentences(values: Measures, name: str) -> float:
+    return getattr(values.sentences, name).mean if values.sentences else math.nan
 
 
 def _middle(points: Sequence[EmotionPoint], measure: Callable[[Measures], float]) -> float:
