@@ -52,16 +52,14 @@ def _texts(
     generations: Path, emotion: str, query: str, view: View
 ) -> Iterator[tuple[float, tuple[str, float]]]:
     """(strength, (text, probability of the emotion)) of what was written under the view's law."""
-    wanted = {"experiment": EMOTIONS, "name": emotion, "by": STRENGTH, "law": view.law}
-    for line in generations.read_text("utf-8").splitlines():
+    behind = {"query": query, "seed": 0}
+    steered = {"experiment": EMOTIONS, "name": emotion, "by": STRENGTH, "law": view.law}
+    for line in generations.read_text("utf-8").strip("\n").split("\n"):
         record = json.loads(line).get("value")
-        if not isinstance(record, Mapping) or (record.get("query"), record.get("seed")) != (
-            query,
-            0,
-        ):
+        if not isinstance(record, Mapping) or not behind.items() <= record.items():
             continue
         text = record["opening"] + record["answer"]
         if record["mode"] == UNSTEERED:
             yield 0.0, (text, record["intended"][view.judge][emotion])
-        elif wanted.items() <= record.items():
+        elif steered.items() <= record.items():
             yield record["strength"], (text, record["intended"][view.judge])
