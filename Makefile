@@ -8,7 +8,7 @@ PARALLEL := -n logical --dist worksteal --durations=10 -p no:benchmark
 .PHONY: demo setup lint tests interpreted test real bench clean
 
 demo: $(VENV)/built
-	$(BIN)/emokernel demo
+	$(BIN)/emokernel demo $(MODEL)
 
 setup: $(VENV)/built $(VENV)/developer
 

@@ -105,7 +105,7 @@ load_vectors().save("v.safetensors")
 transformers.PreTrainedModel.from_pretrained = loaded
 assert main(["info"]) == 0
 for command in ("calibrate embedded --vectors v.safetensors", "evaluate embedded", "bench embedded",
-                "demo"):
+                "demo embedded"):
     assert main(command.split()) == 2, command
 """)
     assert ended.returncode == 0, ended.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from emokernel.affect import TABLES, Coordinates
 from emokernel.choices import SITE
-from emokernel.demo.named import DEFAULT
+from emokernel.demo.named import DEFAULT, NAMED
 from emokernel.errors import EmokernelError, telling
 from emokernel.lab.judges import TRANSFORMER, load_classifier
 from emokernel.lab.measure.classifiers import TextClassifier
@@ -18,7 +18,7 @@ from emokernel.vectors import EmotionVectors
 from emokernel.vectors.formats import FORMATS
 
 MODEL = (
-    '"smollm2" (SmolLM2-135M-Instruct, fetched once), "embedded" for the model of the demo, a'
+    '"smollm2" (SmolLM2-135M-Instruct, fetched once), "embedded" (a small one of the package), a'
     " folder, a repository id of the Hub, or a GGUF file"
 )
 
@@ -46,11 +46,13 @@ def resumable(partial: Path) -> Iterator[None]:
         raise SystemExit(130) from None
 
 
-def add_model(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
-    """MODEL, or the usual one where it is ``optional`` and left out, and how it is loaded."""
-    otherwise = f" (left out: {DEFAULT})" if optional else ""
+def add_model(
+    parser: argparse.ArgumentParser, *, optional: bool = False, usual: str = DEFAULT
+) -> None:
+    """MODEL, or the ``usual`` one where it is ``optional`` and left out, and how it is loaded."""
+    otherwise = f" (left out: {usual})" if optional else ""
     parser.add_argument(
-        "model", nargs="?" if optional else None, default=DEFAULT if optional else None,
+        "model", nargs="?" if optional else None, default=usual if optional else None,
         help=f"{MODEL}{otherwise}",
     )  # fmt: skip
     parser.add_argument("--revision", help="branch, tag or commit of the repository")
@@ -66,10 +68,11 @@ def add_model(parser: argparse.ArgumentParser, *, optional: bool = False) -> Non
 
 
 def add_vectors(parser: argparse.ArgumentParser, otherwise: str = "") -> None:
-    """--vectors, those of the embedded model unless given; ``otherwise``: those of any other."""
+    """--vectors, those that ship with a model unless given; ``otherwise``: those of any other."""
+    known = ", ".join(name for name, of in NAMED.items() if of.vectors)
     parser.add_argument(
         "--vectors", type=Path,
-        help=f"file of emotion vectors (embedded: the shipped ones{otherwise})",
+        help=f"file of emotion vectors ({known}: the shipped ones{otherwise})",
     )  # fmt: skip
 
 

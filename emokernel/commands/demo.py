@@ -1,85 +1,147 @@
-"""`emokernel demo`: a small model speaks with emotion, a judge listens."""
+"""`emokernel demo`: a model speaks with emotion, and a judge listens."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import sys
+import textwrap
+from dataclasses import replace
 from pathlib import Path
 
+from transformers import PreTrainedModel
+
+from emokernel.affect import Coordinates
 from emokernel.atomic import write_text
 from emokernel.bench import machine, summary
 from emokernel.bench.benchmark import BenchOptions, bench
 from emokernel.bench.cases import Case, with_baselines
-from emokernel.commands import evaluate
-from emokernel.commands.arguments import positive
+from emokernel.commands import arguments, models
+from emokernel.commands.columns import side_by_side
+from emokernel.commands.evaluate import model_facts
+from emokernel.commands.outputs import check_folder
 from emokernel.commands.show import table
-from emokernel.demo.model import load_model
-from emokernel.demo.named import EMBEDDED
-from emokernel.demo.vectors import load_vectors
-from emokernel.lab.evaluate.goals import verdicts
-from emokernel.lab.evaluate.results import PROMPT, Results
-from emokernel.lab.report.tables import conditions, costs, emotions, states
+from emokernel.demo.model import openings
+from emokernel.demo.named import EMBEDDED, SHOWN, Demo, named
+from emokernel.demo.showing import page
+from emokernel.demo.showing.batch import around, speak
+from emokernel.demo.showing.graded import graded
+from emokernel.errors import EmokernelError, FetchError
+from emokernel.extras import need
+from emokernel.lab.evaluate.evaluation import GENERATIONS, evaluate
+from emokernel.lab.evaluate.prompting import prompting
+from emokernel.lab.report import tables, write_report
+from emokernel.lab.report.parts import Table
 from emokernel.lab.report.view import View
 from emokernel.steering import patch
+from emokernel.vectors import EmotionVectors
 
 LATENCY, LATENCY_PLOT = "latency.json", "latency.png"
-_COLUMNS, _LONGEST = 6, 34  # of a table of the report, as much as a terminal shows of it
+_WIDTH, _LONGEST = 100, 46  # of what is printed, and of a cell of it
 
 
 def add(parser: argparse.ArgumentParser) -> None:
+    arguments.add_model(parser, optional=True, usual=SHOWN)
+    parser.add_argument("--model", dest="named", metavar="MODEL", help="the same as MODEL")
+    arguments.add_vectors(parser)
+    parser.add_argument("--other-model", action="store_true", help="allow another model's vectors")
     parser.add_argument(
         "--output", type=Path, default=Path("emokernel-demo"), help="folder (emokernel-demo)"
     )
-    parser.add_argument("--seeds", type=positive, default=3, help="samples of each opening (3)")
+    parser.add_argument(
+        "--seeds", type=arguments.positive, default=3, help="answers to each question (3)"
+    )
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Run the demo."""
-    demo(chosen.output, chosen.seeds)
+    """Run the demo of a model, by its plan."""
+    if chosen.named is not None:
+        if chosen.model not in (SHOWN, chosen.named):
+            raise EmokernelError(f"is it {chosen.model} or {chosen.named}? Give one MODEL")
+        chosen.model = chosen.named
+    plan = named(chosen.model).demo
+    try:
+        demo(chosen, replace(plan, settings=replace(plan.settings, seeds=chosen.seeds)))
+    except FetchError as error:
+        raise FetchError(
+            f"{error}; `emokernel demo {EMBEDDED}` needs nothing that is fetched"
+        ) from error
 
 
-def demo(output: Path, seeds: int = 3, openings: int = 60, rounds: int = 60) -> None:
-    """Evaluate the embedded model at full strength alone, and time it; files go into ``output``.
-
-    The first ``openings`` of the sixty; ``rounds`` of timing.
-    """
-    short = argparse.ArgumentParser()
-    evaluate.add(short)
-    options = (
-        f"{EMBEDDED} --openings {openings} --seeds {seeds} --intensities 1 --strengths 1 --doses"
-        " --restart --output"
+def demo(chosen: argparse.Namespace, plan: Demo) -> None:
+    """Show and print what ``plan`` says; files go into the folder ``chosen.output``."""
+    for package in ("jinja2", "matplotlib", "sklearn"):
+        need(package)
+    output, own = chosen.output, named(chosen.model)
+    check_folder(output)
+    vectors = models.needed_vectors(chosen, "speak with")
+    config, tokenizer = models.load_to_write(chosen, {chosen.vectors: vectors})
+    model = models.load_weights(chosen, config)
+    coordinates = Coordinates.named("russell")
+    asked = prompting(
+        tokenizer, embedded=own.prefixes, openings=openings(), coordinates=coordinates
     )
-    chosen = short.parse_args([*options.split(), str(output)])
-    results, written = evaluate.evaluated(chosen, one_law=True)
-    vectors = load_vectors()
-    model, _ = load_model()
-    steering = patch(model, vectors)
-    print(steering.report(), end="\n\n")
+    steering = patch(model, vectors, coordinates=coordinates)
+    batch = speak(
+        model, tokenizer, steering, asked, plan.question_of(asked),
+        around(vectors.names, coordinates, plan.emotions),
+        sampling=plan.settings.sampling, accept=own.accept,
+    )  # fmt: skip
     steering.unpatch()
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(f"\n{batch.question}\n", *side_by_side(batch.texts, width), sep="\n")
+    print(*textwrap.wrap(batch.about, _WIDTH), "", sep="\n", flush=True)
+    judge, second = (arguments.load_judge(name) for name in (own.judge, own.second_judge))
+    results = evaluate(
+        model, tokenizer, vectors, asked, output, judge=judge, second=second,
+        settings=plan.settings, model_facts=model_facts(chosen, asked, model), accept=own.accept,
+        notes=[*own.notes, *(own.own_notes if chosen.vectors is None else ())],
+        other_model=chosen.other_model, restart=True,
+    )  # fmt: skip
+    # What is shown is what was measured, without a verdict on it.
+    view = View(replace(results, goals=()))
+    rising = graded(view, output / GENERATIONS)
+    _print(page.filled(page.disc(view)))
+    print(page.mean_cosine(view))
+    _print_texts(page.strengths(rising, view.judge))
+    for each in (tables.emotions(view), tables.costs(view)):
+        _print(page.filled(each))
+    times = _timed(model, vectors, plan.rounds, output)
+    _print(times)
+    written = write_report(
+        output, view.results, page.title(view), page.sections(view, batch, rising, times)
+    )
+    names = [*(path.name for path in written), GENERATIONS, LATENCY, LATENCY_PLOT]
+    print(f"\nWrote {', '.join(names)} to {output}/")
+
+
+def _timed(model: PreTrainedModel, vectors: EmotionVectors, rounds: int, output: Path) -> Table:
+    """Time per token, kept in ``output`` as figures and a picture too."""
     ways = tuple(with_baselines(["plain_hook", "emokernel"]))
     (timed,) = bench(model, vectors, [Case()], BenchOptions(ways, 9, rounds, slots=1))
+    of_machine = machine()
+    where = of_machine["gpu"] if model.device.type == "cuda" else of_machine["cpu"]
     medians = {row["variant"]: row["token_ms"] for row in timed.rows if "noise" not in row}
-    facts = {"milliseconds": medians, "machine": machine()}
+    facts = {"milliseconds": medians, "machine": of_machine}
     write_text(output / LATENCY, json.dumps(facts, indent=1) + "\n")
-    title = f"Time per token of the embedded model on {machine()['cpu']}"
-    summary.latency(output / LATENCY_PLOT, timed.rows, title)
-    view = View(results)
-    print(_samples(results))
-    for each in (emotions(view), costs(view), states(view), conditions(view, view.judge)):
-        corner, *heads = each.columns[:_COLUMNS]
-        rows = {name: cells for name, *cells in (row[:_COLUMNS] for row in each.rows)}
-        print(*table(each.caption, corner, heads, rows, _LONGEST), sep="\n")
-    print(f"\n{title}, in ms:\n{summary.table(timed.case, timed.rows)}")
-    print(f"\n{verdicts(results.goals)}")
-    print(f"\nWrote {', '.join([*written, LATENCY, LATENCY_PLOT])} to {output}/")
+    summary.latency(output / LATENCY_PLOT, timed.rows, f"Time per token on {where}")
+    return page.times(timed.rows, where)
 
 
-def _samples(results: Results) -> str:
-    lines = ["The same opening unsteered and under every emotion by vector:"]
-    for sample in results.samples:
-        lines.append("")
-        for condition, text in sample.texts.items():
-            emotion, _, mode = condition.partition(", by ")
-            if mode != PROMPT:
-                lines.append(f"  {emotion:<15}{text}")
-    return "\n".join(lines)
+def _print(part: Table) -> None:
+    corner, *heads = part.columns
+    rows = {name: cells for name, *cells in part.rows}
+    print(*table(_title(part), corner, heads, rows, _LONGEST), sep="\n", flush=True)
+
+
+def _print_texts(part: Table) -> None:
+    """Each row with its text, the last cell, below it."""
+    print(f"\n{_title(part)}")
+    for *cells, text in part.rows:
+        print(", ".join(f"{n.lower()} {c}" for n, c in zip(part.columns, cells, strict=False)))
+        print(textwrap.fill(text, _WIDTH, initial_indent="  ", subsequent_indent="  "), flush=True)
+
+
+def _title(part: Table) -> str:
+    return "\n".join(textwrap.wrap(part.caption, _WIDTH))

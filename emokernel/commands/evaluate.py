@@ -6,6 +6,7 @@ import argparse
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from emokernel.affect import TWELVE_STATES, Coordinates
 from emokernel.affect.mixes import Mixer
@@ -21,7 +22,7 @@ from emokernel.lab.evaluate.evaluation import GENERATIONS, check_inputs, evaluat
 from emokernel.lab.evaluate.goals import verdicts
 from emokernel.lab.evaluate.labelled import read_labelled
 from emokernel.lab.evaluate.plan import check_asked
-from emokernel.lab.evaluate.prompting import prompting, read_lines
+from emokernel.lab.evaluate.prompting import Prompting, prompting, read_lines
 from emokernel.lab.evaluate.results import Results
 from emokernel.lab.evaluate.settings import LAPTOP, WHOLE, Settings
 from emokernel.lab.measure.sentences import ENCODER, SentenceEncoder
@@ -109,19 +110,14 @@ def run(chosen: argparse.Namespace) -> None:
     print(f"\nWrote {', '.join(written)} and {GENERATIONS} to {chosen.output}/")
 
 
-def evaluated(chosen: argparse.Namespace, *, one_law: bool = False) -> tuple[Results, list[str]]:
-    """The results, and the names of the files of the report.
-
-    ``one_law``: emotions under the vectors' own law alone, not under all.
-    """
+def evaluated(chosen: argparse.Namespace) -> tuple[Results, list[str]]:
+    """The results, and the names of the files of the report."""
     need("jinja2")
     need("matplotlib")
     need("sklearn")
     check_folder(chosen.output)
     own = named(chosen.model)
     settings, vectors = settings_of(chosen), _vectors(chosen)
-    if one_law:
-        settings = replace(settings, laws=())
     labels = arguments.labels_of(chosen)
     judge = arguments.load_judge(chosen.judge or own.judge, chosen.judge_label, "--judge-label")
     second, name = None, chosen.second_judge or own.second_judge
@@ -145,17 +141,22 @@ def evaluated(chosen: argparse.Namespace, *, one_law: bool = False) -> tuple[Res
     wanted = {"vectors": vectors.digest(), "prompts": asked.describe()}
     check_run(chosen.output / GENERATIONS, wanted, chosen)
     model = models.load_weights(chosen, config)
-    facts = {
-        "name": own.title or identity(chosen.model), "revision": chosen.revision,
-        "asked by": asked.kind, "parameters": sum(each.numel() for each in model.parameters()),
-    }  # fmt: skip
     results = evaluate(
         model, tokenizer, vectors, asked, chosen.output, judge=judge, second=second,
         labels_of=labels, human=human, settings=settings, law=chosen.law, mapping=chosen.mapping,
-        sentences=sentences, model_facts=facts, other_model=chosen.other_model,
+        sentences=sentences, model_facts=model_facts(chosen, asked, model),
+        other_model=chosen.other_model,
         restart=chosen.restart, accept=own.accept, notes=_notes(chosen),
     )  # fmt: skip
     return results, [path.name for path in write_report(chosen.output, results)]
+
+
+def model_facts(chosen: argparse.Namespace, asked: Prompting, model: Any) -> dict[str, Any]:
+    """What a report says of the MODEL."""
+    return {
+        "name": named(chosen.model).title or identity(chosen.model), "revision": chosen.revision,
+        "asked by": asked.kind, "parameters": sum(each.numel() for each in model.parameters()),
+    }  # fmt: skip
 
 
 def _notes(chosen: argparse.Namespace) -> list[str]:

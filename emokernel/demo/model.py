@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from emokernel.demo.wordlist import NOTE
 from emokernel.lab.measure.conditions import CONDITIONS, prefix
 from emokernel.lab.measure.sampling import Sampling
 
@@ -19,7 +20,7 @@ NOTES = (
     "The embedded model follows no instructions. Prefix tokens, on which it was trained, stand for"
     " prompts, and openings that it continues for questions; a state is asked for by the prefix of"
     " the nearest emotion, at full intensity only.",
-    "Texts that hold a word of a list of unpresentable ones are drawn again.",
+    NOTE,
 )
 INDEPENDENT = (
     "The main judge was trained on text that neither the model, its vectors nor the choice of their"

@@ -6,6 +6,8 @@ import re
 from functools import cache
 from importlib.resources import files
 
+# What a report has to say of texts that are chosen by it.
+NOTE = "Texts that hold a word of a list of unpresentable ones are drawn again."
 _LOOKALIKES = str.maketrans("013457@$!+", "oieastasit")
 _MASKED = re.compile(r"[a-z][*#@$%^&_]+[a-z]|[a-z][*#%^_]{2,}|[*#@$%^&_]{2,}[a-z]|\*|[#@$%^&]{3,}")
 _SPELLED_OUT = re.compile(r"(?<![a-z'])[a-z](?:[ .\-_]{1,2}[a-z]){2,}(?![a-z'])")

@@ -116,12 +116,12 @@ def test_a_named_model_has_no_revisions(name, tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_model_without_vectors_says_what_makes_them(capsys, monkeypatch):
-    for arguments in (["evaluate", "smollm2"], ["serve", "smollm2"]):
-        error = told(capsys, *arguments)
+def test_a_model_without_vectors_says_what_makes_them(capsys):
+    for command in ("evaluate", "demo", "serve"):
+        error = told(capsys, command, "some/model")
         assert "--vectors" in error
-        assert "`emokernel extract smollm2 -o FILE.safetensors` makes them" in error
-        assert "`emokernel calibrate smollm2 --vectors FILE.safetensors`" in error
+        assert "`emokernel extract some/model -o FILE.safetensors` makes them" in error
+        assert "`emokernel calibrate some/model --vectors FILE.safetensors`" in error
 
 
 def test_the_embedded_model_is_loaded_by_its_name():

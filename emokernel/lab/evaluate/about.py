@@ -33,6 +33,7 @@ def identity(model: Any, plan: Plan, readers: Sequence[Reader]) -> dict[str, Any
         "judges": {each.name: each.judge.digest() for each in readers},
         "labels": {each.name: dict(each.labels_of) for each in readers},
         "coordinates": {coordinates.name: _hash(table)},
+        **({} if plan.settings.reread else {"read again": False}),
     }
 
 
@@ -76,6 +77,7 @@ def about(plan: Plan, readers: Sequence[Reader]) -> dict[str, Any]:
             "doses": list(settings.doses),
             "laws": list(plan.laws),
             "other laws and doses": list(plan.compared),
+            **({} if settings.graded is None else {"at all strengths": list(plan.graded)}),
             "templates": list(plan.templates),
             "templates beside vectors": list(plan.joined),
             "sampling": f"temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, at most"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 
@@ -178,8 +179,8 @@ class Analysis:
             distinct_3_ratio=distinct["3"] / plain.distinct_3,
             repetition=repetition(answers),
             looping=looping(answers),
-            to_unsteered=interval(record["to_unsteered"] for record in records),
-            to_query=interval(record["to_query"] for record in records),
+            to_unsteered=interval(record.get("to_unsteered", math.nan) for record in records),
+            to_query=interval(record.get("to_query", math.nan) for record in records),
             refusals=together.refusals(records),
             empty=sum(not answer.strip() for answer in answers) / len(records),
             texts=len(records),

@@ -44,14 +44,16 @@ class Doses:
         self._progress = progress
 
     def of_strengths(self) -> dict[tuple[str, str, float], float]:
-        """{(emotion, law, strength): divergence in nats per token}."""
+        """{(emotion, law, strength): nats per token}; NaN if nothing is read again."""
         wanted = {
             f"divergence {self._digest} | {law} | {emotion} | {strength:.9g}": (
                 emotion, law, strength,
             )
             for emotion, law in self._plan.moved
-            for strength in self._plan.settings.strengths
+            for strength in self._plan.strengths_of(emotion)
         }  # fmt: skip
+        if not self._plan.settings.reread:
+            return dict.fromkeys(wanted.values(), math.nan)
         missing = [key for key in wanted if self._journal.get(key) is None]
         if missing:
             requests = [

@@ -154,7 +154,7 @@ def _intended(
 
 def _perplexity(steered: Sequence[EmotionPoint]) -> Goal:
     name, asked = "Perplexity at strength 1", f"at most {PERPLEXITY} times in the mean"
-    if not steered:
+    if not steered or any(math.isnan(point.measures.perplexity_ratio) for point in steered):
         return _not_measured(name, asked)
     ratios = {point.emotion: point.measures.perplexity_ratio for point in steered}
     ratio, worst = mean(ratios.values()), max(ratios, key=ratios.get)

@@ -101,7 +101,7 @@ class Plan:
         """
         self.steering, self.prompting, self.settings = steering, prompting, settings
         self.questions, self.queries = check_asked(prompting, settings)
-        self.templates = settings.templates or prompting.templates
+        self.templates = _templates(prompting, settings)
         joined = self.templates if settings.joined is None else settings.joined
         self.joined = tuple(name for name in self.templates if name in joined)
         calibration = steering.calibration
@@ -115,7 +115,9 @@ class Plan:
         names = steering.vectors.names
         self.known = tuple(name for name in names if known is None or name in known)
         # At equal doses, and under other laws: the first so many of a fixed order.
-        self.compared = spread(self.known, prompting.coordinates)[: settings.compared]
+        order = spread(self.known, prompting.coordinates)
+        self.compared = order[: settings.compared]
+        self.graded = names if settings.graded is None else order[: settings.graded]
         self.refused: dict[str, str] = {}
         for state in TWELVE_STATES:
             self._allowed(_scaled(state, 1.0))
@@ -172,7 +174,7 @@ class Plan:
     def texts(self) -> int:
         """How many texts there are to write, if all doses are reached."""
         of_query = self.settings.seeds * len(self.queries)
-        asked = len(self.asked) * len(self.settings.strengths)
+        asked = sum(len(self.strengths_of(emotion)) for emotion, _ in self.asked)
         asked += len(self.dosed) * len(self.settings.doses)
         asked += sum(1 for _ in self.emotions_by_prompt())
         states = sum(1 for _ in self.states()) * self.settings.seeds * len(self.questions)
@@ -190,13 +192,17 @@ class Plan:
                     yield Cell(EMOTIONS, PROMPT, emotion, asked, template=template)
 
     def emotions_by_strength(self, moves: Mapping[tuple[str, str, float], float]) -> Iterator[Cell]:
-        """What is `asked` at every strength; {(emotion, law, strength): divergence}, 0 for what is
+        """What is `asked` at its strengths; {(emotion, law, strength): divergence}, 0 for what is
         not there.
         """
         for emotion, law in self.asked:
-            for strength in self.settings.strengths:
+            for strength in self.strengths_of(emotion):
                 made = moves.get((emotion, law, strength), 0.0)
                 yield self._emotion(emotion, law, STRENGTH, strength, moves=made)
+
+    def strengths_of(self, emotion: str) -> tuple[float, ...]:
+        """Those at which an emotion is written."""
+        return self.settings.strengths if emotion in self.graded else (1.0,)
 
     def emotions_by_dose(
         self, strengths: Mapping[tuple[str, str], Mapping[float, tuple[float, float]]]
@@ -263,12 +269,16 @@ def check_asked(
     queries = _some(prompting.queries, settings.openings, "queries")
     for template in settings.joined or ():
         prompting.intensities(template)
-    for template in settings.templates or prompting.templates:
+    for template in _templates(prompting, settings):
         prompting.intensities(template)
         prompting.of_state(template, TWELVE_STATES[0], questions[0])
     for query in (*questions, *queries):
         prompting.plain(query)
     return questions, queries
+
+
+def _templates(prompting: Prompting, settings: Settings) -> tuple[str, ...]:
+    return prompting.templates if settings.templates is None else settings.templates
 
 
 def _scaled(state: Affect, intensity: float) -> Request:

@@ -19,9 +19,11 @@ class Settings:
     the unsteered next-token distribution in nats per token, measured on as many of the unsteered
     texts as dose_texts. laws: of the emotions, beside the vectors' own. compared: how many of the
     emotions are asked for at these doses, and at these alone under the other laws; all unless
-    given, and then at the strengths under all laws too. templates: of the prompts, and joined:
-    those of them that are given together with vectors too; all unless given. batch_size: texts that
-    are written at once.
+    given, and then at the strengths under all laws too. graded: how many of them are written at
+    every strength, all unless given, the others at 1 alone. templates: of the prompts, none of
+    which asks for nothing, and joined: those of them that are given together with vectors too; all
+    unless given. reread: whether the unsteered model reads the texts again, for perplexity,
+    adherence and divergence; they are NaN otherwise. batch_size: texts that are written at once.
     """
 
     openings: int = 50
@@ -33,8 +35,10 @@ class Settings:
     dose_texts: int = 24
     laws: tuple[str, ...] = tuple(LAW)
     compared: int | None = None
+    graded: int | None = None
     templates: tuple[str, ...] | None = None
     joined: tuple[str, ...] | None = None
+    reread: bool = True
     sampling: Sampling = field(default_factory=Sampling)
     batch_size: int = 240
 
@@ -51,8 +55,12 @@ class Settings:
                     f"{name} must be at least {least}, got {getattr(self, name)}: there is no"
                     " interval without"
                 )
-        if self.compared is not None and self.compared < 0:
-            raise EmokernelError(f"compared is a number of emotions, got {self.compared}")
+        for name in ("compared", "graded"):
+            given = getattr(self, name)
+            if given is not None and given < 0:
+                raise EmokernelError(f"{name} is a number of emotions, got {given}")
+        if self.doses and not self.reread:
+            raise EmokernelError("doses are measured by reading again: leave them out")
         if not self.intensities or not all(0 < each <= 1 for each in self.intensities):
             raise EmokernelError(
                 f"intensities lie above 0 and at most at 1, got {self.intensities}"

@@ -46,7 +46,9 @@ def paired(one: Sequence[float], other: Sequence[float], queries: Sequence[str])
 
 
 def perplexity(records: Sequence[Record]) -> float:
-    """Of all answers together; infinite where nothing was written."""
+    """Of all answers together; infinite where nothing was written, NaN where it was not read."""
+    if not all("tokens" in record for record in records):
+        return math.nan
     tokens = sum(record["tokens"] for record in records)
     return exponential(sum(r["nats"] for r in records) / tokens) if tokens else math.inf
 

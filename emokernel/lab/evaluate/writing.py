@@ -33,8 +33,8 @@ class Writer:
 
     Of every text the journal keeps what its cell says, query, seed, the opening and the answer that
     follows it, samples that were redrawn, nats and tokens of the answer behind the plain query
-    under the unsteered model, the top label by each judge and, of the emotions, the intended
-    probability.
+    under the unsteered model (if it reads them again), the top label by each judge and, of the
+    emotions, the intended probability.
     """
 
     def __init__(
@@ -73,8 +73,9 @@ class Writer:
             _check([record["answer"] for record in records if record["query"] in queries])
         answers = {(record["query"], record["seed"]): record["answer"] for record in records}
         batch_size = min(_READ_AT_ONCE, self._settings.batch_size)
-        hidden_states = HiddenStates(self._model, self._tokenizer, batch_size=batch_size)
-        self._topics[_TOPIC] = Topic(hidden_states, answers, centred=True)
+        if self._settings.reread:
+            hidden_states = HiddenStates(self._model, self._tokenizer, batch_size=batch_size)
+            self._topics[_TOPIC] = Topic(hidden_states, answers, centred=True)
         if self._sentences is not None:
             self._topics[_SENTENCES] = Topic(self._sentences, answers)
         self._digest = hashlib.sha256(repr(sorted(answers.items())).encode()).hexdigest()[:12]
@@ -184,6 +185,13 @@ class Writer:
             }
             for cell, one in zip(cells, written, strict=True)
         ]  # fmt: skip
+        if self._settings.reread:
+            self._reread(records)
+        for reader in self._readers:
+            self._judge(reader, cells, records)
+        return records
+
+    def _reread(self, records: Sequence[Record]) -> None:
         nats, tokens = surprises(
             self._model, self._tokenizer, [self.pair(record) for record in records],
             special_tokens=self._special_tokens,
@@ -191,9 +199,6 @@ class Writer:
         )  # fmt: skip
         for record, nat, count in zip(records, nats.tolist(), tokens.tolist(), strict=True):
             record["nats"], record["tokens"] = round(nat, 4), int(count)
-        for reader in self._readers:
-            self._judge(reader, cells, records)
-        return records
 
     def _judge(self, reader: Reader, cells: Sequence[Cell], records: Sequence[Record]) -> None:
         judge = reader.judge

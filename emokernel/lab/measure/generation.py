@@ -15,7 +15,7 @@ from emokernel.requests import Request
 from emokernel.steering import Steering
 
 _BATCH = 240
-_DRAWS = 10
+_DRAWS = 30
 
 
 @dataclass(frozen=True)

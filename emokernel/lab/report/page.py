@@ -19,8 +19,8 @@ _TITLES = {
     "topic": "Topic adherence of unsteered answers",
     "sentences": "Sentence similarity of unsteered answers",
 }
-_ELSEWHERE = ("judges", "notes")
-_TWELVE_STATES = (
+ELSEWHERE = ("judges", "notes")
+TWELVE_STATES = (
     "Twelve states of valence and arousal are asked for. A judge names the emotion of each text; a"
     " table gives that name a place; the cosine says how near its direction is to what was asked"
     " for. The floor shuffles the states. The ceiling is human text under the same judge."
@@ -48,7 +48,7 @@ def sections(view: View) -> list[Section]:
     measured = {
         "consistency": (
             "Consistency: asked for and found",
-            Text(_TWELVE_STATES),
+            Text(TWELVE_STATES),
             Text(_GPT_4, "note"),
             *map(Text, findings.no_ceiling(view)),
             tables.conditions(view, view.judge),
@@ -85,12 +85,12 @@ def sections(view: View) -> list[Section]:
         ),
     }
     return [
-        _section("verdict", "Asked and measured",
-                 *(Text(each, "lead") for each in findings.verdict(view)), tables.goals(view),
-                 *notes),
-        *(_section(key, *parts) for key, parts in measured.items()),
-        Section("run", "What was evaluated", _facts(results.about)),
-        Section("definitions", "Definitions", _definitions()),
+        section("verdict", "Asked and measured",
+                *(Text(each, "lead") for each in findings.verdict(view)), tables.goals(view),
+                *notes),
+        *(section(key, *parts) for key, parts in measured.items()),
+        Section("run", "What was evaluated", facts(results.about)),
+        Section("definitions", "Definitions", definitions()),
     ]  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def charts(page: Sequence[Section]) -> list[Chart]:
     return [part for section in page for part in section.parts if isinstance(part, Chart)]
 
 
-def _section(key: str, title: str, *parts: Part | None) -> Section:
+def section(key: str, title: str, *parts: Part | None) -> Section:
     """Without the parts that hold nothing; one that holds no figures says so."""
     filled = [part for part in parts if part and (part.rows if isinstance(part, Table) else True)]
     if all(isinstance(part, Text) for part in filled):
@@ -107,13 +107,13 @@ def _section(key: str, title: str, *parts: Part | None) -> Section:
     return Section(key, title, filled)
 
 
-def _facts(about: Mapping[str, Any]) -> list[Facts]:
-    """What was evaluated, known lists first; single facts come last, together."""
+def facts(about: Mapping[str, Any]) -> list[Facts]:
+    """What is known of a run, known lists first; single facts come last, together."""
     lists: list[Facts] = []
     single: list[tuple[str, str, str]] = []
     for key in dict.fromkeys((*_ORDER, *about)):
         value = about.get(key)
-        if value is None or key in _ELSEWHERE:
+        if value is None or key in ELSEWHERE:
             continue
         if isinstance(value, Mapping):
             rows = [(worded(name), plain(fact), "") for name, fact in value.items()]
@@ -127,7 +127,8 @@ def _facts(about: Mapping[str, Any]) -> list[Facts]:
 
 
 @cache
-def _definitions() -> list[Part]:
+def definitions() -> list[Part]:
+    """What every figure means, the sources, and what is our own choice."""
     text = (files("emokernel.lab.report") / "definitions.json").read_text("utf-8")
     read = json.loads(text)
     return [

@@ -22,14 +22,17 @@ from emokernel.lab.report.view import View
 HTML, MARKDOWN, FIGURES = "report.html", "report.md", "results.json"
 
 
-def write_report(folder: Path, results: Results) -> list[Path]:
+def write_report(
+    folder: Path, results: Results, name: str = "", page: Sequence[Section] = ()
+) -> list[Path]:
     """Write report.html, report.md with its pictures, and results.json; the files' paths.
 
-    ``folder`` is made if there is none. In the JSON file null stands for NaN and infinity.
+    ``folder`` is made if there is none. ``name`` and ``page``: another title and page than that of
+    an evaluation. In the JSON file null stands for NaN and infinity.
     """
     folder.mkdir(parents=True, exist_ok=True)
     view = View(results)
-    name, page = title(view), sections(view)
+    name, page = name or title(view), page or sections(view)
     figures = _finite(asdict(results))
     texts = {
         HTML: html(name, page),

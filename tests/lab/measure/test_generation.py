@@ -121,5 +121,5 @@ def test_samples_that_are_not_accepted_are_drawn_again(monkeypatch):
 
 def test_a_model_that_never_writes_anything_acceptable_is_an_error(monkeypatch):
     monkeypatch.setattr(generation, "_sample", lambda *_: [("No.", False)])
-    with pytest.raises(EmokernelError, match="nothing acceptable in 10 draws"):
+    with pytest.raises(EmokernelError, match="nothing acceptable in 30 draws"):
         next(write(None, None, None, [Job("N")], 0, sampling=SAMPLING, accept=lambda _: False))

@@ -62,8 +62,8 @@ def strengths(view: View) -> Chart | None:
     return Chart(
         "strengths",
         f"Probability of the intended emotion by the judge {view.judge} against strength, with"
-        " 95 % intervals, in panels of one scale. Strength 1.0 is the calibrated strength;"
-        " a level line is the prompt.",
+        " 95 % intervals, in panels of one scale. Strength 1.0 is the calibrated strength"
+        + ("; a level line is the prompt." if any(prompted.values()) else "."),
         [
             lines(name, each, levels=[(prompted[name], PROMPTED)], ylim=(0, reach))
             for name, each in curves.items()
