@@ -32,10 +32,10 @@ class Simulated:
 
     gains: Mapping[str, float]
     cost: Mapping[str, float] = field(default_factory=dict)
-    repeats: int = 0
     noise: float = 0.2
     seed: int = 0
     prompts: int = 40
+    repeats: int = 0
     taken: dict = field(default_factory=dict)
     unsteered: dict = field(default_factory=dict)  # what was asked for before, as in a real one
 

@@ -117,7 +117,8 @@ def test_texts_that_repeat_themselves_are_out_of_bounds_long_before_their_perple
 )
 def test_each_emotion_gets_the_strength_where_its_bound_lies(costs, seed):
     """Within noise, whether it lies below, between or beyond the first doses."""
-    landscape = Simulated({"c": 0.3}, dict(zip(EMOTIONS, costs, strict=True)), 0.15, seed)
+    costly = dict(zip(EMOTIONS, costs, strict=True))
+    landscape = Simulated({"c": 0.3}, costly, noise=0.15, seed=seed)
     one = arm("c")
     texts = each(PLAN.candidates[0], len(EMOTIONS))
     one.measure(landscape, one.levels, 0, texts)
