@@ -16,16 +16,14 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from emokernel import EmotionVectors, Request, patch
 from emokernel.atomic import write_text
 from emokernel.demo.wordlist import is_presentable
-from emokernel.extras import need
 from emokernel.lab.extract.prompts import question
-from emokernel.lab.judges import load_classifier
-from emokernel.lab.measure.classifiers import emotion_probabilities
 from emokernel.lab.measure.fluency import repetition, surprises
 from emokernel.lab.measure.generation import Job, write
 from emokernel.lab.measure.sampling import Sampling
 from smollm2 import texts
+from smollm2.listener import Listener
 
-JUDGE, SAMPLING = "embedded-calibration", Sampling(48)
+SAMPLING = Sampling(48)
 # What is kept: so many words of a text may be repeated, so short may it be, and so often may the
 # same query and the same first three words come.
 _REPEATED, _SHORTEST, _OF_QUERY, _OF_OPENING = 0.08, 14, 2, 6
@@ -87,33 +85,11 @@ def load(path: Path) -> list[Answer]:
 
 
 def listen(answers: Sequence[Answer]) -> None:
-    """Fill in ``heard``: the geometric mean of the calibrating judge and of a classifier that was
-    fitted to the written answers, which knows the emotions that the judge has no label for.
-    """
-    text = need("sklearn.feature_extraction.text")
-    fitted = need("sklearn.pipeline").make_pipeline(
-        text.TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2),
-        need("sklearn.linear_model").LogisticRegression(C=30, max_iter=2000),
-    )
-    labelled = [
-        (name, answer)
-        for name in (*texts.emotions(), texts.NEUTRAL)
-        for answer in texts.written(name).values()
-    ]
-    fitted.fit([answer for _, answer in labelled], [name for name, _ in labelled])
-    read = [answer.text for answer in answers]
-    by_written = fitted.predict_proba(read)
-    judge = load_classifier(JUDGE)
-    by_judge = judge.probabilities(read)
-    # The judge hardly hears anger in such texts, annoyance more often.
-    labels = texts.LABELS | {"anger": ("anger", "annoyance")}
-    shown = {
-        name: emotion_probabilities(judge, by_judge, name, labels) for name in texts.emotions()
-    }
-    columns = {name: column for column, name in enumerate(fitted.classes_)}
-    for row, answer in enumerate(answers):
-        both = shown[answer.emotion][row].item(), by_written[row, columns[answer.emotion]]
-        answer.heard = float(np.sqrt(np.prod(np.add(both, 0.03))))
+    """Fill in ``heard``."""
+    listener = Listener()
+    read = listener.probabilities([answer.text for answer in answers])
+    for answer, row in zip(answers, read, strict=True):
+        answer.heard = row[listener.labels.index(answer.emotion)].item()
 
 
 def best(

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import cache
 from pathlib import Path
 
 NEUTRAL = "neutral"
-# Which labels of the calibrating judge count for an emotion: it has none for three of them.
-LABELS: dict[str, tuple[str, ...]] = {
-    "boredom": ("disappointment", "sadness"),
-    "calm": ("relief", "approval", "caring"),
-    "tiredness": ("sadness", "disappointment"),
-}
 
 
 @cache
 def _file() -> dict:
     return json.loads(Path(__file__).with_name("answers.json").read_text("utf-8"))
+
+
+def digest() -> str:
+    """sha256 of the file."""
+    return hashlib.sha256(json.dumps(_file()).encode()).hexdigest()
 
 
 def emotions() -> list[str]:

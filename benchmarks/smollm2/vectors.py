@@ -24,9 +24,9 @@ from emokernel.demo.models import load
 from emokernel.extras import need
 from emokernel.lab.calibrate import Prompts, calibrate
 from emokernel.lab.extract.prompts import question
-from emokernel.lab.judges import load_classifier
 from emokernel.lab.learn import Likelihood, learn_vectors
 from smollm2 import own_answers, texts
+from smollm2.listener import Listener
 
 OUT = Path("smollm2.safetensors")
 # Every second layer of the middle; a fifth of the difference of means is where learning starts.
@@ -174,8 +174,7 @@ def main() -> None:
         sites=("block",),
         doses=("absolute",),
         prompts=Prompts.of(tokenizer, texts.calibration_queries()),
-        judge=load_classifier(own_answers.JUDGE),
-        labels=texts.LABELS,
+        judge=Listener(),
         journal=journal,
     )
     result.vectors.save(arguments.out)
