@@ -14,7 +14,7 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "training.md"
 def ran() -> dict[str, object]:
     """The names that its blocks of code leave behind, run one after the other."""
     blocks = re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text("utf-8"), re.M | re.S)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, str(DOCUMENT), "exec"), names)
@@ -49,3 +49,8 @@ def test_the_likelihood_of_the_lines_is_learned(ran) -> None:
     joy, before = ran["vectors"]["joy"], ran["extracted"]["joy"]
     assert not joy.equal(before)
     assert joy.norm(dim=-1).allclose(before.norm(dim=-1))
+
+
+def test_answers_of_two_emotions_are_learned_together(ran) -> None:
+    (record,) = ran["likelier"].provenance["learned"]
+    assert record["made_from"]["texts"] == {"joy": 2, "fear": 1}
