@@ -75,7 +75,7 @@ class Settings:
                 "prompts are compared with vectors at the same intensity: let those of prompts"
                 f" {prompted} be among those of vectors {self.intensities}"
             )
-        if None not in (self.templates, self.joined) and not {*self.joined} <= {*self.templates}:
+        if self.templates is not None and not {*(self.joined or ())} <= {*self.templates}:
             raise EmokernelError(
                 "what is given together with vectors is compared with prompts: let the joined"
                 f" templates {self.joined} be among all templates {self.templates}"
