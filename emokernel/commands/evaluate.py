@@ -43,7 +43,7 @@ def _usual(what: str, name: str) -> str:
     def said(settings: Settings) -> str:
         value = getattr(settings, name)
         if isinstance(value, tuple):
-            return " and ".join(value) if name == "joined" else " ".join(f"{x:g}" for x in value)
+            return " ".join(each if isinstance(each, str) else f"{each:g}" for each in value)
         return "all" if value is None else str(value)
 
     whole, laptop = said(WHOLE), said(LAPTOP)
@@ -105,12 +105,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> None:
     """Evaluate, and write the report."""
     with arguments.resumable(chosen.output / GENERATIONS):
-        results, written = evaluated(chosen)
+        results, written = _evaluated(chosen)
     print(verdicts(results.goals))
     print(f"\nWrote {', '.join(written)} and {GENERATIONS} to {chosen.output}/")
 
 
-def evaluated(chosen: argparse.Namespace) -> tuple[Results, list[str]]:
+def _evaluated(chosen: argparse.Namespace) -> tuple[Results, list[str]]:
     """The results, and the names of the files of the report."""
     need("jinja2")
     need("matplotlib")
@@ -123,8 +123,6 @@ def evaluated(chosen: argparse.Namespace) -> tuple[Results, list[str]]:
     second, name = None, chosen.second_judge or own.second_judge
     if name != _NONE:
         second = arguments.load_judge(name, chosen.second_judge_label, "--second-judge-label")
-    encoder = chosen.sentences or own.sentences or _NONE
-    sentences = None if encoder == _NONE else SentenceEncoder.fetched(encoder)
     human = (chosen.human, *read_labelled(chosen.human)) if chosen.human else None
     coordinates = arguments.coordinates_of(chosen)
     lists = {
@@ -140,13 +138,15 @@ def evaluated(chosen: argparse.Namespace) -> tuple[Results, list[str]]:
     check_asked(asked, settings)
     wanted = {"vectors": vectors.digest(), "prompts": asked.describe()}
     check_run(chosen.output / GENERATIONS, wanted, chosen)
+    encoder = chosen.sentences or own.sentences or _NONE
+    sentences = None if encoder == _NONE else SentenceEncoder.fetched(encoder)
     model = models.load_weights(chosen, config)
     results = evaluate(
         model, tokenizer, vectors, asked, chosen.output, judge=judge, second=second,
         labels_of=labels, human=human, settings=settings, law=chosen.law, mapping=chosen.mapping,
         sentences=sentences, model_facts=model_facts(chosen, asked, model),
-        other_model=chosen.other_model,
-        restart=chosen.restart, accept=own.accept, notes=_notes(chosen),
+        other_model=chosen.other_model, restart=chosen.restart, accept=own.accept,
+        notes=_notes(chosen),
     )  # fmt: skip
     return results, [path.name for path in write_report(chosen.output, results)]
 
@@ -177,6 +177,9 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
     if "intensities" in given and usual.prompted is not None:
         both = tuple(each for each in usual.prompted if each in given["intensities"])
         given.setdefault("prompted", both)
+    if "templates" in given and usual.joined is not None:
+        both = tuple(each for each in usual.joined if each in given["templates"])
+        given.setdefault("joined", both)
     longest = chosen.max_new_tokens or usual.sampling.max_new_tokens
     sampling = replace(usual.sampling, max_new_tokens=longest)
     return replace(usual, batch_size=chosen.batch_size, sampling=sampling, **given)

@@ -112,10 +112,12 @@ def _notes(plan: Plan, readers: Sequence[Reader]) -> list[str]:
             f"No dose within the bounds of the calibration strengthens {', '.join(plan.refused)}:"
             " written unsteered, and counted so in probabilities and cosines."
         )
-    for reader in readers:
+    for number, reader in enumerate(readers):
         if reader.unknown:
+            # Means over emotions are by the main judge, so they hold what only another lacks.
+            left = "" if number else ", and they are in no mean over emotions"
             notes.append(
                 f"The judge {reader.name} has no labels for {', '.join(reader.unknown)}: what it"
-                " finds of them is not known, and they are in no mean over emotions."
+                f" finds of them is not known{left}."
             )
     return notes

@@ -105,7 +105,7 @@ class Analysis:
         """Probability of the intended emotion by the main judge at strength 1.0 under ``law``: the
         mean over the texts of all emotions that it knows.
         """
-        records = [record for each in self._steered(law).values() for record in each]
+        records = [record for cell in self._steered(law) for record in self._cells[cell]]
         values = [intended(record, self._main, record["name"]) for record in records]
         return Interval(*mean_interval(values, [record["query"] for record in records]))
 
@@ -113,24 +113,18 @@ class Analysis:
         """`Sentences.kept` of the same texts but of emotions that no dose moves; None without
         sentences or texts.
         """
-        moved = [
-            record
-            for cell, records in self._cells.items()
-            if cell.name in self._main.emotions and cell.moves
-            if (cell.by, cell.strength, cell.law) == (STRENGTH, 1, law)
-            for record in records
-        ]
-        sentences = self._of_queries.sentences(moved)
+        moved = [cell for cell in self._steered(law) if cell.moves]
+        records = [record for cell in moved for record in self._cells[cell]]
+        sentences = self._of_queries.sentences(records)
         return sentences and sentences.kept
 
-    def _steered(self, law: str) -> dict[str, Sequence[Record]]:
-        """{emotion that the main judge knows: its texts at strength 1.0}."""
-        return {
-            cell.name: records
-            for cell, records in self._cells.items()
-            if (cell.by, cell.strength, cell.law) == (STRENGTH, 1, law)
-            if cell.name in self._main.emotions
-        }
+    def _steered(self, law: str) -> list[Cell]:
+        """Of the emotions that the main judge knows, those by vector at strength 1.0."""
+        return [cell for cell in self._at_one(law) if cell.name in self._main.emotions]
+
+    def _at_one(self, law: str) -> list[Cell]:
+        """All emotions by vector at strength 1.0."""
+        return [c for c in self._cells if (c.by, c.strength, c.law) == (STRENGTH, 1, law)]
 
     def _cosines(self, cell: Cell, reader: Reader) -> list[float]:
         tops = [record["top"][reader.name] for record in self._cells[cell]]
@@ -157,6 +151,7 @@ class Analysis:
         queries = [record["query"] for record in records]
         answers = [record["answer"] for record in records]
         knowing = [reader for reader in self._readers if emotion in reader.emotions]
+        labels = {reader.name: reader.named(emotion) for reader in knowing}
 
         def interval(values: Iterable[float]) -> Interval:
             return Interval(*mean_interval(list(values), queries))
@@ -168,10 +163,8 @@ class Analysis:
                 for reader in knowing
             },
             top={
-                reader.name: interval(
-                    record["top"][reader.name] in reader.named(emotion) for record in records
-                )
-                for reader in knowing
+                name: interval(record["top"][name] in own for record in records)
+                for name, own in labels.items()
             },
             perplexity=perplexity,
             perplexity_ratio=perplexity / plain.perplexity,
@@ -264,7 +257,8 @@ class Analysis:
 
     def judged(self, law: str) -> list[JudgedEmotion]:
         """What the first two judges find in each emotion that both know, at strength 1.0."""
-        return judged(self._of_queries.records, self._steered(law), self._readers[:2])
+        steered = {cell.name: self._cells[cell] for cell in self._steered(law)}
+        return judged(self._of_queries.records, steered, self._readers[:2])
 
     def samples(self, law: str) -> list[Sample]:
         """The same queries and seed unsteered and under every emotion, by prompt and by vector.
@@ -276,8 +270,7 @@ class Analysis:
         step = max(1, len(queries) // _SAMPLES)
         texts: dict[str, dict[str, str]] = {query: {} for query in queries[::step][:_SAMPLES]}
         prompted = [c for c in self._cells if c.experiment == EMOTIONS and c.mode == PROMPT]
-        shown = [c for c in prompted if c.template == prompted[0].template]
-        shown += [c for c in self._cells if (c.by, c.strength, c.law) == (STRENGTH, 1, law)]
+        shown = [c for c in prompted if c.template == prompted[0].template] + self._at_one(law)
         shown.sort(key=lambda cell: (cell.name, cell.mode))
         conditions = {f"{cell.name}, by {cell.mode}": self._cells[cell] for cell in shown}
         for condition, records in {UNSTEERED: plain, **conditions}.items():

@@ -42,8 +42,9 @@ def goals(
     """The goals, as the main judge reads the texts; of steering with ``law`` at strength 1.0, and
     of the emotions that the judge knows.
 
-    ``advantages``: cosines by vector less by prompt, paired, {template: its mean}. ``intended``,
-    ``kept``: over all texts, the probability of the intended emotion and `Sentences.kept`.
+    ``advantages``: cosines by vector less by prompt, paired, {template: its mean}. ``intended``:
+    the probability of the intended emotion over all texts; ``kept``: `Sentences.kept`, over those
+    of emotions that some dose moves.
     """
     states = [each for each in consistency if each.judge == judge]
     known = [point for point in emotions if judge in point.measures.intended]

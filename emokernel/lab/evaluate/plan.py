@@ -78,8 +78,9 @@ class Plan:
 
     ``questions`` and ``queries`` are those that the states and the emotions are asked with,
     ``templates`` the prompts, ``joined`` those that are given together with vectors too.
-    ``refused``: {what: why} of emotions and states that no dose within the bounds of the
-    calibration strengthens; they are written unsteered, so that they count as what they are.
+    ``refused``: the states, and the emotions that are asked for at strengths, that no dose within
+    the bounds of the calibration strengthens; they are written unsteered, so that they count as
+    what they are.
     ``known``: the emotions that the judge knows; the others are asked for by vector at strengths
     alone. ``asked``: every (emotion, law) that is asked for at strengths; ``moved``: those of them
     that are not refused; ``dosed``: those that are not refused of what is asked for at doses.
@@ -118,9 +119,6 @@ class Plan:
         order = spread(self.known, prompting.coordinates)
         self.compared = order[: settings.compared]
         self.graded = names if settings.graded is None else order[: settings.graded]
-        self.refused: dict[str, str] = {}
-        for state in TWELVE_STATES:
-            self._allowed(_scaled(state, 1.0))
         everything = [
             (emotion, law)
             for law in self.laws
@@ -135,6 +133,11 @@ class Plan:
         self.asked = [pair for pair in everything if pair[1] in curves]
         self.moved = [pair for pair in possible if pair[1] in curves]
         self.dosed = [pair for pair in possible if pair[0] in self.compared]
+        states = {f"{state.angle:.0f} degrees": _scaled(state, 1.0) for state in TWELVE_STATES}
+        self.refused = (
+            *(name for name, request in states.items() if self._allowed(request) is None),
+            *dict.fromkeys(name for name, law in self.asked if (name, law) not in self.moved),
+        )
 
     def unsteered(self) -> Cell:
         """All questions and queries, with nothing asked for."""
@@ -226,10 +229,7 @@ class Plan:
         try:
             with self.steering.requests([request]):
                 return request
-        except NoDoseError as error:
-            asked = request.emotion
-            name = f"{asked.angle:.0f} degrees" if isinstance(asked, Affect) else asked
-            self.refused[name] = str(error)
+        except NoDoseError:
             return None
 
 

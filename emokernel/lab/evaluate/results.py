@@ -14,7 +14,7 @@ PROMPT, VECTOR, BOTH, UNSTEERED = "prompt", "vector", "both", "unsteered"
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95 % interval by bootstrap over openings."""
+    """A mean, or a ratio of two, and its 95 % interval by bootstrap over openings."""
 
     mean: float
     low: float

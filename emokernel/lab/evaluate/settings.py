@@ -75,6 +75,11 @@ class Settings:
                 "prompts are compared with vectors at the same intensity: let those of prompts"
                 f" {prompted} be among those of vectors {self.intensities}"
             )
+        if self.templates is not None and not {*(self.joined or ())} <= {*self.templates}:
+            raise EmokernelError(
+                "what is given together with vectors is compared with prompts: let the joined"
+                f" templates {self.joined} be among all templates {self.templates}"
+            )
         if not all(math.isfinite(each) and each for each in self.strengths):
             raise EmokernelError(
                 f"strengths are finite and not 0, which is the unsteered model: {self.strengths}"

@@ -124,8 +124,8 @@ class Writer:
         return f"{topic} {self._digest} | {texts} | {cell.key}"
 
     def anchors(self) -> dict[str, dict[str, float]]:
-        """{"topic": adherence of unsteered answers to each other, "sentences": the same by the
-        encoder}; none with a single seed, nor without an encoder.
+        """Of unsteered answers to each other, what `Topic.anchors` says: "topic" if the model reads
+        texts again, "sentences" if there is an encoder; nothing with a single seed.
         """
         if self._settings.seeds < 2:
             return {}

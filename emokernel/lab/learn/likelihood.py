@@ -48,13 +48,15 @@ class Likelihood:
         cut: int | None = None,
         seed: int = 0,
     ) -> None:
-        """EmokernelError without texts, or for an emotion that has none."""
-        if batch < 1 or not texts or not all(texts.values()):
-            lacking = [name for name, own in texts.items() if not own]
+        """EmokernelError without texts, and for an emotion, also of a request, that has none."""
+        asked = dict.fromkeys([*texts, *(requests or ())])
+        lacking = [name for name in asked if not texts.get(name)]
+        if not texts or lacking:
             raise EmokernelError(
-                f"a step needs texts: got batch={batch} and none for"
-                f" {', '.join(map(repr, lacking)) or 'any emotion'}"
+                f"every emotion needs texts: there are none of {', '.join(lacking) or 'any'}"
             )
+        if batch < 1:
+            raise EmokernelError(f"a step needs texts, got batch={batch}")
         self._model, self._steering = model, steering
         self._requests = {name: (requests or {}).get(name, Request(name, 1.0)) for name in texts}
         self._texts = {
@@ -93,7 +95,9 @@ class Likelihood:
         return F.cross_entropy(logits[:, :-1][counted].float(), texts.ids[:, 1:][counted])
 
     def _next(self) -> tuple[str, TokenizedText]:
-        """The next text in an order in which every text comes once before any comes again."""
+        """The next text in an order that has all emotions equally often: every text once, those of
+        emotions that have fewer several times, before it begins anew.
+        """
         if not self._order:
             most = max(map(len, self._texts.values()))
             for name, own in self._texts.items():

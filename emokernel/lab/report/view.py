@@ -15,6 +15,7 @@ from emokernel.lab.evaluate.results import (
     Consistency,
     EmotionPoint,
     Interval,
+    Measures,
     Results,
 )
 
@@ -178,6 +179,11 @@ class View:
     def intended(self, point: EmotionPoint | None) -> Interval | None:
         """The probability of the intended emotion, by the main judge."""
         return point.measures.intended.get(self.judge) if point else None
+
+
+def of_sentences(measures: Measures, name: str) -> float:
+    """The mean of the field ``name`` of `Sentences`, NaN without an encoder."""
+    return getattr(measures.sentences, name).mean if measures.sentences else math.nan
 
 
 def _or_least(value: float) -> float:

@@ -146,6 +146,9 @@ def test_models_bring_their_own_plan_and_options_go_before_it():
     assert (more.seeds, more.compared, more.doses) == (6, 15, ())
     assert (more.templates, more.joined) == (None, ("values", "word"))
     assert chosen("some/model", "--joined", "word").joined == ("word",)
+    assert chosen("some/model", "--templates", "word", "word-actor").joined == ("word",)
+    with pytest.raises(EmokernelError, match="among all templates"):
+        chosen("some/model", "--templates", "word", "--joined", "values")
     assert (more.intensities, more.prompted) == ((1.0,), (1.0,))
     assert (more.openings, more.sampling.max_new_tokens) == (LAPTOP.openings, 9)
     assert chosen("some/model", "--prompted", "1", "0.25").prompted == (1.0, 0.25)

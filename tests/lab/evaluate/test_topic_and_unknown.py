@@ -13,12 +13,13 @@ from emokernel.lab.report import write_report
 
 @pytest.fixture(scope="module")
 def unknown(tmp_path_factory):
-    """(folder, results) of a run with an emotion that no judge knows, and an encoder."""
+    """({"results": of one run, made on demand}, its folder)."""
     return {}, tmp_path_factory.mktemp("unknown")
 
 
 @pytest.fixture
 def calm(unknown, run, word_emotions, settings):
+    """(folder, results) of a run with an emotion that no judge knows, and an encoder."""
     kept, folder = unknown
     if not kept:
         few = replace(settings, openings=3, compared=2, strengths=(0.25, 0.5, 1.0), doses=(0.2,))
@@ -41,6 +42,8 @@ def test_an_emotion_that_no_judge_knows_is_written_and_left_out_of_what_they_fin
     assert "calm" not in {name for law in results.laws for name in law.emotions}
     notes = " ".join(results.about["notes"])
     assert "The judge words has no labels for calm: what it finds of them is not known" in notes
+    assert "The judge second has no labels for " in notes
+    assert notes.count("in no mean over emotions") == 1, "means are by the main judge"
     (goal,) = (g for g in results.goals if g.name.startswith("Probability of the intended"))
     assert "over 3 emotions" in goal.value
     known = [p for p in results.emotions if (p.by, p.strength) == ("strength", 1) if p is not point]

@@ -84,9 +84,17 @@ def test_every_text_comes_before_any_comes_again(speaker):
     assert len({tuple(text.ids) for name, text in drawn if name == "anger"}) == 2
 
 
-@pytest.mark.parametrize("texts", [{}, {"joy": []}])
-def test_an_emotion_without_texts_is_refused(speaker, texts):
+@pytest.mark.parametrize(
+    ("texts", "more", "message"),
+    [
+        ({}, {}, "none of any"),
+        ({"joy": []}, {}, "none of joy"),
+        (TEXTS, {"requests": {"fear": Request("fear", 0.5)}}, "none of fear"),
+        (TEXTS, {"batch": 0}, "got batch=0"),
+    ],
+)
+def test_an_emotion_without_texts_is_refused(speaker, texts, more, message):
     model, tokenizer = speaker
     steering = patch(model, word_vectors(model), law="add")
-    with pytest.raises(EmokernelError, match="needs texts"):
-        Likelihood(model, tokenizer, steering, texts)
+    with pytest.raises(EmokernelError, match=message):
+        Likelihood(model, tokenizer, steering, texts, **more)

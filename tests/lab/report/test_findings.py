@@ -179,6 +179,23 @@ def test_emotions_have_columns_for_empty_answers_and_refusals_if_there_are_any()
     assert table.rows[0][7:] == ["0.60", "0.95×"]
 
 
+def test_the_picture_of_costs_tells_of_the_panels_that_it_has() -> None:
+    point = _point("joy", "vector", 0.4, law="add", by="strength", strength=1.0)
+    read = Sentences(*(Interval(mean, mean, mean) for mean in (0.6, 0.4, 0.95)))
+    sentences = replace(point, measures=replace(point.measures, sentences=read))
+    prompt = _point("joy", "prompt", 0.3, template="word")
+    bare, whole = (
+        plots.measures(View(_results(emotions=found))) for found in ([point], [sentences, prompt])
+    )
+    assert bare.caption.endswith(
+        ". Topic adherence is the similarity with the unsteered answer, by hidden states of the"
+        " model."
+    )
+    assert "level line" not in bare.caption
+    assert "; a level line is the prompt. Topic adherence is" in whole.caption
+    assert "Topic kept is the encoder's similarity with the question" in whole.caption
+
+
 def test_an_emotion_that_the_judge_does_not_know_is_shown_and_in_no_mean() -> None:
     vector = {"law": "add", "by": "strength", "strength": 1.0}
     known = [_point("joy", "vector", 0.4, **vector), _point("fear", "vector", 0.2, **vector)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from emokernel.extras import need
 from emokernel.lab.evaluate.results import PROMPT, EmotionPoint, Measures
 from emokernel.lab.report.figures import counted
-from emokernel.lab.report.plots.chart import Chart, Look
+from emokernel.lab.report.plots.chart import Chart, Look, Panel
 from emokernel.lab.report.plots.lines import (
     PROMPTED,
     TOPIC,
@@ -23,7 +23,7 @@ from emokernel.lab.report.plots.lines import (
     lines,
     parts,
 )
-from emokernel.lab.report.view import View
+from emokernel.lab.report.view import View, of_sentences
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,11 +36,17 @@ _MEASURES: dict[str, tuple[str, Callable[[Measures], float]]] = {
     "Repetition": ("share of 4-grams", lambda values: values.repetition),
     "Texts that loop": ("share of texts", lambda values: values.looping),
     "Topic adherence": ("similarity", lambda values: values.to_unsteered.mean),
-    "Sentence similarity": ("similarity", lambda values: _sentences(values, "to_unsteered")),
-    "Topic kept": ("times unsteered", lambda values: _sentences(values, "kept")),
+    "Sentence similarity": ("similarity", lambda values: of_sentences(values, "to_unsteered")),
+    "Topic kept": ("times unsteered", lambda values: of_sentences(values, "kept")),
 }
-# What is known of unsteered answers, by the panels that show it.
+# What is known of unsteered answers, by the panels that show it; what panels of the topic are.
 _ANCHORS = {"Topic adherence": "topic", "Sentence similarity": "sentences"}
+_TOLD = {
+    "Topic adherence": "the similarity with the unsteered answer, by hidden states of the model",
+    "Sentence similarity": "that similarity by a sentence encoder",
+    "Topic kept": "the encoder's similarity with the question as a share of that of the unsteered"
+    " answers",
+}
 
 
 def strengths(view: View) -> Chart | None:
@@ -77,22 +83,23 @@ def strengths(view: View) -> Chart | None:
 def measures(view: View) -> Chart | None:
     """The median over emotions at each strength, by law, and of the prompts as a line."""
     prompted = [point for name in view.known if (point := view.at(name, PROMPT))]
-    panels, drawn = [], []
+    panels: list[Panel] = []
+    anchored: set[str] = set()
     for name, (label, measure) in _MEASURES.items():
         curves = [_by_strength(view, law, measure) for law in view.laws]
         values = [value for curve in curves for value in curve.ys]
         if not drawable(values):
             continue
-        drawn += values
         levels: list[tuple[Value, Look]] = [(_middle(prompted, measure), PROMPTED)]
         known = view.anchors(_ANCHORS.get(name, ""))
         levels += [(known[key], look) for key, look in TOPIC.items() if key in known]
+        anchored |= known.keys()
         finish = _log_times if name == _PERPLEXITY else None
         height = {"ylim": (0, None)} if label.startswith("share") else {}
         panels.append(lines(
             name, curves, levels=levels, finish=finish, xlabel="strength", ylabel=label, **height
         ))  # fmt: skip
-    if not drawable(drawn):
+    if not panels:
         return None
     of_law = {law: sum(bool(view.curve(name, law)) for name in view.known) for law in view.laws}
     if len(set(of_law.values())) > 1:
@@ -102,15 +109,14 @@ def measures(view: View) -> Chart | None:
         over = ""
     return Chart(
         "measures",
-        f"What strength costs: the median over emotions, by law{over}; a level line is the prompt."
-        " Topic adherence and sentence similarity are to the unsteered answer, by hidden states of"
-        " the model and by a sentence encoder; topic kept is the encoder's similarity with the"
-        " question as a share of that of the unsteered answers.",
+        f"What strength costs: the median over emotions, by law{over}"
+        + ("; a level line is the prompt." if prompted else ".")
+        + "".join(f" {p.title} is {_TOLD[p.title]}." for p in panels if p.title in _TOLD),
         panels,
         [
             *map(law_look, view.laws),
             *([PROMPTED] if prompted else []),
-            *(look for key, look in TOPIC.items() if key in view.anchors("topic")),
+            *(look for key, look in TOPIC.items() if key in anchored),
         ],
         size=(2.75, 2.2),
         columns=4,
@@ -122,10 +128,6 @@ def _by_strength(view: View, law: str, measure: Callable[[Measures], float]) -> 
     strengths = sorted({point.strength for point in points})
     middles = [_middle([p for p in points if p.strength == at], measure) for at in strengths]
     return Curve(law_look(law), strengths, middles)
-
-
-def _sentences(values: Measures, name: str) -> float:
-    return getattr(values.sentences, name).mean if values.sentences else math.nan
 
 
 def _middle(points: Sequence[EmotionPoint], measure: Callable[[Measures], float]) -> float:

@@ -9,7 +9,7 @@ from emokernel.lab.evaluate.results import PROMPT, UNSTEERED, VECTOR, EmotionPoi
 from emokernel.lab.report.figures import interval, number, percent, times
 from emokernel.lab.report.parts import Table
 from emokernel.lab.report.tables.states import DISTINCT
-from emokernel.lab.report.view import ADD, NAMES, PRESERVE, View
+from emokernel.lab.report.view import ADD, NAMES, PRESERVE, View, of_sentences
 
 _CONDITIONS = (UNSTEERED, PROMPT, VECTOR)
 
@@ -26,8 +26,8 @@ _OF_VECTORS: dict[str, tuple[Callable[[Measures], float], Callable[[float], str]
     "Loop": (lambda m: m.looping, _tenth),
     "To unsteered": (lambda m: m.to_unsteered.mean, number),
     "To question": (lambda m: m.to_query.mean, number),
-    "Sentences, to unsteered": (lambda m: _sentences(m, "to_unsteered"), number),
-    "Topic kept": (lambda m: _sentences(m, "kept"), times),
+    "Sentences, to unsteered": (lambda m: of_sentences(m, "to_unsteered"), number),
+    "Topic kept": (lambda m: of_sentences(m, "kept"), times),
     "Empty": (lambda m: m.empty, _tenth),
     "Refusals": (lambda m: m.refusals, _tenth),
 }
@@ -99,10 +99,6 @@ def costs(view: View) -> Table:
 def _top(view: View, point: EmotionPoint | None) -> float:
     found = point.measures.top.get(view.judge) if point else None
     return found.mean if found else math.nan
-
-
-def _sentences(measures: Measures, name: str) -> float:
-    return getattr(measures.sentences, name).mean if measures.sentences else math.nan
 
 
 def _mean(values: Sequence[float]) -> float:
