@@ -93,7 +93,7 @@ class Likelihood:
         return F.cross_entropy(logits[:, :-1][counted].float(), texts.ids[:, 1:][counted])
 
     def _next(self) -> tuple[str, TokenizedText]:
-        """The next text in an order in which every text comes once before any comes again."""
+        """The next of an order that holds every text, and all emotions equally often."""
         if not self._order:
             most = max(map(len, self._texts.values()))
             for name, own in self._texts.items():
