@@ -66,7 +66,7 @@ def page(
     """
     return "\n".join([
         "# Gallery", "", *_opening(shown, about), "",
-        "## The answers", "", *_answers(shown, failures, about), "",
+        "## The answers", "", *_answers(shown, about), "",
         "## What goes wrong", "", *_definitions(counted_texts, failures, about), "",
         f"![How often each of these happens, by emotion]({about.picture})", "",
         *_rates(counted_texts, failures), "",
@@ -93,7 +93,7 @@ def _opening(shown: Mapping[str, Sequence[Text]], about: About) -> list[str]:
     ]
 
 
-def _answers(shown: Mapping[str, Sequence[Text]], failures: Failures, about: About) -> list[str]:
+def _answers(shown: Mapping[str, Sequence[Text]], about: About) -> list[str]:
     redrawn = sum(text.redrawn > 0 for texts in shown.values() for text in texts)
     lines = [
         f"Under each mood stands what the judge ({about.judge}) hears first. Answers are cut after"
