@@ -19,9 +19,10 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
-from emokernel.demo.named import NAMED, named
+from emokernel.demo.named import MAKE_VECTORS, NAMED, named
 from emokernel.errors import EmokernelError, telling
 from emokernel.model_class import model_class
+from emokernel.vectors import EmotionVectors
 from emokernel.weights import gguf
 
 _CONFIG, _ADAPTER = "config.json", "adapter_config.json"
@@ -59,6 +60,14 @@ def load(
     asked = Asked(model, revision, dtype, device_map)
     config = load_config(asked)
     return load_weights(asked, config), load_tokenizer(asked)
+
+
+def load_vectors(model: str) -> EmotionVectors:
+    """The vectors that ship for a MODEL, "smollm2" or "embedded"; EmokernelError for any other."""
+    vectors = named(model).load_vectors()
+    if vectors is None:
+        raise EmokernelError(f"no vectors of {model} ship: {MAKE_VECTORS.format(model)}")
+    return vectors
 
 
 def load_config(asked: Wanted) -> PreTrainedConfig:
