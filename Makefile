@@ -1,6 +1,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Of the demo: make demo MODEL=embedded. What the environment calls MODEL is something else.
+MODEL :=
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 # One worker a core, each with one thread. A worker that has done its part takes over from another's.
 PARALLEL := -n logical --dist worksteal --durations=10 -p no:benchmark

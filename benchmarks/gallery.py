@@ -11,6 +11,7 @@ were drawn again. Writes a page and a picture beside it, and JSON lines to bench
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 import time
@@ -51,6 +52,8 @@ RESULTS = HERE / "results"
 QUESTIONS = HERE / "gallery_questions.txt"
 # Around the circle, beginning at the right.
 MOODS = ("joy", "surprise", "anger", "fear", "sadness", "calm")
+# The folder of an absolute path, not the owner of a repository.
+_ABSOLUTE = re.compile(r"(?:(?<==)|^)/(?:[^/]*/)*")
 # (mood, question, seed)
 Ask = tuple[str, str, int]
 
@@ -213,8 +216,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _without_paths(given: Sequence[str]) -> list[str]:
-    """The arguments as others would give them: files by their names, no word of where these lie."""
-    return [Path(word).name if "/" in word else word for word in given]
+    """The arguments as others would give them: of absolute paths the name alone."""
+    return [_ABSOLUTE.sub("", word) for word in given]
 
 
 def _machine() -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import fmean
 
 import numpy as np
 
@@ -19,8 +20,6 @@ LOOPS, OFF_TOPIC, UNHEARD, IGNORED, CUT, REDRAWN = KINDS = (
 )  # fmt: skip
 # Of the unsteered answers, what is called off-topic.
 _STRAYING = 5
-# Russell's adjective for an emotion that is a noun.
-_ADJECTIVES = {"boredom": "bored", "tiredness": "tired"}
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,10 @@ class Failures:
             return False
         return asked.valence * top.valence + asked.arousal * top.arousal > 0
 
+    def unheard(self, plain: Sequence[Text], moods: Sequence[str]) -> float:
+        """The share 0..1 of unsteered texts in which a mood is not heard, the mean over moods."""
+        return fmean(not self.heard(replace(text, mood=mood)) for text in plain for mood in moods)
+
     def counts(self, texts: Sequence[Text]) -> dict[str, int]:
         """How many of the texts show each of `KINDS`."""
         found = [self.of(text) for text in texts]
@@ -107,11 +110,7 @@ def places_of(
     """
     own = {label: Affect(*point) for label, point in calibration.table.items()}
     table = Coordinates(own) if own else Coordinates.named(calibration.coordinates)
-    places = {
-        name: place
-        for name in (*labels, *moods)
-        if (place := table.get(name) or table.get(_ADJECTIVES.get(name, name)))
-    }
+    places = {name: place for name in (*labels, *moods) if (place := table.get(name))}
     for mood in moods:
         if mood not in places:
             raise EmokernelError(

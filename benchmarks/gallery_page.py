@@ -66,7 +66,7 @@ def page(
     """
     return "\n".join([
         "# Gallery", "", *_opening(shown, about), "",
-        "## The answers", "", *_answers(shown, failures, about), "",
+        "## The answers", "", *_answers(shown, about), "",
         "## What goes wrong", "", *_definitions(counted_texts, failures, about), "",
         f"![How often each of these happens, by emotion]({about.picture})", "",
         *_rates(counted_texts, failures), "",
@@ -93,7 +93,7 @@ def _opening(shown: Mapping[str, Sequence[Text]], about: About) -> list[str]:
     ]
 
 
-def _answers(shown: Mapping[str, Sequence[Text]], failures: Failures, about: About) -> list[str]:
+def _answers(shown: Mapping[str, Sequence[Text]], about: About) -> list[str]:
     redrawn = sum(text.redrawn > 0 for texts in shown.values() for text in texts)
     lines = [
         f"Under each mood stands what the judge ({about.judge}) hears first. Answers are cut after"
@@ -123,7 +123,9 @@ def _definitions(
     texts: Mapping[str, Sequence[Text]], failures: Failures, about: About
 ) -> list[str]:
     each, total = len(texts[UNSTEERED]), sum(map(len, texts.values()))
-    steered = [text for mood, of in texts.items() if mood != UNSTEERED for text in of]
+    moods = [mood for mood in texts if mood != UNSTEERED]
+    steered = [text for mood in moods for text in texts[mood]]
+    by_chance = failures.unheard(texts[UNSTEERED], moods)
     meaning = {
         LOOPS: f"more than {percent(LOOP)} of its 4-grams were there before",
         OFF_TOPIC: f"its sentence embedding ({about.encoder}) has a cosine below"
@@ -132,7 +134,8 @@ def _definitions(
         " answers are below it",
         UNHEARD: f"the first label of {about.judge} is neutral, one without a place on the circle"
         " of valence and arousal, or on the half away from the mood. Where a judge has no label"
-        " for a mood, its neighbours count",
+        " for a mood, its neighbours count. In the unsteered answers, held against the same moods,"
+        f" {percent(by_chance)} are not heard",
         IGNORED: "the mood is heard, and the answer is off-topic: it feels and ignores the"
         " question",
         CUT: f"it had not ended after {about.sampling.max_new_tokens} tokens; no fault of the"
@@ -142,7 +145,7 @@ def _definitions(
     }
     lines = [
         f"{total:,} other texts, {each} a mood: the same questions, unsteered and in each of"
-        f" {counted(len(texts) - 1, 'emotion')}, under {_span(about.seeds)}. All"
+        f" {counted(len(moods), 'emotion')}, under {_span(about.seeds)}. All"
         " steered texts together, with 95 % by bootstrap over questions:", "",
     ]  # fmt: skip
     for kind in KINDS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,8 @@ class Listener:
         return hashlib.sha256((self._judge.digest() + texts.digest()).encode()).hexdigest()
 
 
-def _fitted():
+def _fitted() -> Any:
+    """Words and pairs of words of the written answers, and which emotion they were written for."""
     text = need("sklearn.feature_extraction.text")
     pipeline = need("sklearn.pipeline").make_pipeline(
         text.TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2),

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from emokernel import EmotionVectors, Request, patch
 from emokernel.atomic import write_text
 from emokernel.demo.wordlist import is_presentable
+from emokernel.errors import EmokernelError
 from emokernel.lab.extract.prompts import question
 from emokernel.lab.measure.fluency import repetition, surprises
 from emokernel.lab.measure.generation import Job, write
@@ -98,6 +99,7 @@ def best(
     """{emotion: the (query, answer) pairs that are worth most, ``count`` at most}.
 
     Worth is the logarithm of what is heard, less ``cost`` for each nat per token above ``free``.
+    EmokernelError for an emotion whose answers are all too short, repeated or not presentable.
     """
 
     def worth(answer: Answer) -> float:
@@ -106,16 +108,19 @@ def best(
     kept: dict[str, list[tuple[str, str]]] = {}
     for name in dict.fromkeys(answer.emotion for answer in answers):
         own = [answer for answer in answers if answer.emotion == name and _fit(answer)]
+        if not own:
+            raise EmokernelError(f"no answer of {name} can be kept: write some at other strengths")
         least = np.quantile([answer.heard for answer in own], _DROPPED)
         heard = sorted((each for each in own if each.heard >= least), key=worth, reverse=True)
-        queries, openings = Counter(), Counter()
+        queries, openings = Counter[str](), Counter[str]()
+        chosen: list[tuple[str, str]] = []
         for answer in heard:
             opening = " ".join(answer.text.lower().split()[:3])
             if queries[answer.query] < _OF_QUERY and openings[opening] < _OF_OPENING:
                 queries[answer.query] += 1
                 openings[opening] += 1
-                kept.setdefault(name, []).append((answer.query, answer.text))
-        del kept[name][count:]
+                chosen.append((answer.query, answer.text))
+        kept[name] = chosen[:count]
     return kept
 
 

@@ -4,7 +4,9 @@
 
 In `benchmarks/`; needs no data beyond the package and the answers beside this file. The vectors are
 extracted from written answers, read as the assistant's turn of the chat, and learned: by the
-likelihood of these answers, then by that of the model's own in which the emotion is heard.
+likelihood of these answers, then by that of the model's own in which the emotion is heard. What is
+done is kept in ``--work``, and not done again: give another folder with other options. How the file
+that ships differs from what this makes is said in emokernel/demo/assets/CARD.md.
 """
 
 from __future__ import annotations

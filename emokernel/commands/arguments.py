@@ -10,7 +10,7 @@ from pathlib import Path
 
 from emokernel.affect import TABLES, Coordinates
 from emokernel.choices import SITE
-from emokernel.demo.named import DEFAULT, NAMED
+from emokernel.demo.named import DEFAULT, WITH_VECTORS
 from emokernel.errors import EmokernelError, telling
 from emokernel.lab.judges import TRANSFORMER, load_classifier
 from emokernel.lab.measure.classifiers import TextClassifier
@@ -69,10 +69,9 @@ def add_model(
 
 def add_vectors(parser: argparse.ArgumentParser, otherwise: str = "") -> None:
     """--vectors, those that ship with a model unless given; ``otherwise``: those of any other."""
-    known = ", ".join(name for name, of in NAMED.items() if of.vectors)
     parser.add_argument(
         "--vectors", type=Path,
-        help=f"file of emotion vectors ({known}: the shipped ones{otherwise})",
+        help=f"file of emotion vectors ({WITH_VECTORS}: the shipped ones{otherwise})",
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ def side_by_side(texts: Mapping[str, str], width: int | None) -> Iterator[str]:
 
     Without a width a line for each of them, however long. What a terminal obeys is left out.
     """
-    shown = {_plain(head): _plain(text) for head, text in texts.items()}
+    shown = {one_line(head): one_line(text) for head, text in texts.items()}
     if width is None:
         left = 2 + max(map(len, shown))
         yield from (f"{head:<{left}}{text}".rstrip() for head, text in shown.items())
@@ -29,6 +29,6 @@ def side_by_side(texts: Mapping[str, str], width: int | None) -> Iterator[str]:
         yield ""
 
 
-def _plain(text: str) -> str:
-    """As one line of what can be seen."""
+def one_line(text: str) -> str:
+    """Of what can be seen of a text."""
     return "".join(c for c in " ".join(text.split()) if c.isprintable())

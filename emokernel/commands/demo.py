@@ -18,19 +18,20 @@ from emokernel.bench import machine, summary
 from emokernel.bench.benchmark import BenchOptions, bench
 from emokernel.bench.cases import Case, with_baselines
 from emokernel.commands import arguments, models
-from emokernel.commands.columns import side_by_side
+from emokernel.commands.columns import one_line, side_by_side
 from emokernel.commands.evaluate import model_facts
 from emokernel.commands.outputs import check_folder
 from emokernel.commands.show import table
 from emokernel.demo.model import openings
 from emokernel.demo.named import EMBEDDED, SHOWN, Demo, named
 from emokernel.demo.showing import page
-from emokernel.demo.showing.batch import around, speak
+from emokernel.demo.showing.batch import around, dosed, speak
 from emokernel.demo.showing.graded import graded
 from emokernel.errors import EmokernelError, FetchError
 from emokernel.extras import need
 from emokernel.lab.evaluate.evaluation import GENERATIONS, evaluate
 from emokernel.lab.evaluate.prompting import prompting
+from emokernel.lab.measure.fingerprint import check_made_from
 from emokernel.lab.report import tables, write_report
 from emokernel.lab.report.parts import Table
 from emokernel.lab.report.view import View
@@ -38,7 +39,7 @@ from emokernel.steering import patch
 from emokernel.vectors import EmotionVectors
 
 LATENCY, LATENCY_PLOT = "latency.json", "latency.png"
-_WIDTH, _LONGEST = 100, 46  # of what is printed, and of a cell of it
+_WIDTH, _LONGEST = 100, 46  # of what is printed, at most, and of a cell of it
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +79,7 @@ def demo(chosen: argparse.Namespace, plan: Demo) -> None:
     vectors = models.needed_vectors(chosen, "speak with")
     config, tokenizer = models.load_to_write(chosen, {chosen.vectors: vectors})
     model = models.load_weights(chosen, config)
+    check_made_from(vectors, model, chosen.other_model)
     coordinates = Coordinates.named("russell")
     asked = prompting(
         tokenizer, embedded=own.prefixes, openings=openings(), coordinates=coordinates
@@ -85,13 +87,14 @@ def demo(chosen: argparse.Namespace, plan: Demo) -> None:
     steering = patch(model, vectors, coordinates=coordinates)
     batch = speak(
         model, tokenizer, steering, asked, plan.question_of(asked),
-        around(vectors.names, coordinates, plan.emotions),
+        around(dosed(steering), coordinates, plan.emotions),
         sampling=plan.settings.sampling, accept=own.accept,
     )  # fmt: skip
     steering.unpatch()
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print(f"\n{batch.question}\n", *side_by_side(batch.texts, width), sep="\n")
-    print(*textwrap.wrap(batch.about, _WIDTH), "", sep="\n", flush=True)
+    terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = min(_WIDTH, terminal or _WIDTH)
+    print(f"\n{batch.question}\n", *side_by_side(batch.texts, terminal), sep="\n")
+    print(*textwrap.wrap(batch.about, width), "", sep="\n", flush=True)
     judge, second = (arguments.load_judge(name) for name in (own.judge, own.second_judge))
     results = evaluate(
         model, tokenizer, vectors, asked, output, judge=judge, second=second,
@@ -102,13 +105,13 @@ def demo(chosen: argparse.Namespace, plan: Demo) -> None:
     # What is shown is what was measured, without a verdict on it.
     view = View(replace(results, goals=()))
     rising = graded(view, output / GENERATIONS)
-    _print(page.filled(page.disc(view)))
-    print(page.mean_cosine(view))
-    _print_texts(page.strengths(rising, view.judge))
+    _print(page.filled(page.disc(view)), width)
+    print(*textwrap.wrap(page.mean_cosine(view), width), sep="\n")
+    _print_texts(page.strengths(rising, view.judge), width)
     for each in (tables.emotions(view), tables.costs(view)):
-        _print(page.filled(each))
+        _print(page.filled(each), width)
     times = _timed(model, vectors, plan.rounds, output)
-    _print(times)
+    _print(times, width)
     written = write_report(
         output, view.results, page.title(view), page.sections(view, batch, rising, times)
     )
@@ -129,19 +132,17 @@ def _timed(model: PreTrainedModel, vectors: EmotionVectors, rounds: int, output:
     return page.times(timed.rows, where)
 
 
-def _print(part: Table) -> None:
+def _print(part: Table, width: int) -> None:
     corner, *heads = part.columns
     rows = {name: cells for name, *cells in part.rows}
-    print(*table(_title(part), corner, heads, rows, _LONGEST), sep="\n", flush=True)
+    title = textwrap.fill(part.caption, width)
+    print(*table(title, corner, heads, rows, _LONGEST, width), sep="\n", flush=True)
 
 
-def _print_texts(part: Table) -> None:
+def _print_texts(part: Table, width: int) -> None:
     """Each row with its text, the last cell, below it."""
-    print(f"\n{_title(part)}")
+    print(f"\n{textwrap.fill(part.caption, width)}")
+    indented = textwrap.TextWrapper(width, initial_indent="  ", subsequent_indent="  ")
     for *cells, text in part.rows:
         print(", ".join(f"{n.lower()} {c}" for n, c in zip(part.columns, cells, strict=False)))
-        print(textwrap.fill(text, _WIDTH, initial_indent="  ", subsequent_indent="  "), flush=True)
-
-
-def _title(part: Table) -> str:
-    return "\n".join(textwrap.wrap(part.caption, _WIDTH))
+        print(indented.fill(one_line(text)), flush=True)

@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from emokernel.bench.memory import check_weights
 from emokernel.bench.stand_ins import scaled_random_vectors
 from emokernel.demo.models import load_config, load_tokenizer, load_weights, resolved
-from emokernel.demo.named import MAKE_VECTORS, named
+from emokernel.demo.named import MAKE_VECTORS, WITH_VECTORS, named
 from emokernel.errors import EmokernelError
 from emokernel.ops import select
 from emokernel.vectors import EmotionVectors
@@ -86,7 +86,8 @@ def needed_vectors(chosen: argparse.Namespace, to: str) -> EmotionVectors:
     vectors = given_vectors(chosen)
     if vectors is None:
         raise EmokernelError(
-            f"no vectors to {to}: give a file with --vectors; {MAKE_VECTORS.format(chosen.model)}"
+            f"no vectors to {to}: give a file with --vectors; {MAKE_VECTORS.format(chosen.model)};"
+            f" they ship for {WITH_VECTORS}"
         )
     return vectors
 

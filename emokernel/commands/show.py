@@ -95,8 +95,12 @@ def table(
     names: Sequence[str],
     rows: Mapping[str, Sequence[float | str | None]],
     longest: int = _LONGEST,
+    width: int = _WIDTH,
 ) -> Iterator[str]:
-    """A table in as many parts, one below the other, as its columns need."""
+    """A table in as many parts of ``width`` characters, one below the other, as it needs.
+
+    ``longest``: characters of a name; what is longer is cut.
+    """
     heads = [_cut(_printable(name), longest) for name in names]
     rows = {_cut(label, longest): list(map(_shown, values)) for label, values in rows.items()}
     columns = zip(heads, *rows.values(), strict=True)
@@ -105,7 +109,7 @@ def table(
     begin = 0
     while begin < len(heads):
         end = begin + 1
-        while end < len(heads) and left + sum(widths[begin : end + 1]) <= _WIDTH:
+        while end < len(heads) and left + sum(widths[begin : end + 1]) <= width:
             end += 1
         part = range(begin, end)
         yield from ("", title if not begin else f"{title} (continued)")

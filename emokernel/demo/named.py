@@ -29,8 +29,8 @@ MAKE_VECTORS = (
     " FILE.safetensors` says what strength 1.0 is to mean"
 )
 
-
-_QUESTION = "How was your day?"
+# None of those that vectors were learned or calibrated with.
+QUESTION = "How was the party last night?"
 # As much as four minutes allow, and nothing that the demo does not show.
 _SHORT = Settings(
     openings=7,
@@ -52,8 +52,8 @@ class Demo:
     """What the demo asks a model and how much of it is measured.
 
     ``question``: of its first batch, in which so many ``emotions`` of the vectors are; one that
-    suits any model unless given.
-    ``settings``: of the texts that are measured. ``rounds``: of the timing.
+    suits any model unless given. ``settings``: of the texts that are measured. ``rounds``: of the
+    timing.
     """
 
     question: str | None = None
@@ -63,7 +63,7 @@ class Demo:
 
     def question_of(self, asked: Prompting) -> str:
         """What is asked in the first batch, or continued by a model that is not for chats."""
-        return self.question or (_QUESTION if asked.kind == CHAT else asked.queries[0])
+        return self.question or (QUESTION if asked.kind == CHAT else asked.queries[0])
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,15 @@ NAMED: dict[str, NamedModel] = {
             " stand for.",
             wordlist.NOTE,
         ),
+        own_notes=(
+            f"The judge {CALIBRATING} is half of the listener that chose the strengths of these"
+            " vectors, so it is no witness for them.",
+        ),
         accept=wordlist.is_presentable,
     ),
 }
+# Those with vectors that ship.
+WITH_VECTORS = ", ".join(name for name, each in NAMED.items() if each.vectors)
 _ANY = NamedModel()
 
 

@@ -85,14 +85,30 @@ def test_one_in_twenty_unsteered_answers_is_off_topic():
     assert failures.share(texts, OFF_TOPIC)[0] == pytest.approx(2 / 41)
 
 
-def test_a_mood_without_a_place_is_refused_and_nouns_have_that_of_their_adjective():
+def test_a_mood_without_a_place_is_refused():
     with pytest.raises(EmokernelError, match=r"'awe' has no place .* --emotions"):
         gallery.places_of(CALIBRATION, ("joy",), ("anger", "awe"))
-    places = gallery.places_of(CALIBRATION, ("joy", "neutral"), ("boredom", "tiredness"))
-    assert places == {
-        "joy": RUSSELL["joy"], "boredom": RUSSELL["bored"],
-        "tiredness": RUSSELL["tired"],
-    }  # fmt: skip
+    places = gallery.places_of(CALIBRATION, ("joy", "neutral"), ("boredom",))
+    assert places == {"joy": RUSSELL["joy"], "boredom": RUSSELL["boredom"]}
+
+
+def test_moods_are_unheard_in_unsteered_texts_too():
+    texts = [replace(FINE, mood=UNSTEERED, top=top) for top in ("joy", "love", "fear", "neutral")]
+    assert failing().unheard(texts, ["joy"]) == 0.5
+    assert failing().unheard(texts, ["joy", "anger"]) == pytest.approx((0.5 + 0.5) / 2 + 0.125)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("/home/me/vectors.safetensors", "vectors.safetensors"),
+        ("--vectors=/home/me/vectors.safetensors", "--vectors=vectors.safetensors"),
+        ("owner/model", "owner/model"),
+        ("--seed", "--seed"),
+    ],
+)
+def test_a_command_says_nothing_of_where_files_lie(given, shown):
+    assert gallery._without_paths([given]) == [shown]
 
 
 def test_examples_are_of_different_moods_where_there_are_any():
@@ -166,6 +182,7 @@ def test_one_command_makes_page_picture_and_rows(made, tmp_path):
     assert re.search("<sub>seed 0, draw [2-9]</sub>", page)
     assert "says so (3 of 60)" in page
     assert "under the seeds 1 to 2." in page
+    assert re.search(r"held against the same moods, \d+\s% are not heard", page)
     assert "| w1" not in page, "what the word list blocks is drawn again"
     assert "surprise, so they are not here" in page
     assert str(tmp_path) not in page

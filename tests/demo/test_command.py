@@ -20,6 +20,7 @@ from emokernel.demo.vectors import VECTORS_PATH, load_vectors
 from emokernel.demo.wordlist import is_presentable
 from emokernel.errors import FetchError
 from emokernel.lab.measure.generation import Job, write
+from emokernel.lab.report.parts import Table
 
 OPENINGS, SEEDS = 8, 2
 GRADED = "anger"  # the first of the vectors
@@ -234,6 +235,36 @@ def test_a_model_is_named_with_an_option_or_without(arguments, shown, monkeypatc
 def test_two_models_are_refused(capsys):
     assert main(["demo", "one/folder", "--model", "embedded"]) == 2
     assert "one/folder or embedded" in capsys.readouterr().err
+
+
+def test_vectors_of_another_model_are_refused_before_anything_is_written(tmp_path, capsys):
+    vectors = load_vectors()
+    other = {**vectors.provenance["fingerprint"], "vocab_size": 7}
+    path = tmp_path / "other.safetensors"
+    replace(vectors, provenance={**vectors.provenance, "fingerprint": other}).save(path)
+    given = ["--vectors", str(path), "--output", str(tmp_path / "out")]
+    assert main(["demo", "embedded", *given]) == 2
+    told = capsys.readouterr()
+    assert "--other-model" in told.err
+    assert told.out == ""
+
+
+def test_a_model_without_vectors_is_told_which_have_some(capsys):
+    assert main(["demo", "smolm2"]) == 2
+    assert "they ship for embedded, smollm2" in capsys.readouterr().err
+
+
+def test_tables_and_texts_fit_a_narrow_terminal(capsys):
+    row = ["330° (+0.87, −0.50)", "optimism 40 %, joy 30 %, gratitude 20 %", "0.91 [0.88, 0.94]"]
+    part = Table("A caption of many words, " * 6, ["State", "Heard", "Cosine"], [row])
+    command._print(part, 70)
+    command._print_texts(
+        Table("Rising", ["Strength", "Text"], [["1.00", "\x1b[2J" + "so " * 60]]), 70
+    )
+    told = capsys.readouterr().out
+    assert max(map(len, told.splitlines())) <= 70
+    assert "0.91 [0.88, 0.94]" in told
+    assert "\x1b" not in told
 
 
 def test_what_cannot_be_fetched_is_told_with_what_needs_nothing(capsys, monkeypatch):

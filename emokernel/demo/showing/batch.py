@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from emokernel.affect import Coordinates
+from emokernel.errors import NoDoseError
 from emokernel.lab.evaluate.plan import spread
 from emokernel.lab.evaluate.prompting import Prompting
 from emokernel.lab.evaluate.results import UNSTEERED
@@ -38,6 +40,16 @@ class Batch:
             " same random numbers, the first unsteered, each other one steered by an emotion of its"
             f" own at strength 1.0: {self.seconds:.1f} s{again}."
         )
+
+
+def dosed(steering: Steering) -> list[str]:
+    """The emotions that any dose within the bounds of a calibration strengthens."""
+    names = []
+    for name in steering.vectors.names:
+        with suppress(NoDoseError):
+            steering.check(Request(name, 1.0))
+            names.append(name)
+    return names
 
 
 def around(names: Sequence[str], coordinates: Coordinates, count: int) -> list[str]:

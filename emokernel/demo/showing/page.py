@@ -60,9 +60,10 @@ def times(rows: Sequence[Row], where: str) -> Table:
     shown = []
     for row in rows:
         if "token_ms" in row:
-            low, high = row.get("noise", (None, None))
-            noise = f"noise: {number(low, 3)} to {number(high, 3)}"
-            told = noise if "noise" in row else row.get("ratio_told", MISSING)
+            told = row.get("ratio_told", MISSING)
+            if "noise" in row:
+                low, high = row["noise"]
+                told = f"noise: {number(low, 3)} to {number(high, 3)}"
             shown.append([VARIANTS[row["variant"]].label, number(row["token_ms"]), told])
     return Table(
         f"Time per token, one sequence on {where}; against the unpatched model, paired by round,"
@@ -80,7 +81,7 @@ def filled(table: Table) -> Table:
         table.caption,
         [table.columns[at] for at in kept],
         [[row[at] for at in kept] for row in table.rows],
-        [number for number, at in enumerate(kept) if at in table.words],
+        [place for place, at in enumerate(kept) if at in table.words],
         table.totalled,
     )
 

@@ -95,9 +95,7 @@ class Likelihood:
         return F.cross_entropy(logits[:, :-1][counted].float(), texts.ids[:, 1:][counted])
 
     def _next(self) -> tuple[str, TokenizedText]:
-        """The next text in an order that has all emotions equally often: every text once, those of
-        emotions that have fewer several times, before it begins anew.
-        """
+        """The next of an order that holds every text, and all emotions equally often."""
         if not self._order:
             most = max(map(len, self._texts.values()))
             for name, own in self._texts.items():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from emokernel import patch
 from emokernel.affect import Coordinates
 from emokernel.demo.model import SAMPLING, load_model, openings
-from emokernel.demo.showing.batch import around, speak
+from emokernel.demo.showing.batch import around, dosed, speak
 from emokernel.demo.vectors import load_vectors
 from emokernel.lab.evaluate.prompting import prompting
 from emokernel.lab.measure import generation
@@ -24,6 +26,14 @@ def test_the_chosen_ones_lie_all_around_in_the_order_of_their_angles():
     assert max(gaps) < 160
     assert around(NAMES, RUSSELL, 20)[-1] == "saudade"
     assert set(around(NAMES, RUSSELL, 20)) == set(NAMES)
+
+
+def test_an_emotion_without_a_dose_is_not_asked_for():
+    vectors = load_vectors()
+    strengths = {key: {**of, "joy": 0.0} for key, of in vectors.calibration.strengths.items()}
+    weak = vectors.with_calibration(replace(vectors.calibration, strengths=strengths))
+    steering = patch(load_model()[0], weak)
+    assert dosed(steering) == [name for name in vectors.names if name != "joy"]
 
 
 @pytest.fixture(scope="module")
