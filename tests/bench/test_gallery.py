@@ -95,7 +95,7 @@ def test_a_mood_without_a_place_is_refused():
 def test_moods_are_unheard_in_unsteered_texts_too():
     texts = [replace(FINE, mood=UNSTEERED, top=top) for top in ("joy", "love", "fear", "neutral")]
     assert failing().unheard(texts, ["joy"]) == 0.5
-    assert failing().unheard(texts, ["joy", "anger"]) == pytest.approx((0.5 + 0.5) / 2 + 0.125)
+    assert failing().unheard(texts, ["joy", "sadness"]) == 0.75
 
 
 @pytest.mark.parametrize(
