@@ -2,7 +2,7 @@
 
     python benchmarks/gallery.py smollm2 [--vectors FILE] [--seed 0] [--output docs/gallery.md]
 
-Answers the questions of gallery_questions.txt unsteered and in each mood at strength 1.0, one batch
+Answers the questions of gallery_questions.txt unsteered and in each mood at one strength, one batch
 a question, as they come. Then it answers them in all emotions of the vectors under other seeds, and
 counts the texts that loop, leave the topic, do not show the mood, show nothing else, are cut off or
 were drawn again. Writes a page and a picture beside it, and JSON lines to benchmarks/results.
@@ -84,7 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     places = places_of(calibration, judge.labels, emotions)
     emotions = sorted(emotions, key=lambda name: places[name].angle)
     sampling = Sampling(chosen.tokens)
-    writer = Writer(model, tokenizer, patch(model, vectors), sampling, judge, encoder)
+    writer = Writer(
+        model, tokenizer, patch(model, vectors), sampling, judge, encoder, chosen.strength
+    )
     side_by_side = (UNSTEERED, *chosen.moods)
     shown = {
         question: writer.write([(mood, question, chosen.seed) for mood in side_by_side])
@@ -96,7 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     plot_rates(picture, texts, failures)
     about = About(
         command=shlex.join(["python", "benchmarks/gallery.py", *_without_paths(given)]),
-        model=identity(chosen.model), law=calibration.law, judge=judge.name,
+        model=identity(chosen.model), law=calibration.law, strength=chosen.strength,
+        judge=judge.name,
         vectors="those that ship" if chosen.vectors is None else chosen.vectors.name,
         encoder=encoder.name, dtype=chosen.dtype, sampling=sampling, seed=chosen.seed, seeds=seeds,
         other_question=beside_others(texts[UNSTEERED], asked, encoder, failures.floor),
@@ -125,13 +128,14 @@ class Writer:
     sampling: Sampling
     judge: TextClassifier
     encoder: Callable[[Sequence[str]], np.ndarray]
+    strength: float
 
     def write(self, asks: Sequence[Ask], title: str = "") -> list[Text]:
         """The answers in their order, many in a batch; a ``title`` shows a bar."""
         jobs = [
             Job(
                 "",
-                None if mood == UNSTEERED else Request(mood, 1.0),
+                None if mood == UNSTEERED else Request(mood, self.strength),
                 prompt_of(q, self.tokenizer),
                 q,
             )
@@ -184,6 +188,7 @@ def rows(
     """What is recorded: a row for each mood."""
     run = {
         "model": about.model, "vectors": vectors.digest(), "law": about.law, "dtype": about.dtype,
+        "strength": about.strength,
         "sampling": asdict(about.sampling), "judge": about.judge, "seeds": list(about.seeds),
         "seconds": about.seconds, "topic_floor": failures.floor,
         "off_topic_beside_another_question": about.other_question,
@@ -207,6 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--seed", type=int, default=0, help="of the answers that are shown (0)")
     parser.add_argument("--counted", type=int, default=6, help="seeds that are counted (6)")
+    parser.add_argument("--strength", type=float, default=1.5, help="of the moods (1.5)")
     parser.add_argument("--tokens", type=int, default=64, help="of an answer at most (64)")
     parser.add_argument("--moods", nargs="+", default=MOODS, help=f"({' '.join(MOODS)})")
     parser.add_argument("--emotions", nargs="+", help="that are counted (all of the vectors)")

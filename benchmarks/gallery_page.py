@@ -32,6 +32,7 @@ class About:
     """What the page says of how its texts came about.
 
     command: that writes it. model, vectors, judge, encoder: names. law: as the vectors have it.
+    strength: of the moods.
     seed, seeds: of the texts that are shown; of those that are counted. other_question: share of
     unsteered answers that are off-topic beside another question. left_out: emotions without a dose.
     seconds: of all of it on ``machine``.
@@ -43,6 +44,7 @@ class About:
     judge: str
     encoder: str
     law: str
+    strength: float
     dtype: str
     sampling: Sampling
     seed: int
@@ -85,7 +87,8 @@ def _opening(shown: Mapping[str, Sequence[Text]], about: About) -> list[str]:
     moods = [text.mood for text in next(iter(shown.values())) if text.mood != UNSTEERED]
     return [
         f"{len(shown)} questions, each answered by {about.model} unsteered and in {len(moods)}"
-        f" moods: {', '.join(moods)}. The mood comes from a vector at strength 1.0; the model is"
+        f" moods: {', '.join(moods)}. The mood comes from a vector at strength {about.strength:g};"
+        " the model is"
         " asked the question and nothing else, so no instruction says what to feel. All answers to"
         " a question are written in one batch, with the same random numbers. None was chosen or"
         f" edited: these are the first answers under seed {about.seed} that the word list lets"
@@ -198,7 +201,8 @@ def _made(about: About) -> list[str]:
     sampling = about.sampling
     lines = [
         f"    {about.command}", "",
-        f"Vectors: {about.vectors}, law \"{about.law}\" as calibrated, strength 1.0. Sampling:"
+        f"Vectors: {about.vectors}, law \"{about.law}\" as calibrated, strength {about.strength:g}."
+        " Sampling:"
         f" temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, at most"
         f" {sampling.max_new_tokens} tokens, {about.dtype}; the random numbers of an answer depend"
         " on its question, its seed and its draw alone. Another dtype or processor may round to"

@@ -87,7 +87,7 @@ def demo(chosen: argparse.Namespace, plan: Demo) -> None:
     steering = patch(model, vectors, coordinates=coordinates)
     batch = speak(
         model, tokenizer, steering, asked, plan.question_of(asked),
-        around(dosed(steering), coordinates, plan.emotions),
+        around(dosed(steering), coordinates, plan.emotions), plan.strength,
         sampling=plan.settings.sampling, accept=own.accept,
     )  # fmt: skip
     steering.unpatch()

@@ -51,13 +51,14 @@ _SHORT = Settings(
 class Demo:
     """What the demo asks a model and how much of it is measured.
 
-    ``question``: of its first batch, in which so many ``emotions`` of the vectors are; one that
-    suits any model unless given. ``settings``: of the texts that are measured. ``rounds``: of the
-    timing.
+    ``question``: of its first batch; one that suits any model unless given. In it so many
+    ``emotions`` of the vectors are, at ``strength``. ``settings``: of the texts that are measured.
+    ``rounds``: of the timing.
     """
 
     question: str | None = None
     emotions: int = 8
+    strength: float = 1.0
     settings: Settings = _SHORT
     rounds: int = 12
 
@@ -143,6 +144,8 @@ NAMED: dict[str, NamedModel] = {
             f"The judge {CALIBRATING} is half of the listener that chose the strengths of these"
             " vectors, so it is no witness for them.",
         ),
+        # Moods that can be told at a glance, at twice the perplexity and still fluent.
+        demo=Demo(strength=1.5),
         accept=wordlist.is_presentable,
     ),
 }

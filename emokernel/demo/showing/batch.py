@@ -22,13 +22,15 @@ from emokernel.steering import Steering
 @dataclass(frozen=True)
 class Batch:
     """``texts``: {emotion: answer}, the unsteered one first, of ``tokens`` at most. ``seconds``:
-    until all were there. ``redrawn``: answers drawn again, because the first could not be shown.
+    until all were there. ``strength``: of the emotions. ``redrawn``: answers drawn again, because
+    the first could not be shown.
     """
 
     question: str
     texts: Mapping[str, str]
     tokens: int
     seconds: float
+    strength: float
     redrawn: int
 
     @property
@@ -38,7 +40,7 @@ class Batch:
         return (
             f"{len(self.texts)} answers of at most {self.tokens} tokens in one batch, under the"
             " same random numbers, the first unsteered, each other one steered by an emotion of its"
-            f" own at strength 1.0: {self.seconds:.1f} s{again}."
+            f" own at strength {self.strength}: {self.seconds:.1f} s{again}."
         )
 
 
@@ -66,13 +68,14 @@ def speak(
     asked: Prompting,
     question: str,
     emotions: Sequence[str],
+    strength: float,
     *,
     sampling: Sampling,
     accept: Callable[[str], bool],
 ) -> Batch:
-    """The answers to ``question``, unsteered and with each of ``emotions``."""
+    """The answers to ``question``, unsteered and with each of ``emotions`` at ``strength``."""
     prefix, opening = asked.plain(question)
-    requests = [None, *(Request(emotion, 1.0) for emotion in emotions)]
+    requests = [None, *(Request(emotion, strength) for emotion in emotions)]
     jobs = [Job(opening, request, prefix, question) for request in requests]
     began = time.perf_counter()
     (written,) = write(
@@ -82,4 +85,4 @@ def speak(
     seconds = time.perf_counter() - began
     texts = dict(zip((UNSTEERED, *emotions), (one.text for one in written), strict=True))
     redrawn = sum(one.redrawn > 0 for one in written)
-    return Batch(question, texts, sampling.max_new_tokens, seconds, redrawn)
+    return Batch(question, texts, sampling.max_new_tokens, seconds, strength, redrawn)

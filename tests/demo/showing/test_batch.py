@@ -42,8 +42,8 @@ def spoken():
     asked = prompting(tokenizer, embedded=True, openings=openings(), coordinates=RUSSELL)
     steering = patch(model, load_vectors())
     return lambda accept: speak(
-        model, tokenizer, steering, asked, openings()[2], ["joy", "anger"], sampling=SAMPLING,
-        accept=accept,
+        model, tokenizer, steering, asked, openings()[2], ["joy", "anger"], 1.5,
+        sampling=SAMPLING,         accept=accept,
     )  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def test_all_of_it_is_one_batch(spoken, monkeypatch):
     assert len(set(batch.texts.values())) == 3
     assert batch.redrawn == 0
     assert batch.about.startswith("3 answers of at most 28 tokens in one batch")
-    assert batch.about.endswith(f"{batch.seconds:.1f} s.")
+    assert batch.about.endswith(f"at strength 1.5: {batch.seconds:.1f} s.")
 
 
 def test_what_may_not_be_shown_is_drawn_again_and_told(spoken):
