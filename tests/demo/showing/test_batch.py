@@ -43,7 +43,7 @@ def spoken():
     steering = patch(model, load_vectors())
     return lambda accept: speak(
         model, tokenizer, steering, asked, openings()[2], ["joy", "anger"], 1.5,
-        sampling=SAMPLING,         accept=accept,
+        sampling=SAMPLING, accept=accept,
     )  # fmt: skip
 
 
