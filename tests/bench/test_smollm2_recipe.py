@@ -25,13 +25,14 @@ VECTORS = NAMED["smollm2"].load_vectors()
 def test_every_query_has_an_answer_of_every_emotion_and_one_of_none():
     assert len(texts.queries()) == len(texts.calibration_queries()) == 40
     assert len(texts.more_queries()) == 50
+    blocked = []
     for name in (*texts.emotions(), texts.NEUTRAL):
         answers = texts.written(name)
         assert list(answers) == texts.queries()
         assert len({normalised(answer) for answer in answers.values()}) == 40
-        blocked = [answer for answer in answers.values() if not is_presentable(answer)]
-        # The vectors that ship were learned with that one.
-        assert all("kissing my darling" in answer for answer in blocked)
+        blocked += [answer for answer in answers.values() if not is_presentable(answer)]
+    # The vectors that ship were learned with these; none is more than "my heart starts to race".
+    assert len(blocked) == 16
 
 
 def test_what_vectors_are_learned_with_is_asked_nowhere_else():
