@@ -122,7 +122,7 @@ REFUSED = [
     ([*CALIBRATE, "--label", "anger=bliss"], "unknown emotion 'bliss'"),
     ([*CALIBRATE, "--judge", "embedded-evaluation"], "calibrate with another judge"),
     ([*CALIBRATE, "--max-perplexity", "0.5"], "perplexity above 1"),
-    ([*CALIBRATE, "--min-distinct", "nan"], "distinct above 0"),
+    ([*CALIBRATE, "--min-distinct", "nan"], "distinct and repetition above 0"),
     ([*CALIBRATE, "--coordinates", "nowhere.json"], "nowhere.json"),
     ([*CALIBRATE, "--queries", "nowhere.json"], "nowhere.json"),
     ([*BENCH, "--variants", "fast"], "unknown variant 'fast'"),

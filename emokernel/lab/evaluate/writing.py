@@ -125,12 +125,12 @@ class Writer:
 
     def anchors(self) -> dict[str, dict[str, float]]:
         """Of unsteered answers to each other, what `Topic.anchors` says: "topic" if the model reads
-        texts again, "sentences" if there is an encoder; nothing with a single seed.
+        texts again, "sentences" if there is an encoder; both empty with a single seed.
         """
-        if self._settings.seeds < 2:
-            return {}
-        names = {_TOPIC: "topic", _SENTENCES: "sentences"}
-        return {names[topic]: each.anchors() for topic, each in self._topics.items()}
+        names, several = {_TOPIC: "topic", _SENTENCES: "sentences"}, self._settings.seeds > 1
+        return {
+            names[topic]: each.anchors() if several else {} for topic, each in self._topics.items()
+        }
 
     def write(self, cells: Sequence[Cell], title: str) -> None:
         """All texts of ``cells``, with progress in texts.
