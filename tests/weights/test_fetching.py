@@ -325,5 +325,5 @@ def test_a_full_disk_is_told(quick, tmp_path, monkeypatch):
 
 
 def test_an_unknown_name_is_told():
-    with pytest.raises(EmokernelError, match="no weights 'bert' are known: choose one of minilm, smollm2"):
+    with pytest.raises(EmokernelError, match="'bert' are known: choose one of minilm, smollm2"):
         fetched("bert")
