@@ -48,14 +48,16 @@ def spoken():
 
 
 def test_all_of_it_is_one_batch(spoken, monkeypatch):
-    sizes, sample = [], generation.sample
+    calls, sample = [], generation.sample
     monkeypatch.setattr(
         generation,
         "sample",
-        lambda *given, **more: sizes.append(len(given[2])) or sample(*given, **more),
+        lambda *given, **more: calls.append(more["requests"]) or sample(*given, **more),
     )
     batch = spoken(lambda _: True)
-    assert sizes == [3]
+    assert [[each and (each.emotion, each.strength) for each in call] for call in calls] == [
+        [None, ("joy", 1.5), ("anger", 1.5)]
+    ]
     assert list(batch.texts) == ["unsteered", "joy", "anger"]
     assert len(set(batch.texts.values())) == 3
     assert batch.redrawn == 0
