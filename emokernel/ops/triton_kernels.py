@@ -201,13 +201,12 @@ def row_kernel(
         steered = in_range(hh) & in_range(tt)
         result = tl.where(steered, t, result)
     stored = rounded(result, dtype)
-    if IN_PLACE:  # by a mask, since a law that cannot be evaluated is known late
-        written = inside & steered
-    else:
-        written = inside
-        if residual is None:  # what is untouched is not even rounded: that could change a NaN
-            stored = tl.where(steered, stored, raw)
-    tl.store(pointers(y, row * D, columns, VECTOR), stored, written)
+    if IN_PLACE:
+        if not steered:
+            return
+    elif residual is None:  # what is untouched is not even rounded: that could change a NaN
+        stored = tl.where(steered, stored, raw)
+    tl.store(pointers(y, row * D, columns, VECTOR), stored, inside)
 
     if NORM != NO_NORM:
         seen = result if CAST == VLLM else widened(stored)
@@ -232,4 +231,4 @@ def row_kernel(
             n = n * gain
         else:
             n = widened(rounded(n, dtype)) * gain
-        tl.store(pointers(normed, row * D, columns, VECTOR), rounded(n, dtype), written)
+        tl.store(pointers(normed, row * D, columns, VECTOR), rounded(n, dtype), inside)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import product
 
 import pytest
 import torch
@@ -52,7 +51,8 @@ def test_rows_have_the_bits_of_the_fused_operation(
 ) -> None:
     """Whether that adds nothing to h, or two rows whose sum is h before it is rounded."""
     operation = target.backend.steer_rms_norm_
-    for d, basis in product(target.all_widths, (dtype, torch.float32)):
+    basis = (dtype, torch.float32)[cast % 2]
+    for d in (7, 64) if target.slow else target.all_widths:
         case = lawless(target.make(13 if target.slow else 26, d, dtype, basis_dtype=basis))
         found = changed_in_place(operation, case, cast, odd(case))
         fused = target.backend.add_steer_rms_norm(*case.norm_arguments(cast))
