@@ -71,7 +71,7 @@ class RowBuffer:
         self._slots, self._steered = self._host.numpy(), 0
 
     def write(self, slots: np.ndarray, *, non_blocking: bool = False) -> None:
-        """Put ``slots`` first, int32 ``[<= rows]``; one host-to-device copy of what changed, if any.
+        """Put ``slots`` first, int32 ``[<= rows]``; one host-to-device copy, if any has changed.
 
         ``non_blocking`` as in `DeviceState.write_all`.
         """

@@ -105,9 +105,7 @@ def _create_config(load: Load, original: Callable, args: Any, *more: Any, **kwar
     vectors = load(said)
     check_fits(vectors, model.get_total_num_hidden_layers(), model.get_hidden_size())
     if not isinstance(config.additional_config, dict):
-        raise SteeringError(
-            "emokernel needs additional_config to be a dictionary, as JSON gives it"
-        )
+        raise SteeringError("emokernel needs additional_config to be a dictionary, as of JSON")
     config.additional_config[settings.KEY] = settings.compile_key(
         said, version=version("emokernel"), site=vectors.site, layers=vectors.layers,
         vectors=vectors.tensor.shape[1], slots=config.scheduler_config.max_num_seqs,

@@ -45,12 +45,10 @@ def steer_norm(
     """Steer the rows of one norm, from now on; ModelStructureError if its kind is not known."""
     cast = cast_of(norm)
     name = "steer_rms_norm_" if exact else "add_steer_rms_norm"
-    space = backend.namespace
     # The operation itself: what refuses gradients around it would break a traced graph.
+    registered = backend.namespace and getattr(torch.ops, backend.namespace)
     norm.steer_operation = (
-        getattr(backend, name)
-        if space is None
-        else getattr(getattr(torch.ops, space), name).default
+        getattr(registered, name).default if registered else getattr(backend, name)
     )
     basis, *slots = tables
     norm.steer_cast, norm.steer_tables = int(cast), (basis, token_slot, *slots)
@@ -68,9 +66,7 @@ def cast_of(norm: Any) -> Cast:
     weight, eps = getattr(norm, "weight", None), getattr(norm, "variance_epsilon", None)
     name = type(norm).__name__
     if not isinstance(weight, nn.Parameter) or weight.dim() != 1 or not isinstance(eps, float):
-        raise ModelStructureError(
-            f"{name} is no RMSNorm with a weight: vLLM's RMSNorm can be steered"
-        )
+        raise ModelStructureError(f"{name} is no RMSNorm with a weight")
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(2, 64, len(weight), generator=generator)
     rows *= torch.logspace(-3, 2, 64)[:, None]

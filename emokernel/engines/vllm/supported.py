@@ -22,9 +22,9 @@ def check_version(version: str, settings: Settings) -> None:
 
 def check_config(config: Any) -> None:
     """SteeringError for a mode of vLLM in which rows would be steered wrongly, or untried."""
-    parallel, passes = config.parallel_config, config.compilation_config.pass_config
-    speculative = config.speculative_config
+    parallel, speculative = config.parallel_config, config.speculative_config
     method = speculative and speculative.method
+    transfers = config.kv_transfer_config
     refused = {
         "model runner V2 (set VLLM_USE_V2_MODEL_RUNNER=0)": config.use_v2_model_runner,
         "micro-batches, which split the rows": parallel.use_ubatching,
@@ -32,8 +32,7 @@ def check_config(config: Any) -> None:
             parallel.prefill_context_parallel_size, parallel.decode_context_parallel_size
         )
         > 1,
-        "sequence parallelism, which splits the rows": passes.enable_sp or passes.fuse_gemm_comms,
-        "KV transfer: connectors may share blocks by hashes of their own": config.kv_transfer_config,
+        "KV transfer: connectors may share blocks by hashes of their own": transfers,
         "sleep mode, which drops the vectors": config.model_config.enable_sleep_mode,
         "LoRA": config.lora_config,
         f"speculative decoding by {method}: use ngram": method and method != "ngram",
