@@ -6,6 +6,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 from vllm.entrypoints.launchers import app as launcher
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
@@ -64,8 +67,6 @@ def _refuse_beams(original: Callable, request: Any, *args: Any, **kwargs: Any) -
 
 def _build_app(load: Load, original: Callable, *args: Any, **kwargs: Any) -> Any:
     app = original(*args, **kwargs)
-    from starlette.middleware import Middleware
-    from starlette.requests import Request
 
     async def emotions(request: Request) -> Any:
         return await _emotions(load, request.app.state)
@@ -78,8 +79,6 @@ def _build_app(load: Load, original: Callable, *args: Any, **kwargs: Any) -> Any
 
 async def _emotions(load: Load, state: Any) -> Any:
     """The emotions that can be asked for; 503 with the reason unless all workers steer by them."""
-    from starlette.responses import JSONResponse
-
     engine = state.engine_client
     try:
         said = settings_of(engine.vllm_config)
