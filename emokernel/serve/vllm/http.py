@@ -72,8 +72,9 @@ def _build_app(load: Load, original: Callable, *args: Any, **kwargs: Any) -> Any
         return await _emotions(load, request.app.state)
 
     app.add_api_route("/v1/emotions", emotions, methods=["GET"])
-    # The innermost: behind authentication.
+    # The innermost: behind authentication. vLLM has made the stack already: it is made again.
     app.user_middleware.append(Middleware(OtherBodies))
+    app.middleware_stack = None
     return app
 
 
