@@ -65,9 +65,6 @@ def _vectors(said: Settings | None, refused: str) -> tuple[str, bool, str]:
         vectors = NamedVectors(said)
     except (EmokernelError, OSError) as error:
         return "vectors", False, str(error)
-    names, layers = ', '.join(vectors.names), ranges(vectors.layers)
-    return (
-        "vectors",
-        True,
-        f"{', '.join(vectors.names)}; {where}; strength 1.0: {vectors.strengths}",
-    )
+    where = f"site {vectors.site}, layers {ranges(vectors.layers)}"
+    told = f"{', '.join(vectors.names)}; {where}; strength 1.0: {vectors.strengths}"
+    return "vectors", True, told
