@@ -4,9 +4,9 @@
 
 Runs where vLLM and the plugin are installed (docs/vllm.md), eager, greedy, 24 tokens a request
 behind a prompt of 32. Variants are taken in turn in one process: vLLM's own norms and runner
-(absent, twice: the noise), then each form of the plugin with nothing asked for (idle), one emotion for all requests
-(alike), and a mix of three vectors of its own for each (distinct). Writes JSON lines to
-benchmarks/results, with ratios to "absent", paired by round.
+(absent, twice: the noise), then each form of the plugin with nothing asked for (idle), one emotion
+for all requests (alike), and a mix of three vectors of its own for each (distinct). Writes JSON
+lines to benchmarks/results, with ratios to "absent", paired by round.
 """
 
 from __future__ import annotations
@@ -72,15 +72,8 @@ class Engine:
         from vllm import SamplingParams
 
         numbers = range(requests)
-        parameters = [
-            SamplingParams(
-                temperature=0,
-                max_tokens=TOKENS,
-                ignore_eos=True,
-                extra_args=self.extra(asked, each),
-            )
-            for each in numbers
-        ]
+        usual: Any = {"temperature": 0, "max_tokens": TOKENS, "ignore_eos": True}
+        parameters = [SamplingParams(**usual, extra_args=self.extra(asked, i)) for i in numbers]
         prompts: Any = [{"prompt_token_ids": [5 + i, *range(20, 19 + PROMPT)]} for i in numbers]
         with self.form(form):
             self.llm.generate(prompts, parameters, use_tqdm=False)
@@ -126,18 +119,9 @@ def main() -> None:
         for (form, asked), taken in seconds.items():
             ratio = compare_to(seconds["absent", "idle"], taken)
             print(f"{requests:3d} requests  {form:12s} {asked:8s} {median(taken):.3f} s {ratio}")
-            rows.append(
-                {
-                    "form": form,
-                    "asked": asked,
-                    "requests": requests,
-                    "dtype": chosen.dtype,
-                    "tokens": TOKENS,
-                    "prompt": PROMPT,
-                    "seconds": median(taken),
-                    **vars(ratio),
-                }  # fmt: skip
-            )
+            about = {"form": form, "asked": asked, "requests": requests, "dtype": chosen.dtype}
+            work = {"tokens": TOKENS, "prompt": PROMPT, "seconds": median(taken)}
+            rows.append(about | work | vars(ratio))
         append(RESULTS, "vllm-cost", rows, began)
 
 

@@ -99,10 +99,11 @@ def _create_config(load: Load, original: Callable, args: Any, *more: Any, **kwar
     config = original(args, *more, **kwargs)
     if said is None:
         return config
+    from vllm import envs
     from vllm.version import __version__
 
     supported.check_version(__version__, said)
-    supported.check_config(config)
+    supported.check_config(config, rust=envs.VLLM_USE_RUST_FRONTEND)
     model = config.model_config
     vectors = load(said)
     check_fits(vectors, model.get_total_num_hidden_layers(), model.get_hidden_size())
