@@ -96,9 +96,11 @@ def settings_of(config: Any) -> Settings | None:
 def _create_config(load: Load, original: Callable, args: Any, *more: Any, **kwargs: Any) -> Any:
     """In the process that starts the server: refuse what cannot be, and write the compile key."""
     said = settings.read(args.additional_config, os.environ)
-    config = original(args, *more, **kwargs)
     if said is None:
-        return config
+        return original(args, *more, **kwargs)
+    # vLLM chooses V2 on a GPU where nothing is said; its processes inherit the variable.
+    os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
+    config = original(args, *more, **kwargs)
     from vllm import envs
     from vllm.version import __version__
 

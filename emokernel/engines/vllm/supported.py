@@ -30,7 +30,7 @@ def check_config(config: Any, *, rust: bool) -> None:
     transfers = config.kv_transfer_config
     refused = {
         "its front end in Rust, which has no plugins": rust,
-        "model runner V2 (set VLLM_USE_V2_MODEL_RUNNER=0)": config.use_v2_model_runner,
+        "model runner V2 (VLLM_USE_V2_MODEL_RUNNER=1, or a feature that needs it)": config.use_v2_model_runner,
         "micro-batches, which split the rows": parallel.use_ubatching,
         "context parallelism, which splits the rows": max(
             parallel.prefill_context_parallel_size, parallel.decode_context_parallel_size
