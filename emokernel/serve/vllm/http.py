@@ -86,8 +86,8 @@ async def _emotions(load: Load, state: Any) -> Any:
         if said is None:
             raise SteeringError("this server has no emotion vectors")
         vectors = load(said)
-        told = await engine.engine_core.call_utility_async("emokernel_status")
-        if told["of"] != vectors.of:
+        cores = await engine.engine_core.call_utility_all_async("emokernel_status")
+        if any(core["of"] != vectors.of for core in cores):
             raise SteeringError("the vectors of the workers are others: restart the server")
     except Exception as error:  # whatever a core that is no more raises
         message = f"emotions cannot be asked for: {error}"
