@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -23,6 +24,8 @@ from emokernel.serve.fields import listed
 from emokernel.serve.refusals import refusal
 
 _STEERED = (ChatCompletionRequest, CompletionRequest, ResponsesRequest)
+# Seconds for the answer of a core: it may be in the middle of a step, or be no more.
+_PATIENCE = 30.0
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 
 
@@ -86,11 +89,12 @@ async def _emotions(load: Load, state: Any) -> Any:
         if said is None:
             raise SteeringError("this server has no emotion vectors")
         vectors = load(said)
-        cores = await engine.engine_core.call_utility_all_async("emokernel_status")
+        asked = engine.engine_core.call_utility_all_async("emokernel_status")
+        cores = await asyncio.wait_for(asked, _PATIENCE)
         if any(core["of"] != vectors.of for core in cores):
             raise SteeringError("the vectors of the workers are others: restart the server")
     except Exception as error:  # whatever a core that is no more raises
-        message = f"emotions cannot be asked for: {error}"
+        message = f"emotions cannot be asked for: {str(error) or type(error).__name__}"
         told = {"message": message, "type": "server_error", "param": None, "code": 503}
         return JSONResponse({"detail": message, "error": told}, status_code=503)
     return listed(vectors.names)
