@@ -47,7 +47,7 @@ def _take_fields(original: Callable, request: Any, *args: Any, **kwargs: Any) ->
     """vLLM's sampling parameters of a body, the fields at its top in their ``extra_args``."""
     params = original(request, *args, **kwargs)
     said, extra = _said(request), params.extra_args or {}
-    if ASKING & said.keys():
+    if said:
         twice = sorted(said.keys() & extra.keys())
         if twice:
             raise VLLMValidationError(
