@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -19,7 +21,7 @@ from vllm.exceptions import VLLMValidationError
 from emokernel.engines.vllm.asked import ASKING, FIELDS
 from emokernel.engines.vllm.hooks import Load, around_function, around_method, settings_of
 from emokernel.errors import EmokernelError, SteeringError
-from emokernel.serve.bodies import Message, Receive, again, parsed, read
+from emokernel.serve.bodies import Message, Receive, again, read
 from emokernel.serve.fields import listed
 from emokernel.serve.refusals import refusal
 
@@ -111,22 +113,27 @@ class OtherBodies:
         kind = dict(scope.get("headers") or ()).get(b"content-type", b"")
         other = scope["type"] == "http" and scope["method"] == "POST" and b"json" in kind
         if other and scope["path"] not in PATHS:
-            try:
-                content = await read(scope, receive)
-                if content is None:
-                    return
-                _check_asks_nothing(content, scope["path"])
-            except EmokernelError as error:
+            content = await read(scope, receive, sys.maxsize)  # limits are vLLM's to set
+            if content is None:
+                return
+            asking = _asking(content)
+            if asking:
+                error = EmokernelError(
+                    f"{asking} at the top of the body is not read by {scope['path']}: send it in"
+                    f" vllm_xargs, or use one of {', '.join(PATHS)}"
+                )
                 await refusal(error)(scope, receive, send)
                 return
             receive = again(content, receive)
         await self._app(scope, receive, send)
 
 
-def _check_asks_nothing(content: bytes, path: str) -> None:
-    asking = sorted(ASKING & (parsed(content) or {}).keys())
-    if asking:
-        raise EmokernelError(
-            f"{asking[0]} at the top of the body is not read by {path}: send it in vllm_xargs, or"
-            f" use one of {', '.join(PATHS)}"
-        )
+def _asking(content: bytes) -> str | None:
+    """The first field at the top of a body that asks for an emotion."""
+    if not any(name.encode() in content for name in ASKING):
+        return None
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):  # of which the server says what is wrong
+        return None
+    return min(ASKING & body.keys(), default=None) if isinstance(body, dict) else None
