@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -86,7 +87,7 @@ def test_ranges_are_the_steered_tokens_and_none_touches_another(kinds, prompt, s
     ]
     steered = [place for first, end in ranges for place in range(first, end)]
     assert steered == [place for place, each in enumerate(wanted) if each]
-    assert all(end < first for (_, end), (first, _) in zip(ranges, ranges[1:], strict=False))
+    assert all(end < first for (_, end), (first, _) in pairwise(ranges))
 
 
 def test_what_told_blocks_apart_before_still_does():

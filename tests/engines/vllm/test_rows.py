@@ -81,10 +81,10 @@ class Batches:
                 told.append(None)
                 continue
             weights = np.zeros((LAYERS, EMOTIONS), np.float32)
-            for layer, (_, ids, of_slots, law) in enumerate(self.state.tables):
+            for layer, (_, ids, of_slots, _) in enumerate(self.state.tables):
                 for number, weight in zip(ids[slot], of_slots[slot], strict=True):
                     weights[layer, number] += weight
-            told.append((int(law[slot]), weights.tolist()))
+            told.append((int(self.state.tables[0][3][slot]), weights.tolist()))
         return told
 
     def wanted(self, tokens):
