@@ -88,8 +88,8 @@ def read(
         raise SteeringError(
             f"unknown settings of {KEY}: {', '.join(unknown)}; it knows {', '.join(known)}"
         )
-    if "vectors" not in given:
-        raise SteeringError(f"{KEY} was given {', '.join(given)}, but no vectors: name their file")
+    if not given.get("vectors"):  # an empty path would be the folder that the server runs in
+        raise SteeringError(f"{KEY} was given {', '.join(given)}, but no file of vectors: name it")
     if isinstance(given.get("layers"), list):
         layers = given["layers"]
         if all(type(layer) is int for layer in layers):
