@@ -28,8 +28,8 @@ from emokernel.state import UNTOUCHED, DeviceState, Mix
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}
 LAWS = {**LAW, "relative": law_bits(LAW.default, "relative")}
 # Tensors of rows x d elements that one call reads and writes.
-READS = {name: 1 if name == "steer" else 2 for name in schemas.OPERATIONS}
-WRITES = {name: 2 if name in schemas.NORMS else 1 for name in schemas.OPERATIONS}
+READS = {name: 2 if name.startswith("add") else 1 for name in schemas.OPERATIONS}
+WRITES = {name: 2 if "norm" in name else 1 for name in schemas.OPERATIONS}
 SLOTS, VECTORS, LAYERS, EPS = 256, 32, 32, 1e-6
 MIXES = (1, 3, 8)  # components of a steered row
 
@@ -137,7 +137,7 @@ class Tables:
         layer = number % LAYERS
         basis, ids, weights, law = self._state.tables[layer]
         tables = basis, token_slot, ids[:, :width], weights[:, :width], law
-        if case.operation == "add_steer_rms_norm":
+        if case.operation in ("add_steer_rms_norm", schemas.IN_PLACE):
             return self.weights[layer], EPS, int(Cast.LLAMA), *tables
         if case.operation == "add_steer_layer_norm":
             return self.weights[layer], self.biases[layer], EPS, *tables
@@ -175,12 +175,16 @@ class Variants:
         """The operation of a backend; with 0 components no row is steered.
 
         Into given outputs where it has a norm. Else its results are kept, so that each set has its
-        own all the same.
+        own all the same. The one in place goes on from what its last call has left.
         """
         name = self._case.operation
         operation = _into(backend, name) if name in schemas.NORMS else _fresh(backend, name)
 
         def calling(number: int, arguments: tuple) -> Call:
+            if name == schemas.IN_PLACE:
+                h, *others = arguments
+                normed, y = self._written[number].copy_(h).unbind()
+                return lambda: operation(y, normed, *others)
             if name not in schemas.NORMS:
                 return lambda: self._keep(number, operation(*arguments))
             normed, y = self._written[number].unbind()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# How far a fused RMSNorm may be from a module, in ulp: the order of its reduction differs.
+MAX_RMS_NORM_ULP = {torch.float32: 8, torch.bfloat16: 2, torch.float16: 2}
+
 _INTEGER = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
 
 

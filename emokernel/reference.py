@@ -189,6 +189,32 @@ def add_steer_rms_norm(
     return normed.reshape(x.shape), y.reshape(x.shape)
 
 
+def steer_rms_norm_(
+    y: Tensor, normed: Tensor, weight: Tensor, eps: float, cast: int, basis: Tensor,
+    token_slot: Tensor, ids: Tensor, weights: Tensor, law: Tensor,
+) -> None:  # fmt: skip
+    """Steers in place behind an engine whose own fused add and RMSNorm has run.
+
+    On entry y ``[..., d]`` is h, the engine's rounded sum, and normed what its norm made of it.
+    Rows that the law changes get the bits (normed, y) of `add_steer_rms_norm` of h and a residual
+    of -0 (which is h and nothing else): y = law(h), and normed the norm of that, under `Cast.VLLM`
+    of the steered row before its rounding. h is rounded before the law in both, so that they are
+    those of the fully fused operation as well. All others keep every bit of both, whatever these
+    are; backends neither write them nor, without a mix, read them.
+
+    It is the one operation that writes to the incoming residual, which there is a buffer of the
+    engine's own. Backends want y and normed contiguous, apart from each other and from the tables.
+    """
+    h = y.reshape(-1, y.shape[-1])
+    steered_row, steered = _steered(h, basis, token_slot, ids, weights, law)
+    rounded = steered_row.to(y.dtype)
+    seen = steered_row if cast == Cast.VLLM else rounded.float()
+    changed = steered.reshape(*y.shape[:-1], 1)
+    steered_normed = rms_norm(seen, weight, eps, cast).reshape(y.shape)
+    y.copy_(torch.where(changed, rounded.reshape(y.shape), y))
+    normed.copy_(torch.where(changed, steered_normed, normed))
+
+
 def layer_norm(u: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """LayerNorm of the fp32 rows ``u [..., d]`` into the dtype of ``weight [d]``.
 

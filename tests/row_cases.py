@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
+from emokernel import reference
 from emokernel.choices import DOSE, LAW, law_bits
 from emokernel.ops import Backend
 from emokernel.reference import Cast, Law
@@ -117,6 +118,31 @@ def fused_into(ops: object, case: Case, norm: Cast | str) -> tuple[Tensor, Tenso
     else:
         ops.add_steer_rms_norm_out(*case.norm_arguments(norm), normed=normed, y=y)
     return normed, y
+
+
+def changed_in_place(
+    operation: Callable, case: Case, cast: int, normed: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """(normed, y) that `steer_rms_norm_` leaves of h = x + residual and of the ``normed`` given.
+
+    Where none is given, the x of the case stands for what another norm made of the rows.
+    """
+    y, normed = case.x + case.residual, (case.x if normed is None else normed).clone()
+    assert operation(y, normed, case.weight, EPS, int(cast), *case.tables) is None
+    return normed, y
+
+
+def changed_rows(case: Case) -> Tensor:
+    """Which rows of h = x + residual the law changes, bool ``[rows]``."""
+    v, touched = reference.mix(*case.tables[:-1])
+    laws = case.law[case.token_slot.clamp(0, len(case.law) - 1).long()]
+    return touched & reference.row_law(case.x + case.residual, v, laws)[1]
+
+
+def exactly(a: Tensor, b: Tensor) -> bool:
+    """Equality of every bit, those of a NaN too."""
+    integer = torch.int32 if a.dtype == torch.float32 else torch.int16
+    return torch.equal(a.contiguous().view(integer), b.contiguous().view(integer))
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:

@@ -26,20 +26,25 @@ Call read_call(Operation operation, bool given, StableIValue* values) {
   Stack stack(values);
   const bool norm = has_norm(operation);
   // Initialisers in braces run in order.
-  return Call{operation,
-              stack.tensor(),
-              stack.tensor_if(has_residual(operation)),
-              stack.tensor_if(norm),
-              stack.tensor_if(operation == Operation::kAddSteerLayerNorm),
-              norm ? stack.take<double>() : 0.0,
-              operation == Operation::kAddSteerRmsNorm ? stack.take<int64_t>() : 0,
-              stack.tensor(),
-              stack.tensor(),
-              stack.tensor(),
-              stack.tensor(),
-              stack.tensor(),
-              stack.tensor_if(given),
-              stack.tensor_if(given)};
+  Call call{operation,
+            stack.tensor(),
+            stack.tensor_if(has_residual(operation)),
+            stack.tensor_if(in_place(operation)),
+            stack.tensor_if(norm),
+            stack.tensor_if(has_layer_norm(operation)),
+            norm ? stack.take<double>() : 0.0,
+            has_rms_norm(operation) ? stack.take<int64_t>() : 0,
+            stack.tensor(),
+            stack.tensor(),
+            stack.tensor(),
+            stack.tensor(),
+            stack.tensor(),
+            std::nullopt};
+  if (given) {
+    call.normed.emplace(stack.tensor());
+    call.y.emplace(stack.tensor());
+  }
+  return call;
 }
 
 void give(StableIValue* slot, Tensor&& tensor) {
@@ -53,7 +58,7 @@ void run_call(Operation operation, bool given, Launch launch, StableIValue* stac
   Checked checked = check(call);
   RowProblem& problem = checked.problem;
   std::optional<Tensor> normed, y;
-  if (!given) {
+  if (!given && !in_place(operation)) {
     if (has_norm(operation)) {
       normed.emplace(Tensor::empty_like(call.x));
       problem.normed = normed->write();

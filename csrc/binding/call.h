@@ -29,6 +29,7 @@ void register_operations(Library& library) {
   library.impl("add_steer_rms_norm_out", boxed<kLaunch, kRms, true>);
   library.impl("add_steer_layer_norm", boxed<kLaunch, kLayer>);
   library.impl("add_steer_layer_norm_out", boxed<kLaunch, kLayer, true>);
+  library.impl("steer_rms_norm_", boxed<kLaunch, Operation::kSteerRmsNorm>);
 }
 
 }  // namespace emokernel

@@ -8,7 +8,12 @@ namespace {
 
 // As the enumeration counts them.
 constexpr const char* kNames[kOperations] = {"steer", "add_steer", "add_steer_rms_norm",
-                                             "add_steer_layer_norm"};
+                                             "add_steer_layer_norm", "steer_rms_norm_"};
+
+// What the schema calls x.
+const char* first(const Call& call) {
+  return in_place(call.operation) ? "y" : has_residual(call.operation) ? "x" : "h";
+}
 
 [[noreturn]] void refuse(const Call& call, const char* argument, const std::string& what) {
   throw std::runtime_error(std::string("emokernel::") + kNames[static_cast<int>(call.operation)] +
@@ -81,7 +86,8 @@ void check_rows(const Call& call, const char* argument, const Tensor& tensor) {
   check_place(call, argument, tensor);
   if (!same_shape(tensor, call.x)) {
     refuse(call, argument,
-           "has shape " + shape_text(tensor) + "; it needs that of x, " + shape_text(call.x));
+           "has shape " + shape_text(tensor) + "; it needs that of " + first(call) + ", " +
+               shape_text(call.x));
   }
   check_dtype(call, argument, tensor, call.x.dtype());
 }
@@ -179,9 +185,8 @@ Tables tables_of(const Call& call) {
   return tables;
 }
 
-// Refuses a given output that is not contiguous, or shares memory with what is read.
-void* check_given(const Call& call, const char* argument, const Tensor& output) {
-  check_rows(call, argument, output);
+// Refuses what is written unless it is contiguous and shares no memory with what is read.
+void* check_written(const Call& call, const char* argument, const Tensor& output) {
   if (!output.contiguous()) refuse(call, argument, "is strided; pass it contiguous");
   const Extent written = extent_of(output);
   const auto apart = [&](const char* other, const Tensor& tensor) {
@@ -189,8 +194,8 @@ void* check_given(const Call& call, const char* argument, const Tensor& output) 
     refuse(call, argument, std::string("shares memory with ") + other +
                                "; it is written and needs memory of its own");
   };
-  apart("x", call.x);
-  apart("residual", *call.residual);
+  if (!in_place(call.operation)) apart("x", call.x);
+  if (call.residual) apart("residual", *call.residual);
   apart("weight", *call.weight);
   if (call.bias) apart("bias", *call.bias);
   apart("basis", call.basis);
@@ -201,20 +206,32 @@ void* check_given(const Call& call, const char* argument, const Tensor& output) 
   return output.write();
 }
 
+// y and normed where the caller has made them.
+void check_outputs(const Call& call, RowProblem& problem) {
+  const Tensor& y = call.y ? *call.y : call.x;
+  if (call.y) check_rows(call, "y", y);
+  problem.y = check_written(call, "y", y);
+  check_rows(call, "normed", *call.normed);
+  problem.normed = check_written(call, "normed", *call.normed);
+  if (overlap(extent_of(y), extent_of(*call.normed))) {
+    refuse(call, "normed", "shares memory with y; each output needs memory of its own");
+  }
+}
+
 }  // namespace
 
 Checked check(const Call& call) {
   const bool adds = has_residual(call.operation), norms = has_norm(call.operation);
-  const char* first = adds ? "x" : "h";
+  const char* const rows = first(call);
   const Tensor& x = call.x;
-  check_place(call, first, x);
+  check_place(call, rows, x);
   const std::optional<DType> stream = stream_dtype(x.dtype());
   if (!stream) {
-    refuse(call, first,
+    refuse(call, rows,
            "is " + dtype_name(x.dtype()) + "; it needs float32, bfloat16 or float16");
   }
   if (x.dim() < 1 || x.last() < 1) {
-    refuse(call, first, "has shape " + shape_text(x) + "; it needs [..., d] with d at least 1");
+    refuse(call, rows, "has shape " + shape_text(x) + "; it needs [..., d] with d at least 1");
   }
   Checked checked;
   RowProblem& problem = checked.problem;
@@ -227,7 +244,8 @@ Checked check(const Call& call) {
   check_token_slot(call, problem.rows);
   check_slots(call);
 
-  problem.x = {x.read(), row_stride(call, first, x)};
+  // One that works in place needs contiguous rows, and says so of all that it writes below.
+  problem.x = {x.read(), in_place(call.operation) ? problem.d : row_stride(call, rows, x)};
   if (adds) {
     problem.residual = {call.residual->read(), row_stride(call, "residual", *call.residual)};
   }
@@ -239,13 +257,7 @@ Checked check(const Call& call) {
   }
   problem.tables = tables_of(call);
 
-  if (call.y) {
-    problem.y = check_given(call, "y", *call.y);
-    problem.normed = check_given(call, "normed", *call.normed);
-    if (overlap(extent_of(*call.y), extent_of(*call.normed))) {
-      refuse(call, "normed", "shares memory with y; each output needs memory of its own");
-    }
-  }
+  if (call.normed) check_outputs(call, problem);
   return checked;
 }
 

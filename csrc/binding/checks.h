@@ -7,12 +7,13 @@
 
 namespace emokernel {
 
-// A call as its schema (emokernel/ops/schemas.py) orders it. y and normed are empty unless they are
-// given.
+// A call as its schema (emokernel/ops/schemas.py) orders it, but for outputs that come last. y and
+// normed are empty unless they are given beside x.
 struct Call {
   Operation operation;
-  Tensor x;  // h for steer
+  Tensor x;  // h for steer, y for steer_rms_norm_
   std::optional<Tensor> residual;
+  std::optional<Tensor> normed;
   std::optional<Tensor> weight;
   std::optional<Tensor> bias;
   double eps = 0.0;
@@ -22,7 +23,6 @@ struct Call {
   Tensor ids;
   Tensor weights;
   Tensor law;
-  std::optional<Tensor> normed;
   std::optional<Tensor> y;
 };
 

@@ -39,7 +39,7 @@ void launch(const emokernel::Call& call, const emokernel::Checked& checked) {
   const DeviceGuard guard(device);
   void* stream = nullptr;
   check_torch(aoti_torch_get_current_cuda_stream(device, &stream), "current_stream");
-  emokernel::launch_cuda_rows(checked.problem, checked.stream, checked.basis,
+  emokernel::launch_cuda_rows(checked.problem, call.operation, checked.stream, checked.basis,
                               device, stream);
 }
 

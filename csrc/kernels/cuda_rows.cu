@@ -71,10 +71,16 @@ class Row {
     wait_for_inputs();
     Tile tile;
     Inputs inputs;
-    if constexpr (kKept) load(tile, inputs);  // on its way while the slot is looked up
+    const bool in_place = given_.in_place;
+    if (kKept && !in_place) load(tile, inputs);  // on its way while the slot is looked up
     read_mix(problem_.tables, row_, mix_);
+    if (in_place) {
+      if (mix_.present == 0) return;
+      if constexpr (kKept) load(tile, inputs);
+    }
     if constexpr (kKept) prepare(tile, inputs);
     if (mix_.present != 0) steer(tile);
+    if (in_place && !steered_) return;
     if constexpr (kKept) finish(tile);
     if (problem_.weight != nullptr) {
       norm(tile);

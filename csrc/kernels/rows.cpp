@@ -294,16 +294,16 @@ EMOKERNEL_PASS Sums relative_t(const RowData<T>& row, const Mix<B>& mix, float* 
   return {hh, t_squares.total()};
 }
 
-// y = r * t from the t in scratch, asking for x of the next row meanwhile.
+// y = r * t from the t in scratch, asking for the row `ahead` meanwhile.
 template <Norm kNorm, bool kStream, class T>
-EMOKERNEL_PASS float rescale(const RowData<T>& row, const RowData<T>& next, float r_scalar,
+EMOKERNEL_PASS float rescale(const RowData<T>& row, const Row<const T>& ahead, float r_scalar,
                              float* scratch) {
   const Block r = Vec::splat(r_scalar);
   RowSum sum;
   for_blocks(
       row.d(),
       [&](int64_t i, auto extent) EMOKERNEL_INLINE {
-        next.x.prefetch(i);
+        ahead.prefetch(i);
         const Block y = Vec::mul(r, scratch_load(scratch, i));
         emit<kNorm, kStream>(row, i, y, extent, scratch, &sum);
       },
@@ -311,16 +311,16 @@ EMOKERNEL_PASS float rescale(const RowData<T>& row, const RowData<T>& next, floa
   return sum.total();
 }
 
-// RMSNorm of what `emit` left in scratch, asking for the residual of the next row meanwhile.
+// RMSNorm of what `emit` left in scratch, asking for the row `ahead` meanwhile.
 template <Cast kCast, bool kStream, class T>
-EMOKERNEL_PASS void rms_norm(const RowData<T>& row, const RowData<T>& next,
+EMOKERNEL_PASS void rms_norm(const RowData<T>& row, const Row<const T>& ahead,
                              const Row<const T>& weight, float scale_scalar,
                              const float* scratch) {
   const Block scale = Vec::splat(scale_scalar);
   for_blocks(
       row.d(),
       [&](int64_t i, auto extent) EMOKERNEL_INLINE {
-        next.residual.prefetch(i);
+        ahead.prefetch(i);
         Block n = Vec::mul(scratch_load(scratch, i), scale);
         Block w = Vec::unpack(weight.load(i, extent));
         Vec::Packed<T> out;
@@ -359,16 +359,16 @@ EMOKERNEL_PASS Centred centre(const RowData<T>& row, float mean_scalar, float* s
   return {rest.total(), squares.total()};
 }
 
-// LayerNorm of the centred row in scratch, asking for the residual of the next row meanwhile.
+// LayerNorm of the centred row in scratch, asking for the row `ahead` meanwhile.
 template <bool kStream, class T>
-EMOKERNEL_PASS void layer_norm(const RowData<T>& row, const RowData<T>& next,
+EMOKERNEL_PASS void layer_norm(const RowData<T>& row, const Row<const T>& ahead,
                                const Row<const T>& weight, const Row<const T>& bias,
                                float rest_scalar, float scale_scalar, const float* scratch) {
   const Block minus_rest = Vec::splat(-rest_scalar), scale = Vec::splat(scale_scalar);
   for_blocks(
       row.d(),
       [&](int64_t i, auto extent) EMOKERNEL_INLINE {
-        next.residual.prefetch(i);
+        ahead.prefetch(i);
         const Block n = Vec::mul(Vec::add(scratch_load(scratch, i), minus_rest), scale);
         const Block scaled = Vec::mul(n, Vec::unpack(weight.load(i, extent)));
         Vec::Packed<T> out;
@@ -393,7 +393,7 @@ EMOKERNEL_HD float steer_row(const RowData<T>& row, const RowData<T>& next, cons
     const Sums sums = compute_t<kAdd>(row, mix, scratch);
     if (emokernel::law_computable(mix.law, sums.hh, sums.tt)) {
       const float r = emokernel::law_r(mix.law, sums.hh, sums.tt);
-      return rescale<kNorm, kStream>(row, next, r, scratch);
+      return rescale<kNorm, kStream>(row, next.x, r, scratch);
     }
   }
   return pass_through<kAdd, kNorm, kStream>(row, scratch);
@@ -402,7 +402,7 @@ EMOKERNEL_HD float steer_row(const RowData<T>& row, const RowData<T>& next, cons
 // normed from what `emit` left in scratch, and its sum.
 template <Norm kNorm, bool kStream, class T>
 EMOKERNEL_HD void norm_row(const RowProblem& problem, const RowData<T>& row,
-                           const RowData<T>& next, float sum, float* scratch) {
+                           const Row<const T>& ahead, float sum, float* scratch) {
   const int64_t d = problem.d;
   const Row<const T> weight{static_cast<const T*>(problem.weight), d};
   if constexpr (kNorm == Norm::kLayer) {
@@ -410,17 +410,17 @@ EMOKERNEL_HD void norm_row(const RowProblem& problem, const RowData<T>& row,
     const auto [rest_sum, squares] = centre(row, sum / static_cast<float>(d), scratch);
     const float rest = rest_sum / static_cast<float>(d);
     const float scale = emokernel::layer_norm_scale(squares, rest, d, problem.eps);
-    return layer_norm<kStream>(row, next, weight, bias, rest, scale, scratch);
+    return layer_norm<kStream>(row, ahead, weight, bias, rest, scale, scratch);
   } else {
     const float scale = emokernel::rms_norm_scale(sum, d, problem.eps);
     switch (problem.cast) {
       case Cast::kGemma:
-        return rms_norm<Cast::kGemma, kStream>(row, next, weight, scale, scratch);
+        return rms_norm<Cast::kGemma, kStream>(row, ahead, weight, scale, scratch);
       case Cast::kOlmo:
-        return rms_norm<Cast::kOlmo, kStream>(row, next, weight, scale, scratch);
+        return rms_norm<Cast::kOlmo, kStream>(row, ahead, weight, scale, scratch);
       case Cast::kLlama:
       case Cast::kVllm:
-        return rms_norm<Cast::kLlama, kStream>(row, next, weight, scale, scratch);
+        return rms_norm<Cast::kLlama, kStream>(row, ahead, weight, scale, scratch);
     }
   }
 }
@@ -433,7 +433,7 @@ void run_rows(const RowProblem& problem, int64_t begin, int64_t end, float* scra
     const Mix<B> mix(problem.tables, i, problem.d);
     const float sum = steer_row<kAdd, kNorm, kStream>(row, next, mix, scratch);
     if constexpr (kNorm != Norm::kNone) {
-      norm_row<kNorm, kStream>(problem, row, next, sum, scratch);
+      norm_row<kNorm, kStream>(problem, row, next.residual, sum, scratch);
     }
   }
   if constexpr (kStream) Vec::finish_stores();
@@ -445,10 +445,30 @@ void run_stores(const RowProblem& problem, int64_t begin, int64_t end, float* sc
                  : run_rows<T, B, kAdd, kNorm, false>(problem, begin, end, scratch);
 }
 
+// Steers rows in place, and stores the norm of those that a law has changed; a row without a mix is
+// not looked at.
+template <class T, class B, Norm kNorm>
+void run_in_place(const RowProblem& problem, int64_t begin, int64_t end, float* scratch) {
+  for (int64_t i = begin; i < end; ++i) {
+    const Mix<B> mix(problem.tables, i, problem.d);
+    if (mix.count == 0) continue;
+    const RowData<T> row(problem, i);
+    const Sums sums = compute_t<false>(row, mix, scratch);
+    if (!emokernel::law_computable(mix.law, sums.hh, sums.tt)) continue;
+    const Row<const T> normed{row.normed.data, problem.d};
+    const float r = emokernel::law_r(mix.law, sums.hh, sums.tt);
+    const float sum = rescale<kNorm, false>(row, normed, r, scratch);
+    norm_row<kNorm, false>(problem, row, normed, sum, scratch);
+  }
+}
+
 template <class T, class B, Operation kOperation>
 void run(const RowProblem& problem, int64_t begin, int64_t end, float* scratch) {
   constexpr bool kAdd = emokernel::has_residual(kOperation);
-  if constexpr (kOperation == Operation::kAddSteerLayerNorm) {
+  if constexpr (emokernel::in_place(kOperation)) {
+    problem.cast == Cast::kVllm ? run_in_place<T, B, Norm::kRmsExact>(problem, begin, end, scratch)
+                                : run_in_place<T, B, Norm::kRms>(problem, begin, end, scratch);
+  } else if constexpr (emokernel::has_layer_norm(kOperation)) {
     run_stores<T, B, kAdd, Norm::kLayer>(problem, begin, end, scratch);
   } else if constexpr (!emokernel::has_norm(kOperation)) {
     run_stores<T, B, kAdd, Norm::kNone>(problem, begin, end, scratch);
@@ -470,7 +490,8 @@ void run(const RowProblem& problem, int64_t begin, int64_t end, float* scratch) 
 const emokernel::KernelTable kTable = {{EMOKERNEL_KERNELS(Operation::kSteer),
                                         EMOKERNEL_KERNELS(Operation::kAddSteer),
                                         EMOKERNEL_KERNELS(Operation::kAddSteerRmsNorm),
-                                        EMOKERNEL_KERNELS(Operation::kAddSteerLayerNorm)}};
+                                        EMOKERNEL_KERNELS(Operation::kAddSteerLayerNorm),
+                                        EMOKERNEL_KERNELS(Operation::kSteerRmsNorm)}};
 
 }  // namespace
 

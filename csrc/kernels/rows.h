@@ -11,12 +11,29 @@ enum class DType : int { kFloat32, kBFloat16, kFloat16 };
 constexpr int kDTypes = 3;
 constexpr int element_size(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
 
-enum class Operation : int { kSteer, kAddSteer, kAddSteerRmsNorm, kAddSteerLayerNorm };
-constexpr int kOperations = 4;
+// kSteerRmsNorm works in place: x is y, and rows that no law changes are not written, nor read without
+// a mix.
+enum class Operation : int {
+  kSteer,
+  kAddSteer,
+  kAddSteerRmsNorm,
+  kAddSteerLayerNorm,
+  kSteerRmsNorm
+};
+constexpr int kOperations = 5;
 
-constexpr bool has_residual(Operation operation) { return operation != Operation::kSteer; }
+constexpr bool in_place(Operation operation) { return operation == Operation::kSteerRmsNorm; }
+constexpr bool has_residual(Operation operation) {
+  return operation != Operation::kSteer && !in_place(operation);
+}
+constexpr bool has_layer_norm(Operation operation) {
+  return operation == Operation::kAddSteerLayerNorm;
+}
+constexpr bool has_rms_norm(Operation operation) {
+  return operation == Operation::kAddSteerRmsNorm || in_place(operation);
+}
 constexpr bool has_norm(Operation operation) {
-  return operation == Operation::kAddSteerRmsNorm || operation == Operation::kAddSteerLayerNorm;
+  return has_rms_norm(operation) || has_layer_norm(operation);
 }
 
 // Rows [rows, d] with a contiguous last dimension.
@@ -50,14 +67,14 @@ struct Tables {
 struct RowProblem {
   int64_t rows = 0;
   int64_t d = 0;
-  Rows x;             // h for kSteer
-  Rows residual;      // unused by kSteer
+  Rows x;             // h for kSteer, y for kSteerRmsNorm
+  Rows residual;      // unused by these two
   void* y = nullptr;  // contiguous, as normed
   void* normed = nullptr;  // only for operations with a norm, like the next four
   const void* weight = nullptr;
   const void* bias = nullptr;  // kAddSteerLayerNorm
   float eps = 0.0f;
-  Cast cast = Cast::kLlama;    // kAddSteerRmsNorm
+  Cast cast = Cast::kLlama;    // of an RMSNorm
   Tables tables;
   bool stream = false;  // store around the caches; needs outputs aligned to kStreamAlignment
 };

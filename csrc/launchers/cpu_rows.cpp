@@ -67,6 +67,17 @@ bool aligned(const void* output) {
   return reinterpret_cast<uintptr_t>(output) % kStreamAlignment == 0;
 }
 
+// Of rows in place; each row reads its slot again, so that this only guides how they are shared out.
+int64_t rows_with_a_slot(const RowProblem& problem) {
+  const Strided<int32_t>& slots = problem.tables.token_slot;
+  int64_t count = 0;
+  for (int64_t i = 0; i < problem.rows; ++i) {
+    const int32_t slot = __atomic_load_n(slots.data + i * slots.stride, __ATOMIC_RELAXED);
+    count += slot >= 0 && slot < problem.tables.slots;
+  }
+  return count;
+}
+
 struct Launch {
   RowProblem problem;
   RowKernel kernel;
@@ -82,13 +93,17 @@ void run_share(int64_t begin, int64_t end, void* context) {
 void launch_rows(RowProblem problem, Operation operation, DType stream, DType basis,
                  ParallelFor parallel_for) {
   const int64_t size = element_size(stream);
-  problem.stream = problem.rows * problem.d * size >= kStreamBytes &&
+  problem.stream = !in_place(operation) && problem.rows * problem.d * size >= kStreamBytes &&
                    problem.d * size % kStreamAlignment == 0 && aligned(problem.y) &&
                    aligned(problem.normed);
   const KernelTable& table = table_of(isa_in_use());
   Launch launch{problem, table.kernels[static_cast<int>(operation)][static_cast<int>(stream)]
                                       [basis == stream ? 0 : 1]};
-  const int64_t grain = 1 + (kGrainElements - 1) / problem.d;
+  int64_t grain = 1 + (kGrainElements - 1) / problem.d;
+  if (in_place(operation) && problem.rows > grain) {  // a share is worth a thread by what it changes
+    const int64_t work = rows_with_a_slot(problem);
+    grain = work > grain ? grain * problem.rows / work : problem.rows;
+  }
   if (problem.rows <= grain) {
     run_share(0, problem.rows, &launch);
   } else {

@@ -75,8 +75,8 @@ CudaRowKernel kernel_of(DType stream, CudaShape shape, bool wide) {
 
 }  // namespace
 
-void launch_cuda_rows(const RowProblem& problem, DType stream, DType basis, int device,
-                      void* cuda_stream) {
+void launch_cuda_rows(const RowProblem& problem, Operation operation, DType stream, DType basis,
+                      int device, void* cuda_stream) {
   if (problem.d > kCudaMaxColumns || problem.rows > INT_MAX) {
     throw std::runtime_error("emokernel: " + std::to_string(problem.rows) + " rows of " +
                              std::to_string(problem.d) +
@@ -85,7 +85,9 @@ void launch_cuda_rows(const RowProblem& problem, DType stream, DType basis, int 
   const int size = element_size(stream);
   const CudaShape shape = cuda_shape(problem.d, size);
   const DeviceFacts& facts = facts_of(device);
-  CudaRows rows{problem, basis != stream, problem.rows <= facts.multiprocessors};
+  CudaRows rows{problem, basis != stream};
+  rows.in_place = in_place(operation);
+  rows.few_rows = !rows.in_place && problem.rows <= facts.multiprocessors;
 
   cudaLaunchAttribute dependent{};
   dependent.id = cudaLaunchAttributeProgrammaticStreamSerialization;

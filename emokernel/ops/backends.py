@@ -30,6 +30,7 @@ class Backend:
     add_steer: Callable
     add_steer_rms_norm: Callable
     add_steer_layer_norm: Callable
+    steer_rms_norm_: Callable
 
     def refusal(self, device: torch.device) -> str | None:
         """Why this backend cannot serve tensors on ``device``, or None."""

@@ -18,7 +18,7 @@ _LARGEST_EPS = torch.finfo(torch.float32).max
 # What the shape of an argument has to be.
 _NEEDS = {
     "residual": "that of x, {x}",
-    "normed": "that of x, {x}",
+    "normed": "that of {first}, {x}",
     "y": "that of x, {x}",
     "weight": "[{d}], one per column",
     "bias": "[{d}], one per column",
@@ -32,10 +32,13 @@ _NEEDS = {
 
 @dataclass(slots=True)
 class Call:
-    """One call of an operation; what it has not, and outputs that are not given, are None."""
+    """One call of an operation; what it has not, and outputs that are not given, are None.
+
+    ``in_place``: y is x, which is written.
+    """
 
     operation: str  # qualified, for the messages
-    x: Tensor  # h for steer
+    x: Tensor  # h for steer, y for steer_rms_norm_
     basis: Tensor
     token_slot: Tensor
     ids: Tensor
@@ -49,11 +52,12 @@ class Call:
     cast: int = 0
     normed: Tensor | None = None
     y: Tensor | None = None
+    in_place: bool = False
 
     @property
     def first(self) -> str:
         """What the schema calls ``x``."""
-        return "h" if self.residual is None else "x"
+        return "y" if self.in_place else "h" if self.residual is None else "x"
 
     def refusal(self, argument: str, what: str) -> RuntimeError:
         return RuntimeError(f"{self.operation}: {argument} {what}")
@@ -87,9 +91,11 @@ def _is_plain(call: Call) -> bool:
             and gain.get_device() == device
         ):
             return False
-    residual = x if call.residual is None else call.residual
+    # Rows beside x, in place those that are written too, whose memory is looked at afterwards.
+    beside = call.normed if call.in_place else call.residual
+    residual = x if beside is None else beside
     return (
-        call.y is None
+        (call.y is None or call.in_place)
         and dtype in STREAM_DTYPES
         and 0 < d <= MAX_D
         and x.is_contiguous()
@@ -123,8 +129,13 @@ def _is_plain(call: Call) -> bool:
 
 def check(call: Call) -> None:
     """RuntimeError unless the kernel can run."""
-    if _is_plain(call):
-        return
+    if not _is_plain(call):
+        _look_at_each(call)
+    if call.y is not None and call.normed is not None:
+        _check_memory(call, call.y, call.normed)
+
+
+def _look_at_each(call: Call) -> None:
     x, first, ids = call.x, call.first, call.ids
     if x.dtype not in STREAM_DTYPES:
         raise call.refusal(first, f"is {_name(x)}; it needs float32, bfloat16 or float16")
@@ -154,7 +165,8 @@ def check(call: Call) -> None:
     if not 0 <= call.cast < len(Cast):
         what = f"is {call.cast}; it needs to be one of 0 to {len(Cast) - 1}"
         raise call.refusal("cast", f"{what} (emokernel.reference.Cast)")
-    for argument, rows in ((first, x), ("residual", call.residual)):
+    read = ((first, None if call.in_place else x), ("residual", call.residual))
+    for argument, rows in read:
         if rows is not None and row_stride(rows) is None:
             raise call.refusal(
                 argument,
@@ -169,8 +181,6 @@ def check(call: Call) -> None:
         table = getattr(call, argument)
         if table.numel() > 0 and table.shape[1] > 1 and table.stride(1) != 1:
             raise call.refusal(argument, "has a strided last dimension; pass it contiguous")
-    if call.y is not None and call.normed is not None:
-        _check_memory(call, call.y, call.normed)
 
 
 def _check(call: Call, argument: str, tensor: Tensor, fits: bool, *dtypes: torch.dtype) -> None:
@@ -182,7 +192,7 @@ def _check(call: Call, argument: str, tensor: Tensor, fits: bool, *dtypes: torch
     if not fits:
         rows = x.numel() // x.shape[-1]
         sizes = {"x": list(x.shape), "d": x.shape[-1], "rows": rows, "ids": list(call.ids.shape)}
-        needs = _NEEDS[argument].format(**sizes, slots=len(call.ids))
+        needs = _NEEDS[argument].format(**sizes, slots=len(call.ids), first=call.first)
         raise call.refusal(argument, f"has shape {list(tensor.shape)}; it needs {needs}")
     if tensor.dtype not in dtypes:
         needs = str(dtypes[-1]).removeprefix("torch.")
@@ -197,20 +207,18 @@ def _name(tensor: Tensor) -> str:
 
 def _check_memory(call: Call, y: Tensor, normed: Tensor) -> None:
     """Refuses a given output that shares memory with what is read, or with the other."""
-    for argument, written in (("y", y), ("normed", normed)):
-        for other in "x residual weight bias basis token_slot ids weights law".split():
-            tensor = getattr(call, other)
-            if tensor is not None and _overlap(written, tensor):
+    names = "x residual weight bias basis token_slot ids weights law".split()
+    tensors = ((name, getattr(call, name)) for name in names[call.in_place :])
+    read = [(name, *_extent(tensor)) for name, tensor in tensors if tensor is not None]
+    of_y, of_normed = _extent(y), _extent(normed)
+    for argument, (begin, end) in (("y", of_y), ("normed", of_normed)):
+        for other, first, last in read:
+            if begin < last and first < end:
                 what = f"shares memory with {other}; it is written and needs memory of its own"
                 raise call.refusal(argument, what)
-    if _overlap(y, normed):
+    if of_y[0] < of_normed[1] and of_normed[0] < of_y[1]:
         what = "shares memory with y; each output needs memory of its own"
         raise call.refusal("normed", what)
-
-
-def _overlap(a: Tensor, b: Tensor) -> bool:
-    (begin, end), (other_begin, other_end) = _extent(a), _extent(b)
-    return begin < other_end and other_begin < end
 
 
 def _extent(tensor: Tensor) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from torch import Tensor, is_grad_enabled
 from torch.autograd import forward_ad
 
 from emokernel.ops.backends import Backend
-from emokernel.ops.schemas import OPERATIONS
+from emokernel.ops.schemas import IN_PLACE, OPERATIONS
 
 _ELSEWHERE = "the kernels are built on Linux only so far; backend='reference' is plain PyTorch"
 
@@ -44,6 +44,7 @@ def registered_backend(
     """The backend ``name`` whose functions are the operations of ``torch.ops.<namespace>``."""
     ops = getattr(torch.ops, namespace)
     functions = {each: _without_gradient(name, getattr(ops, each).default) for each in OPERATIONS}
+    functions[IN_PLACE] = _noted(functions[IN_PLACE])
     return Backend(name, device_types, unavailable, namespace, fuses_compiled, **functions)
 
 
@@ -64,5 +65,17 @@ def _without_gradient(backend: str, operation: Callable) -> Callable:
                 " tangent: use backend='reference', or unpatch() the model"
             )
         return operation(*arguments)
+
+    return call
+
+
+def _noted(operation: Callable) -> Callable:
+    """Tells autograd that y and normed have changed, which may have kept them for another graph."""
+
+    def call(y: Tensor, normed: Tensor, *arguments: object) -> None:
+        operation(y, normed, *arguments)
+        # What torch.compile makes of it notes that by itself; an inference tensor keeps no count.
+        if not (torch.compiler.is_compiling() or torch.is_inference_mode_enabled()):
+            torch.autograd.graph.increment_version((y, normed))
 
     return call

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from emokernel.ops.checks import Call, check, row_stride
 from emokernel.ops.registered import registered_backend
-from emokernel.ops.schemas import SCHEMAS, TRITON_NAMESPACE
+from emokernel.ops.schemas import IN_PLACE, SCHEMAS, TRITON_NAMESPACE
 
 OLDEST_TRITON = (3, 6)
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
@@ -140,7 +140,13 @@ def _run(call: Call) -> Tensor | tuple[Tensor, Tensor] | None:
     if rows > _MAX_ROWS:
         raise call.refusal(call.first, f"has {rows} rows; up to {_MAX_ROWS} can run")
     norm = 0 if call.weight is None else 1 if call.bias is None else 2  # as in triton_kernels
-    settings = {**launch_shape(d, x.dtype), "K": call.ids.shape[1], "NORM": norm, "CAST": call.cast}
+    settings = {
+        **launch_shape(d, x.dtype),
+        "K": call.ids.shape[1],
+        "NORM": norm,
+        "CAST": call.cast,
+        "IN_PLACE": call.in_place,
+    }
     vector = settings["VECTOR"]
     for argument, output in (("y", y), ("normed", normed)):
         if output is not None and vector > 1 and output.data_ptr() % _ALIGNMENT:
@@ -184,6 +190,7 @@ _ROWS = {
     "add_steer": ("x", "residual"),
     "add_steer_rms_norm": ("x", "residual", "weight", "eps", "cast"),
     "add_steer_layer_norm": ("x", "residual", "weight", "bias", "eps"),
+    "steer_rms_norm_": ("x", "normed", "weight", "eps", "cast"),
 }
 _TABLES = ("basis", "token_slot", "ids", "weights", "law")
 
@@ -193,6 +200,8 @@ def _operation(name: str) -> Callable:
 
     def run(*arguments: Any, **outputs: Any) -> object:
         given = dict(zip(names, arguments, strict=True))
+        if name == IN_PLACE:
+            given |= {"y": given["x"], "in_place": True}
         return _run(Call(f"{TRITON_NAMESPACE}::{name}", **given, **outputs))
 
     return run

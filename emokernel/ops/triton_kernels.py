@@ -125,6 +125,7 @@ def row_kernel(
     K: tl.constexpr,
     NORM: tl.constexpr,
     CAST: tl.constexpr,
+    IN_PLACE: tl.constexpr,
     WARPS: tl.constexpr,
 ):
     """y, and normed unless NORM is NO_NORM, of the row ``program_id``.
@@ -132,15 +133,16 @@ def row_kernel(
     Strides are in elements; y and normed are contiguous. ``residual`` is None for steer; ``normed``
     and what the norm needs are None without one, and PREFETCH loads the latter before the sums.
     With VECTOR > 1 every row, and those of the basis and of the norm's parameters too, starts on 16
-    bytes.
+    bytes. IN_PLACE: x is y; a row that no law changes is not written, nor read without a mix.
     """
     dtype: tl.constexpr = y.dtype.element_ty
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     inside = columns < D
 
-    raw = tl.load(pointers(x, row * x_stride, columns, VECTOR), inside, 0.0)
-    result = widened(raw)  # the row before its rounding
+    if not IN_PLACE:
+        raw = tl.load(pointers(x, row * x_stride, columns, VECTOR), inside, 0.0)
+        result = widened(raw)  # the row before its rounding
     if residual is not None:
         other = tl.load(pointers(residual, row * residual_stride, columns, VECTOR), inside, 0.0)
         result = result + widened(other)
@@ -166,6 +168,11 @@ def row_kernel(
         steered = steered | (w_k != 0.0)
         w = w + (w_k,)  # noqa: RUF005
         number = number + (number_k,)  # noqa: RUF005
+    if IN_PLACE:
+        if not steered:
+            return
+        raw = tl.load(pointers(x, row * x_stride, columns, VECTOR), inside, 0.0)
+        result = widened(raw)
     if NORM != NO_NORM and PREFETCH:
         gain = tl.load(pointers(norm_weight, 0, columns, VECTOR), inside, 0.0)
         if NORM == LAYER_NORM:
@@ -194,7 +201,10 @@ def row_kernel(
         steered = in_range(hh) & in_range(tt)
         result = tl.where(steered, t, result)
     stored = rounded(result, dtype)
-    if residual is None:  # what is untouched is not even rounded: that could change a NaN
+    if IN_PLACE:
+        if not steered:
+            return
+    elif residual is None:  # what is untouched is not even rounded: that could change a NaN
         stored = tl.where(steered, stored, raw)
     tl.store(pointers(y, row * D, columns, VECTOR), stored, inside)
 

@@ -9,14 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emokernel.numerics import ulp_distance
+from emokernel.numerics import MAX_RMS_NORM_ULP, ulp_distance
 from emokernel.reference import Cast, layer_norm, rms_norm
 
 NO_NORM = "it is no norm with a weight, and perhaps a bias, for each column"
 # VLLM differs from LLAMA in rows that are not rounded yet, which no module sees.
 _RMS_CASTS = tuple(cast for cast in Cast if cast is not Cast.VLLM)
-# How far a fused RMSNorm may be from the module (the order of its reduction differs).
-MAX_ULP = {torch.float32: 8, torch.bfloat16: 2, torch.float16: 2}
 # Of a LayerNorm, in units of the dtype's epsilon of |w| (|n| + 1) + |b|, n the normed row.
 _MAX_LAYER_NORM_ERROR = 4.0
 _RMS_NORM, _LAYER_NORM = "add_steer_rms_norm", "add_steer_layer_norm"
@@ -149,7 +147,7 @@ def _matches(
     for eps, names in _eps_of(module):
         for cast in casts:
             distance = ulp_distance(rms_norm(rows, weight, eps, cast), wanted)
-            if distance.max() <= MAX_ULP[dtype]:
+            if distance.max() <= MAX_RMS_NORM_ULP[dtype]:
                 norm = FusedNorm(module, _RMS_NORM, eps, int(cast), False, names, lacks)
                 yield float((distance > 0).float().mean()), norm
         for plus_one in (True, False) if "weight" in given else (False,):

@@ -43,6 +43,16 @@ async def read(scope: Message, receive: Receive) -> bytes | None:
     return b"".join(parts)
 
 
+def again(content: bytes, receive: Receive) -> Receive:
+    """``receive`` as it was before the body was read."""
+    messages = iter([{"type": "http.request", "body": content, "more_body": False}])
+
+    async def again() -> Message:
+        return next(messages, None) or await receive()
+
+    return again
+
+
 def parsed(content: bytes) -> dict[str, Any] | None:
     """The object of a body; None for what is none, of which the server says what is wrong.
 

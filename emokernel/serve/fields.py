@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from typing import Any
 
 from emokernel.affect import Affect
 from emokernel.affect.circumplex import is_number
 from emokernel.errors import SteeringError
 from emokernel.requests import Request
+from emokernel.vectors.formats.json_files import unique
 
 _OPTIONS = ("strength", "law", "dose", "positions")
-_POINT = {"valence", "arousal"}
+_POINT = ("valence", "arousal", "intensity")
 # Names are short and mixes small; a longer one is not looked for, and not repeated.
-_LONGEST_NAME, _LARGEST_MIX = 200, 64
+_LONGEST_NAME, _LARGEST_MIX, _LONGEST_TEXT = 200, 64, 20_000
 
 
 def take_request(body: dict[str, Any]) -> Request | None:
-    """What the body asks for, its fields taken out of it; None if it has no field ``emotion``.
+    """What the body asks for, its fields taken out of it; None if it asks for nothing.
 
-    ``emotion`` is a name, {name: weight}, {"valence": number, "arousal": number} or null, for
-    nothing; ``strength``, ``law``, ``dose`` and ``positions`` are those of a `Request`.
-    SteeringError for what is none of these, and for options without an emotion.
+    ``emotion`` is a name, {name: weight}, {"valence": number, "arousal": number}, perhaps with an
+    ``intensity`` (1 unless given) that multiplies both, or null, for nothing; where only texts and
+    flat lists can be sent, the text of that JSON or [name, weight, name, weight, ...]. The three of
+    a point may stand beside the other fields, too, without ``emotion``. ``strength``, ``law``,
+    ``dose`` and ``positions`` are those of a `Request`. SteeringError for what is none of these,
+    and for options without an emotion.
     """
     options = {name: body.pop(name) for name in _OPTIONS if name in body}
+    point = {name: body.pop(name) for name in _POINT if name in body}
     if "emotion" not in body:
-        if options:
-            raise SteeringError(f"{', '.join(options)} without emotion: name one, or leave it out")
-        return None
-    emotion = body.pop("emotion")
+        if not point:
+            if options:
+                raise SteeringError(
+                    f"{', '.join(options)} without emotion: name one, or leave it out"
+                )
+            return None
+        emotion: Any = point
+    else:
+        emotion = _spelled(body.pop("emotion"))
+        if point:
+            raise SteeringError(f"{', '.join(point)} beside emotion: give one of them")
     _check_size(emotion)
     for name in ("law", "dose", "positions"):
         value = options.get(name)
@@ -35,6 +49,25 @@ def take_request(body: dict[str, Any]) -> Request | None:
             raise SteeringError(f"{name} must be a text, got {value!r}")
         _check_size(value)
     return Request(_point(emotion) if _is_point(emotion) else emotion, **options)
+
+
+def _spelled(emotion: Any) -> Any:
+    """What a text or a flat list stands for."""
+    if isinstance(emotion, str) and emotion.lstrip().startswith("{"):
+        if len(emotion) > _LONGEST_TEXT:
+            raise SteeringError(f"emotion has {_LONGEST_TEXT} characters at most: send fewer names")
+        try:
+            return json.loads(emotion, object_pairs_hook=unique)
+        except (ValueError, RecursionError) as error:
+            raise SteeringError(f"emotion is no JSON: {str(error)[:_LONGEST_NAME]}") from error
+    if isinstance(emotion, list):
+        names, weights = emotion[::2], emotion[1::2]
+        if len(names) != len(weights) or not all(isinstance(name, str) for name in names):
+            raise SteeringError("a list of emotions is [name, weight, name, weight, ...]")
+        if len(set(names)) < len(names):
+            raise SteeringError("a list of emotions names each once")
+        return dict(zip(names, weights, strict=True))
+    return emotion
 
 
 def _check_size(given: Any) -> None:
@@ -49,11 +82,20 @@ def _check_size(given: Any) -> None:
 
 
 def _is_point(emotion: Any) -> bool:
-    return isinstance(emotion, dict) and bool(emotion) and set(emotion) <= _POINT
+    return isinstance(emotion, dict) and bool(emotion) and set(emotion) <= set(_POINT)
 
 
 def _point(emotion: dict[str, Any]) -> Affect:
-    given = [emotion.get("valence"), emotion.get("arousal")]
-    if not all(map(is_number, given)):
+    valence, arousal, intensity = (emotion.get(name) for name in _POINT)
+    if intensity is None:
+        intensity = 1.0
+    if not all(map(is_number, (valence, arousal, intensity))):
         raise SteeringError(f"a point needs the numbers valence and arousal, got {emotion!r}")
-    return Affect(*given)
+    if intensity < 0:
+        raise SteeringError(f"intensity counts from 0, neutral, to 1, got {intensity!r}")
+    return Affect(valence * intensity, arousal * intensity)
+
+
+def listed(names: Iterable[str]) -> dict[str, Any]:
+    """The answer of ``/v1/emotions``."""
+    return {"object": "list", "data": [{"id": name, "object": "emotion"} for name in names]}

@@ -7,18 +7,16 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
-from emokernel.errors import EmokernelError, NoFreeSlotError
+from emokernel.errors import EmokernelError
 from emokernel.requests import Request
-from emokernel.serve.bodies import Message, Receive, TooLargeError, parsed, read
+from emokernel.serve.bodies import Message, Receive, again, parsed, read
 from emokernel.serve.fields import take_request
+from emokernel.serve.refusals import refusal
 from emokernel.steering import Steering
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 # The field without which the server would fail.
 _NEEDED = {"/v1/chat/completions": "messages", "/v1/responses": "input"}
-
-# The most characters of a text from outside that a refusal repeats.
-_TOLD = 1000
 
 # What the HTTP request of this context asks for; None if it says nothing of emotion.
 asked_for: ContextVar[Request | None] = ContextVar("asked_for", default=None)
@@ -61,7 +59,7 @@ class EmotionFields:
             await refusal(error)(scope, receive, send)
             return
         if body is None:
-            await self._app(scope, _again(content, receive), send)
+            await self._app(scope, again(content, receive), send)
             return
         if body.get("model") == self._model[0]:
             body["model"] = self._model[1]
@@ -70,7 +68,7 @@ class EmotionFields:
         headers.append((b"content-length", str(len(content)).encode()))
         token = asked_for.set(request)
         try:
-            await self._app({**scope, "headers": headers}, _again(content, receive), send)
+            await self._app({**scope, "headers": headers}, again(content, receive), send)
         finally:
             asked_for.reset(token)
 
@@ -82,33 +80,3 @@ def _check_asks(body: dict[str, Any], field: str | None) -> None:
         raise EmokernelError(
             f"the body has no {field!r}: give it" + (f" in place of {given!r}" if given else "")
         )
-
-
-def _again(content: bytes, receive: Receive) -> Receive:
-    """``receive`` as it was before the body was read."""
-    messages = iter([{"type": "http.request", "body": content, "more_body": False}])
-
-    async def again() -> Message:
-        return next(messages, None) or await receive()
-
-    return again
-
-
-def refusal(error: EmokernelError) -> Any:
-    """The response that says why a request cannot be served.
-
-    503 if it could be later, 413 for too large a body, else 400. "detail" is the message as the
-    server of transformers gives it, "error" as clients of OpenAI's API look for it.
-    """
-    from starlette.responses import JSONResponse
-
-    message = str(error)
-    if len(message) > _TOLD:
-        message = f"{message[:_TOLD]}…"
-    # A lone surrogate, which JSON can hold, cannot be sent.
-    message = message.encode("utf-8", "backslashreplace").decode()
-    statuses = {NoFreeSlotError: 503, TooLargeError: 413}
-    status = next((number for kind, number in statuses.items() if isinstance(error, kind)), 400)
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    told = {"message": message, "type": kind, "param": None, "code": None}
-    return JSONResponse({"detail": message, "error": told}, status_code=status)

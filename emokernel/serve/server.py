@@ -10,7 +10,9 @@ from transformers.cli.serve import Serve
 
 from emokernel.engines.continuous.managed import Around
 from emokernel.errors import EmokernelError
-from emokernel.serve.middleware import EmotionFields, asked_for, refusal
+from emokernel.serve.fields import listed
+from emokernel.serve.middleware import EmotionFields, asked_for
+from emokernel.serve.refusals import refusal
 from emokernel.steering import Steering, patch, steering_of
 from emokernel.vectors import EmotionVectors
 
@@ -108,8 +110,7 @@ class SteeredServe(Serve):
         return [{"id": self._name, **made_by}]
 
     def _list_emotions(self) -> dict[str, Any]:
-        names = self._vectors.names
-        return {"object": "list", "data": [{"id": name, "object": "emotion"} for name in names]}
+        return listed(self._vectors.names)
 
 
 def _add_request(original: Callable, *args: Any, **kwargs: Any) -> Any:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from emokernel.errors import SteeringError
 from emokernel.reference import MAX_COMPONENTS, Law
-from emokernel.state.mix import Mix
+from emokernel.state.mix import HEAD_WORDS, Mix
 from emokernel.state.streams import Mark, Readers, Stream, readers_of
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class DeviceState:
         self._profile = torch.ones(vectors.shape[0]) if profile is None else profile
         self._vectors = vectors.detach().to("cpu", torch.float32)
         self.num_layers, self.num_slots = vectors.shape[0], slots
-        self._mixes: dict[int, Mix] = {}
+        self._heads = np.zeros((slots, HEAD_WORDS), np.int32)
         self.running = Running()
         # The layers of which torch.compile has traced the steered add: what it made asks no Python.
         self.traced: set[int] = set()
@@ -102,12 +103,17 @@ class DeviceState:
         self.dtype = dtype
         # Waits for all of the above: whatever stream reads it, it is there.
         norms = self.basis.float().norm(dim=-1).cpu()
-        self._present = norms > 0
-        if not norms.isfinite().all() or (self._present != vectors.any(-1)).any():
+        present = norms > 0
+        if not norms.isfinite().all() or (present != vectors.any(-1)).any():
             raise SteeringError(
                 f"the vectors do not fit {dtype}: some entries overflow or vanish; scale them"
             )
-        self._inverse_norms = torch.where(self._present, 1.0 / norms, 0.0)
+        # [2, E, L]: what multiplies the weights of an absolute and of a relative dose.
+        scales = torch.stack([present.float(), torch.where(present, 1.0 / norms, 0.0)])
+        self._scales = (scales * self._profile[:, None]).transpose(1, 2).contiguous().numpy()
+        # The records on the host: one copy of a part of them is one update.
+        self._host = torch.zeros_like(self.records, device="cpu", pin_memory=device.type == "cuda")
+        self._words = self._host.numpy()
         # The records again: under torch.compile a view of another dtype would be a copy.
         self.record_floats = self.records.view(torch.float32)
         fixed = self.basis, self.records, self.record_floats
@@ -145,8 +151,7 @@ class DeviceState:
             self._build(device, dtype)
             if self.plan_buffer is not None:
                 self.plan_buffer = self.plan_buffer.on(device)
-            for slot, mix in list(self._mixes.items()):
-                self.write(slot, mix)
+            self.write_all(range(self.num_slots), self._heads.tobytes())
 
     def _read(self) -> Iterator[Tensor]:
         """What forwards may be reading."""
@@ -191,34 +196,60 @@ class DeviceState:
         return [(basis, ids, weight, law) for basis, weight in layers]
 
     def write(self, slot: int, mix: Mix) -> None:
-        """Put ``mix`` into ``slot`` with one host-to-device copy; nothing changes if that fails.
+        """Put ``mix`` into ``slot``: `write_all` of one."""
+        self.write_all([slot], mix.head)
 
-        On a GPU after the forwards that may read what the slot held before (`retire`), and before
-        all that begin when this has returned, whatever their stream.
+    def write_all(self, slots: Sequence[int], heads: bytes, *, non_blocking: bool = False) -> None:
+        """Put mixes, their `Mix.head` side by side, into ``slots`` with one host-to-device copy.
+
+        Nothing changes if that fails. On a GPU after the forwards that may read what a slot held
+        before (`retire`), and before all that begin when this has returned, whatever their stream;
+        with ``non_blocking`` all that begin on this stream, and the caller waits until the copy has
+        been made before the next call.
         """
-        if not 0 <= slot < self.num_slots:
-            raise SteeringError(f"slot {slot} does not exist: there are {self.num_slots}")
+        given = np.frombuffer(heads, np.int32).reshape(len(slots), HEAD_WORDS)
+        numbers, first, last = given[:, :MAX_COMPONENTS], min(slots), max(slots)
+        # A run of slots in their order is a slice, which numpy fills much faster.
+        run = last - first + 1 == len(slots) and list(slots) == sorted(slots)
+        where = slice(first, last + 1) if run else list(slots)
+        for what, number, total in (
+            ("slot", first, self.num_slots), ("slot", last, self.num_slots),
+            ("vector", numbers.min(), self.basis.shape[1]),
+            ("vector", numbers.max(), self.basis.shape[1]),
+        ):  # fmt: skip
+            if not 0 <= number < total:
+                raise SteeringError(f"{what} {number} does not exist: there are {total}")
         with self.lock:
-            record = self._record(mix)
-            self.readers.wait(self._left.get(slot, ()))
-            # From memory that is not pinned: this returns when the copy has been made.
-            self.records[slot].copy_(record)
-            self._left.pop(slot, None)
-            self._mixes[slot] = mix
+            left = self._left.keys() & set(slots) if self._left else ()
+            for slot in left:
+                self.readers.wait(self._left[slot])
+            self._words[where] = self._records(given)
+            changed = slice(first, last + 1)
+            try:
+                self.records[changed].copy_(self._host[changed], non_blocking=non_blocking)
+            except BaseException:
+                self._words[where] = self._records(self._heads[where])
+                raise
+            for slot in left:
+                del self._left[slot]
+            self._heads[where] = given
             self._writes += 1
 
-    def _record(self, mix: Mix) -> Tensor:
-        """``mix`` as a slot holds it."""
-        record = torch.zeros(self.records.shape[1], dtype=torch.int32)
-        weights = record[MAX_COMPONENTS + 1 :].view(torch.float32).view(self.num_layers, -1)
-        scales = self._inverse_norms if mix.law & Law.RELATIVE else self._present.float()
-        for k, (number, weight) in enumerate(mix.components):
-            if not 0 <= number < self.basis.shape[1]:
-                raise SteeringError(f"vector {number} does not exist: {self.basis.shape[1]} do")
-            record[k] = number
-            weights[:, k] = weight * self._profile * scales[:, number]
-        record[MAX_COMPONENTS] = int(mix.law)
-        return record
+    def _records(self, heads: np.ndarray) -> np.ndarray:
+        """The records ``[n, words]`` of ``heads [n, HEAD_WORDS]``."""
+        ids, law = heads[:, :MAX_COMPONENTS], heads[:, MAX_COMPONENTS]
+        weights = heads[:, MAX_COMPONENTS + 1 :].view(np.float32)
+        used = int(np.flatnonzero(weights.any(0)).max(initial=-1)) + 1
+        records = np.zeros((len(heads), self.records.shape[1]), np.int32)
+        records[:, :MAX_COMPONENTS], records[:, MAX_COMPONENTS] = ids, law
+        of_layers = records[:, MAX_COMPONENTS + 1 :].view(np.float32)
+        of_layers = of_layers.reshape(len(heads), self.num_layers, MAX_COMPONENTS)
+        relative = ((law & int(Law.RELATIVE)) != 0).astype(np.intp)
+        for k in range(used):
+            np.multiply(
+                self._scales[relative, ids[:, k]], weights[:, k, None], out=of_layers[:, :, k]
+            )
+        return records
 
     def retire(self, slot: int) -> None:
         """No forward that begins from now on reads ``slot``; those that have begun may."""

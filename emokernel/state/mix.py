@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -12,6 +14,10 @@ from emokernel.reference import MAX_COMPONENTS, Law
 
 # The slot of a row that is left as it is.
 UNTOUCHED = -1
+
+# The words of a mix, whatever the layer: ids, law, weights.
+HEAD = struct.Struct(f"={MAX_COMPONENTS}ii{MAX_COMPONENTS}f")
+HEAD_WORDS = HEAD.size // 4
 
 # Whether prompt tokens, the last of them, and generated ones are steered.
 Kinds = tuple[bool, bool, bool]
@@ -38,6 +44,13 @@ class Mix:
         for _, weight in self.components:
             if not abs(weight) <= limit:
                 raise SteeringError(f"strength must be a finite fp32 number, got {weight}")
+
+    @cached_property
+    def head(self) -> bytes:
+        """The mix as `HEAD`, for `DeviceState.write_all`."""
+        left = MAX_COMPONENTS - len(self.components)
+        numbers, weights = zip(*self.components, *[(0, 0.0)] * left, strict=True)
+        return HEAD.pack(*numbers, int(self.law), *weights)
 
 
 class Asked(NamedTuple):

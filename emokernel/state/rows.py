@@ -66,9 +66,17 @@ class RowBuffer:
     def __init__(self, rows: int, device: torch.device | str) -> None:
         with torch.inference_mode(False):
             self.tensor = torch.full((rows,), UNTOUCHED, dtype=torch.int32, device=device)
+            pinned = self.tensor.is_cuda
+            self._host = torch.full((rows,), UNTOUCHED, dtype=torch.int32, pin_memory=pinned)
+        self._slots, self._steered = self._host.numpy(), 0
 
-    def write(self, slots: np.ndarray) -> None:
-        """Put ``slots`` first, int32 ``[<= rows]``; one host-to-device copy."""
-        rows = torch.full(self.tensor.shape, UNTOUCHED, dtype=torch.int32)
-        rows[: len(slots)] = torch.from_numpy(slots)
-        self.tensor.copy_(rows)
+    def write(self, slots: np.ndarray, *, non_blocking: bool = False) -> None:
+        """Put ``slots`` first, int32 ``[<= rows]``; one host-to-device copy, if any has changed.
+
+        ``non_blocking`` as in `DeviceState.write_all`.
+        """
+        end = max(len(slots), self._steered)
+        if len(slots) < end or not np.array_equal(self._slots[:end], slots):
+            self._slots[: len(slots)], self._slots[len(slots) : end] = slots, UNTOUCHED
+            self._steered = len(slots)
+            self.tensor[:end].copy_(self._host[:end], non_blocking=non_blocking)

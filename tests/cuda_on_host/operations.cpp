@@ -4,8 +4,9 @@
 
 namespace {
 
-void launch(const emokernel::Call&, const emokernel::Checked& checked) {
-  emokernel::launch_cuda_rows(checked.problem, checked.stream, checked.basis, 0, nullptr);
+void launch(const emokernel::Call& call, const emokernel::Checked& checked) {
+  emokernel::launch_cuda_rows(checked.problem, call.operation, checked.stream, checked.basis, 0,
+                              nullptr);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(emokernel_on_host, CPU, library) {

@@ -47,7 +47,7 @@ struct HostRewrite {
   int64_t count;
 };
 
-// Contiguous rows, and the tables of a layer; as in search.py.
+// Contiguous rows, and the tables of a layer; as in search.py. Without a residual, x is y.
 struct HostRows {
   const void *x, *residual, *weight, *bias;
   void *y, *normed;
@@ -159,7 +159,7 @@ emokernel::RowProblem problem_of(const HostRows& given) {
   problem.rows = given.rows;
   problem.d = d;
   problem.x = {given.x, d};
-  problem.residual = {given.residual, d};
+  if (given.residual != nullptr) problem.residual = {given.residual, d};
   problem.y = given.y;
   problem.normed = given.normed;
   problem.weight = given.weight;
@@ -177,6 +177,13 @@ emokernel::RowProblem problem_of(const HostRows& given) {
   return problem;
 }
 
+emokernel::Operation operation_of(const HostRows& given) {
+  using emokernel::Operation;
+  if (given.residual == nullptr) return Operation::kSteerRmsNorm;
+  if (given.bias != nullptr) return Operation::kAddSteerLayerNorm;
+  return given.weight != nullptr ? Operation::kAddSteerRmsNorm : Operation::kAddSteer;
+}
+
 }  // namespace
 
 // Why the rows could not be computed as they should, or null; without options, nothing is searched.
@@ -186,7 +193,8 @@ const char* emokernel_host_rows(const HostRows* given, HostSearch* options) {
   std::optional<Races> searching;
   if (options != nullptr) search = races = &searching.emplace(*options);
   try {
-    emokernel::launch_cuda_rows(problem_of(*given), static_cast<emokernel::DType>(given->dtype),
+    emokernel::launch_cuda_rows(problem_of(*given), operation_of(*given),
+                                static_cast<emokernel::DType>(given->dtype),
                                 static_cast<emokernel::DType>(given->basis_dtype), 0, nullptr);
   } catch (const std::exception& error) {
     said = error.what();
@@ -200,12 +208,8 @@ const char* emokernel_host_rows(const HostRows* given, HostSearch* options) {
 
 // The same rows by the portable kernel for CPUs, one after the other.
 void emokernel_host_cpu_rows(const HostRows* given, HostSearch* options) {
-  using emokernel::Operation;
-  const Operation operation = given->bias     ? Operation::kAddSteerLayerNorm
-                              : given->weight ? Operation::kAddSteerRmsNorm
-                                              : Operation::kAddSteer;
   const auto kernel = emokernel::portable::kernel_table().kernels[static_cast<int>(
-      operation)][given->dtype][given->dtype == given->basis_dtype ? 0 : 1];
+      operation_of(*given))][given->dtype][given->dtype == given->basis_dtype ? 0 : 1];
   const emokernel::RowProblem problem = problem_of(*given);
   std::vector<float> scratch(emokernel::scratch_floats(problem.d));
   for (int64_t row = 0; row < problem.rows; ++row) {

@@ -84,6 +84,8 @@ def _given(case: Case, norm: Cast | str | None, y: Tensor, normed: Tensor | None
     tables = {"basis": case.basis, "token_slot": case.token_slot, "ids": case.ids,
               "weights": case.weights, "law": case.law}  # fmt: skip
     memory = {"x": case.x, "residual": case.residual, "y": y, "normed": normed, **tables}
+    if y is case.x:  # in place
+        del memory["residual"]
     if norm is not None:
         memory["weight"] = case.weight
     if norm == LAYER:

@@ -126,6 +126,33 @@ WRONG: list[tuple[str, dict[str, object], str]] = [
      "normed has shape [6, 9]; it needs that of x"),
     ("add_steer_layer_norm_out", {"normed": rows(6, 16)[:, :8]},
      "normed is strided; pass it contiguous"),
+    ("steer_rms_norm_", {"y": rows(6, 8, dtype=torch.float64)},
+     "y is float64; it needs float32, bfloat16 or float16"),
+    ("steer_rms_norm_", {"y": torch.tensor(1.0)},
+     "y has shape []; it needs [..., d] with d at least 1"),
+    ("steer_rms_norm_", {"y": rows(8, 6).t()}, "y is strided; pass it contiguous"),
+    ("steer_rms_norm_", {"y": rows(6, 16)[:, :8]}, "y is strided; pass it contiguous"),
+    ("steer_rms_norm_", {"normed": rows(6, 7)},
+     "normed has shape [6, 7]; it needs that of y, [6, 8]"),
+    ("steer_rms_norm_", {"normed": rows(6, 8, dtype=torch.float16)},
+     "normed is float16; it needs float32"),
+    ("steer_rms_norm_", {"normed": rows(6, 16)[:, :8]}, "normed is strided; pass it contiguous"),
+    ("steer_rms_norm_", {"weight": rows(8, dtype=torch.float16)},
+     "weight is float16; it needs float32"),
+    ("steer_rms_norm_", {"eps": -1e-6}, "eps is -0.000001; it needs to be finite in float32"),
+    ("steer_rms_norm_", {"cast": len(Cast)}, f"cast is {len(Cast)}; it needs to be one of 0 to"),
+    ("steer_rms_norm_", {"token_slot": ints(5)},
+     "token_slot has shape [5]; it needs one entry for each of the 6 rows"),
+    ("steer_rms_norm_", {"y": lambda case: case.x, "normed": lambda case: case.x},
+     "normed shares memory with y"),
+    ("steer_rms_norm_", {"y": lambda case: TWELVE[:6], "normed": lambda case: TWELVE[5:11]},
+     "normed shares memory with y"),
+    ("steer_rms_norm_", {"y": lambda case: case.basis[:6]}, "y shares memory with basis"),
+    ("steer_rms_norm_", {"normed": lambda case: TWELVE[:6], "weight": lambda case: TWELVE[5]},
+     "normed shares memory with weight"),
+    ("steer_rms_norm_", {"y": lambda case: TWELVE[:6],
+                         "weights": lambda case: TWELVE.view(-1)[8:41].view(11, 3)},
+     "y shares memory with weights"),
 ]  # fmt: skip
 
 
@@ -140,14 +167,16 @@ def test_refused(target: Target, name: str, changes: dict[str, object], message:
 def test_refused_by_triton(name: str, changes: dict[str, object], message: str) -> None:
     """Its checks need neither a GPU nor the interpreter."""
     given = arguments(row_cases.make(ROWS, D), name, changes)
-    outputs = {key: given.pop(key) for key in ("normed", "y") if key in given}
+    out = name.endswith("_out")
+    outputs = {key: given.pop(key) for key in ("normed", "y") if out}
     with pytest.raises(RuntimeError, match=re.escape(f"::{name}: {message}")) as caught:
         triton.OPERATIONS[name](*given.values(), **outputs)
     assert "\n" not in str(caught.value)
 
 
-def test_a_longer_token_slot_is_fine(target: Target) -> None:
-    call(target, "steer", token_slot=ints(60))
+@pytest.mark.parametrize("name", ["steer", "steer_rms_norm_"])
+def test_a_longer_token_slot_is_fine(target: Target, name: str) -> None:
+    call(target, name, token_slot=ints(60))
 
 
 @pytest.mark.parametrize("name", NAMES)

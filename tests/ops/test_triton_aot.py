@@ -19,6 +19,7 @@ import torch
 from row_cases import EPS, Case, make
 
 from emokernel.ops import triton as backend
+from emokernel.ops.schemas import IN_PLACE
 from emokernel.reference import Cast
 
 triton = pytest.importorskip(
@@ -38,7 +39,7 @@ ADD, RMS, LAYER = "add_steer", "add_steer_rms_norm", "add_steer_layer_norm"
 K = 8  # components, as the slots of emokernel.state hold them
 # Registers of a thread. A multiprocessor has 65536: programs of up to 256 threads leave room for at
 # least 512, of 512 threads two programs fit, and above 8192 columns one.
-REGISTER_CEILING = {"steer": 64, ADD: 64, RMS: 80, LAYER: 96}
+REGISTER_CEILING = {"steer": 64, ADD: 64, RMS: 80, LAYER: 96, IN_PLACE: 80}
 
 
 def register_ceiling(operation: str, d: int) -> int:
@@ -53,7 +54,8 @@ TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 def launched(operation: str, case: Case, cast: int = 0) -> tuple[int, tuple, dict]:
     """(rows, arguments, settings) that the backend launches its kernel with."""
     rows = (case.x,) if operation == "steer" else (case.x, case.residual)
-    norm = {RMS: (case.weight, EPS, cast), LAYER: (case.weight, case.weight, EPS)}
+    rms = case.weight, EPS, cast
+    norm = {RMS: rms, IN_PLACE: rms, LAYER: (case.weight, case.weight, EPS)}
     calls = []
 
     def record(count: int, *arguments: object, **settings: object) -> None:
@@ -136,6 +138,8 @@ SHAPES = [
     # the most that a thread has to hold at once
     *((RMS, 16384, BF16, arch, int(Cast.VLLM), False) for arch in (80, 90, 100)),
     (RMS, 16384, BF16, 90, int(Cast.VLLM), True),
+    *((IN_PLACE, 4096, BF16, arch, int(Cast.VLLM), False) for arch in (80, 90, 100)),
+    *((IN_PLACE, d, FP32, 90, 0, False) for d in (576, 5120, 16384)),
 ]  # fmt: skip
 
 
@@ -166,6 +170,14 @@ def test_warps_agree_on_a_slot_before_they_branch(arch: int) -> None:
     assert loads[-1] < branch
     between = ptx[loads[-1] : branch]
     assert re.search(r"st\.shared.*bar\.sync.*ld\.shared", between, re.DOTALL)
+
+
+@pytest.mark.parametrize("arch", [80, 90, 100])
+def test_an_untouched_row_in_place_leaves_before_it_is_read(arch: int) -> None:
+    ptx = compiled(IN_PLACE, 4096, BF16, arch, int(Cast.VLLM)).ptx
+    read = re.search(r"ld\.global\.v4", ptx).start()
+    (end,) = re.findall(r"\n(\$L__BB\w+):[^;]*\n\tret;", ptx)
+    assert re.search(rf"\bbra\S* \t{re.escape(end)};", ptx[:read])
 
 
 def check_arithmetic(kernel: Compiled) -> None:

@@ -12,11 +12,12 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from row_cases import DTYPES, WIDTHS, Case, make
+from row_cases import DTYPES, EPS, WIDTHS, Case, make
 from torch import Tensor
 
 from emokernel.ops import available, checks, triton
 from emokernel.ops.checks import MAX_D
+from emokernel.ops.schemas import IN_PLACE
 from emokernel.ops.triton import launch_shape
 
 INSTALLED = importlib.util.find_spec("triton") is not None
@@ -48,14 +49,22 @@ def test_rows_that_are_too_wide_are_refused() -> None:
 
 def launch(case: Case, **outputs: Tensor) -> tuple:
     """The arguments that the kernel of add_steer_rms_norm is launched with."""
+    name = "add_steer_rms_norm_out" if outputs else "add_steer_rms_norm"
+    return launched(name, *case.norm_arguments(0), **outputs)
+
+
+def launched(name: str, *arguments: object, **outputs: Tensor) -> tuple:
     calls = []
     with (
         patch.object(triton, "launch", lambda _, *arguments, **__: calls.append(arguments)),
         patch.object(triton, "INTERPRETED", True),
     ):
-        name = "add_steer_rms_norm_out" if outputs else "add_steer_rms_norm"
-        triton.OPERATIONS[name](*case.norm_arguments(0), **outputs)
+        triton.OPERATIONS[name](*arguments, **outputs)
     return calls[0] if calls else ()
+
+
+def launch_in_place(case: Case, y: Tensor, normed: Tensor) -> tuple:
+    return launched(IN_PLACE, y, normed, case.weight, EPS, 0, *case.tables)
 
 
 def misaligned(rows: Tensor) -> Tensor:
@@ -99,7 +108,9 @@ def test_rows_are_not_copied_without_need() -> None:
 
 
 def test_no_rows_launch_nothing() -> None:
-    assert launch(make(4, 64).rows(slice(0, 0))) == ()
+    none = make(4, 64).rows(slice(0, 0))
+    assert launch(none) == ()
+    assert launch_in_place(none, none.x, none.residual) == ()
 
 
 def test_given_outputs_are_written_as_they_lie() -> None:
@@ -111,6 +122,22 @@ def test_given_outputs_are_written_as_they_lie() -> None:
     with pytest.raises(RuntimeError, match="_out: y needs to begin on a multiple of 16 bytes"):
         launch(case, y=misaligned(case.x), normed=normed)
     assert launch(make(3, 7), y=misaligned(make(3, 7).x), normed=make(3, 7).x)
+
+
+def test_what_is_changed_in_place_is_never_a_copy() -> None:
+    case = make(3, 8)
+    x, residual, y, normed = launch_in_place(case, case.x, case.residual)[:4]
+    assert x is y is case.x
+    assert normed is case.residual
+    assert residual is None
+    for changed in ("y", "normed"):
+        rows = {"y": case.x, "normed": case.residual}
+        rows[changed] = misaligned(rows[changed])
+        with pytest.raises(RuntimeError, match=f"_: {changed} needs to begin on a multiple of 16"):
+            launch_in_place(case, **rows)
+    odd = make(3, 7)
+    rows = misaligned(odd.x)
+    assert launch_in_place(odd, rows, odd.residual)[0] is rows
 
 
 @needs_triton
@@ -182,4 +209,6 @@ def test_triton_is_not_imported_before_it_is_needed() -> None:
 def test_a_usual_call_is_not_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """That costs more than the launch."""
     monkeypatch.setattr(checks, "_check", lambda *_: pytest.fail("it was"))
-    assert launch(make(4, 64))
+    case = make(4, 64)
+    assert launch(case)
+    assert launch_in_place(case, case.x, case.residual)

@@ -10,9 +10,9 @@ import torch
 
 from emokernel import EmokernelError, EmotionVectors, patch, steering_of
 from emokernel.errors import ModelStructureError, SteeringError
-from emokernel.numerics import ulp_distance
+from emokernel.numerics import MAX_RMS_NORM_ULP, ulp_distance
 from emokernel.ops import select
-from emokernel.patch.norms import MAX_ULP, norm_arguments, probe_norm
+from emokernel.patch.norms import norm_arguments, probe_norm
 from emokernel.state import DeviceState
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma")
@@ -64,7 +64,7 @@ def test_fused_norm_agrees_with_the_module(family, dtype, tiny, vectors):
         normed, stream = select("cpu").add_steer_rms_norm(x, residual, *arguments, *tables)
         wanted = module(stream)
     assert torch.equal(stream, x + residual)
-    assert ulp_distance(normed, wanted).max() <= MAX_ULP[dtype]
+    assert ulp_distance(normed, wanted).max() <= MAX_RMS_NORM_ULP[dtype]
 
 
 def test_unpatch_restores_everything(tiny, vectors, prompts):

@@ -128,18 +128,18 @@ def test_what_is_written_while_the_model_is_moved_is_not_lost(monkeypatch):
     moving, second = threading.Event(), threading.Event()
     held.lock = Noting(held.lock, second)
     held.write(1, Mix(((0, 1.0),)))
-    write = held.write
+    records = held._records
 
-    def slow(slot, mix):
+    def slow(heads):
         moving.set()
         assert second.wait(10)
-        write(slot, mix)
+        return records(heads)
 
-    monkeypatch.setattr(held, "write", slow)
+    monkeypatch.setattr(held, "_records", slow)
     move = threading.Thread(target=held.move, args=(torch.device("cpu"), torch.bfloat16))
     move.start()
     assert moving.wait(10)
-    write(1, Mix(((2, 3.0),)))
+    held.write(1, Mix(((2, 3.0),)))
     second.set()
     move.join()
     assert held.tables[0][1][1, 0] == 2

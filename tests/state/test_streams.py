@@ -62,15 +62,15 @@ class Device:
 
 
 class Copies(TorchDispatchMode):
-    """Notes each copy into a whole record or plan buffer: 1-D int32 tensors longer than a head."""
+    """Notes each copy into whole records or a plan buffer: int32, with rows longer than a head."""
 
     def __init__(self, log):
         super().__init__()
         self._log = log
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        whole = func is torch.ops.aten.copy_.default and args[0].dim() == 1
-        if whole and args[0].dtype is torch.int32 and args[0].numel() > 8:
+        copied = func is torch.ops.aten.copy_.default and args[0].dtype is torch.int32
+        if copied and args[0].shape[-1] > 8:
             assert not any(args[2:])  # blocking: it has been made when the call returns
             assert not kwargs
             self._log.append("copy")
@@ -133,7 +133,9 @@ def test_a_copy_that_fails_keeps_what_it_waited_for(device, monkeypatch):
     slots.release([JOY])
     device.on("B")
     with monkeypatch.context() as broken:
-        broken.setattr(Tensor, "copy_", lambda *_: (_ for _ in ()).throw(RuntimeError("lost")))
+        broken.setattr(
+            Tensor, "copy_", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("lost"))
+        )
         with pytest.raises(RuntimeError, match="lost"):
             slots.hold([ANGER])
     device.taken()
