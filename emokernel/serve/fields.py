@@ -86,11 +86,10 @@ def _is_point(emotion: Any) -> bool:
 
 
 def _point(emotion: dict[str, Any]) -> Affect:
-    valence, arousal, intensity = (emotion.get(name) for name in _POINT)
-    if intensity is None:
-        intensity = 1.0
-    if not all(map(is_number, (valence, arousal, intensity))):
+    given = [({"intensity": 1.0} | emotion).get(name) for name in _POINT]
+    if not all(map(is_number, given)):
         raise SteeringError(f"a point needs the numbers valence and arousal, got {emotion!r}")
+    valence, arousal, intensity = given
     if intensity < 0:
         raise SteeringError(f"intensity counts from 0, neutral, to 1, got {intensity!r}")
     return Affect(valence * intensity, arousal * intensity)

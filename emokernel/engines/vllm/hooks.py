@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -24,7 +24,9 @@ from emokernel.state import Asked
 
 
 class Resolving(Vectors, Protocol):
-    """Vectors whose emotions have names."""
+    """Vectors whose emotions have ``names``."""
+
+    names: Sequence[str]
 
     def resolve(self, extra_args: dict[str, Any]) -> Asked:
         """What a request asks for; EmokernelError if it cannot be. Takes its fields out."""
@@ -54,7 +56,7 @@ def install(load: Load) -> None:
 
     around_method(EngineArgs, "create_engine_config", functools.partial(_create_config, load))
     around_method(InputProcessor, "process_inputs", functools.partial(_process_inputs, load))
-    around_method(EngineCore, "__init__", _begin_core)
+    around_method(EngineCore, "_initialize_kv_caches", _begin_core)
     around_method(EngineCore, "preprocess_add_request", _add_request)
     around_method(WorkerWrapperBase, "init_device", functools.partial(_init_device, load))
     WorkerBase.emokernel_status = _worker_status
@@ -94,13 +96,16 @@ def settings_of(config: Any) -> Settings | None:
 def _create_config(load: Load, original: Callable, args: Any, *more: Any, **kwargs: Any) -> Any:
     """In the process that starts the server: refuse what cannot be, and write the compile key."""
     said = settings.read(args.additional_config, os.environ)
-    config = original(args, *more, **kwargs)
     if said is None:
-        return config
-    import vllm
+        return original(args, *more, **kwargs)
+    # vLLM chooses V2 on a GPU where nothing is said; its processes inherit the variable.
+    os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
+    config = original(args, *more, **kwargs)
+    from vllm import envs
+    from vllm.version import __version__
 
-    supported.check_version(vllm.__version__, said)
-    supported.check_config(config)
+    supported.check_version(__version__, said)
+    supported.check_config(config, rust=envs.VLLM_USE_RUST_FRONTEND)
     model = config.model_config
     vectors = load(said)
     check_fits(vectors, model.get_total_num_hidden_layers(), model.get_hidden_size())
@@ -159,12 +164,14 @@ def _packed(
     return asked.packed(request, vectors.of)
 
 
-def _begin_core(original: Callable, core: Any, *args: Any, **kwargs: Any) -> None:
-    """In the core: when its workers have begun, ask them whether they steer."""
-    original(core, *args, **kwargs)
-    core.emokernel_of = None
-    if settings_of(core.vllm_config) is not None:
-        core.emokernel_of = _core_status(core)["of"]
+def _begin_core(original: Callable, core: Any, *args: Any, **kwargs: Any) -> Any:
+    """In the core: its workers have loaded the model; ask them whether they steer it.
+
+    Its `__init__` has called the plugin itself, so that this is the first step it can stand around.
+    """
+    steers = settings_of(core.vllm_config) is not None
+    core.emokernel_of = _core_status(core)["of"] if steers else None
+    return original(core, *args, **kwargs)
 
 
 def _add_request(original: Callable, core: Any, request: Any) -> Any:

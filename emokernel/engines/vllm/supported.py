@@ -20,13 +20,17 @@ def check_version(version: str, settings: Settings) -> None:
         )
 
 
-def check_config(config: Any) -> None:
-    """SteeringError for a mode of vLLM in which rows would be steered wrongly, or untried."""
+def check_config(config: Any, *, rust: bool) -> None:
+    """SteeringError for a mode of vLLM in which rows would be steered wrongly, or untried.
+
+    ``rust``: whether its front end is the one in Rust.
+    """
     parallel, speculative = config.parallel_config, config.speculative_config
     method = speculative and speculative.method
     transfers = config.kv_transfer_config
     refused = {
-        "model runner V2 (set VLLM_USE_V2_MODEL_RUNNER=0)": config.use_v2_model_runner,
+        "its front end in Rust, which has no plugins": rust,
+        "model runner V2 (VLLM_USE_V2_MODEL_RUNNER=1, or a feature that needs it)": config.use_v2_model_runner,
         "micro-batches, which split the rows": parallel.use_ubatching,
         "context parallelism, which splits the rows": max(
             parallel.prefill_context_parallel_size, parallel.decode_context_parallel_size

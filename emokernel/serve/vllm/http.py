@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 from vllm.entrypoints.launchers import app as launcher
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
@@ -15,11 +21,13 @@ from vllm.exceptions import VLLMValidationError
 from emokernel.engines.vllm.asked import ASKING, FIELDS
 from emokernel.engines.vllm.hooks import Load, around_function, around_method, settings_of
 from emokernel.errors import EmokernelError, SteeringError
-from emokernel.serve.bodies import Message, Receive, again, parsed, read
+from emokernel.serve.bodies import Message, Receive, again, read
 from emokernel.serve.fields import listed
 from emokernel.serve.refusals import refusal
 
 _STEERED = (ChatCompletionRequest, CompletionRequest, ResponsesRequest)
+# Seconds for the answer of a core: it may be in the middle of a step, or be no more.
+_PATIENCE = 30.0
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 
 
@@ -41,7 +49,7 @@ def _take_fields(original: Callable, request: Any, *args: Any, **kwargs: Any) ->
     """vLLM's sampling parameters of a body, the fields at its top in their ``extra_args``."""
     params = original(request, *args, **kwargs)
     said, extra = _said(request), params.extra_args or {}
-    if ASKING & said.keys():
+    if said:
         twice = sorted(said.keys() & extra.keys())
         if twice:
             raise VLLMValidationError(
@@ -64,33 +72,31 @@ def _refuse_beams(original: Callable, request: Any, *args: Any, **kwargs: Any) -
 
 def _build_app(load: Load, original: Callable, *args: Any, **kwargs: Any) -> Any:
     app = original(*args, **kwargs)
-    from starlette.middleware import Middleware
-    from starlette.requests import Request
 
     async def emotions(request: Request) -> Any:
         return await _emotions(load, request.app.state)
 
     app.add_api_route("/v1/emotions", emotions, methods=["GET"])
-    # The innermost: behind authentication.
+    # The innermost: behind authentication. vLLM has made the stack already: it is made again.
     app.user_middleware.append(Middleware(OtherBodies))
+    app.middleware_stack = None
     return app
 
 
 async def _emotions(load: Load, state: Any) -> Any:
     """The emotions that can be asked for; 503 with the reason unless all workers steer by them."""
-    from starlette.responses import JSONResponse
-
     engine = state.engine_client
     try:
         said = settings_of(engine.vllm_config)
         if said is None:
             raise SteeringError("this server has no emotion vectors")
         vectors = load(said)
-        told = await engine.engine_core.call_utility_async("emokernel_status")
-        if told["of"] != vectors.of:
+        asked = engine.engine_core.call_utility_all_async("emokernel_status")
+        cores = await asyncio.wait_for(asked, _PATIENCE)
+        if any(core["of"] != vectors.of for core in cores):
             raise SteeringError("the vectors of the workers are others: restart the server")
     except Exception as error:  # whatever a core that is no more raises
-        message = f"emotions cannot be asked for: {error}"
+        message = f"emotions cannot be asked for: {str(error) or type(error).__name__}"
         told = {"message": message, "type": "server_error", "param": None, "code": 503}
         return JSONResponse({"detail": message, "error": told}, status_code=503)
     return listed(vectors.names)
@@ -107,22 +113,27 @@ class OtherBodies:
         kind = dict(scope.get("headers") or ()).get(b"content-type", b"")
         other = scope["type"] == "http" and scope["method"] == "POST" and b"json" in kind
         if other and scope["path"] not in PATHS:
-            try:
-                content = await read(scope, receive)
-                if content is None:
-                    return
-                _check_asks_nothing(content, scope["path"])
-            except EmokernelError as error:
+            content = await read(scope, receive, sys.maxsize)  # limits are vLLM's to set
+            if content is None:
+                return
+            asking = _asking(content)
+            if asking:
+                error = EmokernelError(
+                    f"{asking} at the top of the body is not read by {scope['path']}: send it in"
+                    f" vllm_xargs, or use one of {', '.join(PATHS)}"
+                )
                 await refusal(error)(scope, receive, send)
                 return
             receive = again(content, receive)
         await self._app(scope, receive, send)
 
 
-def _check_asks_nothing(content: bytes, path: str) -> None:
-    asking = sorted(ASKING & (parsed(content) or {}).keys())
-    if asking:
-        raise EmokernelError(
-            f"{asking[0]} at the top of the body is not read by {path}: send it in vllm_xargs, or"
-            f" use one of {', '.join(PATHS)}"
-        )
+def _asking(content: bytes) -> str | None:
+    """The first field at the top of a body that asks for an emotion."""
+    if not any(name.encode() in content for name in ASKING):
+        return None
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):  # of which the server says what is wrong
+        return None
+    return min(ASKING & body.keys(), default=None) if isinstance(body, dict) else None

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from emokernel.affect.mixes import Mixer
+from emokernel.choices import MAPPING
 from emokernel.engines.vllm import hooks
 from emokernel.engines.vllm.settings import Settings
 from emokernel.errors import EmokernelError
@@ -32,10 +33,11 @@ class NamedVectors:
         if not Path(path).exists():
             raise EmokernelError(f"there is no file {path!r}: name the vectors of this server")
         vectors = EmotionVectors.load(path)
+        mapping = settings.mapping and MAPPING.check(settings.mapping)
         choices = settle(
-            vectors, preset=settings.preset, calibrated=settings.calibrated,
-            mapping=settings.mapping, site=settings.site, law=settings.law, dose=settings.dose,
-            layers=settings.layers, positions=settings.positions, backend=settings.backend,
+            vectors, preset=settings.preset, calibrated=settings.calibrated, mapping=mapping,
+            site=settings.site, law=settings.law, dose=settings.dose, layers=settings.layers,
+            positions=settings.positions, backend=settings.backend,
         )  # fmt: skip
         mixer = Mixer(vectors, choices.calibration, choices.mapping, settings.coordinates)
         self._resolve = Resolver(mixer, choices)
