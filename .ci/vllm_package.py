@@ -1,4 +1,4 @@
-"""Whether pip can fetch the vLLM that `make test-vllm` pins; exit 1 and say why on stdout if not."""
+"""Whether pip can fetch the vLLM of `make test-vllm`; exit 1 and say why on stdout if not."""
 
 import re
 import subprocess

@@ -62,9 +62,7 @@ class Text:
     """For each token, how far its logit is above the next one."""
 
 
-def assert_same_texts(
-    got: Sequence[Text], expected: Sequence[Text], cases: Sequence[Case]
-) -> None:
+def assert_same_texts(got: Sequence[Text], expected: Sequence[Text], cases: Sequence[Case]) -> None:
     """The same tokens; else tells which cases differ, where, and how near a tie that was."""
     assert len(got) == len(expected) == len(cases)
     wrong = []

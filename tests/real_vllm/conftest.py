@@ -17,6 +17,7 @@ CACHE = tempfile.TemporaryDirectory(prefix="vllm-cache-")
 os.environ.update(
     HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1", DO_NOT_TRACK="1", VLLM_LOGGING_LEVEL="ERROR",
     VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_CPU_KVCACHE_SPACE="1",
+    VLLM_CPU_OMP_THREADS_BIND="nobind",
     VLLM_CACHE_ROOT=CACHE.name,
 )  # fmt: skip
 
@@ -49,6 +50,16 @@ def engines():
     made = Engines()
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def server(engines, embedded, scratch):
+    """`vllm serve` of the embedded model, for all tests over HTTP; `test_killed_core` ends it."""
+    from real_vllm.server import Server
+
+    engines.close()
+    with Server(embedded.folder, scratch / "server.log", embedded.emotions()) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -10,13 +10,21 @@ from typing import Any
 from real_vllm.cases import Case, Text
 
 # Blocks of 32, the smallest on a CPU: the default of 128 caches no prompt of these tests.
-OPTIONS = {"dtype": "float32", "enforce_eager": True, "max_num_seqs": 64, "block_size": 32, "seed": 0}
+OPTIONS = {
+    "dtype": "float32",
+    "enforce_eager": True,
+    "max_num_seqs": 64,
+    "block_size": 32,
+    "seed": 0,
+}
 
 
 class Engine:
     """One engine; there should be no other alive in this process."""
 
-    def __init__(self, folder: Path, emotions: dict[str, Any] | None = None, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, emotions: dict[str, Any] | None = None, **options: Any
+    ) -> None:
         """``emotions``: what stands under "emokernel" in ``additional_config``."""
         from vllm import LLM
 

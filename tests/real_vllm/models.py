@@ -19,11 +19,13 @@ QUESTIONS = (
 
 @dataclass(frozen=True)
 class Model:
-    """``vectors`` are those that ship for it, in ``file``; they are calibrated for ``site``."""
+    """``vectors`` are those that ship for it, in ``file``; they are calibrated for their site."""
 
     folder: Path
     vectors: EmotionVectors
     file: Path
+    tokenizer: Any
+    texts: list[str]
     prompts: list[list[int]]
 
     @property
@@ -37,25 +39,28 @@ class Model:
 
 def embedded(scratch: Path) -> Model:
     """The model of the package: 6 layers, 6 heads, width 192, at most 256 tokens."""
-    from transformers import AutoTokenizer
-
-    tokenizer, lines = AutoTokenizer.from_pretrained(model_folder()), openings()
+    lines = openings()
     texts = [lines[0], *(" ".join(lines[first : first + 5]) for first in (1, 6, 11))]
-    return _made("embedded", model_folder(), scratch, tokenizer(texts).input_ids)
+    return _made("embedded", model_folder(), scratch, texts)
 
 
 def smollm2(scratch: Path) -> Model:
     """SmolLM2-135M-Instruct: 30 layers, 9 heads, 3 of them for keys, width 576."""
-    from transformers import AutoTokenizer
-
     folder = Path(fetched("smollm2"))
-    tokenizer = AutoTokenizer.from_pretrained(folder)
     talks = [[{"role": "user", "content": question}] for question in QUESTIONS]
-    prompts = tokenizer.apply_chat_template(talks, add_generation_prompt=True, return_dict=True)
-    return _made("smollm2", folder, scratch, prompts["input_ids"])
+    tokenizer = _tokenizer(folder)
+    texts = tokenizer.apply_chat_template(talks, add_generation_prompt=True, tokenize=False)
+    return _made("smollm2", folder, scratch, texts)
 
 
-def _made(name: str, folder: Path, scratch: Path, prompts: list[list[int]]) -> Model:
+def _made(name: str, folder: Path, scratch: Path, texts: list[str]) -> Model:
     vectors, file = load_vectors(name), scratch / f"{name}.safetensors"
     vectors.save(file)
-    return Model(folder, vectors, file, prompts)
+    tokenizer = _tokenizer(folder)
+    return Model(folder, vectors, file, tokenizer, texts, tokenizer(texts).input_ids)
+
+
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)

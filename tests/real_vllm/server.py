@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,11 +10,10 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 
 NAME = "served"
@@ -77,15 +77,15 @@ class Server:
 
     def ask(self, path: str, body: Any = None) -> tuple[int, Any]:
         """(status, answer) of a GET, or of a POST of ``body`` as JSON."""
-        data = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(self.url + path, data, headers)
-        try:
-            with urllib.request.urlopen(request, timeout=120) as answer:
-                status, text = answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            status, text = error.code, error.read()
-        return status, json.loads(text) if text else None
+        answer = httpx.request(
+            "GET" if body is None else "POST", self.url + path, timeout=120,
+            content=None if body is None else json.dumps(body),
+            headers={"Content-Type": "application/json"},
+        )  # fmt: skip
+        return answer.status_code, answer.json() if answer.content else None
+
+    def text(self, path: str) -> str:
+        return httpx.get(self.url + path, timeout=120).text
 
     def engine_core(self) -> psutil.Process:
         """The process that computes; ProcessLookupError if there is none."""
@@ -98,10 +98,8 @@ class Server:
         """End it and all it has started."""
         if self._process.poll() is None:
             self._process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(20)
-            except subprocess.TimeoutExpired:
-                pass
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -116,6 +114,6 @@ class Server:
             try:
                 if self.ask("/health")[0] == 200:
                     return
-            except OSError:
+            except httpx.TransportError:
                 time.sleep(0.5)
         raise TimeoutError(f"not ready after {seconds} s:\n{self.output()[-4000:]}")

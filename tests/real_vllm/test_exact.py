@@ -62,4 +62,6 @@ def test_what_asks_for_nothing_has_the_bits_of_plain_vllm(request, engines, plai
 
 def bits(texts):
     """Tokens, and the logits beside them, which came as float32 and compare as such."""
-    return [(text.tokens, [[tuple(entry) for entry in row] for row in text.logits]) for text in texts]
+    return [
+        (text.tokens, [[tuple(entry) for entry in row] for row in text.logits]) for text in texts
+    ]

@@ -88,11 +88,12 @@ def test_a_published_preset(engines, embedded):
 
 def test_the_same_said_in_other_words(engines, embedded):
     """Texts and flat lists, which pass through HTTP, say what a mapping says."""
-    prompt, point = embedded.prompts[0], {"valence": 0.5, "arousal": 0.8}
-    cases = [
-        Case(prompt, {"joy": 0.5, "fear": 0.4}, spoken=spoken)
-        for spoken in (None, '{"joy": 0.5, "fear": 0.4}', ["joy", 0.5, "fear", 0.4])
-    ] + [Case(prompt, point, spoken=spoken) for spoken in (None, '{"valence": .5, "arousal": .8}')]
+    mix, point = {"joy": 0.5, "fear": 0.4}, {"valence": 0.5, "arousal": 0.8}
+    words = (
+        (mix, None), (mix, '{"joy": 0.5, "fear": 0.4}'), (mix, ["joy", 0.5, "fear", 0.4]),
+        (point, None), (point, '{"valence": 0.5, "arousal": 0.8}'),
+    )  # fmt: skip
+    cases = [Case(embedded.prompts[0], kind, spoken=spoken) for kind, spoken in words]
     said = tokens(engines(embedded, embedded.emotions()).texts(cases, STEPS))
     assert said[0] == said[1] == said[2]
     assert said[3] == said[4]
