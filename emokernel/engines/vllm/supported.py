@@ -27,15 +27,13 @@ def check_config(config: Any, *, rust: bool) -> None:
     """
     parallel, speculative = config.parallel_config, config.speculative_config
     method = speculative and speculative.method
-    transfers = config.kv_transfer_config
+    transfers, second = config.kv_transfer_config, config.use_v2_model_runner
+    split = max(parallel.prefill_context_parallel_size, parallel.decode_context_parallel_size)
     refused = {
         "its front end in Rust, which has no plugins": rust,
-        "model runner V2 (VLLM_USE_V2_MODEL_RUNNER=1, or a feature that needs it)": config.use_v2_model_runner,
+        "model runner V2 (VLLM_USE_V2_MODEL_RUNNER=1, or a feature that needs it)": second,
         "micro-batches, which split the rows": parallel.use_ubatching,
-        "context parallelism, which splits the rows": max(
-            parallel.prefill_context_parallel_size, parallel.decode_context_parallel_size
-        )
-        > 1,
+        "context parallelism, which splits the rows": split > 1,
         "KV transfer: connectors may share blocks by hashes of their own": transfers,
         "sleep mode, which drops the vectors": config.model_config.enable_sleep_mode,
         "LoRA": config.lora_config,
