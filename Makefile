@@ -34,9 +34,9 @@ interpreted: setup
 real: setup
 	$(BIN)/python -m pytest -p no:benchmark --durations=10 -m real tests
 
-# On the real engine of vLLM, on the CPU. A test that hangs ends the run after five minutes.
+# On the real engine of vLLM, on the CPU. A test that hangs ends the run after ten minutes.
 test-vllm: $(VLLM)/built
-	$(VLLM)/bin/python -m pytest --durations=15 -o faulthandler_timeout=300 \
+	$(VLLM)/bin/python -m pytest --disable-warnings --durations=15 -o faulthandler_timeout=600 \
 		-o faulthandler_exit_on_timeout=true tests/real_vllm
 
 bench: setup

@@ -34,7 +34,7 @@ KINDS = (
 
 @pytest.fixture
 def made(scratch):
-    """``made(family, site)``: a random model in a folder, with vectors about as long as its rows."""
+    """``made(family, site)``: a random model in a folder, and vectors as long as its rows."""
 
     def made(family, site="attention"):
         torch.manual_seed(0)
