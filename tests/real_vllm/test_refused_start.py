@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import vllm
 from real_vllm.server import NAME, Server
 
 from emokernel.errors import EmokernelError
@@ -51,7 +50,7 @@ def test_settings(engines, embedded, settings, reason):
 @pytest.mark.parametrize(
     ("mode", "reason"),
     [
-        ({"enable_lora": True}, "LoRA"), ({"enable_sleep_mode": True}, "sleep"),
+        ({"enable_lora": True}, "LoRA"),
         ({"kv_transfer_config": {"kv_connector": "ExampleConnector", "kv_role": "kv_both"}}, "KV"),
     ],
 )  # fmt: skip
@@ -61,7 +60,7 @@ def test_modes(engines, embedded, mode, reason):
 
 
 def test_a_version_that_was_not_tried(engines, embedded, monkeypatch):
-    monkeypatch.setattr(vllm, "__version__", "0.99.0")
+    monkeypatch.setattr("vllm.version.__version__", "0.99.0")
     with pytest.raises(EmokernelError, match=r"0\.99\.0"):
         engines(embedded, embedded.emotions())
     assert engines(embedded, embedded.emotions(any_version=True))

@@ -108,3 +108,5 @@ def test_each_turn_is_steered_by_what_it_says(engines, embedded, reference):
     answers, then = asyncio.run(run())
     assert answers == expected
     assert [said for said, _ in then] == afterwards
+    # The first block is all of the first turn; no other has tokens of one emotion alone.
+    assert [cached for _, cached in then] == [32, 0, 0]
