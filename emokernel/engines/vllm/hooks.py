@@ -134,12 +134,12 @@ def _process_inputs(
     if kwargs.get("resumable"):
         _check_session(request_id, packed)
     made = original(processor, request_id, prompt, params, *args, **kwargs)
-    if said is not None and made.sampling_params is not None:
-        extra = made.sampling_params.extra_args or {}
-        for name in asked.FIELDS & extra.keys():
-            del extra[name]
-        if packed is not None:
-            extra[asked.KEY] = packed
+    sampling = made.sampling_params
+    extra = (sampling and sampling.extra_args) or {}
+    if said is not None and asked.FIELDS & extra.keys():
+        # Anew: vLLM's copy of the parameters may share it with the caller's.
+        kept = {name: value for name, value in extra.items() if name not in asked.FIELDS}
+        sampling.extra_args = {**kept, **({asked.KEY: packed} if packed else {})} or None
     return made
 
 
