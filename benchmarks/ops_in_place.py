@@ -34,16 +34,17 @@ from emokernel.reference import Cast
 SHARES = (0.0, 0.1, 1.0)
 SECONDS = 3e-3  # of one reading, about
 CAST = int(Cast.VLLM)
+Pair = tuple[Tensor, Tensor]  # normed, y
 
 
-def plain_norm(x: Tensor, residual: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def plain_norm(x: Tensor, residual: Tensor, weight: Tensor) -> Pair:
     """(normed, sum) as vLLM's RMSNorm computes them in torch."""
     exact = x.float() + residual.float()
     n = exact * torch.rsqrt(exact.pow(2).mean(-1, keepdim=True) + EPS)
     return n.to(x.dtype) * weight, exact.to(x.dtype)
 
 
-def variants(problem: Problem, share: float) -> dict[str, Callable[[], object]]:
+def variants(problem: Problem, share: float) -> dict[str, Callable[[], Pair]]:
     """All of them, with that share of the rows steered, anywhere among the others."""
     rows = len(problem.x)
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(2))
@@ -56,16 +57,17 @@ def variants(problem: Problem, share: float) -> dict[str, Callable[[], object]]:
     x, residual, weight = problem.x, problem.residual, problem.weight
     backend = cpu.BACKEND
 
-    def torch_norm() -> tuple[Tensor, Tensor]:
+    def torch_norm() -> Pair:
         return plain_norm(x, residual, weight)
 
-    def kernel_norm() -> tuple[Tensor, Tensor]:
+    def kernel_norm() -> Pair:
         return backend.add_steer_rms_norm(x, residual, weight, EPS, CAST, *nobody)
 
-    def then(norm: Callable[[], tuple[Tensor, Tensor]]) -> Callable[[], object]:
-        def call() -> None:
+    def then(norm: Callable[[], Pair]) -> Callable[[], Pair]:
+        def call() -> Pair:
             normed, y = norm()
             backend.steer_rms_norm_(y, normed, weight, EPS, CAST, *mixes)
+            return normed, y
 
         return call
 
