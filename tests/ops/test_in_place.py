@@ -18,6 +18,7 @@ from row_cases import (
     changed_in_place,
     changed_rows,
     exactly,
+    make,
     same_bits,
     threads,
 )
@@ -25,9 +26,10 @@ from targets import Target
 from torch import Tensor
 
 from emokernel import reference
-from emokernel.reference import Cast, Law
+from emokernel.reference import Cast
 
-NAN_BITS = {torch.float32: 0x7FA00001, torch.bfloat16: 0x7FA1, torch.float16: 0x7D01}  # signalling
+# Of signalling NaN: arithmetic and conversions make others of them.
+NAN_BITS = {torch.float32: 0x7FA00001, torch.bfloat16: 0x7FA1, torch.float16: 0x7D01}
 
 
 def odd(case: Case) -> Tensor:
@@ -219,8 +221,6 @@ def test_autograd_hears_of_it(target: Target) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cast", Cast)
 def test_the_specification_agrees_with_itself(dtype: torch.dtype, cast: Cast) -> None:
-    from row_cases import make
-
     case = lawless(make(26, 64, dtype))
     found = changed_in_place(reference.steer_rms_norm_, case, cast, odd(case))
     fused = reference.add_steer_rms_norm(*case.norm_arguments(cast))
@@ -228,4 +228,3 @@ def test_the_specification_agrees_with_itself(dtype: torch.dtype, cast: Cast) ->
     for mine, theirs, before in zip(found, fused, (odd(case), case.x + case.residual), strict=True):
         assert same_bits(mine[changed], theirs[changed])
         assert exactly(mine[~changed], before[~changed])
-    assert changed[case.law[case.token_slot.clamp(0, 10).long()] == Law.ADD].any()
