@@ -124,15 +124,9 @@ def _process_inputs(
     *args: Any, **kwargs: Any,
 ) -> Any:  # fmt: skip
     """In the front end: from what a request says to numbers; vLLM's 400 for what cannot be."""
-    packed = None
-    extra = dict(getattr(params, "extra_args", None) or {})
-    if extra.keys() & (asked.FIELDS | {asked.KEY}):
-        from vllm.exceptions import VLLMValidationError
-
-        try:
-            packed = _packed(load, settings_of(processor.vllm_config), extra, kwargs)
-        except EmokernelError as error:
-            raise VLLMValidationError(str(error), parameter="emotion") from error
+    extra, packed = check_request(
+        load, settings_of(processor.vllm_config), params, resumable=kwargs.get("resumable", False)
+    )
     made = original(processor, request_id, prompt, params, *args, **kwargs)
     if made.sampling_params is not None and made.sampling_params.extra_args:
         if packed is not None:
@@ -141,8 +135,26 @@ def _process_inputs(
     return made
 
 
+def check_request(
+    load: Load, said: Settings | None, params: Any, *, resumable: bool = False
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """(``extra_args`` of a request without the fields of emotion, `asked.packed` of those).
+
+    vLLM's 400 for what cannot be.
+    """
+    extra = dict(getattr(params, "extra_args", None) or {})
+    if not extra.keys() & (asked.FIELDS | {asked.KEY}):
+        return extra, None
+    from vllm.exceptions import VLLMValidationError
+
+    try:
+        return extra, _packed(load, said, extra, resumable)
+    except EmokernelError as error:
+        raise VLLMValidationError(str(error), parameter="emotion") from error
+
+
 def _packed(
-    load: Load, said: Settings | None, extra: dict[str, Any], given: dict[str, Any]
+    load: Load, said: Settings | None, extra: dict[str, Any], resumable: bool
 ) -> dict[str, Any] | None:
     """`asked.packed` of what ``extra`` asks for, whose fields are taken out of it."""
     if asked.KEY in extra:
@@ -156,7 +168,7 @@ def _packed(
         return None
     vectors = load(said)
     request = vectors.resolve(extra)
-    if given.get("resumable") and asked.asks(request) and not all(request.kinds):
+    if resumable and asked.asks(request) and not all(request.kinds):
         raise SteeringError(
             "a session whose input is streamed makes prompt of what it has generated, so it can be"
             " steered at positions 'all' only"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 from starlette.middleware import Middleware
@@ -18,8 +18,16 @@ from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.exceptions import VLLMValidationError
 
+from emokernel.engines.vllm import settings
 from emokernel.engines.vllm.asked import ASKING, FIELDS
-from emokernel.engines.vllm.hooks import Load, around_function, around_method, settings_of
+from emokernel.engines.vllm.hooks import (
+    Load,
+    around_function,
+    around_method,
+    check_request,
+    settings_of,
+)
+from emokernel.engines.vllm.settings import Settings
 from emokernel.errors import EmokernelError, SteeringError
 from emokernel.serve.bodies import Message, Receive, again, read
 from emokernel.serve.fields import listed
@@ -33,31 +41,17 @@ PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 
 def install(load: Load) -> None:
     """Put it in place; once, whatever the number of calls."""
+    front = _Front(load)
     for request in _STEERED:
-        around_method(request, "to_sampling_params", _take_fields)
+        around_method(request, "to_sampling_params", front.take_fields)
         if hasattr(request, "to_beam_search_params"):
             around_method(request, "to_beam_search_params", _refuse_beams)
-    around_function(launcher, "build_app", partial(_build_app, load))
+    around_function(launcher, "build_app", front.build_app)
 
 
 def _said(request: Any) -> dict[str, Any]:
     """The fields of emotion at the top of a body, which vLLM keeps and reads nowhere."""
     return {name: value for name, value in (request.model_extra or {}).items() if name in FIELDS}
-
-
-def _take_fields(original: Callable, request: Any, *args: Any, **kwargs: Any) -> Any:
-    """vLLM's sampling parameters of a body, the fields at its top in their ``extra_args``."""
-    params = original(request, *args, **kwargs)
-    said, extra = _said(request), params.extra_args or {}
-    if said:
-        twice = sorted(said.keys() & extra.keys())
-        if twice:
-            raise VLLMValidationError(
-                f"{', '.join(twice)} at the top of the body and in vllm_xargs: give one of them",
-                parameter=twice[0],
-            )
-        params.extra_args = {**extra, **said}
-    return params
 
 
 def _refuse_beams(original: Callable, request: Any, *args: Any, **kwargs: Any) -> Any:
@@ -70,17 +64,44 @@ def _refuse_beams(original: Callable, request: Any, *args: Any, **kwargs: Any) -
     return original(request, *args, **kwargs)
 
 
-def _build_app(load: Load, original: Callable, *args: Any, **kwargs: Any) -> Any:
-    app = original(*args, **kwargs)
+class _Front:
+    """What stands around the functions of one API server."""
 
-    async def emotions(request: Request) -> Any:
-        return await _emotions(load, request.app.state)
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._said: Settings | None = None
 
-    app.add_api_route("/v1/emotions", emotions, methods=["GET"])
-    # The innermost: behind authentication. vLLM has made the stack already: it is made again.
-    app.user_middleware.append(Middleware(OtherBodies))
-    app.middleware_stack = None
-    return app
+    def build_app(self, original: Callable, args: Any, *more: Any, **kwargs: Any) -> Any:
+        """vLLM's application, with a path more and with `OtherBodies`."""
+        app = original(args, *more, **kwargs)
+        self._said = settings.read(getattr(args, "additional_config", None), os.environ)
+
+        async def emotions(request: Request) -> Any:
+            return await _emotions(self._load, request.app.state)
+
+        app.add_api_route("/v1/emotions", emotions, methods=["GET"])
+        # The innermost: behind authentication. vLLM has made the stack already: it is made again.
+        app.user_middleware.append(Middleware(OtherBodies))
+        app.middleware_stack = None
+        return app
+
+    def take_fields(self, original: Callable, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """vLLM's sampling parameters of a body, the fields at its top in their ``extra_args``.
+
+        What cannot be is refused here already: a stream has begun when the engine would refuse it.
+        """
+        params = original(request, *args, **kwargs)
+        said, extra = _said(request), params.extra_args or {}
+        twice = sorted(said.keys() & extra.keys())
+        if twice:
+            raise VLLMValidationError(
+                f"{', '.join(twice)} at the top of the body and in vllm_xargs: give one of them",
+                parameter=twice[0],
+            )
+        if said:
+            params.extra_args = {**extra, **said}
+        check_request(self._load, self._said, params)
+        return params
 
 
 async def _emotions(load: Load, state: Any) -> Any:
