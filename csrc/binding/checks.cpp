@@ -211,6 +211,8 @@ void check_outputs(const Call& call, RowProblem& problem) {
   const Tensor& y = call.y ? *call.y : call.x;
   if (call.y) check_rows(call, "y", y);
   problem.y = check_written(call, "y", y);
+  // Asked for last: memory that torch shares until it is written has moved now.
+  if (in_place(call.operation)) problem.x.data = problem.y;
   check_rows(call, "normed", *call.normed);
   problem.normed = check_written(call, "normed", *call.normed);
   if (overlap(extent_of(y), extent_of(*call.normed))) {

@@ -67,7 +67,8 @@ bool aligned(const void* output) {
   return reinterpret_cast<uintptr_t>(output) % kStreamAlignment == 0;
 }
 
-// Of rows in place; each row reads its slot again, so that this only guides how they are shared out.
+// Of rows in place. Each row reads its slot again: this only guides how they are shared out. Two
+// threads for 256 rows of which none is steered took 15 to 30 us instead of 8.
 int64_t rows_with_a_slot(const RowProblem& problem) {
   const Strided<int32_t>& slots = problem.tables.token_slot;
   int64_t count = 0;
@@ -102,6 +103,7 @@ void launch_rows(RowProblem problem, Operation operation, DType stream, DType ba
   int64_t grain = 1 + (kGrainElements - 1) / problem.d;
   if (in_place(operation) && problem.rows > grain) {  // a share is worth a thread by what it changes
     const int64_t work = rows_with_a_slot(problem);
+    if (work == 0) return;
     grain = work > grain ? grain * problem.rows / work : problem.rows;
   }
   if (problem.rows <= grain) {

@@ -23,23 +23,24 @@ class TooLargeError(EmokernelError):
     """A body of more than `MOST_BYTES`."""
 
 
-async def read(scope: Message, receive: Receive) -> bytes | None:
+async def read(scope: Message, receive: Receive, most: int | None = None) -> bytes | None:
     """The whole body; None if the client left before its end.
 
-    TooLargeError for more than `MOST_BYTES`: at once where its length is said.
+    TooLargeError for more than ``most`` bytes (`MOST_BYTES`): at once where its length is said.
     """
+    most = MOST_BYTES if most is None else most
     said = dict(scope["headers"]).get(b"content-length", b"")
     size = int(said[:20]) if said.isdigit() else 0
     parts, counted, more = [], 0, True
-    while more and max(size, counted) <= MOST_BYTES:
+    while more and max(size, counted) <= most:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
         parts.append(message.get("body", b""))
         counted += len(parts[-1])
         more = message.get("more_body", False)
-    if max(size, counted) > MOST_BYTES:
-        raise TooLargeError(f"the body is larger than {MOST_BYTES} bytes: send less")
+    if max(size, counted) > most:
+        raise TooLargeError(f"the body is larger than {most} bytes: send less")
     return b"".join(parts)
 
 

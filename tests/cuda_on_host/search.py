@@ -80,12 +80,17 @@ def _rewrites(rewrites: Rewrites) -> ctypes.Array:
     ))  # fmt: skip
 
 
-def _given(case: Case, norm: Cast | str | None, y: Tensor, normed: Tensor | None) -> _Rows:
+InPlace = tuple[Tensor, Tensor]  # y and normed, which `steer_rms_norm_` changes
+
+
+def _given(
+    case: Case, norm: Cast | str | None, y: Tensor, normed: Tensor | None, in_place: bool
+) -> _Rows:
     tables = {"basis": case.basis, "token_slot": case.token_slot, "ids": case.ids,
               "weights": case.weights, "law": case.law}  # fmt: skip
     memory = {"x": case.x, "residual": case.residual, "y": y, "normed": normed, **tables}
-    if y is case.x:  # in place
-        del memory["residual"]
+    if in_place:
+        memory |= {"x": y, "residual": None}
     if norm is not None:
         memory["weight"] = case.weight
     if norm == LAYER:
@@ -108,17 +113,19 @@ def run(
     apart: bool = False,
     rewrites: Rewrites = (),
     library: Path | None = None,
+    in_place: InPlace | None = None,
 ) -> Found:
     """add_steer of a case, with that norm; without a seed in order, and nothing is searched for.
+
+    With rows that are ``in_place``, `steer_rms_norm_` of them.
 
     With one the threads of a block run in a random order: ``apart`` each for itself, else the lanes
     of a warp together, as one instruction of theirs does. Between any two steps each of the
     ``rewrites`` (tensor, versions ``[n, *tensor.shape]``) may put another version into its tensor.
     Raises RaceError.
     """
-    y = torch.empty_like(case.x)
-    normed = None if norm is None else torch.empty_like(case.x)
-    given = _given(case, norm, y, normed)
+    y, normed = in_place or _outputs(case, norm)
+    given = _given(case, norm, y, normed, in_place is not None)
     options = None if seed is None else _Search(seed, apart, _rewrites(rewrites), len(rewrites), 0)
     said = _loaded(library or searching_library()).emokernel_host_rows(
         ctypes.byref(given), None if options is None else ctypes.byref(options)
@@ -128,15 +135,21 @@ def run(
     return Found(y, normed, options.most_reads if options else 0)
 
 
-def most_reads_on_cpu(case: Case, norm: Cast | str | None, rewrites: Rewrites) -> int:
+def _outputs(case: Case, norm: Cast | str | None) -> tuple[Tensor, Tensor | None]:
+    return torch.empty_like(case.x), None if norm is None else torch.empty_like(case.x)
+
+
+def most_reads_on_cpu(
+    case: Case, norm: Cast | str | None, rewrites: Rewrites, in_place: InPlace | None = None
+) -> int:
     """How often the portable kernel for CPUs reads, for one row, one word of what may be rewritten,
     at most."""
-    y = torch.empty_like(case.x)
-    normed = None if norm is None else torch.empty_like(case.x)
+    y, normed = in_place or _outputs(case, norm)
+    again = None if in_place is None else (y.clone(), normed.clone())
     options = _Search(0, 0, _rewrites(rewrites), len(rewrites), 0)
     _loaded(searching_library()).emokernel_host_cpu_rows(
-        ctypes.byref(_given(case, norm, y, normed)), ctypes.byref(options)
+        ctypes.byref(_given(case, norm, y, normed, in_place is not None)), ctypes.byref(options)
     )
-    expected = run(case, norm)
+    expected = run(case, norm, in_place=again)
     torch.testing.assert_close(y, expected.y)
     return options.most_reads

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from row_cases import DTYPES, LAYER, fused
+from row_cases import DTYPES, LAYER, changed_in_place, fused
 from targets import target
 
 from emokernel.reference import Cast
@@ -29,6 +29,7 @@ def main() -> None:
         fused(cuda.backend, case, norm)
         cuda.backend.steer(case.x, *case.tables)
         cuda.backend.add_steer(case.x, case.residual, *case.tables)
+        changed_in_place(cuda.backend.steer_rms_norm_, case, Cast.VLLM)
     torch.cuda.synchronize()
     print("every kernel ran")
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from row_cases import LAYER, Case, fused, same_bits
+from row_cases import EPS, LAYER, Case, changed_in_place, changed_rows, exactly, fused, same_bits
 from targets import Target
 from torch import Tensor
 
@@ -50,6 +50,50 @@ def test_a_graph_replays_what_the_slots_say_now(gpu: Target, norm: Cast | str) -
             change()
             graph.replay()
             assert both_equal(results, fused(gpu.backend, case, norm))
+
+
+def test_a_graph_in_place_replays_what_the_slots_say_now(gpu: Target) -> None:
+    """Behind what fills y and normed again: as an engine's own norm does in its graph."""
+    operation = gpu.backend.steer_rms_norm_
+    for rows, d in SHAPES:
+        case = gpu.make(rows, d, torch.bfloat16)
+        h = case.x + case.residual
+        y, normed = h.clone(), case.x.clone()
+
+        def step(case: Case = case, h: Tensor = h, y: Tensor = y, normed: Tensor = normed) -> None:
+            y.copy_(h), normed.copy_(case.x)
+            operation(y, normed, case.weight, EPS, int(Cast.VLLM), *case.tables)
+
+        step()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            step()
+        for change in (
+            lambda: None,
+            lambda case=case: case.law.add_(1).remainder_(4),
+            lambda case=case: case.token_slot.copy_(case.token_slot.flip(0)),
+            lambda case=case: case.token_slot.fill_(-1),
+        ):
+            change()
+            graph.replay()
+            assert both_equal((normed, y), changed_in_place(operation, case, Cast.VLLM))
+        assert exactly(y, h)
+        assert exactly(normed, case.x)
+
+
+def test_nothing_is_waited_for_and_nothing_allocated_in_place(gpu: Target) -> None:
+    case = gpu.make(64, 4096, torch.bfloat16)
+    arguments = (case.x, case.residual, case.weight, EPS, int(Cast.VLLM), *case.tables)
+    operation = gpu.ops.steer_rms_norm_.default
+    operation(*arguments)
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_stats()["allocation.all.allocated"]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        operation(*arguments)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.cuda.memory_stats()["allocation.all.allocated"] == before
 
 
 def test_streams_do_not_mix(gpu: Target) -> None:
@@ -198,3 +242,10 @@ def test_beyond_two_to_the_31_elements(gpu: Target) -> None:
     expected = fused(gpu.backend, case, Cast.LLAMA)
     for part in (slice(0, 13), slice(rows - rows % 13 - 13, rows - rows % 13)):
         assert both_equal((normed[part], y[part]), expected)
+    y.copy_(many.x).add_(many.residual), normed.copy_(many.x)
+    arguments = (many.weight, EPS, int(Cast.LLAMA), *many.tables)
+    gpu.backend.steer_rms_norm_(y, normed, *arguments)
+    changed = changed_rows(case)
+    for part in (slice(0, 13), slice(rows - rows % 13 - 13, rows - rows % 13)):
+        found = normed[part][changed], y[part][changed]
+        assert both_equal(found, (expected[0][changed], expected[1][changed]))

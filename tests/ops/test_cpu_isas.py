@@ -9,7 +9,15 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from row_cases import DTYPES, HALVES, WIDTHS, make, same_bits
+from row_cases import (
+    DTYPES,
+    HALVES,
+    WIDTHS,
+    changed_in_place,
+    changed_rows,
+    make,
+    same_bits,
+)
 
 from emokernel import _build_info
 from emokernel.ops.cpu import BACKEND
@@ -32,6 +40,10 @@ def test_levels_agree_bit_for_bit(
             got = BACKEND.add_steer_rms_norm(*case.norm_arguments(cast))
             assert same_bits(got[0], expected[0]), (d, cast)
             assert same_bits(got[1], expected[1]), (d, cast)
+            changed = changed_rows(case)
+            in_place = changed_in_place(BACKEND.steer_rms_norm_, case, cast)
+            assert same_bits(in_place[0][changed], expected[0][changed]), (d, cast)
+            assert same_bits(in_place[1][changed], expected[1][changed]), (d, cast)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -125,6 +129,35 @@ def test_rows_may_lie_anywhere(target: Target, dtype: torch.dtype) -> None:
             target.backend.steer_rms_norm_(*arguments)
             assert same_bits(normed, expected[0])
             assert same_bits(y, expected[1])
+
+
+UNREADABLE = """
+import ctypes, mmap, torch
+from row_cases import changed_in_place, make, same_bits
+from emokernel.ops import cpu
+case = make(3, mmap.PAGESIZE // 4)
+case.token_slot.copy_(torch.tensor([-1, 2, 0]))  # slot 0 has no component
+expected = changed_in_place(cpu.BACKEND.steer_rms_norm_, case, 3)
+memory = [mmap.mmap(-1, 3 * mmap.PAGESIZE) for _ in range(2)]
+y, normed = rows = [torch.frombuffer(m, dtype=torch.float32).view(3, -1) for m in memory]
+y.copy_(case.x + case.residual), normed.copy_(case.x)
+def protect(bits):
+    for row in (y[0], y[2], normed[0], normed[2]):
+        address = ctypes.c_void_p(row.data_ptr())
+        assert ctypes.CDLL(None).mprotect(address, mmap.PAGESIZE, bits) == 0
+protect(0)
+cpu.BACKEND.steer_rms_norm_(y, normed, case.weight, 1e-6, 3, *case.tables)
+protect(mmap.PROT_READ | mmap.PROT_WRITE)
+assert same_bits(normed, expected[0]) and same_bits(y, expected[1])
+"""
+
+
+def test_a_row_without_a_mix_may_lie_in_memory_that_cannot_be_read() -> None:
+    """On a CPU: each page of it that is touched ends the process."""
+    here = Path(__file__).resolve().parents
+    path = os.pathsep.join(map(str, (here[1], here[2])))
+    environment = {**os.environ, "PYTHONPATH": path}
+    subprocess.run([sys.executable, "-c", UNREADABLE], env=environment, check=True)
 
 
 def moved(rows: Tensor, offset: int) -> Tensor:

@@ -6,8 +6,10 @@ block then have to agree all the same: on what they wait for, and on what they c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -71,14 +73,20 @@ class Rewritten:
             weights=weights.view(torch.float32).view(count, -1), token_slot=token_slot,
         )  # fmt: skip
 
+    def only(self, rows: slice) -> None:
+        self.case, self._made = self.case.rows(rows), self._made.rows(rows)
+        self.token_slots = self.token_slots[:, rows].contiguous()
+
     @property
     def rewrites(self) -> list[tuple[Tensor, Tensor]]:
         return [(self.live, self.records), (self.case.token_slot, self.token_slots)]
 
-    def possible(self, norm: Cast | str | None) -> list[Found]:
+    def possible(
+        self, norm: Cast | str | None, operation: Callable[..., Found] = run
+    ) -> list[Found]:
         """What the rows are by each of the records and slots."""
         pairs = product(self.records, self.token_slots)
-        return [run(self._reading(self._made, *pair), norm) for pair in pairs]
+        return [operation(self._reading(self._made, *pair), norm) for pair in pairs]
 
 
 def torn(found: Found, possible: list[Found]) -> list[int]:
@@ -115,9 +123,7 @@ def test_a_row_goes_by_one_record_that_is_rewritten_meanwhile(
 def test_a_long_row_goes_by_one_record_that_is_rewritten_meanwhile(d: int) -> None:
     """Each pass reads the row again, but not the record."""
     rows = Rewritten(d, torch.bfloat16, 3)
-    rows.case = rows.case.rows(slice(1, 3))
-    rows._made = rows._made.rows(slice(1, 3))
-    rows.token_slots = rows.token_slots[:, 1:3].contiguous()
+    rows.only(slice(1, 3))
     possible = rows.possible(Cast.VLLM)
     for seed in SEEDS:
         found = run(rows.case, Cast.VLLM, seed=seed, rewrites=rows.rewrites)
@@ -141,6 +147,53 @@ def test_a_row_on_a_cpu_reads_a_record_once(norm: Cast | str | None) -> None:
     for d, dtype in product((7, 64), DTYPES):
         rows = Rewritten(d, dtype, 3)
         assert most_reads_on_cpu(rows.case, norm, rows.rewrites) == 1
+
+
+def run_in_place(case: Case, norm: Cast, **options: Any) -> Found:
+    """`steer_rms_norm_` of x, and of the residual as what another norm has left."""
+    return run(case, norm, in_place=(case.x.clone(), case.residual.clone()), **options)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_any_order_of_the_threads_gives_the_same_in_place(dtype: torch.dtype) -> None:
+    for d in (61, 1000, LONG[1]):
+        case = make(6, d, dtype).rows(slice(1, 4 if d in LONG else 6))
+        expected = run_in_place(case, Cast.VLLM)
+        assert not same_bits(expected.y, case.x)
+        for seed in SEEDS[: 1 if d in LONG else 3]:
+            assert same(run_in_place(case, Cast.VLLM, seed=seed, apart=bool(seed % 2)), expected)
+
+
+@pytest.mark.parametrize(("d", "dtype"), [(1000, torch.float32), (LONG[0], torch.bfloat16)])
+def test_a_row_in_place_goes_by_one_record_that_is_rewritten_meanwhile(
+    d: int, dtype: torch.dtype
+) -> None:
+    rows = Rewritten(d, dtype, 3)
+    if d in LONG:
+        rows.only(slice(1, 3))
+    possible, steered = rows.possible(Cast.VLLM, run_in_place), 0
+    for seed in SEEDS:
+        found = run_in_place(rows.case, Cast.VLLM, seed=seed, rewrites=rows.rewrites)
+        assert not torn(found, possible)
+        assert found.most_reads == 1
+        steered += not same_bits(found.y, rows.case.x)
+    assert steered
+    given = (rows.case.x.clone(), rows.case.residual.clone())
+    assert most_reads_on_cpu(rows.case, Cast.VLLM, rows.rewrites, given) == 1
+
+
+@pytest.mark.parametrize("d", [61, 64, *LONG])
+def test_a_row_in_place_without_a_mix_is_not_even_read(d: int) -> None:
+    case = make(3, d, torch.bfloat16)
+    case.token_slot.copy_(torch.tensor([-1, 2, 0]))  # slot 0 has no component
+
+    def is_read(row: int) -> bool:
+        y, normed = case.x.clone(), case.residual.clone()
+        watched = [(rows, rows.clone()[None]) for rows in (y[row], normed)]
+        found = run(case, Cast.VLLM, seed=0, rewrites=watched, in_place=(y, normed))
+        return found.most_reads > 0
+
+    assert [is_read(row) for row in range(3)] == [False, True, False]
 
 
 READ_BY_EACH_WARP = (

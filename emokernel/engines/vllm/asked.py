@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from emokernel.errors import SteeringError
 from emokernel.state import Asked, Mix
@@ -32,15 +32,17 @@ def packed(asked: Asked, of: str) -> dict[str, Any] | None:
     """
     if not asks(asked):
         return None
-    head = asked.mix.head  # pyright: ignore[reportOptionalMemberAccess]
+    mix = cast(Mix, asked.mix)
+    # Two that differ in what weighs nothing are one: they share a slot, and blocks.
+    head = Mix(tuple(each for each in mix.components if each[1]), mix.law).head
     key = hashlib.sha256(of.encode() + head).hexdigest()[:32]
     return {"head": head, "kinds": KINDS.index(asked.kinds), "of": of, "key": key}
 
 
 def asks(asked: Asked) -> bool:
     """Whether any token is steered."""
-    mix: Mix | None = asked.mix
-    return mix is not None and any(asked.kinds) and any(weight for _, weight in mix.components)
+    mix, kinds = asked
+    return mix is not None and any(kinds) and any(weight for _, weight in mix.components)
 
 
 def held(params: Any) -> Mapping[str, Any] | None:

@@ -7,6 +7,7 @@ that they have without the plugin. `Fused` computes sum, steering and norm in on
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -44,16 +45,18 @@ def steer_norm(
 ) -> None:
     """Steer the rows of one norm, from now on; ModelStructureError if its kind is not known."""
     cast = cast_of(norm)
-    name = "steer_rms_norm_" if exact else "add_steer_rms_norm"
-    # The operation itself: what refuses gradients around it would break a traced graph.
-    registered = backend.namespace and getattr(torch.ops, backend.namespace)
-    norm.steer_operation = (
-        getattr(registered, name).default if registered else getattr(backend, name)
-    )
+    norm.steer_operation = operation(backend, exact)
     basis, *slots = tables
     norm.steer_cast, norm.steer_tables = int(cast), (basis, token_slot, *slots)
     kind = type(norm)
     norm.__class__ = type("Steered" + kind.__name__, (Exact if exact else Fused, kind), {})
+
+
+def operation(backend: Backend, exact: bool) -> Callable:
+    """What a norm calls: the registered operation, since what is around it would break a graph."""
+    name = "steer_rms_norm_" if exact else "add_steer_rms_norm"
+    registered = backend.namespace and getattr(torch.ops, backend.namespace)
+    return getattr(registered, name).default if registered else getattr(backend, name)
 
 
 @torch.inference_mode()

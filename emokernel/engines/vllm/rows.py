@@ -19,8 +19,8 @@ _NONE = np.empty(0, np.int32)
 class StepRows:
     """The slots of the requests of the batch that runs, and of their rows.
 
-    Both are written without waiting for the copy: the caller begins a step only when the copies of
-    the one before have been made, as vLLM's ``synchronize_input_prep`` sees to.
+    Both are written without waiting for the copy, as vLLM writes its own inputs: within the
+    runner's ``synchronize_input_prep``, which waits for the copies of the step before.
     """
 
     def __init__(self, state: DeviceState, rows: int) -> None:

@@ -20,21 +20,25 @@ def check_version(version: str, settings: Settings) -> None:
         )
 
 
-def check_config(config: Any) -> None:
-    """SteeringError for a mode of vLLM in which rows would be steered wrongly, or untried."""
+def check_config(config: Any, *, rust: bool) -> None:
+    """SteeringError for a mode of vLLM in which rows would be steered wrongly, or untried.
+
+    ``rust``: whether its front end is the one in Rust.
+    """
     parallel, speculative = config.parallel_config, config.speculative_config
     method = speculative and speculative.method
-    transfers = config.kv_transfer_config
+    transfers, second = config.kv_transfer_config, config.use_v2_model_runner
+    split = max(parallel.prefill_context_parallel_size, parallel.decode_context_parallel_size)
     refused = {
-        "model runner V2 (set VLLM_USE_V2_MODEL_RUNNER=0)": config.use_v2_model_runner,
+        "its front end in Rust, which has no plugins": rust,
+        "model runner V2 (VLLM_USE_V2_MODEL_RUNNER=1, or a feature that needs it)": second,
         "micro-batches, which split the rows": parallel.use_ubatching,
-        "context parallelism, which splits the rows": max(
-            parallel.prefill_context_parallel_size, parallel.decode_context_parallel_size
-        )
-        > 1,
+        "context parallelism, which splits the rows": split > 1,
         "KV transfer: connectors may share blocks by hashes of their own": transfers,
         "sleep mode, which drops the vectors": config.model_config.enable_sleep_mode,
         "LoRA": config.lora_config,
+        "elastic expert parallelism": parallel.enable_elastic_ep,
+        "weights that change while it runs": config.weight_transfer_config,
         f"speculative decoding by {method}: use ngram": method and method != "ngram",
         "models that do not generate": config.model_config.runner_type != "generate",
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from functools import partial
+import asyncio
+import os
+from collections.abc import Callable
 from typing import Any
 
 from starlette.middleware import Middleware
@@ -13,46 +14,48 @@ from vllm.entrypoints.launchers import app as launcher
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
+from vllm.entrypoints.speech_to_text.transcription.protocol import TranscriptionRequest
+from vllm.entrypoints.speech_to_text.translation.protocol import TranslationRequest
 from vllm.exceptions import VLLMValidationError
 
+from emokernel.engines.vllm import settings
 from emokernel.engines.vllm.asked import ASKING, FIELDS
-from emokernel.engines.vllm.hooks import Load, around_function, around_method, settings_of
-from emokernel.errors import EmokernelError, SteeringError
-from emokernel.serve.bodies import Message, Receive, again, parsed, read
+from emokernel.engines.vllm.hooks import (
+    Load,
+    around_function,
+    around_method,
+    check_request,
+    settings_of,
+)
+from emokernel.engines.vllm.settings import Settings
+from emokernel.errors import SteeringError
 from emokernel.serve.fields import listed
-from emokernel.serve.refusals import refusal
+from emokernel.serve.vllm.other_paths import OtherPaths
 
-_STEERED = (ChatCompletionRequest, CompletionRequest, ResponsesRequest)
-PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
+_STEERED = (
+    ChatCompletionRequest,
+    CompletionRequest,
+    ResponsesRequest,
+    TranscriptionRequest,
+    TranslationRequest,
+)
+# Seconds for the answer of a core: it may be in the middle of a step, or be no more.
+_PATIENCE = 30.0
 
 
 def install(load: Load) -> None:
     """Put it in place; once, whatever the number of calls."""
+    front = _Front(load)
     for request in _STEERED:
-        around_method(request, "to_sampling_params", _take_fields)
+        around_method(request, "to_sampling_params", front.take_fields)
         if hasattr(request, "to_beam_search_params"):
             around_method(request, "to_beam_search_params", _refuse_beams)
-    around_function(launcher, "build_app", partial(_build_app, load))
+    around_function(launcher, "build_app", front.build_app)
 
 
 def _said(request: Any) -> dict[str, Any]:
     """The fields of emotion at the top of a body, which vLLM keeps and reads nowhere."""
     return {name: value for name, value in (request.model_extra or {}).items() if name in FIELDS}
-
-
-def _take_fields(original: Callable, request: Any, *args: Any, **kwargs: Any) -> Any:
-    """vLLM's sampling parameters of a body, the fields at its top in their ``extra_args``."""
-    params = original(request, *args, **kwargs)
-    said, extra = _said(request), params.extra_args or {}
-    if ASKING & said.keys():
-        twice = sorted(said.keys() & extra.keys())
-        if twice:
-            raise VLLMValidationError(
-                f"{', '.join(twice)} at the top of the body and in vllm_xargs: give one of them",
-                parameter=twice[0],
-            )
-        params.extra_args = {**extra, **said}
-    return params
 
 
 def _refuse_beams(original: Callable, request: Any, *args: Any, **kwargs: Any) -> Any:
@@ -65,64 +68,63 @@ def _refuse_beams(original: Callable, request: Any, *args: Any, **kwargs: Any) -
     return original(request, *args, **kwargs)
 
 
-def _build_app(load: Load, original: Callable, *args: Any, **kwargs: Any) -> Any:
-    app = original(*args, **kwargs)
+class _Front:
+    """What stands around the functions of one API server."""
 
-    async def emotions(request: Request) -> Any:
-        return await _emotions(load, request.app.state)
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._said: Settings | None = None
+        self._renders = False  # for an engine elsewhere, which knows its vectors
 
-    app.add_api_route("/v1/emotions", emotions, methods=["GET"])
-    # The innermost: behind authentication. vLLM has made the stack already: it is made again.
-    app.user_middleware.append(Middleware(OtherBodies))
-    app.middleware_stack = None
-    return app
+    def build_app(self, original: Callable, args: Any, tasks: Any = None, *more: Any) -> Any:
+        """vLLM's application, with a path more and with `OtherPaths`."""
+        app = original(args, tasks, *more)
+        self._renders = "render" in (tasks or ())
+        self._said = settings.read(getattr(args, "additional_config", None), os.environ)
+
+        async def emotions(request: Request) -> Any:
+            return await _emotions(self._load, request.app.state)
+
+        app.add_api_route("/v1/emotions", emotions, methods=["GET"])
+        # The innermost: behind authentication. vLLM has made the stack already: it is made again.
+        app.user_middleware.append(Middleware(OtherPaths))
+        app.middleware_stack = None
+        return app
+
+    def take_fields(self, original: Callable, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """vLLM's sampling parameters of a body, the fields at its top in their ``extra_args``.
+
+        What cannot be is refused here already: a stream has begun when the engine would refuse it.
+        """
+        params = original(request, *args, **kwargs)
+        said, extra = _said(request), params.extra_args or {}
+        twice = sorted(said.keys() & extra.keys())
+        if twice:
+            raise VLLMValidationError(
+                f"{', '.join(twice)} at the top of the body and in vllm_xargs: give one of them",
+                parameter=twice[0],
+            )
+        if said:
+            params.extra_args = {**extra, **said}
+        if not self._renders:
+            check_request(self._load, self._said, params)
+        return params
 
 
 async def _emotions(load: Load, state: Any) -> Any:
     """The emotions that can be asked for; 503 with the reason unless all workers steer by them."""
-    engine = state.engine_client
     try:
+        engine = state.engine_client
         said = settings_of(engine.vllm_config)
         if said is None:
             raise SteeringError("this server has no emotion vectors")
         vectors = load(said)
-        told = await engine.engine_core.call_utility_async("emokernel_status")
-        if told["of"] != vectors.of:
+        asked = engine.engine_core.call_utility_all_async("emokernel_status")
+        cores = await asyncio.wait_for(asked, _PATIENCE)
+        if any(core["of"] != vectors.of for core in cores):
             raise SteeringError("the vectors of the workers are others: restart the server")
     except Exception as error:  # whatever a core that is no more raises
-        message = f"emotions cannot be asked for: {error}"
+        message = f"emotions cannot be asked for: {str(error) or type(error).__name__}"
         told = {"message": message, "type": "server_error", "param": None, "code": 503}
         return JSONResponse({"detail": message, "error": told}, status_code=503)
     return listed(vectors.names)
-
-
-class OtherBodies:
-    """Refuses an emotion at the top of a body whose path would ignore it."""
-
-    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Message, receive: Receive, send: Any) -> None:
-        """Serve one connection."""
-        kind = dict(scope.get("headers") or ()).get(b"content-type", b"")
-        other = scope["type"] == "http" and scope["method"] == "POST" and b"json" in kind
-        if other and scope["path"] not in PATHS:
-            try:
-                content = await read(scope, receive)
-                if content is None:
-                    return
-                _check_asks_nothing(content, scope["path"])
-            except EmokernelError as error:
-                await refusal(error)(scope, receive, send)
-                return
-            receive = again(content, receive)
-        await self._app(scope, receive, send)
-
-
-def _check_asks_nothing(content: bytes, path: str) -> None:
-    asking = sorted(ASKING & (parsed(content) or {}).keys())
-    if asking:
-        raise EmokernelError(
-            f"{asking[0]} at the top of the body is not read by {path}: send it in vllm_xargs, or"
-            f" use one of {', '.join(PATHS)}"
-        )

@@ -121,12 +121,12 @@ class Processor:
         return SimpleNamespace(sampling_params=copied, told=(request_id, prompt, kwargs))
 
 
-def processed(extra, said=True, vectors=None, **kwargs):
+def processed(extra, said=True, vectors=None, name="id", **kwargs):
     given = SimpleNamespace(extra_args=extra)
     before = dict(extra) if extra else extra
     made = hooks._process_inputs(
         lambda settings: vectors or Vectors(), Processor.process_inputs, Processor(said),
-        "id", "prompt", given, **kwargs,
+        name, "prompt", given, **kwargs,
     )  # fmt: skip
     assert given.extra_args == before  # the caller's own stay
     return made.sampling_params
@@ -174,12 +174,22 @@ def test_a_strength_without_an_emotion_is_no_wish_where_nobody_is_steered():
 
 def test_a_streamed_session_is_steered_throughout_or_not_at_all():
     asking = {"emotion": "joy"}
-    assert held(processed(asking, resumable=True))
+    assert held(session("one", asking))
+    assert held(session("one", asking))
     assert held(processed(asking, vectors=Vectors(KINDS[4]), resumable=False))
     for kinds in KINDS[1:7]:
         with pytest.raises(Refused, match="positions 'all' only"):
-            processed(asking, vectors=Vectors(kinds), resumable=True)
-    assert held(processed({"emotion": None}, vectors=Vectors(KINDS[4]), resumable=True)) is None
+            session("one", asking, Vectors(kinds))
+    with pytest.raises(Refused, match="keeps the emotion that it began with"):
+        session("one", {"emotion": None})
+    assert held(session("two", {"emotion": None}, Vectors(KINDS[4]))) is None
+    with pytest.raises(Refused, match="keeps the emotion that it began with"):
+        session("two", asking)
+
+
+def session(name, extra, vectors=None):
+    """One of the inputs of a streamed session, which are processed in one context."""
+    return processed(extra, vectors=vectors, name=name, resumable=True)
 
 
 # What the core does.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emokernel.engines.vllm.asked import KEY, KINDS, packed
-from emokernel.engines.vllm.prefix_cache import extra_keys, steered_ranges
+from emokernel.engines.vllm.prefix_cache import extra_keys
 from emokernel.reference import Law
 from emokernel.state import Asked, Mix
 
@@ -75,19 +74,6 @@ def test_a_block_without_steering_has_the_key_that_it_has_without_us(asked, star
         assert keys[1:] == wanted[1:]
     else:
         assert keys == wanted
-
-
-@given(st.sampled_from(KINDS), st.integers(0, 12), st.integers(0, 20), st.integers(0, 12))
-def test_ranges_are_the_steered_tokens_and_none_touches_another(kinds, prompt, start, size):
-    ranges = steered_ranges(kinds, prompt, start, start + size)
-    # A request of embeddings alone may have no prompt token.
-    wanted = [
-        kinds[0 if place < prompt - 1 else 1 if place == prompt - 1 else 2]
-        for place in range(start, start + size)
-    ]
-    steered = [place for first, end in ranges for place in range(first, end)]
-    assert steered == [place for place, each in enumerate(wanted) if each]
-    assert all(end < first for (_, end), (first, _) in pairwise(ranges))
 
 
 def test_what_told_blocks_apart_before_still_does():

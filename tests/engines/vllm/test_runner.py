@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -76,6 +77,11 @@ class Runner:
     def _dummy_run(self, tokens, **kwargs):
         self.log.append(self.emokernel.rows.token_slot.tolist())
         return tokens, kwargs
+
+    @contextmanager
+    def synchronize_input_prep(self):
+        self.log.append("prepared alone")
+        yield
 
     def add(self, name, asked, prompt=1, computed=0):
         self.requests[name] = SimpleNamespace(
@@ -185,7 +191,7 @@ def test_a_run_of_no_request_steers_no_row_and_the_next_step_does():
     runner.add("a", params(JOY))
     before = runner.step(["a"], [2], new="a")
     assert runner._dummy_run(4, uniform=True) == (4, {"uniform": True})
-    assert runner.log == [[-1] * 8]
+    assert runner.log == ["prepared alone", [-1] * 8]
     assert runner.step(["a"], [2]) == before
 
 

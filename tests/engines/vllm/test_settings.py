@@ -98,7 +98,7 @@ def test_a_file_is_named_for_workers_in_other_folders(tmp_path, monkeypatch):
 SAID = Settings(vectors="v", layers=(0, 1), site="block")
 KEY = {
     "version": "1", "site": "block", "layers": [0, 1], "vectors": 4, "slots": 8,
-    "dtype": "torch.bfloat16",
+    "dtype": "torch.bfloat16", "backend": None,
 }  # fmt: skip
 
 
@@ -112,7 +112,7 @@ def test_the_compile_key_is_json_and_read_again():
     "change",
     [
         {"version": "2"}, {"site": "attention"}, {"layers": [0]}, {"vectors": 5}, {"slots": 9},
-        {"dtype": "torch.float32"},
+        {"dtype": "torch.float32"}, {"backend": "triton"},
     ],
 )  # fmt: skip
 def test_the_compile_key_holds_what_is_traced(change):
