@@ -7,6 +7,7 @@ that asks for an emotion.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -25,9 +26,10 @@ from emokernel.state import Asked
 
 
 class Resolving(Vectors, Protocol):
-    """Vectors whose emotions have ``names``."""
+    """Vectors whose emotions have ``names``; ``told`` is what they are, for people."""
 
     names: Sequence[str]
+    told: str
 
     def resolve(self, extra_args: dict[str, Any]) -> Asked:
         """What a request asks for; EmokernelError if it cannot be. Takes its fields out."""
@@ -105,6 +107,8 @@ def _create_config(load: Load, original: Callable, args: Any, *more: Any, **kwar
     _check_supported(config, said)
     model = config.model_config
     vectors = load(said)
+    form = "exact" if said.exact else "fused"
+    logging.getLogger("vllm.emokernel").info("Requests can be steered: %s; %s", vectors.told, form)
     check_fits(vectors, model.get_total_num_hidden_layers(), model.get_hidden_size())
     if not isinstance(config.additional_config, dict):
         raise SteeringError("emokernel needs additional_config to be a dictionary, as of JSON")

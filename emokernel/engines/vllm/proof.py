@@ -64,6 +64,8 @@ def decoder_of(model: Any, d: int, dtype: torch.dtype, device: torch.device) -> 
     try:
         with torch.inference_mode():
             reason = _first_difference(decoder, d, dtype, device)
+    except ModelStructureError as error:
+        reason = str(error)
     except Exception as error:  # whatever a model of another structure raises
         reason = f"it does not run with the branches of its blocks replaced ({error})"
     if reason is not None:
@@ -98,7 +100,9 @@ def _branches(layer: nn.Module, outs: list[Tensor]) -> Iterator[list[_Branch]]:
     kept = [held[name] for name in names]
     branches = [_Branch(out) for out in outs]
     if len(names) != 2 or "attn" not in names[0] or len(held) != 4:
-        raise ModelStructureError(f"a block has the parts {', '.join(held)}")
+        raise ModelStructureError(
+            f"its blocks are made of {', '.join(held)}; two norms, attention and one part are known"
+        )
     try:
         held.update(zip(names, branches, strict=True))
         yield branches

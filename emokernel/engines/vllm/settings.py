@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from emokernel.errors import SteeringError
+from emokernel.ops.backends import load
 from emokernel.reference import MAX_COMPONENTS
 
 KEY = "emokernel"
@@ -47,6 +48,8 @@ class Settings:
             kind = _kind(field.name)
             if type(value) is not kind and (value is not None or default is not None):
                 raise SteeringError(f"{field.name} of {KEY} needs {_NEEDS[kind]}, got {value!r}")
+        if self.backend is not None:
+            load(self.backend)
 
     @property
     def given(self) -> dict[str, Any]:

@@ -91,6 +91,13 @@ class _Front:
         app.middleware_stack = None
         return app
 
+    def _check_names(self, request: Any) -> None:
+        """vLLM's 400 for what is nearly a field: like all that it does not know it would pass."""
+        for name in request.model_extra or ():
+            meant = name.lower().removesuffix("s")
+            if self._said is not None and meant in ASKING and name not in ASKING:
+                raise VLLMValidationError(f"{name!r} is no field: did you mean {meant!r}?")
+
     def take_fields(self, original: Callable, request: Any, *args: Any, **kwargs: Any) -> Any:
         """vLLM's sampling parameters of a body, the fields at its top in their ``extra_args``.
 
@@ -98,6 +105,7 @@ class _Front:
         """
         params = original(request, *args, **kwargs)
         said, extra = _said(request), params.extra_args or {}
+        self._check_names(request)
         twice = sorted(said.keys() & extra.keys())
         if twice:
             raise VLLMValidationError(

@@ -14,7 +14,7 @@ from emokernel.affect.mixes import Mixer
 from emokernel.choices import MAPPING
 from emokernel.engines.vllm import hooks
 from emokernel.engines.vllm.settings import Settings
-from emokernel.errors import EmokernelError
+from emokernel.errors import EmokernelError, ranges
 from emokernel.presets import settle
 from emokernel.requests import Request, Resolver
 from emokernel.serve.fields import take_request
@@ -45,7 +45,8 @@ class NamedVectors:
         self.profile = mixer.profile
         self.tensor = torch.zeros_like(mixer.basis.tensor)
         self.tensor[self.layers] = mixer.basis.tensor[self.layers]
-        self.strengths = choices.strengths
+        where = f"site {self.site}, layers {ranges(self.layers)}"
+        self.told = f"{', '.join(self.names)}; {where}; strength 1.0: {choices.strengths}"
         profile = None if self.profile is None else self.profile.tolist()
         told = repr((mixer.basis.digest(), self.site, self.layers, profile))
         self.of = hashlib.sha256(told.encode()).hexdigest()[:32]

@@ -9,7 +9,7 @@ from typing import Any
 
 from emokernel.engines.vllm import settings, supported
 from emokernel.engines.vllm.settings import Settings
-from emokernel.errors import EmokernelError, ranges
+from emokernel.errors import EmokernelError
 from emokernel.serve.vllm.plugin import NamedVectors
 
 _GROUP, _NAME = "vllm.general_plugins", "emokernel"
@@ -65,6 +65,4 @@ def _vectors(said: Settings | None, refused: str) -> tuple[str, bool, str]:
         vectors = NamedVectors(said)
     except (EmokernelError, OSError) as error:
         return "vectors", False, str(error)
-    where = f"site {vectors.site}, layers {ranges(vectors.layers)}"
-    told = f"{', '.join(vectors.names)}; {where}; strength 1.0: {vectors.strengths}"
-    return "vectors", True, told
+    return "vectors", True, vectors.told

@@ -45,10 +45,10 @@ def test_a_decoder_like_llamas_is_taken(inside, dtype):
     [
         (of_layers(stand_ins.Granite), "a norm of block 1 sees another sum"),
         (of_layers(stand_ins.ScaledAttention), "a norm of block 0 sees another sum"),
-        (of_layers(stand_ins.Gemma2), "a block has the parts self_attn, mlp, .*feedforward"),
+        (of_layers(stand_ins.Gemma2), "its blocks are made of self_attn, mlp, .*feedforward"),
         (of_layers(stand_ins.Parallel), "a norm of block 0 sees another sum"),
-        (of_layers(stand_ins.OneNorm), "a block has the parts self_attn, mlp, input_layernorm"),
-        (of_layers(stand_ins.NoMlp), "a block has the parts self_attn, input_layernorm"),
+        (of_layers(stand_ins.OneNorm), "its blocks are made of self_attn, mlp, input_layernorm"),
+        (of_layers(stand_ins.NoMlp), "its blocks are made of self_attn, input_layernorm"),
         (of_layers(stand_ins.MlpFirst), "a norm of block 0 sees another sum"),
         (of_layers(stand_ins.Swapped), "a norm of block 0 sees another sum"),
         (of_layers(stand_ins.Capped), "a norm of block 1 sees another sum"),
