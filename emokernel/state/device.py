@@ -80,8 +80,7 @@ class DeviceState:
         self._readers_of = readers
         self._profile = torch.ones(vectors.shape[0]) if profile is None else profile
         self._vectors = vectors.detach().to("cpu", torch.float32)
-        self.num_layers, self._num_vectors = vectors.shape[:2]
-        self.num_slots = slots
+        self.num_layers, self.num_slots = vectors.shape[0], slots
         self._heads = np.zeros((slots, HEAD_WORDS), np.int32)
         self.running = Running()
         # The layers of which torch.compile has traced the steered add: what it made asks no Python.
@@ -216,8 +215,8 @@ class DeviceState:
         where = changed if where == list(range(first, last + 1)) else where
         for what, number, total in (
             ("slot", first, self.num_slots), ("slot", last, self.num_slots),
-            ("vector", numbers.min(), self._num_vectors),
-            ("vector", numbers.max(), self._num_vectors),
+            ("vector", numbers.min(), self.basis.shape[1]),
+            ("vector", numbers.max(), self.basis.shape[1]),
         ):  # fmt: skip
             if not 0 <= number < total:
                 raise SteeringError(f"{what} {number} does not exist: there are {total}")
@@ -246,7 +245,7 @@ class DeviceState:
         words = heads.T.copy()
         ids, law = words[:MAX_COMPONENTS], words[MAX_COMPONENTS]
         weights = words[MAX_COMPONENTS + 1 :].view(np.float32)
-        rows = ids + ((law & int(Law.RELATIVE)) != 0) * np.int32(self._num_vectors)
+        rows = ids + ((law & int(Law.RELATIVE)) != 0) * self.basis.shape[1]
         for k in np.flatnonzero(weights.any(1)):
             scales = self._scales.take(rows[k], axis=0)
             np.multiply(scales, weights[k, :, None], out=of_layers[:, :, k])

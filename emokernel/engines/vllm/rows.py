@@ -43,8 +43,7 @@ class StepRows:
         placed, written = self._recent.place(steered)
         if written:
             self._state.write_all(list(written.values()), b"".join(written), non_blocking=True)
-        placed[b""] = UNTOUCHED
-        slots = np.array([placed[head] for head in heads], np.int32)
+        slots = np.array([placed.get(head, UNTOUCHED) for head in heads], np.int32)
         kinds = [0 if each is None else each["kinds"] for each in requests]
         self._slots = np.where(_KINDS.take(kinds, axis=0), slots[:, None], _UNTOUCHED)
 
