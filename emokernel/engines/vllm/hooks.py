@@ -1,4 +1,4 @@
-"""The one place that touches vLLM's classes: four methods and a function, in every process.
+"""The one place that touches vLLM's classes: six methods and a function, in every process.
 
 What stands around them does nothing in a server that was not asked to steer, but refuse a request
 that asks for an emotion.
@@ -50,6 +50,7 @@ def install(load: Load) -> None:
         return
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.core import kv_cache_utils
+    from vllm.v1.core.sched.scheduler import Scheduler
     from vllm.v1.engine.core import EngineCore
     from vllm.v1.engine.input_processor import InputProcessor
     from vllm.v1.worker.worker_base import WorkerBase, WorkerWrapperBase
@@ -62,6 +63,7 @@ def install(load: Load) -> None:
     WorkerBase.emokernel_status = _worker_status
     EngineCore.emokernel_status = _core_status
     around_function(kv_cache_utils, "generate_block_hash_extra_keys", prefix_cache.extra_keys)
+    around_method(Scheduler, "_update_request_as_session", prefix_cache.session_turn)
 
 
 def around_method(owner: type, name: str, around: Callable) -> None:

@@ -40,4 +40,20 @@ def extra_keys(original: Callable, request: Any, start: int, stop: int, *rest: A
         if ranges:
             where = ",".join(f"{first}-{end}" for first, end in ranges)
             keys = (*(keys or ()), ("emokernel", f"{packed['key']}:{where}"))
+    changed = getattr(request, "emokernel_changed", None)
+    if changed is not None and start <= changed < stop:
+        keys = (*(keys or ()), ("emokernel", f"of {request.request_id} alone"))
     return keys, *others
+
+
+def session_turn(original: Callable, scheduler: Any, session: Any, update: Any) -> None:
+    """vLLM's next turn of a session whose input is streamed; it may ask for another emotion.
+
+    vLLM gives the blocks of the new turn their keys while the session still has the parameters of
+    the old one. So the block in which the first change falls, and with it all that follow it, is
+    the session's own.
+    """
+    before, after = held(session.sampling_params), held(update.sampling_params)
+    if before != after and not hasattr(session, "emokernel_changed"):
+        session.emokernel_changed = session.num_computed_tokens
+    original(scheduler, session, update)
