@@ -17,6 +17,7 @@ Fresh outputs in every call but those of the operation, which goes on in what th
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
@@ -34,16 +35,17 @@ from emokernel.reference import Cast
 SHARES = (0.0, 0.1, 1.0)
 SECONDS = 3e-3  # of one reading, about
 CAST = int(Cast.VLLM)
+Pair = tuple[Tensor, Tensor]  # normed, y
 
 
-def plain_norm(x: Tensor, residual: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def plain_norm(x: Tensor, residual: Tensor, weight: Tensor) -> Pair:
     """(normed, sum) as vLLM's RMSNorm computes them in torch."""
     exact = x.float() + residual.float()
     n = exact * torch.rsqrt(exact.pow(2).mean(-1, keepdim=True) + EPS)
     return n.to(x.dtype) * weight, exact.to(x.dtype)
 
 
-def variants(problem: Problem, share: float) -> dict[str, Callable[[], object]]:
+def variants(problem: Problem, share: float) -> dict[str, Callable[[], Pair]]:
     """All of them, with that share of the rows steered, anywhere among the others."""
     rows = len(problem.x)
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(2))
@@ -56,16 +58,17 @@ def variants(problem: Problem, share: float) -> dict[str, Callable[[], object]]:
     x, residual, weight = problem.x, problem.residual, problem.weight
     backend = cpu.BACKEND
 
-    def torch_norm() -> tuple[Tensor, Tensor]:
+    def torch_norm() -> Pair:
         return plain_norm(x, residual, weight)
 
-    def kernel_norm() -> tuple[Tensor, Tensor]:
+    def kernel_norm() -> Pair:
         return backend.add_steer_rms_norm(x, residual, weight, EPS, CAST, *nobody)
 
-    def then(norm: Callable[[], tuple[Tensor, Tensor]]) -> Callable[[], object]:
-        def call() -> None:
+    def then(norm: Callable[[], Pair]) -> Callable[[], Pair]:
+        def call() -> Pair:
             normed, y = norm()
             backend.steer_rms_norm_(y, normed, weight, EPS, CAST, *mixes)
+            return normed, y
 
         return call
 
@@ -78,20 +81,30 @@ def variants(problem: Problem, share: float) -> dict[str, Callable[[], object]]:
     }
 
 
-def measured(rows: int, d: int, dtype: str, share: float, rounds: int) -> Iterator[dict]:
+def cpu_clock(call: Callable[[], object]) -> float:
+    """Seconds that this thread has run for ``call``."""
+    start = time.thread_time()
+    call()
+    return time.thread_time() - start
+
+
+def measured(
+    rows: int, d: int, dtype: str, share: float, rounds: int, *, cpu_time: bool = False
+) -> Iterator[dict]:
     """One row of results for each variant."""
+    clock = cpu_clock if cpu_time else wall_clock
     problem = Problem(rows, d, DTYPES[dtype])
     calls = variants(problem, share)
     for call in calls.values():
         call()
-    repeats = {name: max(1, round(SECONDS / wall_clock(call))) for name, call in calls.items()}
+    repeats = {name: max(1, round(SECONDS / clock(call))) for name, call in calls.items()}
 
     def repeated(name: str) -> Callable[[], float]:
         def run() -> None:
             for _ in range(repeats[name]):
                 calls[name]()
 
-        return lambda: wall_clock(run) / repeats[name]
+        return lambda: clock(run) / repeats[name]
 
     seconds = bench.measure({name: repeated(name) for name in calls}, rounds, clock=lambda c: c())
     for name, times in seconds.items():
@@ -106,6 +119,7 @@ def measured(rows: int, d: int, dtype: str, share: float, rounds: int) -> Iterat
             "variant": name,
             "microseconds": 1e6 * bench.median(times),
             "threads": torch.get_num_threads(),
+            "clock": clock.__name__,
             "rounds": rounds,
             "over_fused": [of_fused.ratio, of_fused.low, of_fused.high],
             "over_norm": [of_norm.ratio, of_norm.low, of_norm.high],
@@ -138,15 +152,20 @@ def main() -> None:
     parser.add_argument("--d", type=int, nargs="+", default=[576, 4096])
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["fp32", "bf16"])
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="that of one thread: other programs may run beside"
+    )
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
     options = parser.parse_args()
     rounds = 8 if options.quick else options.rounds
     results: list[dict] = []
+    if options.cpu_time:
+        torch.set_num_threads(1)
     shapes = list(product(options.dtypes, options.d, options.rows, SHARES))
     with torch.no_grad():
         for dtype, d, rows, share in tqdm(shapes):
             if share == 0 or round(share * rows) > 0:
-                results += measured(rows, d, dtype, share, rounds)
+                results += measured(rows, d, dtype, share, rounds, cpu_time=options.cpu_time)
     print(report(results))
     if not options.quick:
         print(f"\nappended to {bench.append(options.output, 'ops_in_place', results)}")

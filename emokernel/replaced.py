@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
@@ -89,3 +90,15 @@ class _PassedOn:
         return self.original(*args, **kwargs)
 
     __reduce__ = ReplacedMethod.__reduce__
+
+
+class Around(ReplacedMethod):
+    """A method of one object, around which something else is done."""
+
+    def __init__(self, owner: Any, name: str, around: Callable[..., object]) -> None:
+        """``around(original, *args, **kwargs)`` is called in the place of the method."""
+        super().__init__(owner, name)
+        self._around = around
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        return self._around(self.original, *args, **kwargs)

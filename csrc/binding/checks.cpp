@@ -211,7 +211,7 @@ void check_outputs(const Call& call, RowProblem& problem) {
   const Tensor& y = call.y ? *call.y : call.x;
   if (call.y) check_rows(call, "y", y);
   problem.y = check_written(call, "y", y);
-  // Asked for last: memory that torch shares until it is written has moved now.
+  // Memory that torch has shared until somebody writes to it moves with this.
   if (in_place(call.operation)) problem.x.data = problem.y;
   check_rows(call, "normed", *call.normed);
   problem.normed = check_written(call, "normed", *call.normed);
@@ -246,7 +246,7 @@ Checked check(const Call& call) {
   check_token_slot(call, problem.rows);
   check_slots(call);
 
-  // One that works in place needs contiguous rows, and says so of all that it writes below.
+  // What works in place needs contiguous rows; check_written says so.
   problem.x = {x.read(), in_place(call.operation) ? problem.d : row_stride(call, rows, x)};
   if (adds) {
     problem.residual = {call.residual->read(), row_stride(call, "residual", *call.residual)};

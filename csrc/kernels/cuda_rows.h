@@ -11,7 +11,7 @@ struct CudaRows {
   RowProblem problem;
   bool float_basis = false;  // the basis is fp32, not of the stream's dtype
   bool few_rows = false;     // all of them run at once: worth fetching ahead
-  bool in_place = false;     // x is y: a row that no law changes is not written, nor read without a mix
+  bool in_place = false;     // as Operation::kSteerRmsNorm
 };
 
 // One block per row; bits depend on the shape alone, so the shape depends on d and dtype alone.

@@ -11,8 +11,8 @@ enum class DType : int { kFloat32, kBFloat16, kFloat16 };
 constexpr int kDTypes = 3;
 constexpr int element_size(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
 
-// kSteerRmsNorm works in place: x is y, and rows that no law changes are not written, nor read without
-// a mix.
+// kSteerRmsNorm works in place: x is y, rows that no law changes are not written, and those without
+// a mix not even read.
 enum class Operation : int {
   kSteer,
   kAddSteer,

@@ -101,7 +101,7 @@ void launch_rows(RowProblem problem, Operation operation, DType stream, DType ba
   Launch launch{problem, table.kernels[static_cast<int>(operation)][static_cast<int>(stream)]
                                       [basis == stream ? 0 : 1]};
   int64_t grain = 1 + (kGrainElements - 1) / problem.d;
-  if (in_place(operation) && problem.rows > grain) {  // a share is worth a thread by what it changes
+  if (in_place(operation) && problem.rows > grain) {  // what a share changes is worth a thread
     const int64_t work = rows_with_a_slot(problem);
     if (work == 0) return;
     grain = work > grain ? grain * problem.rows / work : problem.rows;

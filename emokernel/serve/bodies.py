@@ -23,11 +23,12 @@ class TooLargeError(EmokernelError):
     """A body of more than `MOST_BYTES`."""
 
 
-async def read(scope: Message, receive: Receive, most: int = MOST_BYTES) -> bytes | None:
+async def read(scope: Message, receive: Receive, most: int | None = None) -> bytes | None:
     """The whole body; None if the client left before its end.
 
-    TooLargeError for more than ``most`` bytes: at once where its length is said.
+    TooLargeError for more than ``most`` bytes (`MOST_BYTES`): at once where its length is said.
     """
+    most = MOST_BYTES if most is None else most
     said = dict(scope["headers"]).get(b"content-length", b"")
     size = int(said[:20]) if said.isdigit() else 0
     parts, counted, more = [], 0, True

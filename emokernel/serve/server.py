@@ -8,8 +8,8 @@ from typing import Any
 
 from transformers.cli.serve import Serve
 
-from emokernel.engines.continuous.managed import Around
 from emokernel.errors import EmokernelError
+from emokernel.replaced import Around
 from emokernel.serve.fields import listed
 from emokernel.serve.middleware import EmotionFields, asked_for
 from emokernel.serve.refusals import refusal

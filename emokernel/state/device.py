@@ -80,7 +80,8 @@ class DeviceState:
         self._readers_of = readers
         self._profile = torch.ones(vectors.shape[0]) if profile is None else profile
         self._vectors = vectors.detach().to("cpu", torch.float32)
-        self.num_layers, self.num_slots = vectors.shape[0], slots
+        self.num_layers, self._num_vectors = vectors.shape[:2]
+        self.num_slots = slots
         self._heads = np.zeros((slots, HEAD_WORDS), np.int32)
         self.running = Running()
         # The layers of which torch.compile has traced the steered add: what it made asks no Python.
@@ -108,9 +109,10 @@ class DeviceState:
             raise SteeringError(
                 f"the vectors do not fit {dtype}: some entries overflow or vanish; scale them"
             )
-        # [2, E, L]: what multiplies the weights of an absolute and of a relative dose.
+        # [2 * E, L]: what multiplies the weights of an absolute and then of a relative dose.
         scales = torch.stack([present.float(), torch.where(present, 1.0 / norms, 0.0)])
-        self._scales = (scales * self._profile[:, None]).transpose(1, 2).contiguous().numpy()
+        scales = (scales * self._profile[:, None]).transpose(1, 2)
+        self._scales = scales.reshape(-1, self.num_layers).contiguous().numpy()
         # The records on the host: one copy of a part of them is one update.
         self._host = torch.zeros_like(self.records, device="cpu", pin_memory=device.type == "cuda")
         self._words = self._host.numpy()
@@ -210,12 +212,12 @@ class DeviceState:
         given = np.frombuffer(heads, np.int32).reshape(len(slots), HEAD_WORDS)
         numbers, first, last = given[:, :MAX_COMPONENTS], min(slots), max(slots)
         # A run of slots in their order is a slice, which numpy fills much faster.
-        run = last - first + 1 == len(slots) and list(slots) == sorted(slots)
-        where = slice(first, last + 1) if run else list(slots)
+        changed, where = slice(first, last + 1), list(slots)
+        where = changed if where == list(range(first, last + 1)) else where
         for what, number, total in (
             ("slot", first, self.num_slots), ("slot", last, self.num_slots),
-            ("vector", numbers.min(), self.basis.shape[1]),
-            ("vector", numbers.max(), self.basis.shape[1]),
+            ("vector", numbers.min(), self._num_vectors),
+            ("vector", numbers.max(), self._num_vectors),
         ):  # fmt: skip
             if not 0 <= number < total:
                 raise SteeringError(f"{what} {number} does not exist: there are {total}")
@@ -223,33 +225,33 @@ class DeviceState:
             left = self._left.keys() & set(slots) if self._left else ()
             for slot in left:
                 self.readers.wait(self._left[slot])
-            self._words[where] = self._records(given)
-            changed = slice(first, last + 1)
+            self._put(where, given)
             try:
                 self.records[changed].copy_(self._host[changed], non_blocking=non_blocking)
             except BaseException:
-                self._words[where] = self._records(self._heads[where])
+                self._put(where, self._heads[where])
                 raise
             for slot in left:
                 del self._left[slot]
             self._heads[where] = given
             self._writes += 1
 
-    def _records(self, heads: np.ndarray) -> np.ndarray:
-        """The records ``[n, words]`` of ``heads [n, HEAD_WORDS]``."""
-        ids, law = heads[:, :MAX_COMPONENTS], heads[:, MAX_COMPONENTS]
-        weights = heads[:, MAX_COMPONENTS + 1 :].view(np.float32)
-        used = int(np.flatnonzero(weights.any(0)).max(initial=-1)) + 1
-        records = np.zeros((len(heads), self.records.shape[1]), np.int32)
-        records[:, :MAX_COMPONENTS], records[:, MAX_COMPONENTS] = ids, law
+    def _put(self, where: slice | list[int], heads: np.ndarray) -> None:
+        """Make the records of some slots on the host those of ``heads [n, HEAD_WORDS]``."""
+        records = self._words[where]  # themselves, or of a list a copy
+        records[:, : MAX_COMPONENTS + 1] = heads[:, : MAX_COMPONENTS + 1]
+        records[:, MAX_COMPONENTS + 1 :] = 0
         of_layers = records[:, MAX_COMPONENTS + 1 :].view(np.float32)
         of_layers = of_layers.reshape(len(heads), self.num_layers, MAX_COMPONENTS)
-        relative = ((law & int(Law.RELATIVE)) != 0).astype(np.intp)
-        for k in range(used):
-            np.multiply(
-                self._scales[relative, ids[:, k]], weights[:, k, None], out=of_layers[:, :, k]
-            )
-        return records
+        words = heads.T.copy()
+        ids, law = words[:MAX_COMPONENTS], words[MAX_COMPONENTS]
+        weights = words[MAX_COMPONENTS + 1 :].view(np.float32)
+        rows = ids + ((law & int(Law.RELATIVE)) != 0) * np.int32(self._num_vectors)
+        for k in np.flatnonzero(weights.any(1)):
+            scales = self._scales.take(rows[k], axis=0)
+            np.multiply(scales, weights[k, :, None], out=of_layers[:, :, k])
+        if isinstance(where, list):
+            self._words[where] = records
 
     def retire(self, slot: int) -> None:
         """No forward that begins from now on reads ``slot``; those that have begun may."""

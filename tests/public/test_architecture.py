@@ -30,7 +30,8 @@ def named(pattern: str) -> list[str]:
 @cache
 def there() -> list[Path]:
     """All folders and files of the source."""
-    return [path for each in FOLDERS for path in (ROOT / each, *(ROOT / each).rglob("*"))]
+    found = [path for each in FOLDERS for path in (ROOT / each, *(ROOT / each).rglob("*"))]
+    return [*found, *ROOT.glob("*.py")]
 
 
 @cache

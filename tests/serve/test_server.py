@@ -107,7 +107,8 @@ def test_streams_are_steered_too(app, wanted):
     [
         ({"emotion": "joyy"}, "unknown emotion 'joyy'. Did you mean 'joy'?"),
         ({"emotion": {"joy": "much"}}, "must be a finite number"),
-        ({"emotion": ["joy"]}, "an emotion is a name"),
+        ({"emotion": ["joy"]}, "a list of emotions is"),
+        ({"emotion": 3}, "an emotion is a name"),
         ({"emotion": "joy", "strength": "1"}, "strength must be a finite number"),
         ({"emotion": "joy", "strength": 10**400}, "strength must be a finite number"),
         ({"emotion": "joy", "strength": True}, "strength must be a finite number"),

@@ -21,6 +21,7 @@ def test_a_step_finds_every_mix_in_a_slot_that_was_written_with_it(steps):
         assert placed.keys() == set(step)
         assert all(held[slot] == head for head, slot in placed.items())
         assert set(held) <= set(range(4))
+        assert list(written.values()) == sorted(written.values())
         # What is written anew was not among the last four that were asked for.
         told = [head for head in told if head not in step] + list(dict.fromkeys(step))
         kept = set(told[: -len(placed)][-(4 - len(placed)) :]) if len(placed) < 4 else set()

@@ -128,14 +128,14 @@ def test_what_is_written_while_the_model_is_moved_is_not_lost(monkeypatch):
     moving, second = threading.Event(), threading.Event()
     held.lock = Noting(held.lock, second)
     held.write(1, Mix(((0, 1.0),)))
-    records = held._records
+    put = held._put
 
-    def slow(heads):
+    def slow(where, heads):
         moving.set()
         assert second.wait(10)
-        return records(heads)
+        put(where, heads)
 
-    monkeypatch.setattr(held, "_records", slow)
+    monkeypatch.setattr(held, "_put", slow)
     move = threading.Thread(target=held.move, args=(torch.device("cpu"), torch.bfloat16))
     move.start()
     assert moving.wait(10)

@@ -12,13 +12,12 @@ from emokernel.engines.base import Engine, ForwardCall
 from emokernel.engines.continuous.managed import (
     NOT_GIVEN,
     TOKEN_SLOT,
-    Around,
     ManagedRequests,
 )
 from emokernel.engines.continuous.running import ticketed
 from emokernel.engines.requested import Requested
 from emokernel.errors import SteeringError
-from emokernel.replaced import ReplacedMethod
+from emokernel.replaced import Around, ReplacedMethod
 from emokernel.state import UNTOUCHED, Asked, DeviceState
 from emokernel.state.tickets import Tickets
 

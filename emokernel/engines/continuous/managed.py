@@ -10,7 +10,7 @@ from typing import Any
 from emokernel.engines.continuous.prefixes import Prefixes
 from emokernel.engines.continuous.running import RunningRequests, TicketedPrompt, ticketed
 from emokernel.errors import SteeringError
-from emokernel.replaced import ReplacedMethod
+from emokernel.replaced import Around
 from emokernel.state import Asked, RowBuffer, Tickets, rows_of
 
 # What registers filled blocks is called by the second name up to transformers 5.17.
@@ -18,18 +18,6 @@ _COMPLETE = ("mark_complete_blocks", "mark_shareable_blocks_as_complete")
 NOT_GIVEN = object()
 # The argument of the forward that holds the slots of its rows.
 TOKEN_SLOT = "emokernel_token_slot"
-
-
-class Around(ReplacedMethod):
-    """A method of one object, around which something else is done."""
-
-    def __init__(self, owner: Any, name: str, around: Callable[..., object]) -> None:
-        """``around(original, *args, **kwargs)`` is called in the place of the method."""
-        super().__init__(owner, name)
-        self._around = around
-
-    def __call__(self, *args: object, **kwargs: object) -> object:
-        return self._around(self.original, *args, **kwargs)
 
 
 class StepRows:

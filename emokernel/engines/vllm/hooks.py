@@ -1,4 +1,4 @@
-"""The one place that touches vLLM's classes: six methods and a function, in every process.
+"""The one place that touches vLLM's classes: some methods and a function, in every process.
 
 What stands around them does nothing in a server that was not asked to steer, but refuse a request
 that asks for an emotion.
@@ -10,6 +10,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -50,7 +51,6 @@ def install(load: Load) -> None:
         return
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.core import kv_cache_utils
-    from vllm.v1.core.sched.scheduler import Scheduler
     from vllm.v1.engine.core import EngineCore
     from vllm.v1.engine.input_processor import InputProcessor
     from vllm.v1.worker.worker_base import WorkerBase, WorkerWrapperBase
@@ -63,7 +63,6 @@ def install(load: Load) -> None:
     WorkerBase.emokernel_status = _worker_status
     EngineCore.emokernel_status = _core_status
     around_function(kv_cache_utils, "generate_block_hash_extra_keys", prefix_cache.extra_keys)
-    around_method(Scheduler, "_update_request_as_session", prefix_cache.session_turn)
 
 
 def around_method(owner: type, name: str, around: Callable) -> None:
@@ -103,11 +102,7 @@ def _create_config(load: Load, original: Callable, args: Any, *more: Any, **kwar
     # vLLM chooses V2 on a GPU where nothing is said; its processes inherit the variable.
     os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
     config = original(args, *more, **kwargs)
-    from vllm import envs
-    from vllm.version import __version__
-
-    supported.check_version(__version__, said)
-    supported.check_config(config, rust=envs.VLLM_USE_RUST_FRONTEND)
+    _check_supported(config, said)
     model = config.model_config
     vectors = load(said)
     check_fits(vectors, model.get_total_num_hidden_layers(), model.get_hidden_size())
@@ -116,9 +111,17 @@ def _create_config(load: Load, original: Callable, args: Any, *more: Any, **kwar
     config.additional_config[settings.KEY] = settings.compile_key(
         said, version=version("emokernel"), site=vectors.site, layers=vectors.layers,
         vectors=vectors.tensor.shape[1], slots=config.scheduler_config.max_num_seqs,
-        dtype=str(model.dtype),
+        dtype=str(model.dtype), backend=said.backend or os.environ.get("EMOKERNEL_BACKEND"),
     )  # fmt: skip
     return config
+
+
+def _check_supported(config: Any, said: Settings) -> None:
+    import vllm.envs as envs
+    from vllm.version import __version__
+
+    supported.check_version(__version__, said)
+    supported.check_config(config, rust=envs.VLLM_USE_RUST_FRONTEND)
 
 
 def _process_inputs(
@@ -126,39 +129,34 @@ def _process_inputs(
     *args: Any, **kwargs: Any,
 ) -> Any:  # fmt: skip
     """In the front end: from what a request says to numbers; vLLM's 400 for what cannot be."""
-    extra, packed = check_request(
-        load, settings_of(processor.vllm_config), params, resumable=kwargs.get("resumable", False)
-    )
+    said = settings_of(processor.vllm_config)
+    packed = check_request(load, said, params)
+    if kwargs.get("resumable"):
+        _check_session(request_id, packed)
     made = original(processor, request_id, prompt, params, *args, **kwargs)
-    if made.sampling_params is not None and made.sampling_params.extra_args:
-        if packed is not None:
-            extra[asked.KEY] = packed
-        made.sampling_params.extra_args = extra or None
+    sampling = made.sampling_params
+    extra = (sampling and sampling.extra_args) or {}
+    if said is not None and asked.FIELDS & extra.keys():
+        # Anew: vLLM's copy of the parameters may share it with the caller's.
+        kept = {name: value for name, value in extra.items() if name not in asked.FIELDS}
+        sampling.extra_args = {**kept, **({asked.KEY: packed} if packed else {})} or None
     return made
 
 
-def check_request(
-    load: Load, said: Settings | None, params: Any, *, resumable: bool = False
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """(``extra_args`` of a request without the fields of emotion, `asked.packed` of those).
-
-    vLLM's 400 for what cannot be.
-    """
+def check_request(load: Load, said: Settings | None, params: Any) -> dict[str, Any] | None:
+    """`asked.packed` of what a request asks for in ``extra_args``; vLLM's 400 if it cannot be."""
     extra = dict(getattr(params, "extra_args", None) or {})
     if not extra.keys() & (asked.FIELDS | {asked.KEY}):
-        return extra, None
+        return None
     from vllm.exceptions import VLLMValidationError
 
     try:
-        return extra, _packed(load, said, extra, resumable)
+        return _packed(load, said, extra)
     except EmokernelError as error:
         raise VLLMValidationError(str(error), parameter="emotion") from error
 
 
-def _packed(
-    load: Load, said: Settings | None, extra: dict[str, Any], resumable: bool
-) -> dict[str, Any] | None:
-    """`asked.packed` of what ``extra`` asks for, whose fields are taken out of it."""
+def _packed(load: Load, said: Settings | None, extra: dict[str, Any]) -> dict[str, Any] | None:
     if asked.KEY in extra:
         raise SteeringError(f"{asked.KEY} in extra_args is reserved: send emotion instead")
     if said is None:
@@ -169,13 +167,35 @@ def _packed(
             )
         return None
     vectors = load(said)
-    request = vectors.resolve(extra)
-    if resumable and asked.asks(request) and not all(request.kinds):
-        raise SteeringError(
+    return asked.packed(vectors.resolve(extra), vectors.of)
+
+
+# (Which session runs in this context, how it began): vLLM adds the inputs of one in one task.
+_session: ContextVar[tuple[str, object] | None] = ContextVar("session", default=None)
+
+
+def _check_session(request_id: str, packed: dict[str, Any] | None) -> None:
+    """vLLM's 400 for an input of a streamed session that would change what was computed before.
+
+    vLLM makes prompt of what the session has generated, and evicts and computes again by what holds
+    then; its blocks keep the hashes that they had.
+    """
+    from vllm.exceptions import VLLMValidationError
+
+    if packed is not None and not all(asked.KINDS[packed["kinds"]]):
+        raise VLLMValidationError(
             "a session whose input is streamed makes prompt of what it has generated, so it can be"
-            " steered at positions 'all' only"
+            " steered at positions 'all' only",
+            parameter="positions",
         )
-    return asked.packed(request, vectors.of)
+    began, now = _session.get(), None if packed is None else packed["key"]
+    if began is None or began[0] != request_id:
+        _session.set((request_id, now))
+    elif began[1] != now:
+        raise VLLMValidationError(
+            "a session whose input is streamed keeps the emotion that it began with: begin another",
+            parameter="emotion",
+        )
 
 
 def _begin_core(original: Callable, core: Any, *args: Any, **kwargs: Any) -> Any:
@@ -189,7 +209,7 @@ def _begin_core(original: Callable, core: Any, *args: Any, **kwargs: Any) -> Any
 
 
 def _add_request(original: Callable, core: Any, request: Any) -> Any:
-    asked.check(request.sampling_params, core.emokernel_of)
+    asked.check(request.sampling_params, getattr(core, "emokernel_of", None))
     return original(core, request)
 
 
@@ -198,6 +218,12 @@ def _init_device(load: Load, original: Callable, wrapper: Any, *args: Any, **kwa
     made = original(wrapper, *args, **kwargs)
     said = settings_of(wrapper.vllm_config)
     if said is not None:
+        _check_supported(wrapper.vllm_config, said)
+        if not settings.is_compile_key(wrapper.vllm_config.additional_config):
+            raise SteeringError(
+                "this VllmConfig was not made by EngineArgs, so that its compilation cache knows"
+                " nothing of emokernel: start vLLM by LLM(...), vllm serve or EngineArgs"
+            )
         steer_when_loaded(wrapper.worker.model_runner, said, load)
     return made
 

@@ -76,7 +76,7 @@ def cast_of(norm: Any) -> Cast:
     x, residual = rows.to(weight.device, weight.dtype)
     normed, y = norm(x.clone(), residual.clone())
     fits: dict[Cast, float] = {}
-    if torch.equal(y, x + residual):
+    if {normed.dtype, y.dtype} == {weight.dtype} and torch.equal(y, x + residual):
         for cast in (Cast.VLLM, *Cast):
             sums = x.float() + residual.float() if cast is Cast.VLLM else y.float()
             distance = ulp_distance(rms_norm(sums, weight, eps, cast), normed)

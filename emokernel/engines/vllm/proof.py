@@ -7,7 +7,7 @@ Models that call their norms by the same names may add elsewhere, scale a branch
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,8 +146,6 @@ def _run(
     seen: dict[int, list[_Branch]],
 ) -> Any:  # fmt: skip
     """The forward of the decoder, not compiled, with `_Branch` in its blocks."""
-    from contextlib import ExitStack
-
     inner = decoder.module
     given: dict[str, Any] = {"inputs_embeds": hidden.clone(), "intermediate_tensors": None}
     if stream is not None:

@@ -19,8 +19,8 @@ _NONE = np.empty(0, np.int32)
 class StepRows:
     """The slots of the requests of the batch that runs, and of their rows.
 
-    Both are written without waiting for the copy: the caller begins a step only when the copies of
-    the one before have been made, as vLLM's ``synchronize_input_prep`` sees to.
+    Both are written without waiting for the copy, as vLLM writes its own inputs: within the
+    runner's ``synchronize_input_prep``, which waits for the copies of the step before.
     """
 
     def __init__(self, state: DeviceState, rows: int) -> None:
@@ -35,16 +35,18 @@ class StepRows:
 
         In the order of their rows.
         """
-        steered = [each["head"] for each in requests if each is not None]
+        heads = [b"" if each is None else each["head"] for each in requests]
+        steered = [head for head in heads if head]
         if not steered:
             self._slots = None
             return
         placed, written = self._recent.place(steered)
         if written:
             self._state.write_all(list(written.values()), b"".join(written), non_blocking=True)
-        slots = [-1 if each is None else placed[each["head"]] for each in requests]
+        placed[b""] = UNTOUCHED
+        slots = np.array([placed[head] for head in heads], np.int32)
         kinds = [0 if each is None else each["kinds"] for each in requests]
-        self._slots = np.where(_KINDS[kinds], np.array(slots, np.int32)[:, None], _UNTOUCHED)
+        self._slots = np.where(_KINDS.take(kinds, axis=0), slots[:, None], _UNTOUCHED)
 
     def step(self, computed: np.ndarray, prompt_lengths: np.ndarray, tokens: np.ndarray) -> None:
         """Write the rows of a step; all ``[requests]``: tokens before, of the prompt, and now."""

@@ -15,6 +15,7 @@ from emokernel.engines.vllm.rows import StepRows
 from emokernel.engines.vllm.settings import Settings
 from emokernel.errors import ModelStructureError, SteeringError
 from emokernel.ops import select
+from emokernel.replaced import Around
 from emokernel.state import DeviceState
 
 
@@ -70,7 +71,7 @@ class SteeredRunner:
     def install(self) -> None:
         """Replace the methods of the runner that prepare a step."""
         for name, around in (("_prepare_inputs", self._prepare), ("_dummy_run", self._dummy)):
-            replace(self._runner, name, around)
+            Around(self._runner, name, around).install()
 
     def _prepare(
         self, original: Callable, scheduler_output: Any, num_scheduled_tokens: Any
@@ -91,7 +92,8 @@ class SteeredRunner:
 
     def _dummy(self, original: Callable, *args: Any, **kwargs: Any) -> object:
         """A run of no request, to warm up or for a graph that is captured."""
-        self.rows.clear()
+        with self._runner.synchronize_input_prep():
+            self.rows.clear()
         return original(*args, **kwargs)
 
 
@@ -100,7 +102,9 @@ def steer_when_loaded(runner: Any, settings: Settings, load: Callable[[Settings]
 
     SteeringError for a runner that this is not for.
     """
-    needed = "_prepare_inputs", "_dummy_run", "load_model", "get_model"
+    needed = (
+        "_prepare_inputs", "_dummy_run", "load_model", "get_model", "synchronize_input_prep",
+    )  # fmt: skip
     if not all(hasattr(runner, name) for name in needed):
         raise SteeringError(
             f"{type(runner).__module__} is no model runner that emokernel knows: use V1"
@@ -113,10 +117,4 @@ def steer_when_loaded(runner: Any, settings: Settings, load: Callable[[Settings]
         runner.emokernel.install()
         return made
 
-    replace(runner, "load_model", load_model)
-
-
-def replace(owner: Any, name: str, around: Callable) -> None:
-    """Let ``around(original, ...)`` be called in the place of a method of one instance."""
-    original = getattr(owner, name)
-    setattr(owner, name, lambda *args, **kwargs: around(original, *args, **kwargs))
+    Around(runner, "load_model", load_model).install()

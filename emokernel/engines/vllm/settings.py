@@ -88,8 +88,8 @@ def read(
         raise SteeringError(
             f"unknown settings of {KEY}: {', '.join(unknown)}; it knows {', '.join(known)}"
         )
-    if "vectors" not in given:
-        raise SteeringError(f"{KEY} was given {', '.join(given)}, but no vectors: name their file")
+    if not given.get("vectors"):  # an empty path would be the folder that the server runs in
+        raise SteeringError(f"{KEY} was given {', '.join(given)}, but no file of vectors: name it")
     if isinstance(given.get("layers"), list):
         layers = given["layers"]
         if all(type(layer) is int for layer in layers):
@@ -111,7 +111,7 @@ def _value(text: str) -> object:
 
 def compile_key(
     settings: Settings, *, version: str, site: str, layers: list[int], vectors: int, slots: int,
-    dtype: str,
+    dtype: str, backend: str | None,
 ) -> dict[str, Any]:  # fmt: skip
     """What stands in ``additional_config`` of a server that steers.
 
@@ -121,6 +121,11 @@ def compile_key(
     operation = "steer_rms_norm_" if settings.exact else "add_steer_rms_norm"
     compiled = {
         "version": version, "site": site, "layers": layers, "vectors": vectors, "slots": slots,
-        "components": MAX_COMPONENTS, "dtype": dtype, "operation": operation,
+        "components": MAX_COMPONENTS, "dtype": dtype, "operation": operation, "backend": backend,
     }  # fmt: skip
     return {**settings.given, _COMPILED: compiled}
+
+
+def is_compile_key(additional_config: Any) -> bool:
+    """Whether `compile_key` is in it."""
+    return _COMPILED in additional_config[KEY]

@@ -37,6 +37,8 @@ def check_config(config: Any, *, rust: bool) -> None:
         "KV transfer: connectors may share blocks by hashes of their own": transfers,
         "sleep mode, which drops the vectors": config.model_config.enable_sleep_mode,
         "LoRA": config.lora_config,
+        "elastic expert parallelism": parallel.enable_elastic_ep,
+        "weights that change while it runs": config.weight_transfer_config,
         f"speculative decoding by {method}: use ngram": method and method != "ngram",
         "models that do not generate": config.model_config.runner_type != "generate",
     }

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from starlette.middleware import Middleware
@@ -16,6 +14,8 @@ from vllm.entrypoints.launchers import app as launcher
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
+from vllm.entrypoints.speech_to_text.transcription.protocol import TranscriptionRequest
+from vllm.entrypoints.speech_to_text.translation.protocol import TranslationRequest
 from vllm.exceptions import VLLMValidationError
 
 from emokernel.engines.vllm import settings
@@ -28,15 +28,19 @@ from emokernel.engines.vllm.hooks import (
     settings_of,
 )
 from emokernel.engines.vllm.settings import Settings
-from emokernel.errors import EmokernelError, SteeringError
-from emokernel.serve.bodies import Message, Receive, again, read
+from emokernel.errors import SteeringError
 from emokernel.serve.fields import listed
-from emokernel.serve.refusals import refusal
+from emokernel.serve.vllm.other_paths import OtherPaths
 
-_STEERED = (ChatCompletionRequest, CompletionRequest, ResponsesRequest)
+_STEERED = (
+    ChatCompletionRequest,
+    CompletionRequest,
+    ResponsesRequest,
+    TranscriptionRequest,
+    TranslationRequest,
+)
 # Seconds for the answer of a core: it may be in the middle of a step, or be no more.
 _PATIENCE = 30.0
-PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 
 
 def install(load: Load) -> None:
@@ -70,10 +74,12 @@ class _Front:
     def __init__(self, load: Load) -> None:
         self._load = load
         self._said: Settings | None = None
+        self._renders = False  # for an engine elsewhere, which knows its vectors
 
-    def build_app(self, original: Callable, args: Any, *more: Any, **kwargs: Any) -> Any:
-        """vLLM's application, with a path more and with `OtherBodies`."""
-        app = original(args, *more, **kwargs)
+    def build_app(self, original: Callable, args: Any, tasks: Any = None, *more: Any) -> Any:
+        """vLLM's application, with a path more and with `OtherPaths`."""
+        app = original(args, tasks, *more)
+        self._renders = "render" in (tasks or ())
         self._said = settings.read(getattr(args, "additional_config", None), os.environ)
 
         async def emotions(request: Request) -> Any:
@@ -81,7 +87,7 @@ class _Front:
 
         app.add_api_route("/v1/emotions", emotions, methods=["GET"])
         # The innermost: behind authentication. vLLM has made the stack already: it is made again.
-        app.user_middleware.append(Middleware(OtherBodies))
+        app.user_middleware.append(Middleware(OtherPaths))
         app.middleware_stack = None
         return app
 
@@ -100,14 +106,15 @@ class _Front:
             )
         if said:
             params.extra_args = {**extra, **said}
-        check_request(self._load, self._said, params)
+        if not self._renders:
+            check_request(self._load, self._said, params)
         return params
 
 
 async def _emotions(load: Load, state: Any) -> Any:
     """The emotions that can be asked for; 503 with the reason unless all workers steer by them."""
-    engine = state.engine_client
     try:
+        engine = state.engine_client
         said = settings_of(engine.vllm_config)
         if said is None:
             raise SteeringError("this server has no emotion vectors")
@@ -121,40 +128,3 @@ async def _emotions(load: Load, state: Any) -> Any:
         told = {"message": message, "type": "server_error", "param": None, "code": 503}
         return JSONResponse({"detail": message, "error": told}, status_code=503)
     return listed(vectors.names)
-
-
-class OtherBodies:
-    """Refuses an emotion at the top of a body whose path would ignore it."""
-
-    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Message, receive: Receive, send: Any) -> None:
-        """Serve one connection."""
-        kind = dict(scope.get("headers") or ()).get(b"content-type", b"")
-        other = scope["type"] == "http" and scope["method"] == "POST" and b"json" in kind
-        if other and scope["path"] not in PATHS:
-            content = await read(scope, receive, sys.maxsize)  # limits are vLLM's to set
-            if content is None:
-                return
-            asking = _asking(content)
-            if asking:
-                error = EmokernelError(
-                    f"{asking} at the top of the body is not read by {scope['path']}: send it in"
-                    f" vllm_xargs, or use one of {', '.join(PATHS)}"
-                )
-                await refusal(error)(scope, receive, send)
-                return
-            receive = again(content, receive)
-        await self._app(scope, receive, send)
-
-
-def _asking(content: bytes) -> str | None:
-    """The first field at the top of a body that asks for an emotion."""
-    if not any(name.encode() in content for name in ASKING):
-        return None
-    try:
-        body = json.loads(content)
-    except (ValueError, RecursionError):  # of which the server says what is wrong
-        return None
-    return min(ASKING & body.keys(), default=None) if isinstance(body, dict) else None
