@@ -109,8 +109,9 @@ class Server:
     def _wait_until_ready(self, seconds: float = 240.0) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if self._process.poll() is not None:
-                raise RuntimeError(f"it ended by itself:\n{self.output()[-4000:]}")
+            code = self._process.poll()
+            if code is not None:
+                raise RuntimeError(f"it ended by itself, code {code}:\n{self.output()[-4000:]}")
             try:
                 if self.ask("/health")[0] == 200:
                     return

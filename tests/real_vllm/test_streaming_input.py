@@ -1,4 +1,4 @@
-"""A session whose input comes in parts, each with an emotion of its own."""
+"""A session whose input comes in parts."""
 
 from __future__ import annotations
 
@@ -79,34 +79,43 @@ async def one(engine, case, steps):
     return said, cached
 
 
-def test_each_turn_is_steered_by_what_it_says(engines, embedded, reference):
-    """And blocks computed with one emotion are not taken for those of another afterwards."""
+@pytest.fixture
+def asking(engines, embedded):
+    """``asking(talk)``: what ``talk(engine)`` comes to, on an asynchronous engine of its own."""
     from vllm import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    first, second = embedded.prompts[1], embedded.prompts[2] * 2
-    joy, anger = Case((), "joy"), Case((), "anger")
-    turns = [(first, joy), (second, anger), (embedded.prompts[3], Case(()))]
-    expected, computed = by_hand(reference, turns, STEPS)
-    later = [Case(computed, emotion) for emotion in ("joy", "anger", None)]
-    afterwards = [text.tokens for text in reference.texts(later, STEPS)]
-
-    async def run():
-        engine = AsyncLLM.from_engine_args(
-            AsyncEngineArgs(
-                str(embedded.folder), **OPTIONS, enable_prefix_caching=True,
-                additional_config={"emokernel": embedded.emotions()},
-            )
-        )  # fmt: skip
+    async def run(talk):
+        told = {"additional_config": {"emokernel": embedded.emotions()}}
+        arguments = AsyncEngineArgs(str(embedded.folder), **OPTIONS, **told)
+        engine = AsyncLLM.from_engine_args(arguments)
         try:
-            answers = await session(engine, turns, STEPS)
-            return answers, [await one(engine, case, STEPS) for case in later]
+            return await talk(engine)
         finally:
             engine.shutdown()
 
     engines.close()
-    answers, then = asyncio.run(run())
+    return lambda talk: asyncio.run(run(talk))
+
+
+def test_a_session_of_one_emotion(asking, embedded, reference):
+    """Each turn builds on those before it, steered; its blocks are for its emotion alone."""
+    joy = Case((), "joy")
+    turns = [(prompt, joy) for prompt in embedded.prompts[1:]]
+    expected, computed = by_hand(reference, turns, STEPS)
+    later = [Case(computed, emotion) for emotion in ("joy", "anger", None)]
+    afterwards = [text.tokens for text in reference.texts(later, STEPS)]
+
+    async def talk(engine):
+        answers = await session(engine, turns, STEPS)
+        then = [await one(engine, case, STEPS) for case in later]
+        with pytest.raises(Exception, match="keeps the emotion that it began with"):
+            await session(engine, [turns[0], (turns[1][0], Case((), "anger"))], STEPS)
+        return answers, then, await one(engine, later[0], STEPS)
+
+    answers, then, again = asking(talk)
     assert answers == expected
     assert [said for said, _ in then] == afterwards
-    # The first block is all of the first turn; no other has tokens of one emotion alone.
-    assert [cached for _, cached in then] == [32, 0, 0]
+    whole = len(computed) // 32 * 32
+    assert [cached for _, cached in then] == [whole, 0, 0]
+    assert again == (afterwards[0], whole)
