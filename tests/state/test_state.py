@@ -144,3 +144,20 @@ def test_what_is_written_while_the_model_is_moved_is_not_lost(monkeypatch):
     move.join()
     assert held.tables[0][1][1, 0] == 2
     assert held.tables[0][2][1, 0] == 3.0
+
+
+def test_a_write_that_failed_is_not_made_up_for_by_the_next(monkeypatch):
+    """Which copies all records between the first and the last of its slots."""
+    _, held = state()
+    held.write(1, Mix(((0, 1.0),)))
+
+    def lost(*_, **__):
+        raise RuntimeError("lost")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(torch.Tensor, "copy_", lost)
+        with pytest.raises(RuntimeError, match="lost"):
+            held.write(1, Mix(((2, 3.0),)))
+    held.write_all([0, 2], Mix(((1, 2.0),)).head * 2)
+    assert held.tables[0][1][:3, 0].tolist() == [1, 0, 1]
+    assert held.tables[0][2][:3, 0].tolist() == [2.0, 1.0, 2.0]

@@ -25,6 +25,8 @@ MIXES = [
     for number in range(EMOTIONS)
     for sign, law in ((-1.0, Law.PRESERVE), (0.5, Law.RELATIVE))
 ]
+# Of one vector, so that a slot may hold fewer than before.
+MIXES.append(Mix(((2, 1.5),), Law.ADD))
 ALL = KINDS[7]
 
 
