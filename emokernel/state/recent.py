@@ -27,10 +27,10 @@ class RecentSlots:
         if len(wanted) > len(slots):
             raise NoFreeSlotError(f"{len(wanted)} mixes in one step, but {len(slots)} slots")
         placed = {head: slots.pop(head) for head in wanted if head in slots}
-        new = [head for head in wanted if head not in placed]
+        new = [head for head in wanted if head not in placed] if placed else wanted
         oldest = list(islice(slots, len(new)))
         # In their order: many at once are a run, which is written much faster.
         written = dict(zip(new, sorted(map(slots.pop, oldest)), strict=True))
-        placed |= written
+        placed = {**placed, **written} if placed else written
         slots |= placed
         return placed, written
