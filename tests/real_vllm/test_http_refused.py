@@ -39,6 +39,8 @@ ONLY_IN_XARGS = (
     ({"emotion": {"joy": 0.5}}, "vllm_xargs"),
 )
 
+RAGE = {"emotion": "rage"}
+
 
 def refused(server, path, body):
     """The reason of a 400; the body is sent as it is, without the care that clients take."""
@@ -59,8 +61,8 @@ def test_at_the_top_of_a_body(server, said, reason):
 
 @pytest.mark.parametrize("path", [COMPLETIONS, RESPONSES])
 def test_on_the_other_paths(server, path):
-    assert "rage" in refused(server, path, {"emotion": "rage"})
-    assert "rage" in refused(server, path, {"vllm_xargs": {"emotion": "rage"}})
+    assert "rage" in refused(server, path, RAGE)
+    assert "rage" in refused(server, path, {"vllm_xargs": RAGE})
 
 
 def test_no_number_is_no_strength(server):
@@ -79,10 +81,14 @@ def test_said_twice(server, path):
     assert "vllm_xargs" in refused(server, path, twice)
 
 
-def test_on_a_path_that_would_not_read_it(server):
-    status, answer = server.ask("/tokenize", {"model": NAME, "prompt": "Yes", "emotion": "joy"})
-    assert status == 400
-    assert "/tokenize" in answer["error"]["message"]
+def test_on_a_path_that_reads_it_elsewhere(server):
+    body = {"model": NAME, "messages": [{"role": "user", "content": "They told us"}]}
+    body |= {"max_tokens": 2}
+    for said, reason in (({"emotion": "joy"}, "vllm_xargs"), ({"vllm_xargs": RAGE}, "rage")):
+        status, answer = server.ask("/v1/messages", {**body, **said})
+        assert status == 400
+        assert reason in answer["error"]["message"]
+    assert server.ask("/v1/messages", {**body, "vllm_xargs": {"emotion": "joy"}})[0] == 200
 
 
 def test_one_bad_request_ends_no_other(server):
