@@ -107,8 +107,6 @@ def _create_config(load: Load, original: Callable, args: Any, *more: Any, **kwar
     _check_supported(config, said)
     model = config.model_config
     vectors = load(said)
-    form = "exact" if said.exact else "fused"
-    logging.getLogger("vllm.emokernel").info("Requests can be steered: %s; %s", vectors.told, form)
     check_fits(vectors, model.get_total_num_hidden_layers(), model.get_hidden_size())
     if not isinstance(config.additional_config, dict):
         raise SteeringError("emokernel needs additional_config to be a dictionary, as of JSON")
@@ -117,6 +115,8 @@ def _create_config(load: Load, original: Callable, args: Any, *more: Any, **kwar
         vectors=vectors.tensor.shape[1], slots=config.scheduler_config.max_num_seqs,
         dtype=str(model.dtype), backend=said.backend or os.environ.get("EMOKERNEL_BACKEND"),
     )  # fmt: skip
+    form = "exact" if said.exact else "fused"
+    logging.getLogger("vllm.emokernel").info("Requests can be steered: %s; %s", vectors.told, form)
     return config
 
 

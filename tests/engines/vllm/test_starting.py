@@ -17,6 +17,10 @@ from emokernel.errors import ModelStructureError, SteeringError
 SAID = {"vectors": "v", "site": "block"}
 
 
+class Named(Vectors):
+    told = "joy, anger; site block"
+
+
 @pytest.fixture(autouse=True)
 def vllm(monkeypatch):
     """The two modules of vLLM that are asked; its version is the one that was tried."""
@@ -55,7 +59,7 @@ def created(additional, vectors=None, change=lambda made: made):
         seen.append(os.environ.get("VLLM_USE_V2_MODEL_RUNNER"))
         return change(a_config(given.additional_config))
 
-    made = hooks._create_config(lambda said: vectors or Vectors(), create, args)
+    made = hooks._create_config(lambda said: vectors or Named(), create, args)
     return made, seen
 
 
@@ -97,12 +101,14 @@ def test_a_runner_that_was_chosen_is_not_chosen_anew():
     ("vectors", "change", "error", "message"),
     [
         (None, lambda made: vars(made).update(lora_config=1), SteeringError, "LoRA"),
-        (Vectors(width=8), None, ModelStructureError, "the model has 4 of 16"),
-        (Vectors(total=5), None, ModelStructureError, "the model has 4 of 16"),
+        (Named(width=8), None, ModelStructureError, "the model has 4 of 16"),
+        (Named(total=5), None, ModelStructureError, "the model has 4 of 16"),
         (None, lambda made: vars(made).update(additional_config="x"), SteeringError, "dictionary"),
     ],
 )
-def test_what_cannot_be_does_not_start(vectors, change, error, message):
+def test_what_cannot_be_does_not_start(vectors, change, error, message, caplog):
+    caplog.set_level("INFO", "vllm.emokernel")
+
     def changed(made):
         if change:
             change(made)
@@ -110,6 +116,14 @@ def test_what_cannot_be_does_not_start(vectors, change, error, message):
 
     with pytest.raises(error, match=message):
         created({"emokernel": SAID}, vectors, changed)
+    assert "can be steered" not in caplog.text
+
+
+@pytest.mark.parametrize(("exact", "form"), [(True, "exact"), (False, "fused")])
+def test_a_server_that_starts_tells_what_it_steers_by(exact, form, caplog):
+    with caplog.at_level("INFO", "vllm.emokernel"):
+        created({"emokernel": {**SAID, "exact": exact}})
+    assert caplog.messages == [f"Requests can be steered: joy, anger; site block; {form}"]
 
 
 def test_a_version_that_was_not_tried_does_not_start(vllm):
