@@ -61,7 +61,7 @@ $(VLLM)/ready: requirements-vllm.txt
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install -q -r requirements-vllm.txt
 	$(VLLM)/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec
-	$(VLLM)/bin/python .ci/vllm_metadata.py
+	$(VLLM)/bin/python tests/real_vllm/metadata.py
 	touch $@
 
 $(VLLM)/built: $(VLLM)/ready $(SOURCES)
