@@ -8,8 +8,9 @@ its requests asked for, `rows_of` into a `RowBuffer` for a step, and `DeviceStat
 that and the forward, so that no slot is given out again which it still reads.
 """
 
-from emokernel.state.device import DeviceState, ModelState
+from emokernel.state.device import DeviceState
 from emokernel.state.mix import UNTOUCHED, Asked, Kinds, Mix
+from emokernel.state.model import ModelState
 from emokernel.state.rows import RowBuffer, token_slot
 from emokernel.state.slots import MixSlots
 from emokernel.state.tickets import Ticket, Tickets, rows_of

@@ -276,26 +276,3 @@ def views_of_layer(basis: Tensor, records: Tensor, floats: Tensor, layer: int) -
     start = MAX_COMPONENTS + 1 + layer * MAX_COMPONENTS
     weights = floats[:, start : start + MAX_COMPONENTS]
     return basis[layer], records[:, :MAX_COMPONENTS], weights, records[:, MAX_COMPONENTS]
-
-
-class ModelState:
-    """The state of a model on each of its devices; none before and after it is patched.
-
-    ``lock`` is the one lock of all that is asked of the model, and of what its forwards read.
-    """
-
-    def __init__(self) -> None:
-        self.devices: list[DeviceState] = []
-        self.lock = threading.RLock()
-
-    def write(self, slot: int, mix: Mix) -> None:
-        """`DeviceState.write` on every device; SteeringError if there is none."""
-        if not self.devices:
-            raise SteeringError("the model is not patched: call emokernel.patch")
-        for state in self.devices:
-            state.write(slot, mix)
-
-    def retire(self, slot: int) -> None:
-        """`DeviceState.retire` on every device."""
-        for state in self.devices:
-            state.retire(slot)
