@@ -110,6 +110,28 @@ def _branches(layer: nn.Module, outs: list[Tensor]) -> Iterator[list[_Branch]]:
         held.update(zip(names, kept, strict=True))
 
 
+@contextmanager
+def _adding(model: nn.Module) -> Iterator[set[nn.Module]]:
+    """Within it, the parts of a model that are called with two tensors, as norms that add are."""
+    adding: set[nn.Module] = set()
+
+    def note(module: nn.Module, args: Any, kwargs: Any) -> None:
+        given = [*args, *kwargs.values()]
+        if sum(isinstance(each, Tensor) for each in given) == 2:
+            adding.add(module)
+
+    hooks = [
+        each.register_forward_pre_hook(note, with_kwargs=True)
+        for each in model.modules()
+        if hasattr(each, "weight")
+    ]
+    try:
+        yield adding
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def _first_difference(
     decoder: Decoder, d: int, dtype: torch.dtype, device: torch.device
 ) -> str | None:
@@ -123,22 +145,27 @@ def _first_difference(
     hidden, stream = rows(), rows() if decoder.start else None
     outs = {number: [rows(), rows()] for number in numbers}
     seen: dict[int, list[_Branch]] = {}
-    made = _run(decoder, hidden, stream, outs, seen)
+    with _adding(inner) as adding:
+        made = _run(decoder, hidden, stream, outs, seen)
     for number in numbers:
         layer = inner.layers[number]
         norms = getattr(layer, _INPUT), getattr(layer, _AFTER_ATTENTION)
         for norm, branch, out in zip(norms, seen[number], outs[number], strict=True):
+            first = stream is None
             if stream is None:
                 normed, stream = norm(hidden.clone()), hidden
             else:
                 normed, stream = norm(hidden.clone(), stream.clone())
             if branch.given is None or not torch.equal(branch.given, normed):
                 return f"a norm of block {number} sees another sum than that of the branches"
+            if norm not in adding and not first:
+                return f"a norm of block {number} is given a sum that was made before"
             hidden = out
     if stream is None:
         return "it has no blocks"
     if decoder.last:
-        if not torch.equal(made, inner.norm(hidden.clone(), stream.clone())[0]):
+        normed, _ = inner.norm(hidden.clone(), stream.clone())
+        if inner.norm not in adding or not torch.equal(made, normed):
             return "its final norm sees another sum than that of the last block"
     elif not (torch.equal(made["hidden_states"], hidden) and torch.equal(made["residual"], stream)):
         return "it hands another sum to the next stage of the pipeline"

@@ -133,6 +133,15 @@ class Granite(Layer):
         return 0.22 * mlp, residual
 
 
+class AddsBefore(Layer):
+    """Adds its branches itself and norms the sum, as Granite does; its multiplier is one."""
+
+    def forward(self, positions, hidden_states, residual):
+        stream = hidden_states if residual is None else hidden_states + residual
+        attended = stream + self.self_attn(positions, self.input_layernorm(stream))
+        return self.mlp(self.post_attention_layernorm(attended)), attended
+
+
 class ScaledAttention(Layer):
     def forward(self, positions, hidden_states, residual):
         if residual is None:

@@ -44,6 +44,7 @@ def test_a_decoder_like_llamas_is_taken(inside, dtype):
     ("model", "reason"),
     [
         (of_layers(stand_ins.Granite), "a norm of block 1 sees another sum"),
+        (of_layers(stand_ins.AddsBefore), "a norm of block 0 is given a sum that was made before"),
         (of_layers(stand_ins.ScaledAttention), "a norm of block 0 sees another sum"),
         (of_layers(stand_ins.Gemma2), "its blocks are made of self_attn, mlp, .*feedforward"),
         (of_layers(stand_ins.Parallel), "a norm of block 0 sees another sum"),
