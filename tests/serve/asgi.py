@@ -7,6 +7,23 @@ import json
 from typing import Any
 
 
+class Bodies:
+    """An application that keeps the bodies that reach it."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        content, more = b"", True
+        while more:
+            message = await receive()
+            content += message.get("body", b"")
+            more = message.get("more_body", False)
+        self.bodies.append(content)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"served"})
+
+
 async def ask(app: Any, path: str, body: Any = None, method: str = "POST") -> tuple[int, Any]:
     """(The status, the body: JSON, or text of a stream) of a response; ``body``: JSON or bytes."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
-from serve.asgi import ask
+from serve.asgi import Bodies, ask
 
 from emokernel import EmokernelError, Request, patch
 from emokernel.demo.model import load_model
@@ -48,20 +48,14 @@ class Served:
     """An application that reads its body and answers it, behind the middleware."""
 
     def __init__(self, check=lambda request: None):
-        self.bodies, self.requests = [], []
+        self._served, self.requests = Bodies(), []
+        self.bodies = self._served.bodies
         steering = SimpleNamespace(check=check)
         self.app = EmotionFields(self._serve, lambda: steering, ("a", "b"))
 
     async def _serve(self, scope, receive, send):
         self.requests.append(asked_for.get())
-        content, more = b"", True
-        while more:
-            message = await receive()
-            content += message.get("body", b"")
-            more = message.get("more_body", False)
-        self.bodies.append(content)
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"served"})
+        await self._served(scope, receive, send)
 
     def ask(self, content, path=PATH):
         return asyncio.run(ask(self.app, path, content))

@@ -6,7 +6,7 @@ import asyncio
 import json
 
 import pytest
-from serve.asgi import ask
+from serve.asgi import Bodies, ask
 
 from emokernel.engines.vllm.asked import ASKING
 from emokernel.serve.vllm.other_paths import PATHS, OtherPaths
@@ -15,24 +15,9 @@ XARGS = [path for path, where in PATHS.items() if where == "vllm_xargs"]
 OTHERS = [path for path in PATHS if path not in XARGS]
 
 
-class Served:
-    def __init__(self):
-        self.bodies = []
-
-    async def __call__(self, scope, receive, send):
-        content, more = b"", True
-        while more:
-            message = await receive()
-            content += message.get("body", b"")
-            more = message.get("more_body", False)
-        self.bodies.append(content)
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"served"})
-
-
 def asked(body, path, method="POST"):
     """(The status, the answer, the bodies that came through)."""
-    served = Served()
+    served = Bodies()
     return *asyncio.run(ask(OtherPaths(served), path, body, method)), served.bodies
 
 
@@ -80,7 +65,7 @@ def test_a_path_that_is_not_ours_is_not_read(path):
 
 
 def test_a_server_below_a_path_of_a_proxy_is_known():
-    served = Served()
+    served = Bodies()
 
     async def below(scope, receive, send):
         root = {"root_path": "/llm", "path": "/llm" + scope["path"]}
