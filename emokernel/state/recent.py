@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from itertools import islice
 
 from emokernel.errors import NoFreeSlotError
@@ -18,12 +18,12 @@ class RecentSlots:
         # Least recently asked for first; a slot that holds nothing yet goes by its number.
         self._slots: dict[bytes | int, int] = {slot: slot for slot in range(slots)}
 
-    def place(self, heads: Iterable[bytes]) -> tuple[dict[bytes, int], dict[bytes, int]]:
+    def place(self, wanted: Collection[bytes]) -> tuple[dict[bytes, int], dict[bytes, int]]:
         """(The slot of each mix of a step, those that have to be written), by `Mix.head`.
 
-        NoFreeSlotError for more mixes than slots; nothing changes then.
+        ``wanted`` names each once. NoFreeSlotError for more than slots; nothing changes then.
         """
-        wanted, slots = dict.fromkeys(heads), self._slots
+        slots = self._slots
         if len(wanted) > len(slots):
             raise NoFreeSlotError(f"{len(wanted)} mixes in one step, but {len(slots)} slots")
         placed = {head: slots.pop(head) for head in wanted if head in slots}

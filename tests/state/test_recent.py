@@ -16,7 +16,7 @@ _STEPS = st.lists(st.lists(st.integers(0, 9).map(lambda n: b"%d" % n), max_size=
 def test_a_step_finds_every_mix_in_a_slot_that_was_written_with_it(steps):
     recent, held, told = RecentSlots(4), {}, []
     for step in steps:
-        placed, written = recent.place(step)
+        placed, written = recent.place(dict.fromkeys(step))
         held |= {slot: head for head, slot in written.items()}
         assert placed.keys() == set(step)
         assert all(held[slot] == head for head, slot in placed.items())

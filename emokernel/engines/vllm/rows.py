@@ -36,7 +36,8 @@ class StepRows:
         In the order of their rows.
         """
         heads = [b"" if each is None else each["head"] for each in requests]
-        steered = [head for head in heads if head]
+        steered = dict.fromkeys(heads)
+        steered.pop(b"", None)
         if not steered:
             self._slots = None
             return
@@ -44,8 +45,9 @@ class StepRows:
         if written:
             self._state.write_all(list(written.values()), b"".join(written), non_blocking=True)
         slots = np.array([placed.get(head, UNTOUCHED) for head in heads], np.int32)
-        kinds = [0 if each is None else each["kinds"] for each in requests]
-        self._slots = np.where(_KINDS.take(kinds, axis=0), slots[:, None], _UNTOUCHED)
+        kinds = bytes([0 if each is None else each["kinds"] for each in requests])
+        steered_kinds = _KINDS.take(np.frombuffer(kinds, np.uint8), axis=0)
+        self._slots = np.where(steered_kinds, slots[:, None], _UNTOUCHED)
 
     def step(self, computed: np.ndarray, prompt_lengths: np.ndarray, tokens: np.ndarray) -> None:
         """Write the rows of a step; all ``[requests]``: tokens before, of the prompt, and now."""
