@@ -15,6 +15,7 @@ from emokernel.bench.numerics.formula import (
     BATCH,
     BY_ROW,
     DTYPES,
+    KEEPS_NORM,
     PRESERVE,
     RELATIVE,
     ROTATE,
@@ -46,6 +47,13 @@ def few_rows() -> Rows:
     rows = made_rows()
     few = [layer.to(torch.float32, torch.arange(8)) for layer in rows.layers[:3]]
     return replace(rows, layers=tuple(few))
+
+
+@pytest.fixture(scope="module")
+def two_layers() -> Rows:
+    """All rows of two of the layers that are made."""
+    rows = made_rows()
+    return replace(rows, layers=rows.layers[:2])
 
 
 @pytest.mark.parametrize(
@@ -160,6 +168,25 @@ def test_edges_of_published_formulas_are_seen():
     assert changed_rows(NAMED["steerkit"], bf16) is None
     refused = not_finite(NAMED["AISteer360, NormPreserving"], fp16)
     assert refused == {"largest element": "ValueError"}
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("repeng, normalize", 2.8, 3.4),  # both norms and the quotient in bf16
+        ("CAST, OOI normalization", 3.0, 3.9),  # and the factor
+        ("AISteer360, NormPreserving", 3.0, 3.9),
+        ("EasySteer eager, normalize", 2.5, 3.1),  # norms rounded to bf16, the rest in fp32
+        ("EasySteer in_graph, normalize", 1.5, 2.0),  # fp32, a difference of large numbers
+        ("emokernel cpu", 0.9, 1.1),
+        ("emokernel reference", 0.9, 1.1),
+    ],
+)
+def test_where_a_formula_rounds_is_in_its_norm_error(two_layers, name, low, high):
+    """In those of the exact law rounded once, bf16."""
+    (formula,) = (f for f in (*PEERS, *ours()) if f.name == name and f.law in KEEPS_NORM)
+    limit, row = judged([formula], two_layers, torch.bfloat16)
+    assert low < row["norm_error_mean"] / limit["norm_error_mean"] < high
 
 
 def test_ties_within_what_half_an_ulp_makes():

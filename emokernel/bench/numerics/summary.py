@@ -134,7 +134,9 @@ def picture(path: Path, rows: Sequence[Row], title: str) -> None:
             if number and law != labels[number - 1][0]:
                 axes.axhline(number - 0.5, color="0.8", linewidth=1)
         axes.set(xscale="log", xlabel=f"{COMPARED[key]}: mean relative error", axisbelow=True)
-        axes.grid(axis="both", color="0.92")
+        axes.xaxis.set_minor_formatter("")
+        axes.grid(axis="both", which="both", color="0.92")
+        axes.margins(y=0.02)
         axes.spines[["top", "right"]].set_visible(False)
     names = [f"{name} ({law})" for law, name in labels]
     panels[0].set_yticks(range(len(labels)), names, fontsize=8)
