@@ -32,8 +32,8 @@ def run_numerics(chosen: argparse.Namespace) -> int:
     print(
         f"{chosen.model} on {model.device}; vectors: {origin} ({emotion!r}, site {vectors.site!r});"
         f" torch {versions()['torch']}\n"
-        "relative errors against fp64, means over rows; equal: no further apart than the exact law,"
-        " rounded once, is from itself\n"
+        "relative errors against fp64, means over rows; equal: apart by no more than the error of"
+        " the exact law, rounded once, or by a quarter\n"
     )
     began, done, pictures = now(), [], []
     for source in (rows, made_rows()):

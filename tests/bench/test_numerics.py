@@ -195,6 +195,8 @@ def test_ties_within_what_half_an_ulp_makes():
     assert _compare(2.1, 1.0, 1.0) == "worse"
     assert _compare(1.0, None, 1.0) == "better"
     assert _compare(None, None, 1.0) == "equal"
+    assert _compare(1.0, 1.24, 0.0) == "equal"
+    assert _compare(1.26, 1.0, 0.0) == "worse"
 
 
 def test_a_law_that_emokernel_has_not_is_compared_with_none(few_rows):

@@ -34,6 +34,8 @@ COMPARED = {
     "drift": "drift",
     "norm_drift": "drift of norms",
 }
+# Rows are a sample: figures that are nearer than by a quarter are equal, too.
+_ALIKE = 0.25
 BETTER, EQUAL, WORSE = "better", "equal", "worse"
 
 
@@ -155,7 +157,8 @@ def compared(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same with "emokernel_is" in each peer's row: {figure: better, equal or worse}.
 
     Of each figure the means are compared. They are equal where they differ by no more than the
-    exact law's own figure, which is what rounding each element by half an ulp at most makes of it.
+    exact law's own figure, which is what rounding each element by half an ulp at most makes of it,
+    or by no more than a quarter.
     A peer of a law that emokernel has not is compared with none, but for the norm error where it
     keeps norms of some rows: of those, with `PRESERVE`. Edges (`faults`) are told beside and decide
     nothing: most of them are rare.
@@ -187,6 +190,6 @@ def compared(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _compare(mine: float | None, other: float | None, tie: float) -> str:
     mine, other = (math.inf if value is None else value for value in (mine, other))
-    if mine == other or abs(mine - other) <= tie:
+    if mine == other or abs(mine - other) <= max(tie, _ALIKE * min(mine, other)):
         return EQUAL
     return BETTER if mine < other else WORSE
