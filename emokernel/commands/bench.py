@@ -15,6 +15,7 @@ from emokernel.bench.compiling import check_backend
 from emokernel.bench.summary import latency, table
 from emokernel.commands import models
 from emokernel.commands.arguments import add_measured, positive
+from emokernel.commands.bench_numerics import run_numerics
 from emokernel.commands.outputs import check_folder
 from emokernel.extras import need
 
@@ -49,6 +50,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=positive, help="measurements of each (30; quick: 20)")
     parser.add_argument("--quick", action="store_true", help="short, without what is compiled")
     parser.add_argument(
+        "--numerics", action="store_true",
+        help="instead of times: errors against fp64, beside other projects' formulas",
+    )  # fmt: skip
+    parser.add_argument(
         "-o", "--output", type=Path, default=Path("emokernel-bench"),
         help="folder for results (appended) and pictures (emokernel-bench)",
     )  # fmt: skip
@@ -64,6 +69,8 @@ def _share(text: str) -> float:
 def run(chosen: argparse.Namespace) -> int:
     """Measure, print, record and draw; 1 if a variant failed for an unforeseen reason."""
     need("matplotlib")
+    if chosen.numerics:
+        return run_numerics(chosen)
     for name, value in (_QUICK if chosen.quick else _FULL).items():
         if getattr(chosen, name) is None:
             setattr(chosen, name, value)
