@@ -36,18 +36,21 @@ TEXTS = (
 def peer(tmp_path_factory):
     """``peer(name, request)``: what ``programs/run_<name>.py`` answers in that peer's environment.
 
-    "arrays" of the answer, if there are any, are those that it saved in the request's "output".
+    Another ``environment`` where one program runs in several. "arrays" of the answer are those that
+    it saved in the request's "output", "said" is what it wrote to stderr.
     """
 
-    def run(name: str, request: dict) -> dict:
-        python = Path(os.environ["EMOKERNEL_PEERS"], name, "bin", "python").absolute()
+    def run(name: str, request: dict, environment: str | None = None) -> dict:
+        environment = environment or name
+        python = Path(os.environ["EMOKERNEL_PEERS"], environment, "bin", "python").absolute()
         if not python.is_file():
-            pytest.skip(f"THERE IS NO ENVIRONMENT OF {name}: {python}")
+            pytest.skip(f"THERE IS NO ENVIRONMENT OF {environment}: {python}")
         output = tmp_path_factory.mktemp(name) / "arrays.npz"
         program = PROGRAMS / f"run_{name.replace('-', '_')}.py"
         done = subprocess.run(
-            [python, program], input=json.dumps({**request, "output": str(output)}), text=True,
-            capture_output=True, env={**os.environ, "PYTHONPATH": str(DRIVERS)},
+            [python, program], text=True, capture_output=True,
+            input=json.dumps({**request, "output": str(output), "environment": environment}),
+            env={**os.environ, "PYTHONPATH": str(DRIVERS)},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-4000:]
         answer = json.loads(done.stdout.splitlines()[-1])
