@@ -32,6 +32,13 @@ TEXTS = (
 )  # fmt: skip
 
 
+def _python(environment: str) -> Path:
+    python = Path(os.environ["EMOKERNEL_PEERS"], environment, "bin", "python").absolute()
+    if not python.is_file():
+        pytest.skip(f"THERE IS NO ENVIRONMENT OF {environment}: {python}")
+    return python
+
+
 @pytest.fixture(scope="session")
 def peer(tmp_path_factory):
     """``peer(name, request)``: what ``programs/run_<name>.py`` answers in that peer's environment.
@@ -42,9 +49,7 @@ def peer(tmp_path_factory):
 
     def run(name: str, request: dict, environment: str | None = None) -> dict:
         environment = environment or name
-        python = Path(os.environ["EMOKERNEL_PEERS"], environment, "bin", "python").absolute()
-        if not python.is_file():
-            pytest.skip(f"THERE IS NO ENVIRONMENT OF {environment}: {python}")
+        python = _python(environment)
         output = tmp_path_factory.mktemp(name) / "arrays.npz"
         program = PROGRAMS / f"run_{name.replace('-', '_')}.py"
         done = subprocess.run(
@@ -56,6 +61,21 @@ def peer(tmp_path_factory):
         answer = json.loads(done.stdout.splitlines()[-1])
         arrays = dict(np.load(output)) if output.exists() else {}
         return {**answer, "arrays": arrays, "said": done.stderr}
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def driver():
+    """``driver(name, environment, requests)``: the answers of a driver of benchmarks/peers."""
+
+    def run(name: str, environment: str, requests: list[dict]) -> list[dict]:
+        asked = "".join(json.dumps(request) + "\n" for request in requests)
+        done = subprocess.run(
+            [_python(environment), "worker.py", name], input=asked, text=True, cwd=DRIVERS,
+            capture_output=True, check=True,
+        )  # fmt: skip
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
     return run
 

@@ -152,3 +152,33 @@ def test_what_llama_cpp_refuses(peer, f32, prompts, tmp_path, dense):
     print(f"refused: {', '.join(answer['refused'])}")
     assert set(answer["refused"]) == set(bad)
     assert EmotionVectors.load(bad["direction.0"]).layers == (0,)
+
+
+@pytest.mark.parametrize(("exactly", "most"), [(True, 1e-3), (False, 0.1)])
+def test_the_driver_of_the_benchmark_steers_a_whole_batch(
+    exactly, most, driver, f32, files, model, prompts, plain, shipped, tmp_path
+):
+    """By default it keeps keys and values in fp16, as llama.cpp does."""
+    gguf = {"model": f32, "vectors": {name: files[name] for name in MIX}, "exact": exactly}
+    whole = [*prompts, *prompts[:2]]
+    run = {"do": "logits", "prompts": whole}
+    loaded, *_, decoded, memory, hook, rows = driver("llama_cpp", "llama-cpp", [
+        {"do": "load", "model": "", "dtype": "float32", "threads": 2, "vectors": "",
+         "layers": [*range(8, 16)], "law": "add", "gguf": gguf},
+        {"do": "ask", "rows": [MIX] * 8},
+        {**run, "how": "unpatched", "file": str(tmp_path / "plain.npy")},
+        {**run, "how": "steered", "file": str(tmp_path / "steered.npy")},
+        {"do": "decode", "how": "steered", "prompts": whole, "new_tokens": 4},
+        {"do": "memory", "how": "steered", "prompts": whole, "new_tokens": 4},
+        {**run, "how": "hook", "file": str(tmp_path / "hook.npy")},
+        {"do": "ask", "rows": [MIX, None]},
+    ])  # fmt: skip
+    assert loaded["ok"]["exact"] == exactly
+    assert len(decoded["ok"]["steps"]) == 3
+    assert memory["ok"]["peak"] > memory["ok"]["before"]
+    assert "cannot" in hook
+    assert "cannot" in rows
+    shift = np.load(tmp_path / "steered.npy") - np.load(tmp_path / "plain.npy")
+    ours = (logits(model, prompts, shipped, MIX) - plain)[[*range(6), 0, 1]]
+    print(f"driver, {'fp32' if exactly else 'fp16'} cache: {agreement(shift, ours)}")
+    assert agreement(shift, ours).error < most
