@@ -20,9 +20,9 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 
 def opened(folder: str):
-    """The model; transformers 4 does not know where 5 writes the base of rotary positions."""
+    """The model; transformers 4 looks for the base of rotary positions where 5 does not write it."""
     config = json.loads(Path(folder, "config.json").read_text())
-    config |= {"rope_theta": config["rope_parameters"]["rope_theta"], "rope_scaling": None}
+    config["rope_theta"] = config["rope_parameters"]["rope_theta"]
     with tempfile.TemporaryDirectory() as place:
         Path(place, "config.json").write_text(json.dumps(config))
         Path(place, "model.safetensors").symlink_to(Path(folder, "model.safetensors"))
