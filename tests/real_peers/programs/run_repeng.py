@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 
 def opened(folder: str):
-    """The model; transformers 4 looks for the base of rotary positions where 5 does not write it."""
+    """The model; transformers 4 seeks the base of rotary positions where 5 does not write it."""
     config = json.loads(Path(folder, "config.json").read_text())
     config["rope_theta"] = config["rope_parameters"]["rope_theta"]
     with tempfile.TemporaryDirectory() as place:
