@@ -59,6 +59,8 @@ def peer(tmp_path_factory):
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-4000:]
         answer = json.loads(done.stdout.splitlines()[-1])
+        if "lacks" in answer:
+            pytest.skip(f"THE ENVIRONMENT OF {environment} LACKS A PACKAGE: {answer['lacks']}")
         arrays = dict(np.load(output)) if output.exists() else {}
         return {**answer, "arrays": arrays, "said": done.stderr}
 

@@ -57,7 +57,7 @@ def persona_vectors() -> None:
     from persona_vectors.steering import save_steering_vector
 
     told = {"suggested_alpha": 1.0, "persona_id": "joy", "layer": 3, "model_id": "model",
-            "n_qa_pairs": 1}  # fmt: skip
+            "n_qa_pairs": 1, "hidden_size": rows.shape[1]}  # fmt: skip
     save_steering_vector({"steering_vector": rows[3][None, None], **told}, folder)
 
 
@@ -67,6 +67,10 @@ def repsteer() -> None:
     DirectionArtifact(ArtifactMetadata(model_id="model"), rows[3]).save(str(folder))
 
 
-globals()[request["environment"].replace("-", "_")]()
+try:
+    globals()[request["environment"].replace("-", "_")]()
+except ImportError as error:  # an optional package of the program
+    print(json.dumps({"lacks": str(error)}))
+    sys.exit()
 new = [path.name for path in folder.rglob("*") if path not in before and path.is_file()]
 print(json.dumps({"version": version(request["environment"]), "files": sorted(new)}))
