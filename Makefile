@@ -3,13 +3,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 # vLLM wants a torch and a transformers of its own.
 VLLM := .venv-vllm
+# Systems that benchmarks/peers compares with, each with pins of its own.
+PEERS := .venv-peers
+PINS := benchmarks/peers/environments
 # Of the demo: make demo MODEL=embedded. What the environment calls MODEL is something else.
 MODEL :=
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 # One worker a core, each with one thread. A worker that has done its part takes over from another's.
 PARALLEL := -n logical --dist worksteal --durations=10 -p no:benchmark
 
-.PHONY: demo setup lint tests interpreted test real test-vllm bench clean
+.PHONY: demo setup lint tests interpreted test real test-vllm bench peers clean
 
 demo: $(VENV)/built
 	$(BIN)/emokernel demo $(MODEL)
@@ -39,8 +42,18 @@ test-vllm: $(VLLM)/built
 	$(VLLM)/bin/python -m pytest --disable-warnings --durations=15 -o faulthandler_timeout=600 \
 		-o faulthandler_exit_on_timeout=true tests/real_vllm
 
+# Files and figures against the real programs; PINS says which. EMOKERNEL_EASYSTEER and
+# EMOKERNEL_EMOTION_VECTORS name clones of what others publish.
+.PHONY: test-peers
+test-peers: setup peers
+	EMOKERNEL_PEERS=$(PEERS) $(BIN)/python -m pytest -p no:benchmark --disable-warnings -rPs \
+		tests/real_peers
+
 bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+# Some gigabytes. With make -k one that cannot be installed does not keep the others away.
+peers: $(patsubst $(PINS)/%.txt,$(PEERS)/%/ready,$(wildcard $(PINS)/*.txt))
 
 $(VENV)/ready: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -68,6 +81,11 @@ $(VLLM)/built: $(VLLM)/ready $(SOURCES)
 	$(VLLM)/bin/python -m pip install -q --no-build-isolation --no-deps -e .
 	touch $@
 
+$(PEERS)/%/ready: $(PINS)/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -q -r $<
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VLLM) build *.egg-info
+	rm -rf $(VENV) $(VLLM) $(PEERS) build *.egg-info
 	find . -name '*.so' -not -path './$(VENV)/*' -not -path './$(VLLM)/*' -delete

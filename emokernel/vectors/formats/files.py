@@ -27,6 +27,7 @@ _BYTES_PER_BYTE = 256
 # What is compressed may be as large, but numbers do not shrink that much.
 _UNPACKED_PER_BYTE = 16
 
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _LOCAL_HEADER = 30  # bytes before a member of a zip archive (APPNOTE.TXT 4.3.7)
 
 # What no file name should hold on some system; a percent sign tells of the others.
@@ -47,13 +48,26 @@ def refusing(path: Path, kind: str) -> Iterator[None]:
         yield
     except (VectorsFileError, OSError):
         raise
-    except EmokernelError as error:
-        raise VectorsFileError(f"{path}: {error}") from error
     except Exception as error:  # parsers raise errors of many kinds over damaged bytes
+        if _is_pointer(path):
+            raise VectorsFileError(
+                f"{path} is a pointer of Git LFS that stands for the file: fetch that, by `git lfs"
+                " pull` in its repository"
+            ) from error
+        if isinstance(error, EmokernelError):
+            raise VectorsFileError(f"{path}: {error}") from error
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise VectorsFileError(
             f"{path} is damaged or no {kind} file ({reason}); restore or extract it again"
         ) from error
+
+
+def _is_pointer(path: Path) -> bool:
+    """Whether it is what a clone without Git LFS has in the place of a large file."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_POINTER)) == _POINTER
 
 
 def check_shape(shape: Sequence[int], files: Iterable[Path]) -> None:

@@ -109,3 +109,12 @@ def test_damaged_files_are_refused_or_read_as_they_were(format, tmp_path):
 def peak_memory() -> int:
     """Bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@pytest.mark.parametrize("format", [*FORMATS])
+def test_a_pointer_of_git_lfs_is_told_as_what_it_is(format, tmp_path):
+    path = tmp_path / f"joy{FORMATS[format].endings[0]}"
+    oid = "oid sha256:82a1503ff9e77f4c3a36b06aab517b4f76faae68eda6003a542bd38324fbf0cb"
+    path.write_text(f"version https://git-lfs.github.com/spec/v1\n{oid}\nsize 173632\n")
+    with pytest.raises(VectorsFileError, match="is a pointer of Git LFS that stands for the file"):
+        EmotionVectors.load(path, format=format)

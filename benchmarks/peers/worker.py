@@ -1,0 +1,63 @@
+"""A peer in its own environment: a JSON request a line on stdin, a JSON answer a line on stdout.
+
+    PYTHON worker.py DRIVER
+
+DRIVER is a module of drivers/ with a class Peer. A request is {"do": one of `REQUESTS`, ...its
+arguments}, or {"do": "quit"}. Answers: {"ok": ...}, {"cannot": why} or {"error": "Type: text"}.
+What a peer prints goes to stderr.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from typing import TextIO
+
+from protocol import Cannot, Driver
+
+# Requests, and the methods of `Driver` that answer them.
+REQUESTS = {
+    "load": "load",
+    "ask": "asked",
+    "logits": "logits",
+    "decode": "decode",
+    "memory": "memory",
+}
+
+
+def serve(make: Callable[[], Driver], requests: Iterable[str], answers: TextIO) -> None:
+    """Answers ``requests`` until one says quit; ``make`` is called at the first."""
+    peer = None
+    for line in requests:
+        request = json.loads(line)
+        do = request.pop("do")
+        if do == "quit":
+            return
+        try:
+            if do not in REQUESTS:
+                raise ValueError(f"unknown request {do!r}")
+            peer = peer or make()
+            answer = {"ok": getattr(peer, REQUESTS[do])(**request)}
+        except Cannot as reason:
+            answer = {"cannot": str(reason)}
+        except Exception as error:  # a peer may raise anything: the parent has a row to write
+            traceback.print_exc()
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def main() -> None:
+    """Keeps the real stdin and stdout for the protocol; all else that prints has stderr."""
+    requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    serve(lambda: importlib.import_module(f"drivers.{sys.argv[1]}").Peer(), requests, answers)
+
+
+if __name__ == "__main__":
+    main()
