@@ -1,4 +1,4 @@
-"""nnsight: README "Generate" and "Batch several prompts in one pass" (one `invoke` for each prompt).
+"""nnsight: README "Generate" and "Batch several prompts in one pass" (an `invoke` each).
 
 Not a steering package: people write the addition themselves. `layers[l].output` is the output of
 block l, 0-based; inside an `invoke` it is the rows of that prompt alone, so each row may have its
