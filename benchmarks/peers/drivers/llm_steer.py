@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from base import Mix, TransformersDriver
 from llm_steer import Steer
 from torch import nn
