@@ -5,18 +5,21 @@ AGPL: run through its public interface, nothing of it is here. Layer l is the ou
 unit of its own: 16 times the coefficient, over the mean length of the vectors (over the layers) in
 the Mahalanobis metric of its neutral prompts. That is one factor for all layers, so a mix is
 registered as one vector ready mixed, with the coefficient that undoes the factor: plain addition.
-From text it generates one sequence by a loop of its own, and several (`generate_batch`) by
-transformers' `generate`; unpatched is timed by the same calls.
+It generates one sequence by a loop of its own, and several (`generate_batch`) by transformers'
+`generate`; unpatched is timed by the same calls. Prompts are text: its tokenizer reads ours.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
-from base import Cannot, Mix, TransformersDriver
+import torch
+from base import Mix, TransformersDriver
 from passes import timed, told
 from protocol import HOOK, STEERED
 from transformers import AutoTokenizer
@@ -35,6 +38,7 @@ class Peer(TransformersDriver):
         from saklas import SaklasSession
 
         self.tokenizer = AutoTokenizer.from_pretrained(self.model.config.name_or_path)
+        self.tokenizer.encode = partial(_encode, self.tokenizer.encode)
         self.steered = self.model  # it hooks while it steers, and changes nothing
         self.session = SaklasSession(self.model, self.tokenizer, probes=[])
         self.expression: str | None = None
@@ -58,9 +62,7 @@ class Peer(TransformersDriver):
     def decode(self, how: str, prompts: list[list[int]], new_tokens: int) -> dict[str, Any]:
         from saklas import SamplingConfig
 
-        texts = self.tokenizer.batch_decode(prompts)
-        if self.tokenizer(texts).input_ids != prompts:
-            raise Cannot("takes text, and these tokens are not those of their text")
+        texts = [" ".join(map(str, ids)) for ids in prompts]
         # No sequence ends early: one loop knows biases, the other transformers' configuration.
         never = {self.tokenizer.eos_token_id: -1e9} if len(texts) == 1 else None
         self.model.generation_config.min_new_tokens = new_tokens
@@ -77,3 +79,10 @@ class Peer(TransformersDriver):
             else:
                 self.session.generate_batch(texts, **options)
         return told(times, new_tokens)
+
+
+def _encode(encode: Callable[..., Any], text: str, **options: Any) -> Any:
+    """Numbers are tokens; all else is text."""
+    if all(word.isdecimal() for word in text.split()):
+        return torch.tensor([[int(word) for word in text.split()]])
+    return encode(text, **options)
