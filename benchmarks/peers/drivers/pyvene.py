@@ -37,7 +37,9 @@ class Peer(TransformersDriver):
         vector = self.mixed(mix).to(self.model.dtype)
         self.sources = [vector[layer] for layer in self.layers] if mix else None
 
-    def _intervened(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **options: Any) -> Any:
+    def _intervened(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **options: Any
+    ) -> Any:
         base = {"input_ids": input_ids, "attention_mask": attention_mask}
         if self.sources is None:
             return self.bare.generate(**base, **options)

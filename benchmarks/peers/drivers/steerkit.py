@@ -5,22 +5,23 @@ of layer l hooks `blocks.l.hook_resid_post`, the end of block l, 0-based; a comp
 alpha * direction to every position. Directions are unit vectors and alpha their length; as plain
 numbers go in, alpha is 1 and the weight ours. `steer` takes one prompt: a batch is not offered.
 TransformerLens 3 knows no SmolLM2 by name and 4 has dropped the class that steerkit wants, so the
-model is made by the same steps as its `from_pretrained` and wrapped in steerkit's `ModelHandle`.
+model is made by the steps of its `from_pretrained` and wrapped in steerkit's `ModelHandle`. The
+plain hook is that of the model as transformers has it.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from base import Cannot, Mix, TransformersDriver, add_hooks
+from base import Cannot, Mix, TransformersDriver
 from passes import timed, told
 from protocol import HOOK, STEERED
 from steerkit import CompositeProbe, ModelHandle, Probe
-from transformer_lens import HookedTransformer, loading_from_pretrained
+from transformer_lens import HookedTransformer
+from transformer_lens import loading_from_pretrained as loading
 from transformers import AutoTokenizer
 
 
@@ -30,12 +31,10 @@ class Peer(TransformersDriver):
     def prepare(self) -> None:
         folder, dtype = self.model.config.name_or_path, self.model.dtype
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        config = loading_from_pretrained.get_pretrained_model_config(
+        config = loading.get_pretrained_model_config(
             folder, fold_ln=True, device="cpu", dtype=dtype
         )
-        weights = loading_from_pretrained.get_pretrained_state_dict(
-            folder, config, self.model, dtype=dtype
-        )
+        weights = loading.get_pretrained_state_dict(folder, config, self.model, dtype=dtype)
         hooked = HookedTransformer(config, tokenizer, move_to_device=False)
         hooked.load_and_process_state_dict(weights, center_unembed=False)
         hooked.generate = partial(hooked.generate, stop_at_eos=False)  # all tokens are made
@@ -43,41 +42,27 @@ class Peer(TransformersDriver):
         self.probes = CompositeProbe([])
 
     def ask(self, rows: list[Mix | None]) -> None:
-        mix = self.one_mix(rows) or {}
-        asked = [(emotion, layer) for emotion in mix for layer in self.layers]
-        self.probes = CompositeProbe(
-            [self._probe(self.vectors[emotion][layer], layer) for emotion, layer in asked],
-            [mix[emotion] for emotion, _ in asked],
-        )
+        weighted = [
+            (self._probe(self.vectors[emotion][layer], layer), weight)
+            for emotion, weight in (self.one_mix(rows) or {}).items()
+            for layer in self.layers
+        ]
+        self.probes = CompositeProbe([p for p, _ in weighted], [w for _, w in weighted])
 
-    def _probe(self, direction: torch.Tensor, layer: int) -> Probe:
-        return Probe(
-            directions={"given": direction},
-            bias={},
-            layer=layer,
-            metrics={},
-            model_id="model",
-            hook_site="resid_post",
-            hook_name=f"blocks.{layer}.hook_resid_post",
-            n_total_layers=self.handle.n_layers,
-            default_method="given",
-            auto_alpha=1.0,
-        )
+    def _probe(self, vector: torch.Tensor, layer: int) -> Probe:
+        where = "model", "resid_post", f"blocks.{layer}.hook_resid_post", self.handle.n_layers
+        return Probe({"given": vector}, {}, layer, {}, *where, "given", auto_alpha=1.0)
 
     def decode(self, how: str, prompts: list[list[int]], new_tokens: int) -> dict[str, Any]:
-        handles = self._plain_hooks() if how == HOOK else []
-        try:
-            with timed(self.handle.hooked.unembed) as times:
-                self._steer(how, prompts, new_tokens)
-        finally:
-            for handle in handles:
-                handle.remove()
+        if how == HOOK:
+            return super().decode(how, prompts, new_tokens)
+        with timed(self.handle.hooked.unembed) as times:
+            self._steer(how, prompts, new_tokens)
         return told(times, new_tokens)
 
     def logits(self, how: str, prompts: list[list[int]], file: str) -> None:
         if how == HOOK:
-            super().logits(how, prompts, file)  # of the model as transformers has it
-            return
+            return super().logits(how, prompts, file)
         heard: list[torch.Tensor] = []
 
         def say(_: Any, __: Any, logits: torch.Tensor) -> torch.Tensor:
@@ -97,11 +82,6 @@ class Peer(TransformersDriver):
             raise Cannot("takes one prompt at a time")
         probes = self.probes if how == STEERED else CompositeProbe([])
         probes.steer(self.handle, prompts, max_new_tokens=new_tokens)
-
-    def _plain_hooks(self) -> list[Any]:
-        blocks = SimpleNamespace(model=SimpleNamespace(layers=self.handle.hooked.blocks))
-        rows = self.by_row(self.rows).to(self.model.dtype)
-        return add_hooks(blocks, self.layers, [rows[layer] for layer in self.layers])
 
 
 class _OfTokens(ModelHandle):
