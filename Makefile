@@ -3,13 +3,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 # vLLM wants a torch and a transformers of its own.
 VLLM := .venv-vllm
+# Systems that benchmarks/peers compares with, each with pins of its own.
+PEERS := .venv-peers
+PINS := benchmarks/peers/environments
 # Of the demo: make demo MODEL=embedded. What the environment calls MODEL is something else.
 MODEL :=
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 # One worker a core, each with one thread. A worker that has done its part takes over from another's.
 PARALLEL := -n logical --dist worksteal --durations=10 -p no:benchmark
 
-.PHONY: demo setup lint tests interpreted test real test-vllm bench clean
+.PHONY: demo setup lint tests interpreted test real test-vllm bench peers clean
 
 demo: $(VENV)/built
 	$(BIN)/emokernel demo $(MODEL)
@@ -42,6 +45,9 @@ test-vllm: $(VLLM)/built
 bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-only
 
+# Some gigabytes. With make -k one that cannot be installed does not keep the others away.
+peers: $(patsubst $(PINS)/%.txt,$(PEERS)/%/ready,$(wildcard $(PINS)/*.txt))
+
 $(VENV)/ready: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -r requirements.txt
@@ -68,6 +74,11 @@ $(VLLM)/built: $(VLLM)/ready $(SOURCES)
 	$(VLLM)/bin/python -m pip install -q --no-build-isolation --no-deps -e .
 	touch $@
 
+$(PEERS)/%/ready: $(PINS)/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -q -r $<
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VLLM) build *.egg-info
+	rm -rf $(VENV) $(VLLM) $(PEERS) build *.egg-info
 	find . -name '*.so' -not -path './$(VENV)/*' -not -path './$(VLLM)/*' -delete
