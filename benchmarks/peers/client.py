@@ -30,7 +30,7 @@ class Died(Failed):
 class Worker:
     """A peer in a process of its own.
 
-    ``driver``: a module of drivers/, or any other with a dot in its name. ``environment``: what
+    ``driver``: a DRIVER of `worker.py`. ``environment``: what
     its environment variables are besides ours. ``patience``: seconds that an answer may take.
     """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -10,7 +12,7 @@ from typing import Any
 from client import Failed, Refused, Worker
 from shapes import Case, Model, prompts
 
-from emokernel.bench.harness import PairedRatio, compare_to, interleaved
+from emokernel.bench.harness import FEWEST_ROUNDS, PairedRatio, compare_to, interleaved
 
 WAYS = {"unpatched": "unpatched", "again": "unpatched", "steered": "steered"}
 Readings = dict[str, list[dict[str, Any]]]  # by way, one of each round
@@ -45,9 +47,14 @@ def measure_case(
     new_tokens: int,
     rounds: int,
     memory_rounds: int,
+    seconds: float = math.inf,
     wrap: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> None:
-    """Times ``peers``, which keep what was read if this is interrupted."""
+    """Times ``peers``, which keep what was read if this is interrupted.
+
+    After ``seconds`` there are no more rounds than an interval needs. Memory is read of the prompt
+    and one token behind it.
+    """
     rows = case.rows(model.emotions)
     ids = prompts(case.batch, prompt_tokens, model.vocabulary)
     asked = {"prompts": ids, "new_tokens": new_tokens}
@@ -58,12 +65,17 @@ def measure_case(
         for peer in peers
         for way, how in WAYS.items()
     }
-    for read in interleaved(calls, rounds, 1, clock=lambda call: call(), wrap=wrap):
+    end = time.monotonic() + seconds
+    every = interleaved(calls, rounds, 1, clock=lambda call: call(), wrap=wrap)
+    for number, read in enumerate(every, 1):
         for peer in peers:
             _keep(peer.readings, {way: read[peer.worker.name, way] for way in WAYS})
+        if number >= FEWEST_ROUNDS and time.monotonic() > end:
+            break
+    short = {**asked, "new_tokens": 2}
     for _ in range(memory_rounds):
         for peer in peers:
-            read = {way: peer.attempt("memory", how=how, **asked) for way, how in WAYS.items()}
+            read = {way: peer.attempt("memory", how=how, **short) for way, how in WAYS.items()}
             _keep(peer.memory, read)
 
 

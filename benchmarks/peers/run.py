@@ -126,6 +126,7 @@ class Run:
                 new_tokens=options.new_tokens,
                 rounds=options.rounds,
                 memory_rounds=options.memory_rounds,
+                seconds=options.seconds,
                 wrap=partial(tqdm, desc="rounds", leave=False),
             )
         finally:
@@ -155,17 +156,19 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--mixes", type=int, nargs="+", default=[1, 8, 32], help="how many different ones")
     add("--laws", nargs="+", choices=["add", "preserve"], default=["add", "preserve"])
     add("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
-    add("--prompt-tokens", type=int, default=16)
+    add("--prompt-tokens", type=int, default=8)
     add("--new-tokens", type=int, default=8)
-    add("--rounds", type=int, default=10)
+    add("--rounds", type=int, default=10, help="of a case; six if --seconds are over by then")
+    add("--seconds", type=float, default=60, help="of the rounds of a case")
     add("--memory-rounds", type=int, default=3)
     add("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    add("--quick", action="store_true", help="three minutes: fewer cases and rounds")
+    add("--quick", action="store_true", help="three minutes: fewer cases and rounds, no memory")
     add("--output", type=Path, default=RESULTS, help="folder of the results")
     options = parser.parse_args(arguments)
     if options.quick:
-        options.batch_sizes, options.mixes = [1, 8], [1, 8]
-        options.steered, options.laws, options.rounds, options.memory_rounds = [1], ["add"], 6, 1
+        options.batch_sizes, options.steered, options.mixes = [1, 8], [1], [1]
+        options.laws, options.new_tokens = ["add"], 4
+        options.rounds, options.memory_rounds = 6, 0
     return options
 
 

@@ -2,9 +2,9 @@
 
     PYTHON worker.py DRIVER
 
-DRIVER is a module of drivers/ with a class Peer. A request is {"do": one of `REQUESTS`, ...its
-arguments}, or {"do": "quit"}. Answers: {"ok": ...}, {"cannot": why} or {"error": "Type: text"}.
-What a peer prints goes to stderr.
+DRIVER is a module of drivers/ with a class Peer, or MODULE:CLASS. A request is {"do": one of
+`REQUESTS`, ...its arguments}, or {"do": "quit"}. Answers: {"ok": ...}, {"cannot": why} or
+{"error": "Type: text"}. What a peer prints goes to stderr.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ REQUESTS = {
 
 
 def serve(make: Callable[[], Driver], requests: Iterable[str], answers: TextIO) -> None:
-    """Answers ``requests`` until one says quit; ``make`` is called at the first."""
-    peer = None
+    """Answers ``requests`` until one says quit; ``make`` is called at once (it imports)."""
+    peer, failure = _made(make)
     for line in requests:
         request = json.loads(line)
         do = request.pop("do")
         if do == "quit":
             return
         try:
+            if failure:
+                raise failure
             if do not in REQUESTS:
                 raise ValueError(f"unknown request {do!r}")
-            peer = peer or make()
             answer = {"ok": getattr(peer, REQUESTS[do])(**request)}
         except Cannot as reason:
             answer = {"cannot": str(reason)}
@@ -51,12 +52,27 @@ def serve(make: Callable[[], Driver], requests: Iterable[str], answers: TextIO) 
         answers.flush()
 
 
+def _made(make: Callable[[], Driver]) -> tuple[Driver | None, Exception | None]:
+    try:
+        return make(), None
+    except Exception as error:
+        return None, error
+
+
+def driver(name: str) -> Driver:
+    """The peer of a DRIVER."""
+    module, _, kind = name.partition(":")
+    if kind:
+        return getattr(importlib.import_module(module), kind)()
+    return importlib.import_module(f"drivers.{module}").Peer()
+
+
 def main() -> None:
     """Keeps the real stdin and stdout for the protocol; all else that prints has stderr."""
     requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    serve(lambda: importlib.import_module(f"drivers.{sys.argv[1]}").Peer(), requests, answers)
+    serve(lambda: driver(sys.argv[1]), requests, answers)
 
 
 if __name__ == "__main__":
