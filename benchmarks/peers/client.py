@@ -51,6 +51,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._log,
             bufsize=0,
+            start_new_session=True,  # Ctrl-C is for the parent
             env={**os.environ, **(environment or {})},
         )
         self._unread = b""

@@ -68,8 +68,8 @@ class Run:
             prepare(name, folder, gguf=LLAMA in self._workers) for name in options.models
         ]
 
-    def __call__(self) -> Path:
-        """All models, laws and cases; the file of results."""
+    def __call__(self) -> None:
+        """All models, laws and cases; ``path`` is the file of results."""
         options = self._options
         wanted = cases(options.batch_sizes, options.steered, options.mixes, options.laws)
         with tqdm(total=len(wanted) * len(self._models), desc="cases", file=sys.stderr) as bar:
@@ -81,7 +81,6 @@ class Run:
                             bar.set_description(f"{model.name}: {case}")
                             self._case(model, case, checks)
                             bar.update()
-        return self.path
 
     def _checked(self, model: Model, law: str) -> dict[str, Check]:
         options, checks = self._options, {}
@@ -157,9 +156,9 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--laws", nargs="+", choices=["add", "preserve"], default=["add", "preserve"])
     add("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     add("--prompt-tokens", type=int, default=8)
-    add("--new-tokens", type=int, default=8)
-    add("--rounds", type=int, default=10, help="of a case; six if --seconds are over by then")
-    add("--seconds", type=float, default=60, help="of the rounds of a case")
+    add("--new-tokens", type=int, default=6)
+    add("--rounds", type=int, default=30, help="of a case; six where --seconds are over")
+    add("--seconds", type=float, default=30, help="of the rounds of a case")
     add("--memory-rounds", type=int, default=3)
     add("--threads", type=int, default=len(os.sched_getaffinity(0)))
     add("--quick", action="store_true", help="three minutes: fewer cases and rounds, no memory")
@@ -176,7 +175,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     options = parsed(arguments)
     with ExitStack() as stack:
-        path = Run(options, stack)()
+        run = Run(options, stack)
+        try:
+            run()
+        except KeyboardInterrupt:
+            print("interrupted; what was finished is kept", file=sys.stderr)
+    path = run.path
+    if path is None:
+        return
     rows = read(path)
     print(write_table(rows, path.with_suffix(".md")))
     print(f"\n{path}\n{path.with_suffix('.md')}\n{draw(rows, path.with_suffix('.png'))}")

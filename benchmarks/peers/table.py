@@ -32,8 +32,11 @@ def tables(rows: Sequence[Row]) -> str:
     for model in dict.fromkeys(row["model"] for row in timed):
         of_model = [row for row in timed if row["model"] == model]
         for title, cell in _TABLES.items():
+            if not any(map(cell, (row for row in of_model if "empty" not in row))):
+                continue
             parts += [f"## {model}: {title}", _table(of_model, cell)]
-    parts += ["Empty cells, and checks that failed:", _reasons(rows)]
+    reasons = _reasons(rows)
+    parts += ["Empty cells, and checks that failed:", reasons] if reasons else []
     return "\n\n".join(part for part in parts if part)
 
 

@@ -25,7 +25,8 @@ def _importable() -> Iterator[None]:
     yield
     sys.path[:] = before[1]
     for name in set(sys.modules) - before[0]:
-        if Path(getattr(sys.modules[name], "__file__", None) or "/").parent in (PEERS, HERE):
+        file = Path(getattr(sys.modules[name], "__file__", None) or "/")
+        if PEERS in file.parents or HERE in file.parents:
             del sys.modules[name]
 
 
@@ -243,3 +244,25 @@ def test_the_whole_run_with_a_peer_that_is_not_installed(
     assert "- repeng: not installed: make " in text
     assert "| emokernel | too few rounds to tell" in text
     assert text.strip() in capsys.readouterr().out
+
+
+def test_a_case_that_is_interrupted_keeps_its_rounds(model: Any) -> None:
+    import peer_stand_ins
+    import rounds
+    import shapes
+
+    class Interrupted(peer_stand_ins.Counting):
+        made = 0
+
+        def decode(self, how: str, prompts: list[list[int]], new_tokens: int) -> dict[str, Any]:
+            self.made += 1
+            if self.made == 14:
+                raise KeyboardInterrupt
+            return super().decode(how, prompts, new_tokens)
+
+    peer = rounds.Timed(Here(Interrupted()))
+    with pytest.raises(KeyboardInterrupt):
+        rounds.measure_case(
+            [peer], model, shapes.Case(1), prompt_tokens=4, new_tokens=3, rounds=9, memory_rounds=0
+        )
+    assert rounds.row(peer, model, shapes.Case(1))["rounds"] == 3
