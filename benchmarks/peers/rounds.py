@@ -1,11 +1,18 @@
-"""The timing of one case: rounds over all peers, each unpatched, unpatched again and steered."""
+"""The timing of one case: rounds over all peers, each unpatched, unpatched again and steered.
+
+The three of a peer follow each other, in an order that is shuffled from round to round, behind a
+token that is not timed: what another process left in the caches, and what the machine does
+meanwhile, is then alike for what is compared.
+"""
 
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -60,16 +67,13 @@ def measure_case(
     asked = {"prompts": ids, "new_tokens": new_tokens}
     for peer in peers:
         peer.attempt("ask", rows=rows)
-    calls = {
-        (peer.worker.name, way): lambda peer=peer, how=how: peer.attempt("decode", how=how, **asked)
-        for peer in peers
-        for way, how in WAYS.items()
-    }
+    shuffle = random.Random(0).shuffle
+    calls = {peer.worker.name: partial(_ways, peer, asked, shuffle) for peer in peers}
     end = time.monotonic() + seconds
     every = interleaved(calls, rounds, 1, clock=lambda call: call(), wrap=wrap)
     for number, read in enumerate(every, 1):
         for peer in peers:
-            _keep(peer.readings, {way: read[peer.worker.name, way] for way in WAYS})
+            _keep(peer.readings, read[peer.worker.name])
         if number >= FEWEST_ROUNDS and time.monotonic() > end:
             break
     short = {**asked, "new_tokens": 2}
@@ -77,6 +81,16 @@ def measure_case(
         for peer in peers:
             read = {way: peer.attempt("memory", how=how, **short) for way, how in WAYS.items()}
             _keep(peer.memory, read)
+
+
+def _ways(
+    peer: Timed, asked: dict[str, Any], shuffle: Callable[[list[str]], None]
+) -> dict[str, dict[str, Any] | None]:
+    """One round of a peer."""
+    peer.attempt("decode", **{**asked, "how": "unpatched", "new_tokens": 2})
+    order = list(WAYS)
+    shuffle(order)
+    return {way: peer.attempt("decode", how=WAYS[way], **asked) for way in order}
 
 
 def _keep(readings: Readings, read: dict[str, dict[str, Any] | None]) -> None:
