@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from emokernel.bench import PairedRatio, compare_to
-from emokernel.bench.cases import Case, with_baselines
+from emokernel.bench.cases import Case
 from emokernel.bench.decode import Timing
-from emokernel.bench.summary import figures, rows_of, table
+from emokernel.bench.results import figures, rows_of
+from emokernel.bench.summary import table
+from emokernel.bench.variants import with_baselines
 
 QUIET, NOISY = PairedRatio(1.0, 0.99, 1.01, 20), PairedRatio(1.0, 0.9, 1.1, 20)
 SLOWER, FASTER = PairedRatio(1.04, 1.03, 1.06, 20), PairedRatio(0.97, 0.95, 0.98, 20)
