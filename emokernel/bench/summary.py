@@ -22,6 +22,8 @@ def table(case: Case, rows: Sequence[Row]) -> str:
         f"  {'':<26}{'first':>9}{'median':>10}{'p90':>9}{'p99':>9}{'tokens/s':>10}"
         f"  time per token against {against}",
     ]
+    reasons = {row.get("stopped") for row in rows if "rounds" in row}
+    together = [f"  {reason}" for reason in reasons if reason and len(reasons) == 1]
     for row in rows:
         variant = VARIANTS[row["variant"]]
         name = f"  {variant.label:<26}"
@@ -33,9 +35,9 @@ def table(case: Case, rows: Sequence[Row]) -> str:
             f"{name}{row['first_ms']:>9.3f}{row['token_ms']:>10.3f}{row['token_ms_p90']:>9.3f}"
             f"{row['token_ms_p99']:>9.3f}{row['tokens_per_second']:>10.1f}  {_told(row)}".rstrip()
         )
-        if "stopped" in row:
+        if "stopped" in row and not together:
             lines.append(f"  {'':<26}{row['stopped']}")
-    return "\n".join([*lines, *_beside(rows), *_resolution(rows)])
+    return "\n".join([*lines, *together, *_beside(rows), *_resolution(rows)])
 
 
 def resolution(rows: Sequence[Row]) -> float | None:

@@ -175,3 +175,36 @@ def test_rows_are_json_lines(folder, tmp_path):
     (path,) = tmp_path.glob("bench-*.jsonl")
     for line in path.read_text("utf-8").splitlines():
         assert {"variant", "mode", "batch", "context", "share", "mixes"} <= json.loads(line).keys()
+
+
+def test_a_sweep_leaves_out_what_cannot_be_and_says_so(tiny, tmp_path, capsys):
+    """Of a model without vectors, whose random ones are as many as a mix needs."""
+    tiny().save_pretrained(tmp_path / "bare")
+    arguments = ["bench", str(tmp_path / "bare"), *SHORT, "--compare", "plain_hook", "emokernel"]
+    arguments += ["--mixes", "1", "2", "--components", "1", "6", "--layers", "all", "0-2", "1"]
+    assert main([*arguments, "-o", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    for parts in ("", " of 6 vectors"):
+        left = f"left out: batch 1, context 5, 1 steered (1 mix{parts})"
+        assert f"{left}: more different mixes than steered sequences" in told
+    rows = rows_in(tmp_path)
+    found = [tuple(row[key] for key in ("batch", "layers", "mixes", "components")) for row in rows]
+    assert found[::3] == [
+        (1, "all", 1, 1), (1, "all", 1, 6), (1, "1", 1, 1), (1, "1", 1, 6),
+        (2, "all", 1, 1), (2, "all", 1, 6), (2, "all", 2, 1), (2, "all", 2, 6),
+        (2, "1", 1, 1), (2, "1", 1, 6), (2, "1", 2, 1), (2, "1", 2, 6),
+    ]  # fmt: skip
+    assert [row["variant"] for row in rows[:3]] == ["plain_hook", "plain_hook_again", "emokernel"]
+    pictures = sorted(path.name.rpartition("along-")[2] for path in tmp_path.glob("*.png"))
+    assert pictures == ["batch.png", "components.png", "layers.png", "mixes.png"]
+
+
+def test_a_box_that_is_over_before_anything_is_measured_has_its_rows(folder, tmp_path, capsys):
+    arguments = ["bench", str(folder), *SHORT, "--variants", "emokernel", "--minutes", "1e-4"]
+    assert main([*arguments, "-o", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "not begun within 0.0001 minutes: batch 1, context 5, 1 steered" in told
+    rows = rows_in(tmp_path)
+    assert [row["batch"] for row in rows] == [1, 1, 1, 2, 2, 2]
+    assert {row["not_run"] for row in rows} == {"not begun: time was up"}
+    assert not any(row["finished"] for row in rows)
