@@ -256,7 +256,7 @@ def test_a_case_that_is_interrupted_keeps_its_rounds(model: Any) -> None:
 
         def decode(self, how: str, prompts: list[list[int]], new_tokens: int) -> dict[str, Any]:
             self.made += 1
-            if self.made == 14:
+            if self.made == 18:
                 raise KeyboardInterrupt
             return super().decode(how, prompts, new_tokens)
 
