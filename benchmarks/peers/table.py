@@ -49,7 +49,10 @@ def name_of(row: Row, rows: Sequence[Row]) -> str:
     """A peer's name with the version that the check recorded."""
     for other in rows:
         if other["row"] == "check" and other["peer"] == row["peer"] and "about" in other:
-            version = other["about"]["versions"].get(row["peer"])
+            versions = other["about"]["versions"]
+            version = next(
+                (versions[name] for name in versions if name.startswith(row["peer"])), None
+            )
             return f"{row['peer']} {version}" if version else row["peer"]
     return row["peer"]
 
