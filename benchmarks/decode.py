@@ -19,7 +19,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from emokernel.bench import append, machine, now
 from emokernel.bench.benchmark import BenchOptions, bench
-from emokernel.bench.cases import (
+from emokernel.bench.cases import Case, cases
+from emokernel.bench.decode import Decoding, random_prompt
+from emokernel.bench.pictures import latency
+from emokernel.bench.stand_ins import random_vectors
+from emokernel.bench.summary import table
+from emokernel.bench.variants import (
     CHOICES,
     EAGER,
     EMOKERNEL,
@@ -27,13 +32,8 @@ from emokernel.bench.cases import (
     PLAIN_HOOK,
     UNPATCHED,
     VARIANTS,
-    Case,
-    cases,
     with_baselines,
 )
-from emokernel.bench.decode import Decoding, random_prompt
-from emokernel.bench.stand_ins import random_vectors
-from emokernel.bench.summary import latency, table
 from emokernel.demo.model import load_model
 from emokernel.demo.vectors import load_vectors
 from emokernel.extras import need

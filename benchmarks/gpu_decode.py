@@ -40,9 +40,9 @@ from transformers import (
 )
 
 from emokernel import bench
-from emokernel.bench.cases import PLAIN_HOOK, UNPATCHED
 from emokernel.bench.decode import add_plain_hooks
 from emokernel.bench.stand_ins import random_vectors, sharing_weights
+from emokernel.bench.variants import PLAIN_HOOK, UNPATCHED
 from emokernel.steering import patch
 
 RESULTS = Path(__file__).parent / "results"

@@ -65,6 +65,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             modules[name] = importlib.import_module(f"emokernel.commands.{name}")
             modules[name].add(command)
     chosen, chosen.passed_on = parser.parse_known_args(given)
+    chosen.own_process = arguments is None  # which is there for this command alone
     module = modules[chosen.command]
     if chosen.passed_on and not getattr(module, "PASSES_ON", False):
         parser.error(f"unrecognized arguments: {' '.join(chosen.passed_on)}")

@@ -47,7 +47,7 @@ class Run:
     """Workers that are started once, and what they are asked."""
 
     def __init__(self, options: argparse.Namespace, stack: ExitStack) -> None:
-        self._options, self._date = options, now()
+        self._options, self._date = options, options.date or now()
         self._workers: dict[str, Worker] = {}
         self.path: Path | None = None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -162,6 +162,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--memory-rounds", type=int, default=3)
     add("--threads", type=int, default=len(os.sched_getaffinity(0)))
     add("--quick", action="store_true", help="three minutes: fewer cases and rounds, no memory")
+    add("--date", help="of a recorded run, as its rows have it, to which cases are to be added")
     add("--output", type=Path, default=RESULTS, help="folder of the results")
     options = parser.parse_args(arguments)
     if options.quick:

@@ -18,9 +18,11 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel, StaticCache
 
-from emokernel.bench.cases import COMPILED, GRAPH, HOOK, NOTHING, OURS, Case, Variant
+from emokernel.bench.cases import Case
 from emokernel.bench.compiling import CapturedCalls
 from emokernel.bench.stand_ins import sharing_weights
+from emokernel.bench.variants import COMPILED, GRAPH, NOTHING, Variant
+from emokernel.choices import SiteName
 from emokernel.patch.decoder import find_decoder
 from emokernel.steering import Steering, patch
 from emokernel.vectors import EmotionVectors
@@ -49,10 +51,15 @@ class Timing:
 class Decoding:
     """A variant of a model, around its weights: generates greedily behind ``prompt``, timed.
 
-    ``prompt`` ``[batch, context]`` is followed by ``new_tokens`` tokens. Compiled and captured
-    steps go on in ``static``, which has to be of the size of the whole text, eager ones in a cache
-    of their own that grows. Prompts are run eagerly by all of them, as transformers' `generate`
-    does. What is asked for is announced before the first token, and counts to it.
+    ``prompt`` ``[batch, context]`` is followed by ``new_tokens`` tokens, which may be changed.
+    Compiled and captured steps go on in ``static``, which has to be of the size of the longest
+    text, eager ones in a cache of their own that grows. Prompts are run eagerly by all of them, as
+    transformers' `generate` does. What is asked for is announced before the first token, and counts
+    to it.
+
+    Who steers does so in the layers of ``case`` and by the vectors as they are, without a
+    calibration; emokernel at ``site``, hooks at the end of the block: at site "block" both compute
+    the same. EmokernelError for layers that these vectors have not.
     """
 
     def __init__(
@@ -63,23 +70,28 @@ class Decoding:
         prompt: Tensor,
         new_tokens: int,
         *,
+        case: Case | None = None,
+        site: SiteName = "block",
         slots: int = 1,
         static: StaticCache | None = None,
         compile_backend: str = "inductor",
     ) -> None:
         self.variant, self._vectors = variant, vectors
-        self._prompt, self._new_tokens = prompt, new_tokens
+        self._prompt, self.new_tokens = prompt, new_tokens
         self._static = static
         self._model = model if variant.steering == NOTHING else sharing_weights(model)
         self._handle: Steering | None = None
         self._hooked: dict[int, Tensor] = {}
         self._requests: list[Any] | None = None
-        if variant.steering == OURS:
-            self._handle = patch(self._model, vectors, slots=slots)
-        elif variant.steering != NOTHING:
-            layers = steered_layers(vectors)
+        layers = (case or Case()).steered_layers(vectors)
+        if variant.is_ours:
+            self._handle = patch(
+                self._model, vectors, site=site, law=variant.law, dose="absolute", layers=layers,
+                positions="all", calibrated=False, slots=slots,
+            )  # fmt: skip
+        elif variant.is_hooked:
             nothing = torch.zeros(vectors.num_layers, len(prompt), 1, vectors.hidden_size)
-            rescale = variant.steering == HOOK
+            rescale = variant.law == "preserve"
             added = add_plain_hooks(self._model, nothing, rescale=rescale, layers=layers)
             self._hooked = dict(zip(layers, added, strict=True))
         self._step_model: Callable = self._model
@@ -123,7 +135,7 @@ class Decoding:
             self._step(self._model, self._prompt, cache)
             self._wait()
             ends.append(time.perf_counter())
-            for _ in range(self._new_tokens - 1):
+            for _ in range(self.new_tokens - 1):
                 if self._graph is None:
                     self._step(self._step_model, self._token, cache)
                 else:
@@ -198,10 +210,3 @@ def plain_steering(hidden: Tensor, vector: Tensor) -> Tensor:
     norm = hidden.norm(dim=-1, keepdim=True)
     steered = hidden + _STRENGTH * vector
     return steered / steered.norm(dim=-1, keepdim=True) * norm
-
-
-def steered_layers(vectors: EmotionVectors) -> list[int]:
-    """The layers that `patch` steers with these vectors where no others are chosen."""
-    if vectors.calibration is None:
-        return list(vectors.layers)
-    return [layer for layer, weight in enumerate(vectors.calibration.profile) if weight]

@@ -8,11 +8,12 @@ from __future__ import annotations
 import gc
 import json
 import math
+import os
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -164,21 +165,34 @@ def append(
 ) -> Path:
     """Appends ``rows`` to ``<folder>/<question>-<machine>.jsonl``; returns the file.
 
-    Every line also holds the date (UTC) of the run, the machine and the versions. A run that
-    appends several times gives its own ``date``, `now` when it began.
+    Every line also holds the date (UTC) of the run, the machine and the versions, and is on the
+    disk when this returns. A run that appends several times gives its own ``date``, `now` when it
+    began.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{question}-{machine_slug()}.jsonl"
     about = {"date": date or now(), "machine": machine(), "versions": versions()}
     lines = "".join(json.dumps({**row, **about}) + "\n" for row in rows)
-    with path.open("a", encoding="utf-8") as file:  # at once: another run may append as well
-        file.write(lines)
+    with path.open("ab+") as file:  # at once: another run may append as well
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":  # a line that was torn stays alone
+                lines = f"\n{lines}"
+        file.write(lines.encode())
+        file.flush()
+        os.fsync(file.fileno())
     return path
 
 
 def read(path: Path, *, last_run: bool = True) -> list[dict]:
-    """The lines of a results file, by default those of its last run only."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    """The lines of a results file, by default those of its last run only.
+
+    A line that an interruption has torn is left out.
+    """
+    rows = []
+    for line in path.read_bytes().splitlines():
+        with suppress(ValueError):
+            rows.append(json.loads(line))
     if last_run and rows:
         rows = [row for row in rows if row["date"] == rows[-1]["date"]]
     return rows

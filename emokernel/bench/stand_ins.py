@@ -18,33 +18,38 @@ _SCALE = 0.2
 
 
 def random_vectors(
-    model: PreTrainedModel, *, site: str = "attention", norms: Tensor | None = None
+    model: PreTrainedModel,
+    *,
+    site: str = "attention",
+    norms: Tensor | None = None,
+    emotions: int = 4,
 ) -> EmotionVectors:
-    """Four random vectors for a model that has none, of unit norm or of ``norms`` ``[L]``."""
+    """Random vectors for a model that has none, of unit norm or of ``norms`` ``[L]``."""
     decoder = find_decoder(model)
     generator = torch.Generator().manual_seed(0)
     shape = len(decoder.blocks), decoder.hidden_size
     lengths = torch.ones(shape[0]) if norms is None else norms
     directions = (
-        nn.functional.normalize(torch.randn(shape, generator=generator), dim=-1) for _ in range(4)
+        nn.functional.normalize(torch.randn(shape, generator=generator), dim=-1)
+        for _ in range(emotions)
     )
     return EmotionVectors.from_tensors(
         {f"emotion{n}": lengths[:, None] * each for n, each in enumerate(directions)}, site=site
     )
 
 
-def scaled_random_vectors(model: PreTrainedModel) -> EmotionVectors:
+def scaled_random_vectors(model: PreTrainedModel, emotions: int = 4) -> EmotionVectors:
     """Random vectors a fifth as long as the rows of the stream in their layer.
 
     At site "attention" where the model can be patched there, at "block" otherwise;
     ModelStructureError if it can be patched at neither.
     """
     norms = _SCALE * stream_norms(model)
-    vectors = random_vectors(model, norms=norms)
+    vectors = random_vectors(model, norms=norms, emotions=emotions)
     try:
         patch(model, vectors).unpatch()
     except ModelStructureError:
-        vectors = random_vectors(model, site="block", norms=norms)
+        vectors = random_vectors(model, site="block", norms=norms, emotions=emotions)
         patch(model, vectors).unpatch()
     return vectors
 

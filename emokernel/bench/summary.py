@@ -1,112 +1,32 @@
-"""From timings to what is told of them: a row of results for each variant, lines, a picture."""
+"""What is printed of a case: a table, what else is compared, and what the noise allows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from statistics import median, quantiles
-from typing import Any
 
-from emokernel.atomic import save_figure
-from emokernel.bench.cases import EAGER, OURS, VARIANTS, Case, Variant
-from emokernel.bench.decode import Timing
-from emokernel.bench.harness import PairedRatio, compare_to
-from emokernel.extras import need
+from emokernel.bench.cases import Case
+from emokernel.bench.harness import FEWEST_ROUNDS
+from emokernel.bench.results import Row
+from emokernel.bench.variants import EAGER, VARIANTS, in_words
 
-Row = dict[str, Any]
-
-_COLOURS = {
-    "nothing": "#8d99a6",
-    "hook_add": "#e8a33d",
-    "hook": "#c8553d",
-    "emokernel": "#1d5a94",
-}
-
-
-def figures(timings: Sequence[Timing], batch: int) -> Row:
-    """Milliseconds until the first token and per token after it, and tokens per second."""
-    steps = [1e3 * step for timing in timings for step in timing.steps]
-    cuts = quantiles(steps, n=100, method="inclusive") if len(steps) > 1 else steps * 99
-    tokens = batch * (1 + len(timings[0].steps))
-    return {
-        "rounds": len(timings),
-        "first_ms": median(1e3 * timing.first for timing in timings),
-        "token_ms": median(steps),
-        "token_ms_p90": cuts[89],
-        "token_ms_p99": cuts[98],
-        "tokens_per_second": tokens / median(timing.total for timing in timings),
-    }
-
-
-def rows_of(
-    case: Case,
-    variants: Sequence[Variant],
-    timings: Mapping[str, Sequence[Timing]],
-    obstacles: Mapping[str, str],
-    rounds: int,
-) -> list[Row]:
-    """A row for each variant: its figures and ratios, or why there are none.
-
-    ``rounds``: as many as were asked for; "stopped" says why a variant has fewer.
-
-    Ratios are of the time per token, paired by round, against the unpatched model run in the same
-    way ("ratio") and, of emokernel in eager mode, against the plain hook ("over_plain_hook").
-    """
-    rows: list[Row] = []
-    for variant in variants:
-        row: Row = {"variant": variant.name, "mode": variant.mode, **asdict(case)}
-        rows.append(row)
-        measured, reason = timings.get(variant.name), obstacles.get(variant.name, "interrupted")
-        if not measured:
-            row["not_run"] = reason
-            continue
-        row |= figures(measured, case.batch)
-        row["token_ms_of_rounds"] = [1e3 * timing.step for timing in measured]
-        if len(measured) < rounds:
-            kind, colon, details = reason.partition(":")
-            row["stopped"] = f"{kind} after {len(measured)} of {rounds} rounds{colon}{details}"
-        noise = _against(timings, variant.baseline, variant.noise)
-        if variant.again and noise is not None:
-            row["noise"] = list(noise.spread())
-        if variant.name != variant.baseline:
-            row |= _ratio("ratio", _against(timings, variant.baseline, variant.name), noise)
-            row["baseline"] = variant.baseline
-        if variant.steering == OURS:
-            against = _against(timings, variant.hook, variant.name)
-            row |= _ratio(f"over_{variant.hook}", against, noise)
-    return rows
-
-
-def _against(
-    timings: Mapping[str, Sequence[Timing]], baseline: str, name: str
-) -> PairedRatio | None:
-    """The ratio of the times per token of every round that both have."""
-    pair = timings.get(baseline), timings.get(name)
-    if not all(pair):
-        return None
-    both = min(map(len, pair))
-    return compare_to(*([timing.step for timing in times[:both]] for times in pair))
-
-
-def _ratio(key: str, ratio: PairedRatio | None, noise: PairedRatio | None) -> Row:
-    if ratio is None:
-        return {}
-    return {
-        key: [ratio.ratio, ratio.low, ratio.high],
-        f"{key}_seen": ratio.is_seen(noise),
-        f"{key}_told": ratio.in_words(noise),
-    }
+_BELOW = {"first_ratio": "first token", "throughput_ratio": "tokens/s"}
 
 
 def table(case: Case, rows: Sequence[Row]) -> str:
-    """A headline, one line for each variant, and emokernel against the hook; times in ms."""
+    """A headline, one line for each variant, and what is told of ratios; times in ms."""
+    missing = {row.get("not_run") for row in rows}
+    if len(missing) == 1 and None not in missing:
+        return f"{case}: {missing.pop()}"
+    baselines = {row["baseline"] for row in rows}
+    of = in_words(min(baselines, key=len))  # other modes are compared with their own
+    against = "the unpatched model" if of == "unpatched" else of
     lines = [
-        f"{case}:",
+        f"{case}{_how_long(rows)}:",
         f"  {'':<26}{'first':>9}{'median':>10}{'p90':>9}{'p99':>9}{'tokens/s':>10}"
-        "  time per token against the unpatched model",
+        f"  time per token against {against}",
     ]
-    beside = []
+    reasons = {row.get("stopped") for row in rows if "rounds" in row}
+    together = [f"  {reason}" for reason in reasons if reason and len(reasons) == 1]
     for row in rows:
         variant = VARIANTS[row["variant"]]
         name = f"  {variant.label:<26}"
@@ -118,46 +38,74 @@ def table(case: Case, rows: Sequence[Row]) -> str:
             f"{name}{row['first_ms']:>9.3f}{row['token_ms']:>10.3f}{row['token_ms_p90']:>9.3f}"
             f"{row['token_ms_p99']:>9.3f}{row['tokens_per_second']:>10.1f}  {_told(row)}".rstrip()
         )
-        if "stopped" in row:
+        if "stopped" in row and not together:
             lines.append(f"  {'':<26}{row['stopped']}")
-        if told := row.get(f"over_{variant.hook}_told"):
-            hook = variant.hook.replace("_", " ")
-            beside.append(f"  {variant.label} against the {hook}: {told}")
-    return "\n".join(lines + beside)
+    return "\n".join([*lines, *together, *_beside(rows), *_resolution(rows)])
+
+
+def resolution(rows: Sequence[Row]) -> float | None:
+    """The smallest difference of the time per token that each variant of a case could show."""
+    return max((row["resolution"] for row in rows if "resolution" in row), default=None)
+
+
+def _how_long(rows: Sequence[Row]) -> str:
+    measured = [row for row in rows if "rounds" in row]
+    if not measured:
+        return ""
+    rounds = max(row["rounds"] for row in measured)
+    return f"; {rounds} rounds of {measured[0]['new_tokens']} tokens"
 
 
 def _told(row: Row) -> str:
     if VARIANTS[row["variant"]].again and "noise" in row:
         low, high = row["noise"]
         return f"noise: {low:.3f} to {high:.3f}"
-    mode = "" if row["mode"] == EAGER else f", {row['mode']} too"
-    return f"{row['ratio_told']}{mode}" if "ratio_told" in row else ""
+    if "ratio_told" not in row:
+        return ""
+    other = VARIANTS[row["baseline"]].mode
+    if row["mode"] != other:
+        return f"{row['ratio_told']}, {row['mode']} against {other}"
+    return row["ratio_told"] + ("" if other == EAGER else f", {other} too")
 
 
-def latency(path: Path, rows: Sequence[Row], title: str) -> None:
-    """Time per token of each variant of a case, by round, and its ratio where one is told."""
-    rows = [row for row in rows if "token_ms" in row]
-    size = 8, 0.8 + 0.75 * len(rows)
-    figure = need("matplotlib.figure").Figure(figsize=size, layout="constrained")
-    axes = figure.subplots()
-    boxes = axes.boxplot(
-        [row["token_ms_of_rounds"] for row in rows], orientation="horizontal", whis=(5, 95),
-        showfliers=False, widths=0.5, patch_artist=True,
-        boxprops={"edgecolor": "0.4"}, medianprops={"color": "black", "linewidth": 2},
-    )  # fmt: skip
-    for box, row in zip(boxes["boxes"], rows, strict=True):
-        box.set_facecolor(_COLOURS[VARIANTS[row["variant"]].steering])
-        box.set_alpha(0.6)
-    axes.set_yticks(range(1, len(rows) + 1), [_label(row) for row in rows])
-    axes.invert_yaxis()
-    axes.set(xlabel="ms per token (box: quartiles, whiskers: 5 to 95 %)", title=title)
-    axes.spines[["top", "right"]].set_visible(False)
-    save_figure(figure, path, dpi=120)
+def _beside(rows: Sequence[Row]) -> list[str]:
+    """Lines of what is compared beside the time per token against the baseline."""
+    lines = []
+    for row in rows:
+        variant = VARIANTS[row["variant"]]
+        if told := row.get(f"over_{variant.hook}_told"):
+            lines.append(f"  {variant.label} against the {in_words(variant.hook)}: {told}")
+    for key, quantity in _BELOW.items():
+        told = [
+            f"{in_words(row['variant'])} {row[f'{key}_told']}"
+            for row in rows
+            if f"{key}_told" in row and not VARIANTS[row["variant"]].again
+        ]
+        if told:
+            lines.append(f"  {quantity}: {'; '.join(told)}")
+    return lines
 
 
-def _label(row: Row) -> str:
-    times = row["token_ms_of_rounds"]
-    label = f"{VARIANTS[row['variant']].label}\n{sorted(times)[len(times) // 2]:.3g} ms"
-    if "ratio" not in row:
-        return label
-    return f"{label}, " + (f"{row['ratio'][0]:.2f}x" if row["ratio_seen"] else "no difference")
+def _resolution(rows: Sequence[Row]) -> list[str]:
+    least = resolution(rows)
+    if least is not None:
+        return [f"  differences below {100 * least:.1f} % cannot be seen with these rounds"]
+    if any("rounds" in row for row in rows):
+        return ["  too few rounds to see any difference"]
+    return []
+
+
+def missed(done: Mapping[Case, Sequence[Row]], precision: float) -> list[str]:
+    """A line for each case that is not as precise as asked, and by how much."""
+    lines = []
+    for case, rows in done.items():
+        wide = [
+            f"{in_words(row['variant'])} {row['half_width']:.3f}"
+            for row in rows
+            if row.get("half_width", 0.0) > precision
+        ]
+        short = any("rounds" in row and row["rounds"] < FEWEST_ROUNDS for row in rows)
+        told = ", ".join(wide) or ("too few rounds for an interval" if short else "")
+        if told:
+            lines.append(f"wider than {precision:g} to either side: {case}: {told}")
+    return lines

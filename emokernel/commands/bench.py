@@ -3,142 +3,119 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+import time
 
-from emokernel.bench import append, machine, machine_slug, now, versions
-from emokernel.bench.benchmark import BenchOptions, MeasuredCase, bench, check, failed
-from emokernel.bench.cases import CHOICES, COMPILED, MIXES, VARIANTS, cases, with_baselines
+from emokernel.bench import append, now
+from emokernel.bench.benchmark import BenchOptions, bench, check, failed
+from emokernel.bench.box import Box, process_began
+from emokernel.bench.cases import Case
 from emokernel.bench.compiling import check_backend
-from emokernel.bench.summary import latency, table
-from emokernel.commands import models
-from emokernel.commands.arguments import add_measured, positive
+from emokernel.bench.results import Row
+from emokernel.bench.resuming import Begun, begun, rows_missing, settings_of
+from emokernel.bench.summary import missed, table
+from emokernel.commands import bench_options, models
 from emokernel.commands.bench_numerics import run_numerics
+from emokernel.commands.bench_pictures import Gallery, heading
 from emokernel.commands.outputs import check_folder
 from emokernel.extras import need
 
-_QUICK = {"batch_sizes": [1, 4], "rounds": 20, "new_tokens": 12}
-_FULL = {"batch_sizes": [1, 4, 16], "rounds": 30, "new_tokens": 32}
+_QUESTION = "bench"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    add_measured(parser, optional=True)
-    parser.add_argument(
-        "--variants", nargs="+", metavar="NAME",
-        help="what to compare, beside the baselines (all; compiled ones not with --quick)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--batch-sizes", type=positive, nargs="+", metavar="N",
-        help="sequences at a time (1 4 16; quick: 1 4)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--context", type=positive, nargs="+", default=[64], help="prompt tokens (64)"
-    )
-    parser.add_argument("--new-tokens", type=positive, help="tokens to generate (32; quick: 12)")
-    parser.add_argument(
-        "--steered", type=_share, nargs="+", default=[1.0], metavar="SHARE",
-        help="share of a batch that is steered, 0 to 1, rounded to whole sequences (1)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--mixes", nargs="+", default=["one"], choices=MIXES,
-        help="the same emotion for all sequences, a different one for each, or a different mix of"
-        " three for each (one)",
-    )  # fmt: skip
-    parser.add_argument("--slots", type=positive, default=256, help="different mixes at once (256)")
-    parser.add_argument("--rounds", type=positive, help="measurements of each (30; quick: 20)")
-    parser.add_argument("--quick", action="store_true", help="short, without what is compiled")
-    parser.add_argument(
-        "--numerics", action="store_true",
-        help="instead of times: errors against fp64, beside other projects' formulas",
-    )  # fmt: skip
-    parser.add_argument(
-        "-o", "--output", type=Path, default=Path("emokernel-bench"),
-        help="folder for results (appended) and pictures (emokernel-bench)",
-    )  # fmt: skip
-
-
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"must be from 0 to 1, got {text}")
-    return share
+    bench_options.add_all(parser)
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Measure, print, record and draw; 1 if a variant failed for an unforeseen reason."""
+    began = process_began() if chosen.own_process else time.monotonic()
     need("matplotlib")
     if chosen.numerics:
+        bench_options.refuse_timing(chosen)
         return run_numerics(chosen)
-    for name, value in (_QUICK if chosen.quick else _FULL).items():
-        if getattr(chosen, name) is None:
-            setattr(chosen, name, value)
-    names = chosen.variants or [
-        name for name in CHOICES if not (chosen.quick and VARIANTS[name].mode == COMPILED)
-    ]
-    options = BenchOptions(
-        tuple(with_baselines(names)), chosen.new_tokens, chosen.rounds, chosen.slots,
-        chosen.compile_backend, frozenset(chosen.variants or ()),
-    )  # fmt: skip
+    asked = frozenset(chosen.compare or chosen.variants or ())
+    left_out = bench_options.settle(chosen)
+    options, wanted = bench_options.options_of(chosen, asked), bench_options.sweep_of(chosen)
     check_backend(chosen.compile_backend)
     check_folder(chosen.output)
-    wanted = cases(chosen.batch_sizes, chosen.context, chosen.steered, chosen.mixes)
     given = models.given_vectors(chosen)
-    check(wanted, options, given)
+    check(wanted.cases, options, given)
     if given is not None:
         models.check_fits(given, models.load_config(chosen), chosen.vectors)
     models.check_can_steer(chosen.device_map)
     model, _ = models.load_to_measure(chosen)
-    vectors, origin = models.vectors_of(chosen, given, model)
+    emotions = max(4, *(case.components for case in wanted.cases))
+    vectors, origin = models.vectors_of(chosen, given, model, emotions)
+    check(wanted.cases, options, vectors)
+    cases = list(dict.fromkeys(case.located(vectors) for case in wanted.cases))
+    settings = settings_of(model, vectors, options)
+    earlier = begun(chosen.output, _QUESTION, settings) if chosen.resume else None
     chosen.output.mkdir(parents=True, exist_ok=True)
     dtype = str(model.dtype).removeprefix("torch.")
     about = {"model": chosen.model, "dtype": dtype, "device": str(model.device)}
-    print(_heading(about, origin))
-    if chosen.quick and chosen.variants is None:
-        print(
-            "left out by --quick: what torch.compile makes faster, since compiling alone takes up"
-            " to a minute (name it with --variants)"
-        )
+    print(heading(about, origin, options))
+    print(*filter(None, [left_out]), *map(_impossible, wanted.left_out), sep="\n", flush=True)
     print()
-    began, done, path = now(), [], None
+    gallery = Gallery(chosen.output, about, cases)
+    box = Box(60 * chosen.minutes, began=began)
+    if box.is_bounded:
+        box.reserve = gallery.seconds()
+    done = _told_again(earlier, cases) if chosen.resume else {}
+    date, path = earlier.date if earlier else now(), None
+    new = rows_missing(earlier, cases)
     try:
-        for measured in bench(model, vectors, wanted, options):
-            done.append(measured)
-            rows = [about | {"vectors": origin} | row for row in measured.rows]
-            path = append(chosen.output, "bench", rows, began)
-            print(table(measured.case, measured.rows), end="\n\n", flush=True)
+        for measured in bench(model, vectors, new, options, box) if new else ():
+            rows = [
+                about | {"vectors": origin} | row
+                | {"finished": measured.finished, "settings": settings}
+                for row in measured.rows
+            ]  # fmt: skip
+            path = append(chosen.output, _QUESTION, rows, date)
+            more = "with more rounds, " if measured.case in done else ""
+            done[measured.case] = measured.rows
+            print(more + table(measured.case, measured.rows), end="\n\n", flush=True)
     except KeyboardInterrupt:
         kept = "nothing was measured yet"
-        if any(measured.timings for measured in done):
-            kept = f"what was measured until then is in {path}"
+        if path and any("rounds" in row for rows in done.values() for row in rows):
+            kept = f"what was measured until then is in {path}; --resume goes on with it"
         print(f"\ninterrupted; {kept}", file=sys.stderr)
         raise SystemExit(130) from None
-    pictures = _draw(chosen.output, about, done)
-    print(f"Wrote {path}" + "".join(f", {picture.name}" for picture in pictures))
-    return int(any(failed(measured.rows) for measured in done))
+    if told := _ending(done, options, box, chosen.minutes):
+        print(*told, sep="\n", end="\n\n")
+    pictures = gallery.draw(done)
+    written = [str(path or "nothing new"), *(picture.name for picture in pictures)]
+    print(f"Wrote {', '.join(written)}")
+    return int(any(failed(rows) for rows in done.values()))
 
 
-def _heading(about: dict, vectors: str) -> str:
-    on, of = machine(), versions()
-    return (
-        f"{about['model']}, {about['dtype']} on {about['device']}; vectors: {vectors}\n"
-        f"{on['gpu'] or on['cpu']}, {on['cores']} cores, {on['threads']} threads;"
-        f" torch {of['torch']}, transformers {of['transformers']}\n"
-        "times in ms; ratios with their 95 % interval, paired by round, and only where it lies"
-        " outside of the noise"
-    )
+def _impossible(case: Case) -> str:
+    return f"left out: {case}: more different mixes than steered sequences"
 
 
-def _draw(folder: Path, about: dict, done: Sequence[MeasuredCase]) -> list[Path]:
-    pictures = []
-    name = Path(about["model"]).name
-    slug = re.sub(r"[^a-z0-9]+", "-", f"{name}-{about['dtype']}".lower()).strip("-")
-    for measured in done:
-        if measured.timings:
-            case = measured.case
-            path = folder / f"{slug}-b{case.batch}-c{case.context}-s{case.steered}-{case.mixes}.png"
-            title = f"{name}, {about['dtype']}, {machine_slug()}\n{case}"
-            latency(path, measured.rows, title)
-            pictures.append(path)
-    return pictures
+def _told_again(earlier: Begun | None, cases: list[Case]) -> dict[Case, list[Row]]:
+    """The rows of those cases that an earlier run finished, printed."""
+    if earlier is None:
+        print("nothing to resume: a new run", end="\n\n")
+        return {}
+    found = {case: earlier.cases[case] for case in cases if case in earlier.cases}
+    for case, rows in found.items():
+        print(f"from the run of {earlier.date}, {table(case, rows)}", end="\n\n", flush=True)
+    return found
+
+
+def _ending(
+    done: dict[Case, list[Row]], options: BenchOptions, box: Box, minutes: float
+) -> list[str]:
+    """What did not become of it, and why."""
+    told = []
+    unbegun = [case for case, rows in done.items() if _is_unbegun(rows)]
+    if box.is_bounded and unbegun:
+        told.append(f"not begun within {minutes:g} minutes: {'; '.join(map(str, unbegun))}")
+    if options.precision is not None:
+        told += missed(done, options.precision)
+    return told
+
+
+def _is_unbegun(rows: list[Row]) -> bool:
+    return all(str(row.get("not_run", "")).startswith("not begun") for row in rows)

@@ -14,9 +14,10 @@ from transformers import PreTrainedModel
 
 from emokernel.affect import Coordinates
 from emokernel.atomic import write_text
-from emokernel.bench import machine, summary
+from emokernel.bench import machine, pictures
 from emokernel.bench.benchmark import BenchOptions, bench
-from emokernel.bench.cases import Case, with_baselines
+from emokernel.bench.cases import Case
+from emokernel.bench.variants import with_baselines
 from emokernel.commands import arguments, models
 from emokernel.commands.columns import one_line, side_by_side
 from emokernel.commands.evaluate import model_facts
@@ -128,7 +129,7 @@ def _timed(model: PreTrainedModel, vectors: EmotionVectors, rounds: int, output:
     medians = {row["variant"]: row["token_ms"] for row in timed.rows if "noise" not in row}
     facts = {"milliseconds": medians, "machine": of_machine}
     write_text(output / LATENCY, json.dumps(facts, indent=1) + "\n")
-    summary.latency(output / LATENCY_PLOT, timed.rows, f"Time per token on {where}")
+    pictures.latency(output / LATENCY_PLOT, timed.rows, f"Time per token on {where}")
     return page.times(timed.rows, where)
 
 

@@ -93,12 +93,15 @@ def needed_vectors(chosen: argparse.Namespace, to: str) -> EmotionVectors:
 
 
 def vectors_of(
-    chosen: argparse.Namespace, given: EmotionVectors | None, model: PreTrainedModel
+    chosen: argparse.Namespace,
+    given: EmotionVectors | None,
+    model: PreTrainedModel,
+    emotions: int = 4,
 ) -> tuple[EmotionVectors, str]:
-    """The vectors to steer with, those that were ``given`` or random ones, and what they are."""
+    """The vectors to steer with, those ``given`` or as many random ones, and what they are."""
     if given is not None:
         return given, "the shipped ones" if chosen.vectors is None else str(chosen.vectors)
-    vectors = scaled_random_vectors(model)
+    vectors = scaled_random_vectors(model, emotions)
     return vectors, (
         f"random ones at site {vectors.site!r}, a fifth as long as the rows of the stream"
         " (--vectors names yours)"

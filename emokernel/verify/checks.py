@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from emokernel.bench.decode import steered_layers
+from emokernel.bench.cases import steered_layers
 from emokernel.choices import LAW
 from emokernel.reference import Law
 from emokernel.replaced import has_replaced

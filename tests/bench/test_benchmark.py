@@ -10,10 +10,11 @@ from transformers import StaticCache
 from emokernel.bench import benchmark as bench_run
 from emokernel.bench import decode, memory
 from emokernel.bench.benchmark import BenchOptions, bench, failed
-from emokernel.bench.cases import CHOICES, DIFFERENT, VARIANTS, Case, cases, with_baselines
+from emokernel.bench.cases import Case, cases
 from emokernel.bench.compiling import check_backend, obstacle
 from emokernel.bench.decode import Decoding, random_prompt
 from emokernel.bench.stand_ins import scaled_random_vectors, stream_norms
+from emokernel.bench.variants import CHOICES, VARIANTS, with_baselines
 from emokernel.errors import EmokernelError, ModelStructureError
 
 SHORT = {"new_tokens": 3, "rounds": 2, "compile_backend": "eager"}
@@ -95,7 +96,7 @@ def test_a_variant_steers_as_asked(name, tiny, vectors, monkeypatch):
             compile_backend="eager",
         )  # fmt: skip
         for share in (0.0, 0.5):
-            decoding.ask(Case(4, 5, share, DIFFERENT))
+            decoding.ask(Case(4, 5, share, 2))
             decoding()
             last[kind, share] = seen[-1].logits[:, -1]
     plain = last[VARIANTS[name].baseline, 0.0]
@@ -181,12 +182,12 @@ def test_finished_rounds_are_given_when_interrupted(tiny, vectors, monkeypatch):
 @pytest.mark.parametrize(
     ("case", "others", "told"),
     [
-        (Case(9, 5, 1.0, DIFFERENT), {"slots": 8}, "9 different mixes, but there are 8 slots"),
+        (Case(9, 5, 1.0, 9), {"slots": 8}, "9 different mixes, but there are 8 slots"),
         (Case(1, 5), {"new_tokens": 1}, "--new-tokens must be at least 2"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before(case, others, told, tiny, vectors, monkeypatch):
-    monkeypatch.setattr(bench_run, "_Variants", None)  # nothing is made
+    monkeypatch.setattr(bench_run, "Prepared", None)  # nothing is made
     with pytest.raises(EmokernelError, match=told):
         next(bench(tiny(), vectors(), [Case(1, 5), case], options("emokernel", **others)))
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from emokernel.bench import PairedRatio, compare_to
-from emokernel.bench.cases import Case, with_baselines
+from emokernel.bench import PairedRatio, compare_to, pictures
+from emokernel.bench.cases import Case
 from emokernel.bench.decode import Timing
-from emokernel.bench.summary import figures, rows_of, table
+from emokernel.bench.results import figures, rows_of
+from emokernel.bench.summary import missed, table
+from emokernel.bench.variants import with_baselines
 
 QUIET, NOISY = PairedRatio(1.0, 0.99, 1.01, 20), PairedRatio(1.0, 0.9, 1.1, 20)
 SLOWER, FASTER = PairedRatio(1.04, 1.03, 1.06, 20), PairedRatio(0.97, 0.95, 0.98, 20)
@@ -114,3 +116,68 @@ def test_what_did_not_run_has_a_row():
     told = table(Case(), rows).splitlines()
     assert any(line.split() == ["plain", "hook", "not", "run:", "out", "of", "memory"]
                for line in told)  # fmt: skip
+
+
+@pytest.mark.parametrize("shift", [1.0, 1.004])
+def test_no_ratio_within_the_noise_is_anywhere(shift, tmp_path, monkeypatch):
+    """Neither of tokens, nor of the first, nor of throughput: in rows, words or pictures."""
+    wobble = [1, 1.02, 0.99, 1.03, 0.98, 1.01, 1.005, 0.97] * 2
+    measured = {
+        name: [Timing(0.5 * w**k * by, (0.01 * w**k * by,) * 3) for w in wobble]
+        for name, k, by in (
+            ("unpatched", 0, 1), ("unpatched_again", 1, 1), ("plain_hook", -1, shift),
+            ("emokernel", 2, shift),
+        )
+    }  # fmt: skip
+    rows = rows_of(Case(), with_baselines(["plain_hook", "emokernel"]), measured, {}, 16)
+    for row in rows:
+        assert not {"ratio", "first_ratio", "throughput_ratio", "over_plain_hook"} & row.keys()
+        assert not any(row[key] for key in row if key.endswith("_seen"))
+    told = table(Case(), rows)
+    assert "x (" not in told
+    assert told.count("no difference seen") == 3 + 2 * 2
+    (line,) = (line for line in told.splitlines() if "cannot be seen" in line)
+    assert 1 < float(line.split()[2]) < 10
+    drawn = []
+    monkeypatch.setattr(pictures, "save_figure", lambda figure, *_, **__: drawn.append(figure))
+    pictures.latency(tmp_path / "a.png", rows, "")
+    pictures.along(tmp_path / "b.png", "batch", [(Case(1), rows), (Case(2), rows)], "")
+    one, sweep = drawn
+    labels = [label.get_text() for label in one.axes[0].get_yticklabels()]
+    assert [label.rpartition(", ")[2] for label in labels[1:]] == ["no difference"] * 3
+    assert not any(line.get_marker() == "o" for line in sweep.axes[0].lines)
+    connecting = [line for line in sweep.axes[0].lines if line.get_label() == "plain hook"]
+    assert all(value != value for line in connecting for value in line.get_ydata())  # all NaN
+
+
+def test_what_is_seen_is_told_of_first_tokens_and_throughput_too(tmp_path, monkeypatch):
+    measured = {
+        "unpatched": timings(0.010), "unpatched_again": timings(0.0101),
+        "emokernel": [Timing(0.4, timing.steps) for timing in timings(0.02)],
+    }  # fmt: skip
+    rows = rows_of(Case(), with_baselines(["emokernel"]), measured, {}, 10)
+    row = rows[-1]
+    assert row["first_ratio"] == pytest.approx([0.8] * 3)
+    assert row["throughput_ratio"][0] == pytest.approx(0.54 / 0.48, abs=0.02)
+    told = table(Case(), rows)
+    assert "first token: emokernel 0.800x (0.800 to 0.800)" in told
+    assert "tokens/s: emokernel 1.1" in told
+    drawn = []
+    monkeypatch.setattr(pictures, "save_figure", lambda figure, *_, **__: drawn.append(figure))
+    cases = [Case(batch, mixes=mixes) for batch in (1, 4) for mixes in (1, 4)]
+    done = [(case, rows) for case in cases]
+    assert pictures.varied(cases) == ["batch", "mixes"]
+    assert pictures.along(tmp_path / "b.png", "batch", done, "") == 2  # a panel for each mix
+    dots = [line for line in drawn[0].axes[0].lines if line.get_marker() == "o"]
+    assert [line.get_ydata()[0] for line in dots] == pytest.approx([2, 2])
+
+
+def test_what_missed_its_precision_is_told_by_how_much():
+    wide = {"variant": "emokernel", "rounds": 20, "half_width": 0.031}
+    narrow = {"variant": "plain_hook", "rounds": 20, "half_width": 0.01}
+    few = {"variant": "emokernel", "rounds": 5}
+    done = {Case(1): [narrow, wide], Case(2): [narrow], Case(4): [few]}
+    assert missed(done, 0.02) == [
+        f"wider than 0.02 to either side: {Case(1)}: emokernel 0.031",
+        f"wider than 0.02 to either side: {Case(4)}: too few rounds for an interval",
+    ]

@@ -48,3 +48,9 @@ def test_a_table_rows_and_pictures(tiny, vectors, tmp_path, capsys, monkeypatch)
     assert main(["bench", str(tmp_path / "tiny"), "--numerics", *arguments]) == 0
     again = [json.loads(line) for line in path.read_text("utf-8").splitlines()][len(rows) :]
     assert [{k: v for k, v in row.items() if k != "date"} for row in again] == figures
+
+
+def test_options_of_timing_are_refused(capsys):
+    arguments = ["bench", "embedded", "--numerics", "--quick", "--batch-sizes", "2"]
+    assert main(arguments) == 2
+    assert "leave out --batch-sizes, --quick" in capsys.readouterr().err

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from emokernel.bench.decode import random_prompt, steered_layers
+from emokernel.bench.cases import steered_layers
+from emokernel.bench.decode import random_prompt
 from emokernel.errors import EmokernelError
 from emokernel.steering import Steering, patch
 from emokernel.vectors import EmotionVectors

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from emokernel.bench.cases import VARIANTS
-from emokernel.bench.summary import Row
+from emokernel.bench.results import Row
+from emokernel.bench.variants import VARIANTS
 from emokernel.demo.showing.batch import Batch
 from emokernel.demo.showing.graded import Graded
 from emokernel.lab.report import findings, plots, tables
