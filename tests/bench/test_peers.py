@@ -359,3 +359,23 @@ def test_a_case_that_is_interrupted_keeps_its_rounds(model: Any) -> None:
             [peer], model, shapes.Case(1), prompt_tokens=4, new_tokens=3, rounds=9, memory_rounds=0
         )
     assert rounds.row(peer, model, shapes.Case(1))["rounds"] == 3
+
+
+def test_the_picture_has_no_dot_where_no_difference_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import picture
+    from matplotlib.figure import Figure
+
+    case = {"row": "case", "model": "embedded", "batch": 1, "share": 1, "mixes": 1, "law": "add"}
+    rows = [
+        {**case, "peer": "seen", "token_seen": True, "added_ms_per_layer": [0.2, 0.1, 0.3]},
+        {**case, "peer": "unseen", "token_seen": False, "added_ms_per_layer": [0.1, -0.1, 0.2]},
+    ]
+    drawn: list[Figure] = []
+    monkeypatch.setattr(picture, "save_figure", lambda figure, path: drawn.append(figure))
+    picture.draw(rows, tmp_path / "picture.png")
+    axes = drawn[0].axes[0]
+    dots = [point for line in axes.lines if line.get_marker() == "o" for point in line.get_xdata()]
+    assert dots == [200]
+    assert len(axes.collections) == 2  # an interval for both
