@@ -52,7 +52,9 @@ test-peers: setup peers
 bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-only
 
-# Some gigabytes. With make -k one that cannot be installed does not keep the others away.
+# One to two gigabytes each with PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu; without it pip takes a
+# torch for CUDA into each, several times as large. persona-vectors wants PYTHON=python3.12. With make -k one that
+# cannot be installed does not keep the others away.
 peers: $(patsubst $(PINS)/%.txt,$(PEERS)/%/ready,$(wildcard $(PINS)/*.txt))
 
 $(VENV)/ready: requirements.txt

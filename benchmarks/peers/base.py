@@ -7,11 +7,11 @@ import gc
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
+from passes import told, uncollected
 from protocol import HOOK, STEERED, UNPATCHED, Cannot, Driver, Mix
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -93,17 +93,10 @@ class TransformersDriver(Driver):
     @torch.no_grad()
     def decode(self, how: str, prompts: list[list[int]], new_tokens: int) -> dict[str, Any]:
         ids, clock = torch.tensor(prompts), _Clock()
-        gc.collect()
-        gc.disable()
-        try:
+        with uncollected():
             start = time.perf_counter()
             self._generate(how, ids, new_tokens, streamer=clock)
-        finally:
-            gc.enable()
-        first, *steps = (b - a for a, b in pairwise([start, *clock.times]))
-        if len(steps) != new_tokens - 1:
-            raise RuntimeError(f"{1 + len(steps)} tokens were made, {new_tokens} asked for")
-        return {"first": first, "steps": steps}
+        return told([start, *clock.times], new_tokens)
 
     def hooked(self) -> AbstractContextManager[nn.Module]:
         """The unpatched model, steered by plain hooks of ours meanwhile."""

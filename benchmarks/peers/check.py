@@ -15,9 +15,9 @@ from shapes import Case, Mix, Model, prompts
 TOKENS = 12
 WEIGHT = 1.0  # stronger than what is timed: then preserve differs from add in the logits, too
 # Of what steering changes in the logits: the least cosine, and how much longer or shorter it may
-# be than what the hook changes. The last is for engines with quantised weights.
+# be than what the hook changes. The last is for engines that round weights, keys or values.
 CLOSE = {"float32": (0.99995, 0.005), "bfloat16": (0.98, 0.1), "float16": (0.99, 0.05)}
-QUANTISED = (0.98, 0.1)
+ROUNDED = (0.98, 0.1)
 # Of the largest logit: what rounding alone may change. Norms that are fused round elsewhere.
 ROUNDING = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
 
@@ -107,7 +107,7 @@ class Checker:
             lengths=[_length(steered[n]) / _length(hook[n]) for n in asked],
             largest=float(np.abs(steered - hook).max()),
         )
-        least, off = CLOSE[self._dtype] if exact else QUANTISED
+        least, off = CLOSE[self._dtype] if exact else ROUNDED
         if not np.array_equal(self._logits(worker, "unpatched", len(rows)), unpatched):
             probe.fault = "the unpatched model has changed"
         elif probe.cosine < least or any(abs(length - 1) > off for length in probe.lengths):

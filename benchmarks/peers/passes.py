@@ -1,4 +1,4 @@
-"""When the tokens of an engine come that takes no streamer: as the output head computes them."""
+"""When tokens come: what a driver answers, and the clock of an engine that takes no streamer."""
 
 from __future__ import annotations
 
@@ -13,22 +13,31 @@ from torch import nn
 
 
 @contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage collection meanwhile, and none due at its begin."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@contextmanager
 def timed(head: nn.Module) -> Iterator[list[float]]:
     """The start, and then when each forward pass has come through ``head``."""
     times: list[float] = []
     clock = head.register_forward_hook(lambda *_: times.append(time.perf_counter()))
-    gc.collect()
-    gc.disable()
     try:
-        times.append(time.perf_counter())
-        yield times
+        with uncollected():
+            times.append(time.perf_counter())
+            yield times
     finally:
-        gc.enable()
         clock.remove()
 
 
 def told(times: list[float], new_tokens: int) -> dict[str, Any]:
-    """What `Driver.decode` answers."""
+    """What `Driver.decode` answers: of ``times``, the start and one for each token."""
     first, *steps = (b - a for a, b in pairwise(times))
     if len(steps) != new_tokens - 1:
         raise RuntimeError(f"{1 + len(steps)} tokens were made, {new_tokens} asked for")

@@ -14,7 +14,7 @@ from emokernel.extras import need
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> Path:
-    """Draws what is steered by one mix, law add; returns ``path``. Hollow: inside the noise."""
+    """Draws what is steered by one mix, law add; returns ``path``. No dot: no difference seen."""
     found = [
         row
         for row in rows
@@ -34,8 +34,8 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> Path:
                 middle, low, high = (1e3 * each for each in row["added_ms_per_layer"])
                 place = peers.index(row["peer"]) + shift
                 axes.errorbar(
-                    middle, place, xerr=[[middle - low], [high - middle]], fmt="o", markersize=4,
-                    color=f"C{number}", markerfacecolor=None if row["token_seen"] else "white",
+                    middle, place, xerr=[[middle - low], [high - middle]], color=f"C{number}",
+                    ecolor=f"C{number}", fmt="o" if row["token_seen"] else "none", markersize=4,
                 )  # fmt: skip
             axes.plot([], [], "o", color=f"C{number}", label=f"batch {batch}")
         axes.axvline(0, color="0.6", linewidth=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -21,7 +22,8 @@ class Driver(ABC):
     """One peer. ``laws`` it offers, whether rows of one batch may differ, packages to report.
 
     ``own_law``: in words, where the peer's law is none of ours; its "hook" then computes that law.
-    ``exact``: False where the engine holds other weights (quantised) than the Hugging Face folder.
+    ``exact``: False where the engine rounds what the Hugging Face folder's model does not: weights
+    (quantised), or keys and values.
     """
 
     laws: tuple[str, ...] = ("add",)
@@ -86,6 +88,7 @@ class Driver(ABC):
 
     def memory(self, how: str, prompts: list[list[int]], new_tokens: int) -> dict[str, int]:
         """Bytes resident before a generation, and at its peak."""
+        gc.collect()  # or what a generation frees is taken for what it needs less
         trim()
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before = resident("VmRSS")

@@ -1,8 +1,8 @@
 """The timing of one case: rounds over all peers, each unpatched, unpatched again and steered.
 
-The three of a peer follow each other, in an order that is shuffled from round to round, behind a
-token that is not timed: what another process left in the caches, and what the machine does
-meanwhile, is then alike for what is compared.
+The three of a peer follow each other, in an order that is shuffled from round to round, behind two
+tokens of each kind that are not timed: what another process left in the caches, and what the
+machine does meanwhile, is then alike for what is compared.
 """
 
 from __future__ import annotations
@@ -87,9 +87,10 @@ def _ways(
     peer: Timed, asked: dict[str, Any], shuffle: Callable[[list[str]], None]
 ) -> dict[str, dict[str, Any] | None]:
     """One round of a peer."""
-    peer.attempt("decode", **{**asked, "how": "unpatched", "new_tokens": 2})
     order = list(WAYS)
     shuffle(order)
+    for how in dict.fromkeys(WAYS[way] for way in order):
+        peer.attempt("decode", **{**asked, "how": how, "new_tokens": 2})
     return {way: peer.attempt("decode", how=WAYS[way], **asked) for way in order}
 
 

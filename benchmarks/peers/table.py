@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from shapes import Case
@@ -26,7 +27,7 @@ def write_table(rows: Sequence[Row], path: Path) -> str:
 
 
 def tables(rows: Sequence[Row]) -> str:
-    """What was run, the checks, and for each model ratio, time added, first token and memory."""
+    """What was run, the checks, and for each model a ratio, what it is of, and what is added."""
     parts = [_about(rows), "## What each does, against a plain hook", _checks(rows)]
     timed = [row for row in rows if row["row"] == "case"]
     for model in dict.fromkeys(row["model"] for row in timed):
@@ -100,6 +101,10 @@ def _held(probe: Row) -> str:
     return "no" if probe["fault"] else "yes" if probe["cosine"] is not None else ""
 
 
+def _unpatched(row: Row) -> str:
+    return f"{median(row['token_ms']['unpatched']):.1f}"
+
+
 def _told(row: Row) -> str:
     return row["token_told"]
 
@@ -124,9 +129,10 @@ def _memory(row: Row) -> str:
 
 _TABLES: dict[str, Callable[[Row], str]] = {
     "a token, steered / unpatched": _told,
+    "milliseconds of a token, unpatched, in each system's own engine": _unpatched,
     "microseconds added by token and steered layer": _added,
     "the first token, steered / unpatched": _first,
-    "MiB that the peak of a generation is higher": _memory,
+    "MiB that the peak of a generation is higher, beside what steering holds all the time": _memory,
 }
 
 

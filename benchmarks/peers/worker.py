@@ -9,15 +9,20 @@ DRIVER is a module of drivers/ with a class Peer, or MODULE:CLASS. A request is 
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable
 from typing import TextIO
 
 from protocol import Cannot, Driver
+
+_SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
 
 # Requests, and the methods of `Driver` that answer them.
 REQUESTS = {
@@ -67,8 +72,18 @@ def driver(name: str) -> Driver:
     return importlib.import_module(f"drivers.{module}").Peer()
 
 
+def end_with_parent() -> None:
+    """On Linux the worker is killed when its parent ends, however that ends; in a long answer, too.
+
+    Elsewhere it ends once it reads the end of its requests.
+    """
+    with contextlib.suppress(AttributeError):  # no Linux
+        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
+
+
 def main() -> None:
     """Keeps the real stdin and stdout for the protocol; all else that prints has stderr."""
+    end_with_parent()
     requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)

@@ -43,13 +43,13 @@ class OneMix(Counting):
 
 
 class Dying(Counting):
-    """Is gone at its eleventh generation, in the second round that counts."""
+    """Is gone in the second round that counts: each has two generations before the timed three."""
 
     made = 0
 
     def decode(self, how: str, prompts: list[list[int]], new_tokens: int) -> dict[str, Any]:
         self.made += 1
-        if self.made == 11:
+        if self.made == 13:
             print("out of memory, or so")
             os._exit(3)
         return super().decode(how, prompts, new_tokens)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from emokernel.bench.harness import read
@@ -164,6 +170,92 @@ def test_after_its_seconds_a_case_has_the_rounds_that_an_interval_needs(model: A
     assert rounds.row(peer, model, shapes.Case(1))["rounds"] == 6
 
 
+def test_before_a_round_counts_both_kinds_have_run(model: Any) -> None:
+    import peer_stand_ins
+    import rounds
+    import shapes
+
+    class Noting(peer_stand_ins.Counting):
+        def decode(self, how: str, prompts: list[list[int]], new_tokens: int) -> dict[str, Any]:
+            asked.append((new_tokens, how))
+            return super().decode(how, prompts, new_tokens)
+
+    asked: list[tuple[int, str]] = []
+    sizes = {"prompt_tokens": 4, "new_tokens": 3, "rounds": 9, "memory_rounds": 0}
+    rounds.measure_case([rounds.Timed(Here(Noting()))], model, shapes.Case(1), **sizes)
+    every = [asked[n : n + 5] for n in range(0, len(asked), 5)]
+    for of_round in every:
+        assert {*of_round[:2]} == {(2, "unpatched"), (2, "steered")}
+        assert sorted(of_round[2:]) == [(3, "steered"), (3, "unpatched"), (3, "unpatched")]
+    # Neither is always the first, of those that warm up and of those that are timed.
+    assert {each[0] for each in every} == {(2, "unpatched"), (2, "steered")}
+    assert {each[2] for each in every} == {(3, "unpatched"), (3, "steered")}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux is asked for it")
+def test_no_worker_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
+    parent = f"""
+import os, signal, threading, client
+worker = client.Worker("Silent", {sys.executable!r}, "peer_stand_ins:Silent")
+worker("load", law="add")
+print(worker._process.pid, flush=True)
+threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+worker("ask", rows=[None])
+"""
+    path = os.pathsep.join([str(PEERS), str(HERE)])
+    done = subprocess.run(
+        [sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL
+    status = Path("/proc", done.stdout.strip(), "status")
+    end = time.monotonic() + 5
+    while status.exists() and "State:\tZ" not in status.read_text() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not status.exists() or "State:\tZ" in status.read_text()
+
+
+def test_llama_cpp_keeps_its_contexts_from_the_warm_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[FakeContext] = []
+
+    class FakeContext:
+        def __init__(self, model: Any, batch: int, length: int) -> None:
+            self.batch, self.length, self.vector = batch, length, None
+            made.append(self)
+
+        def steer(self, vector: Any, first: int, last: int) -> None:
+            self.vector = vector
+
+        def step(self, ids: Any) -> np.ndarray:
+            return np.zeros((self.batch, 5))
+
+        start = step
+
+        def close(self) -> None:
+            made.remove(self)
+
+    fake = {"Context": FakeContext, "Model": lambda *_: None, "load_vectors": lambda files: files}
+    monkeypatch.setitem(sys.modules, "llama", SimpleNamespace(**fake))
+    import protocol
+    from drivers import llama_cpp
+
+    peer = llama_cpp.Peer()
+    gguf = {"model": "m", "vectors": {"joy": "joy.gguf"}}
+    with pytest.raises(protocol.Cannot, match="float32, not in bfloat16"):
+        peer.open("m", "bfloat16", 1, "v", [1, 2], gguf)
+    peer.open("m", "float32", 1, "v", [1, 2], gguf)
+    peer.ask([{"joy": 0.4}] * 2)
+    for how, new_tokens in (("unpatched", 2), ("steered", 2)):
+        peer.decode(how, [[1, 2]] * 2, new_tokens)
+    warm = list(made)
+    for how in ("steered", "unpatched", "unpatched"):
+        assert len(peer.decode(how, [[1, 2]] * 2, 6)["steps"]) == 5
+    assert made == warm
+    assert [context.vector for context in made] == [None, [("joy.gguf", 0.4)]]
+    peer.decode("steered", [[1] * 300] * 2, 6)  # what does not fit has another one
+    assert [context.length for context in made] == [512]
+
+
 def test_who_does_not_answer_in_time_is_gone() -> None:
     import client
 
@@ -243,6 +335,7 @@ def test_the_whole_run_with_a_peer_that_is_not_installed(
     text = path.with_suffix(".md").read_text()
     assert "- repeng: not installed: make " in text
     assert "| emokernel | too few rounds to tell" in text
+    assert "## embedded: milliseconds of a token, unpatched" in text
     assert text.strip() in capsys.readouterr().out
 
 
@@ -256,7 +349,7 @@ def test_a_case_that_is_interrupted_keeps_its_rounds(model: Any) -> None:
 
         def decode(self, how: str, prompts: list[list[int]], new_tokens: int) -> dict[str, Any]:
             self.made += 1
-            if self.made == 18:
+            if self.made == 5 * 4 + 2:  # behind a round to warm up and three
                 raise KeyboardInterrupt
             return super().decode(how, prompts, new_tokens)
 
@@ -266,3 +359,23 @@ def test_a_case_that_is_interrupted_keeps_its_rounds(model: Any) -> None:
             [peer], model, shapes.Case(1), prompt_tokens=4, new_tokens=3, rounds=9, memory_rounds=0
         )
     assert rounds.row(peer, model, shapes.Case(1))["rounds"] == 3
+
+
+def test_the_picture_has_no_dot_where_no_difference_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import picture
+    from matplotlib.figure import Figure
+
+    case = {"row": "case", "model": "embedded", "batch": 1, "share": 1, "mixes": 1, "law": "add"}
+    rows = [
+        {**case, "peer": "seen", "token_seen": True, "added_ms_per_layer": [0.2, 0.1, 0.3]},
+        {**case, "peer": "unseen", "token_seen": False, "added_ms_per_layer": [0.1, -0.1, 0.2]},
+    ]
+    drawn: list[Figure] = []
+    monkeypatch.setattr(picture, "save_figure", lambda figure, path: drawn.append(figure))
+    picture.draw(rows, tmp_path / "picture.png")
+    axes = drawn[0].axes[0]
+    dots = [point for line in axes.lines if line.get_marker() == "o" for point in line.get_xdata()]
+    assert dots == [200]
+    assert len(axes.collections) == 2  # an interval for both

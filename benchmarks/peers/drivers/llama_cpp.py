@@ -18,8 +18,9 @@ class Peer(Driver):
     """Reads GGUF files, of the model and of each emotion, which the parent wrote.
 
     A context is made, and given its vector, before the clock starts, as the program does; another
-    one, never steered, is the unpatched model. Keys and values are in fp16, its default, unless
-    ``gguf`` says "exact": with a file in fp32 logits are then those of the Hugging Face folder.
+    one, never steered, is the unpatched model. Both are kept until another mix is asked for, so
+    that each has run before, as the models of the other peers have. Keys and values are in fp16,
+    its default, unless ``gguf`` says "exact": logits are then those of the Hugging Face folder.
     """
 
     laws = ("add",)
@@ -36,6 +37,8 @@ class Peer(Driver):
     ) -> None:
         if gguf is None:
             raise Cannot("needs GGUF files")
+        if dtype != "float32":
+            raise Cannot(f"its GGUF file is in float32, not in {dtype}")
         self.exact = gguf.get("exact", False)
         self._model, self._files = Model(gguf["model"], threads, self.exact), gguf["vectors"]
         self._first, self._last = min(layers), max(layers)
@@ -81,7 +84,9 @@ class Peer(Driver):
     def _context(self, how: str, prompts: list[list[int]], new_tokens: int) -> Context:
         if how == HOOK:
             raise Cannot("has no hooks")
-        key = (how == STEERED, len(prompts), len(prompts[0]) + new_tokens)
+        length = len(prompts[0]) + new_tokens
+        # What llama.cpp makes of any length: a shorter generation runs in the same context.
+        key = (how == STEERED, len(prompts), length + -length % 256)
         if key not in self._contexts:
             if any(shape[1:] != key[1:] for shape in self._contexts):
                 self._close()

@@ -1,8 +1,8 @@
-"""nnsight: README "Generate" and "Batch several prompts in one pass" (an `invoke` each).
+"""nnsight: README "Generate", with the addition that people write themselves.
 
-Not a steering package: people write the addition themselves. `layers[l].output` is the output of
-block l, 0-based; inside an `invoke` it is the rows of that prompt alone, so each row may have its
-own vector. Where all rows ask for the same, one invoke holds the whole batch.
+Not a steering package. `layers[l].output` is the output of block l, 0-based, of the whole batch in
+one `invoke`: rows that ask for different things are added one tensor with a vector for each. An
+invoke for each row (README "Batch several prompts in one pass") is the other way, with more Python.
 """
 
 from __future__ import annotations
@@ -26,13 +26,9 @@ class Peer(TransformersDriver):
         self.steered = SimpleNamespace(generate=self._traced_generate)
 
     def ask(self, rows: list[Mix | None]) -> None:
-        dtype = next(self.model.parameters()).dtype
         same = all(row == rows[0] for row in rows)
-        # One list of vectors [d] an invoke; none where nothing is asked.
-        self.invokes = [
-            [self.mixed(row)[layer].to(dtype) for layer in self.layers] if row else None
-            for row in (rows[:1] if same else rows)
-        ]
+        by_row = self.by_row(rows[:1] if same else rows).to(self.model.dtype)
+        self.added = [by_row[layer] for layer in self.layers] if any(rows) else []
 
     def _traced_generate(
         self,
@@ -41,15 +37,13 @@ class Peer(TransformersDriver):
         max_new_tokens: int,
         **options: Any,
     ) -> Any:
-        model, layers = self.traced, self.layers
-        parts = [input_ids] if len(self.invokes) == 1 else input_ids.split(1)
+        model, layers, added = self.traced, self.layers, self.added
         with model.generate(max_new_tokens=max_new_tokens, **options) as tracer:
-            for part, vectors in zip(parts, self.invokes, strict=True):
-                with tracer.invoke(part):
-                    if vectors is not None:
-                        for _ in tracer.iter[:max_new_tokens]:
-                            for layer, vector in zip(layers, vectors, strict=True):
-                                model.model.layers[layer].output[:] += vector
+            with tracer.invoke(input_ids):
+                if added:
+                    for _ in tracer.iter[:max_new_tokens]:
+                        for layer, vectors in zip(layers, added, strict=True):
+                            model.model.layers[layer].output[:] += vectors
             with tracer.invoke():
                 result = tracer.result.save()
         return result

@@ -1,4 +1,8 @@
-"""repeng, as its README does: a `ControlModel`, `set_control`, `generate` on it."""
+"""repeng, as its README does: a `ControlModel`, `set_control`, `generate` on it.
+
+Rows that ask for different things are given as tensors `[batch, 1, d]` to `set_raw_control`, which
+is public, though not in the README.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ class Peer(TransformersDriver):
     """Vectors of several emotions are added by repeng's own arithmetic; preserve is `normalize`."""
 
     laws = ("add", "preserve")
+    per_row = True
     packages = ("torch", "transformers", "repeng")
 
     def prepare(self) -> None:
@@ -21,9 +26,13 @@ class Peer(TransformersDriver):
         self.steered = ControlModel(self.steered, self.layers)
 
     def ask(self, rows: list[Mix | None]) -> None:
-        mix = self.one_mix(rows)
-        if not mix:
+        normalize = self.law == "preserve"
+        if not any(rows):
             self.steered.reset()
-            return
-        first, *others = (self._controls[name] * weight for name, weight in mix.items())
-        self.steered.set_control(sum(others, first), normalize=self.law == "preserve")
+        elif all(row == rows[0] for row in rows):
+            first, *others = (self._controls[name] * weight for name, weight in rows[0].items())
+            self.steered.set_control(sum(others, first), normalize=normalize)
+        else:
+            by_row = self.by_row(rows).to(self.model.dtype)
+            control = {layer: by_row[layer] for layer in self.layers}
+            self.steered.set_raw_control(control, normalize=normalize)
