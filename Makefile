@@ -52,9 +52,9 @@ test-peers: setup peers
 bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-only
 
-# One to two gigabytes each with PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu; without it pip takes a
-# torch for CUDA into each, several times as large. persona-vectors wants PYTHON=python3.12. With make -k one that
-# cannot be installed does not keep the others away.
+# One to two gigabytes each from an index of torch builds for the CPU (PIP_EXTRA_INDEX_URL), several times as much
+# from the usual one. persona-vectors wants PYTHON=python3.12. With make -k one that cannot be installed does not
+# keep the others away.
 peers: $(patsubst $(PINS)/%.txt,$(PEERS)/%/ready,$(wildcard $(PINS)/*.txt))
 
 $(VENV)/ready: requirements.txt

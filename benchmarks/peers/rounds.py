@@ -124,7 +124,7 @@ def _tokens(readings: Readings) -> dict[str, list[float]]:
 def _compared(
     what: str, seconds: Mapping[str, list[float]], layers: int | None = None
 ) -> dict[str, Any]:
-    """Milliseconds by way and round, the ratio steered / unpatched, and what is told of it.
+    """Milliseconds by way and round, the ratio steered / unpatched and that of unpatched again.
 
     With ``layers`` the milliseconds that a token and steered layer take longer as well: the ratio's
     median and interval, times the median of the unpatched model.
@@ -137,7 +137,6 @@ def _compared(
         f"{what}_ratio": _triple(ratio),
         f"{what}_noise": _triple(noise),
         f"{what}_seen": ratio.is_seen(noise),
-        f"{what}_told": ratio.in_words(noise),
     }
     if layers:
         added = [(value - 1) * base / layers for value in _triple(ratio)]

@@ -14,9 +14,10 @@ from typing import Any
 from shapes import Case
 
 from emokernel.atomic import write_text
-from emokernel.bench.harness import read
+from emokernel.bench.harness import PairedRatio, read
 
 Row = dict[str, Any]
+_PAIR = "ratio", "noise"
 
 
 def write_table(rows: Sequence[Row], path: Path) -> str:
@@ -60,10 +61,14 @@ def name_of(row: Row, rows: Sequence[Row]) -> str:
 
 def _about(rows: Sequence[Row]) -> str:
     last = rows[-1]
+
+    def values(name: str) -> str:
+        return " or ".join(str(each) for each in dict.fromkeys(row[name] for row in rows))
+
     return (
-        f"{last['machine']['cpu']}, {last['threads']} threads; {last['dtype']}; greedy,"
-        f" {last['prompt_tokens']} tokens of prompt and {last['new_tokens']} new ones;"
-        f" {last['date']}."
+        f"{last['machine']['cpu']}, {values('threads')} threads; {values('dtype')}; greedy,"
+        f" {values('prompt_tokens')} tokens of prompt and {values('new_tokens')} new ones;"
+        f" {last['date']}. Ratios with their 95 % interval, paired by round."
     )
 
 
@@ -105,8 +110,9 @@ def _unpatched(row: Row) -> str:
     return f"{median(row['token_ms']['unpatched']):.1f}"
 
 
-def _told(row: Row) -> str:
-    return row["token_told"]
+def _told(row: Row, what: str = "token") -> str:
+    ratio, noise = (PairedRatio(*row[f"{what}_{each}"], row["rounds"]) for each in _PAIR)
+    return ratio.in_words(noise)
 
 
 def _added(row: Row) -> str:
@@ -117,7 +123,7 @@ def _added(row: Row) -> str:
 
 
 def _first(row: Row) -> str:
-    return row["first_told"]
+    return _told(row, "first")
 
 
 def _memory(row: Row) -> str:

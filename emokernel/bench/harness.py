@@ -122,11 +122,16 @@ class PairedRatio:
 
     def in_words(self, noise: PairedRatio | None = None) -> str:
         """The ratio with its interval; no ratio where none `is_seen`."""
+        interval = f"{self.low:.3f} to {self.high:.3f}"
         if self.is_seen(noise):
-            return f"{self.ratio:.3f}x ({self.low:.3f} to {self.high:.3f})"
+            return f"{self.ratio:.3f}x ({interval})"
         if self.rounds < FEWEST_ROUNDS:
             return f"too few rounds to tell ({self.rounds} of at least {FEWEST_ROUNDS})"
-        return f"no difference seen ({self.low:.3f} to {self.high:.3f})"
+        if (
+            noise is not None and not self.low <= 1 <= self.high
+        ):  # then it is the noise that decides
+            interval += "; noise {:.3f} to {:.3f}".format(*noise.spread())
+        return f"no difference seen ({interval})"
 
 
 def compare_to(baseline: Sequence[float], variant: Sequence[float]) -> PairedRatio:
