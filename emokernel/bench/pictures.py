@@ -113,9 +113,9 @@ def _panels(
 
 def _panel(axes: Any, axis: str, points: Sequence[tuple[Any, Sequence[Row]]]) -> None:
     names = {row["variant"]: row for _, rows in points for row in rows if "ratio_interval" in row}
-    shift = 0.5 / max(len(names), 1)
+    beside = [name for name in names if not VARIANTS[name].again]
     axes.axhline(1, color="0.5", linewidth=0.8)
-    for number, name in enumerate(names):
+    for name in names:
         variant = VARIANTS[name]
         if variant.again:
             noise = [next((r["noise"] for r in rows if r["variant"] == name), None)
@@ -129,7 +129,8 @@ def _panel(axes: Any, axis: str, points: Sequence[tuple[Any, Sequence[Row]]]) ->
         for at, (_, rows) in enumerate(points):
             row = next((row for row in rows if row["variant"] == name), {})
             if "ratio_interval" in row:
-                where.append((at + (number + 0.5) * shift - 0.25, row))
+                shift = (beside.index(name) + 0.5) / len(beside) - 0.5
+                where.append((at + shift / 2, row))
         for at, row in where:
             axes.plot([at, at], row["ratio_interval"], color=colour, linewidth=1.5)
             if row["ratio_seen"]:

@@ -21,6 +21,7 @@ _WARMUP = 2  # rounds before those that count; one where time is short
 # A precision is looked at from so many rounds on, and asked for at most so many times --rounds.
 FIRST_LOOK, MOST = 10, 10
 TIME_WAS_UP = "time was up"
+_MARGIN = 1.1  # no two rounds take the same time
 
 
 class Ways(Protocol):
@@ -70,9 +71,9 @@ class Sweeping:
 
     Without a box each gets its rounds in its turn. In a box each may use an equal share of the time
     that is left when its turn comes, for no more than its rounds: fewer tokens first, then fewer
-    rounds. What that leaves is shared among the cases that lack rounds, then those that lack
-    precision, the cheapest first, so that none starves another. All of it is planned by what was
-    measured: of a case itself, or of a smaller one.
+    rounds. What that leaves is shared among the cases that have none, then those that lack some,
+    then those that lack precision, the cheapest first, so that none starves another. All of it is
+    planned by what was measured: of a case itself, or of a smaller one.
     """
 
     def __init__(
@@ -108,14 +109,18 @@ class Sweeping:
     def _leftovers(self) -> Iterator[MeasuredCase]:
         while self._box.left() > 0:
             lacking = [each for each in self._all if not each.given_up and not self._enough(each)]
-            lacking.sort(key=lambda each: (self._has_rounds(each), self._need(each)))
+            lacking.sort(key=self._turn_of)
             fitting = [each for each in lacking if self._need(each) <= self._box.left()]
             # What was never tried may take less than a smaller case lets expect.
             chosen = fitting or [each for each in lacking if each.cost is None][:1]
             if not chosen:
                 return
-            share = max(self._box.left() / len(chosen), self._need(chosen[0]))
+            share = max(self._box.left() / len(chosen), _MARGIN * self._need(chosen[0]))
             yield from self._visit(chosen[0], min(share, self._box.left()))
+
+    def _turn_of(self, progress: _Progress) -> tuple[bool, bool, float]:
+        """What has no rounds comes first, then what lacks some, then what lacks precision."""
+        return progress.rounds > 0, self._has_rounds(progress), self._need(progress)
 
     def _visit(self, progress: _Progress, seconds: float) -> Iterator[MeasuredCase]:
         before, otherwise, interrupted = progress.rounds, TIME_WAS_UP, False
