@@ -52,11 +52,14 @@ def name_of(row: Row, rows: Sequence[Row]) -> str:
     for other in rows:
         if other["row"] == "check" and other["peer"] == row["peer"] and "about" in other:
             versions = other["about"]["versions"]
-            version = next(
-                (versions[name] for name in versions if name.startswith(row["peer"])), None
-            )
+            of_peer = (number for name, number in versions.items() if _is_of(name, row["peer"]))
+            version = next(of_peer, None)
             return f"{row['peer']} {version}" if version else row["peer"]
     return row["peer"]
+
+
+def _is_of(package: str, peer: str) -> bool:
+    return package.replace("_", "-").startswith(peer)
 
 
 def _about(rows: Sequence[Row]) -> str:
