@@ -69,8 +69,9 @@ class Case:
     def check(self, names: Sequence[str]) -> None:
         """EmokernelError if the emotions ``names`` are too few."""
         if self.steered and self.components > len(names):
+            there = "is 1 emotion" if len(names) == 1 else f"are {len(names)} emotions"
             raise EmokernelError(
-                f"{self}: {self.components} vectors a mix, but there are {len(names)} emotions:"
+                f"{self}: {self.components} vectors a mix, but there {there}:"
                 f" at most {len(names)} in --components"
                 + (", and no blends in --mixes" if len(names) < _BLEND else "")
             )

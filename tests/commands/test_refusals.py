@@ -128,7 +128,7 @@ REFUSED = [
     ([*BENCH, "--variants", "fast"], "unknown variant 'fast'"),
     ([*BENCH, "--new-tokens", "1"], "--new-tokens must be at least 2"),
     ([*BENCH, "--batch-sizes", "9", "--mixes", "different", "--slots", "8"], "9 different mixes"),
-    ([*BENCH, "--vectors", "anger.safetensors", "--mixes", "blends"], "blends need at least 3"),
+    ([*BENCH, "--vectors", "anger.safetensors", "--mixes", "blends"], "but there is 1 emotion"),
     ([*BENCH, "--compile-backend", "abacus"], "no backend 'abacus'"),
     ([*VERIFY, "--skip", "singing"], "unknown check singing"),
     ([*VERIFY, "--compile-backend", "abacus"], "no backend 'abacus'"),
