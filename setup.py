@@ -48,7 +48,6 @@ ISA_LEVELS = {
     "portable": ("vec_portable.h", []),
     "avx2": ("vec_avx2.h", AVX2_FLAGS),
     "avx512": ("vec_avx512.h", AVX512_FLAGS),
-    "avx512bf16": ("vec_avx512.h", [*AVX512_FLAGS, "-mavx512bf16"]),
 }
 
 

@@ -1,5 +1,6 @@
-// Vec for AVX-512 F, BW, VL and DQ: two registers make a block (face: vec_portable.h). With the
-// BF16 extension it rounds in hardware, where that gives the same bits.
+// Vec for AVX-512 F, BW, VL and DQ: two registers make a block (face: vec_portable.h).
+//
+// A block of bf16 has its elements with an even number in the first register, as in vec_avx2.h.
 #pragma once
 
 #include <immintrin.h>
@@ -69,20 +70,8 @@ struct Vec {
   EMOKERNEL_HD Block unpack(const Block& block) { return block; }
 
   EMOKERNEL_HD Block unpack(const Half<Bf16>& packed) {
-    // Word i of each result is half i, or 16 + i, of the input over a zero half.
-    alignas(64) static const uint16_t kSpread[2][32] = {
-        {0, 0, 0, 1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0, 7,
-         0, 8, 0, 9, 0, 10, 0, 11, 0, 12, 0, 13, 0, 14, 0, 15},
-        {0, 16, 0, 17, 0, 18, 0, 19, 0, 20, 0, 21, 0, 22, 0, 23,
-         0, 24, 0, 25, 0, 26, 0, 27, 0, 28, 0, 29, 0, 30, 0, 31}};
-    constexpr __mmask32 kUpper = 0xaaaaaaaa;
-    Block out;
-    for (int i = 0; i < kRegisters; ++i) {
-      const __m512i spread = _mm512_load_si512(kSpread[i]);
-      out.part[i] =
-          _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(kUpper, spread, packed.whole));
-    }
-    return out;
+    return {{_mm512_castsi512_ps(_mm512_slli_epi32(packed.whole, 16)),
+             _mm512_castsi512_ps(_mm512_and_si512(packed.whole, upper_halves()))}};
   }
 
   EMOKERNEL_HD Block unpack(const Half<Fp16>& packed) {
@@ -92,24 +81,9 @@ struct Vec {
   EMOKERNEL_HD void pack(const Block& block, Block* to) { *to = block; }
 
   EMOKERNEL_HD void pack(const Block& block, Half<Bf16>* to) {
-#if defined(__AVX512BF16__)
-    // The instruction takes subnormal numbers for zero.
-    constexpr int kSubnormal = 0x20;
-    const __mmask16 subnormal = _mm512_fpclass_ps_mask(block.part[0], kSubnormal) |
-                                _mm512_fpclass_ps_mask(block.part[1], kSubnormal);
-    if (__builtin_expect(subnormal == 0, 1)) {
-      const __m512bh both = _mm512_cvtne2ps_pbh(block.part[1], block.part[0]);
-      __builtin_memcpy(&to->whole, &both, sizeof both);
-      return;
-    }
-#endif
-    // Takes bytes 2 and 3 of each of the 32 rounded words.
-    alignas(64) static const uint16_t kUpperHalves[32] = {
-        1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
-        33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
-    to->whole = _mm512_permutex2var_epi16(bf16_upper(block.part[0]),
-                                          _mm512_load_si512(kUpperHalves),
-                                          bf16_upper(block.part[1]));
+    constexpr __mmask32 kUpper = 0xaaaaaaaa;
+    const __m512i even = _mm512_srli_epi32(bf16_upper(block.part[0]), 16);
+    to->whole = _mm512_mask_mov_epi16(even, kUpper, bf16_upper(block.part[1]));
   }
 
   EMOKERNEL_HD void pack(const Block& block, Half<Fp16>* to) {
@@ -118,20 +92,68 @@ struct Vec {
     to->whole = _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
   }
 
+  template <class T>
+  EMOKERNEL_HD Block round(const Block& block) {
+    Block out;
+    for (int i = 0; i < kRegisters; ++i) {
+      if constexpr (std::is_same_v<T, Bf16>) {
+        const __m512i upper = _mm512_and_si512(bf16_upper(block.part[i]), upper_halves());
+        out.part[i] = _mm512_castsi512_ps(upper);
+      } else if constexpr (std::is_same_v<T, Fp16>) {
+        out.part[i] = _mm512_cvtph_ps(_mm512_cvtps_ph(block.part[i], _MM_FROUND_TO_NEAREST_INT));
+      } else {
+        out.part[i] = block.part[i];
+      }
+    }
+    return out;
+  }
+
+  template <class T>
+  EMOKERNEL_HD Block arrange(const Block& block) {
+    if constexpr (std::is_same_v<T, Bf16>) {
+      const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14,  //
+                                             16, 18, 20, 22, 24, 26, 28, 30);
+      const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+      return {{_mm512_permutex2var_ps(block.part[0], even, block.part[1]),
+               _mm512_permutex2var_ps(block.part[0], odd, block.part[1])}};
+    } else {
+      return block;
+    }
+  }
+
+  template <class T>
+  EMOKERNEL_HD float total(const Block& block) {
+    if constexpr (std::is_same_v<T, Bf16>) {
+      return halve(halved(block.part[0])) + halve(halved(block.part[1]));
+    } else {
+      return halve(halved(_mm512_add_ps(block.part[0], block.part[1])));
+    }
+  }
+
   EMOKERNEL_HD void finish_stores() { _mm_sfence(); }
 
   EMOKERNEL_HD __m256i low(__m512i value) { return _mm512_castsi512_si256(value); }
 
   EMOKERNEL_HD __m256i high(__m512i value) { return _mm512_extracti64x4_epi64(value, 1); }
 
-  // The rounded bits in the upper half of each word.
+  EMOKERNEL_HD __m512i upper_halves() { return _mm512_set1_epi32(static_cast<int>(0xffff0000u)); }
+
+  // The rounded bits in the upper half of each word. A NaN stays one where its lower half is 0.
   EMOKERNEL_HD __m512i bf16_upper(__m512 value) {
     const __m512i bits = _mm512_castps_si512(value);
-    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    const __m512i biased = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
-    const __mmask16 nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
-    return _mm512_mask_mov_epi32(_mm512_add_epi32(biased, odd), nan,
-                                 _mm512_set1_epi32(0x7fc00000));
+    const __mmask16 odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
+    const __m512i even = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
+    return _mm512_mask_add_epi32(even, odd, even, _mm512_set1_epi32(1));
+  }
+
+  EMOKERNEL_HD __m256 halved(__m512 value) {
+    return _mm256_add_ps(_mm512_castps512_ps256(value), _mm512_extractf32x8_ps(value, 1));
+  }
+
+  EMOKERNEL_HD float halve(__m256 value) {
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps(value, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(two) + _mm_cvtss_f32(_mm_shuffle_ps(two, two, 1));
   }
 };
 

@@ -16,7 +16,6 @@ constexpr const char* kVariable = "EMOKERNEL_CPU_ISA";
 struct Features {
   bool avx2 = false, fma = false, f16c = false;
   bool avx512f = false, avx512bw = false, avx512vl = false, avx512dq = false;
-  bool avx512_bf16 = false;
 };
 
 #if defined(__x86_64__)
@@ -44,7 +43,6 @@ Features detect() {
   has.avx512bw = zmm && (b & bit_AVX512BW);
   has.avx512vl = zmm && (b & bit_AVX512VL);
   has.avx512dq = zmm && (b & bit_AVX512DQ);
-  if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) has.avx512_bf16 = zmm && (a & (1u << 5));
   return has;
 }
 
@@ -71,7 +69,6 @@ const char* isa_name(Isa isa) {
   switch (isa) {
     case Isa::kAvx2: return "avx2";
     case Isa::kAvx512: return "avx512";
-    case Isa::kAvx512Bf16: return "avx512bf16";
     case Isa::kPortable: break;
   }
   return "portable";
@@ -79,7 +76,7 @@ const char* isa_name(Isa isa) {
 
 std::vector<Isa> isas_built() {
 #if defined(EMOKERNEL_X86)
-  return {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16};
+  return {Isa::kPortable, Isa::kAvx2, Isa::kAvx512};
 #else
   return {Isa::kPortable};
 #endif
@@ -92,7 +89,6 @@ bool isa_supported(Isa isa) {
   switch (isa) {
     case Isa::kAvx2: return avx2;
     case Isa::kAvx512: return avx512;
-    case Isa::kAvx512Bf16: return avx512 && has.avx512_bf16;
     case Isa::kPortable: break;
   }
   return true;
@@ -131,7 +127,6 @@ std::vector<std::string> cpu_features() {
   note(has.avx512bw, "avx512bw");
   note(has.avx512vl, "avx512vl");
   note(has.avx512dq, "avx512dq");
-  note(has.avx512_bf16, "avx512_bf16");
   return names;
 }
 

@@ -7,7 +7,7 @@
 namespace emokernel {
 
 // Instruction-set levels, each faster than the one before.
-enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Bf16 };
+enum class Isa { kPortable, kAvx2, kAvx512 };
 
 const char* isa_name(Isa isa);
 

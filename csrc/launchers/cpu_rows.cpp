@@ -19,9 +19,6 @@ const KernelTable& kernel_table();
 namespace avx512 {
 const KernelTable& kernel_table();
 }
-namespace avx512bf16 {
-const KernelTable& kernel_table();
-}
 #endif
 
 namespace {
@@ -33,7 +30,6 @@ constexpr int64_t kStreamBytes = int64_t{8} << 20;
 
 const KernelTable& table_of(Isa isa) {
 #if defined(EMOKERNEL_X86)
-  if (isa == Isa::kAvx512Bf16) return avx512bf16::kernel_table();
   if (isa == Isa::kAvx512) return avx512::kernel_table();
   if (isa == Isa::kAvx2) return avx2::kernel_table();
 #endif
