@@ -29,7 +29,6 @@ struct Mix {
   int64_t slot = -1;
   int32_t law = 0;
   int count = 0;
-  bool again = false;  // a row has been steered with it
   bool ready = false;  // v is in scratch
   Row<const B> vector[kMaxComponents];
   float weight[kMaxComponents];
@@ -76,41 +75,49 @@ EMOKERNEL_PASS void mix_into(const Mix<B>& mix, int64_t d, float* v) {
       []() EMOKERNEL_INLINE {});
 }
 
-// The order in which a share's rows are computed: one slot after another where that lets rows share
-// what is computed of a mix, else as they come. Each row's slot is read once.
+// Some rows in the order in which they are computed: one slot after another, so that rows share
+// what is computed of a mix. As they come where there are many more slots than rows.
 class Turns {
  public:
   static constexpr int64_t kRows = 4096;  // at a time
 
-  Turns(const Tables& tables, int64_t rows)
-      : tables_(tables), sorts_(tables.components > 1 && rows > 1 && tables.slots <= kRows &&
-                                tables.slots <= 8 * rows) {}
-
-  void take(int64_t begin, int64_t end) {
-    begin_ = begin;
-    if (!sorts_) return;
-    const int64_t count = end - begin;
-    uint16_t start[kRows + 2];  // of slot s at s + 1: none is a slot too
-    __builtin_memset(start, 0, (tables_.slots + 2) * sizeof *start);
+  // Reads the slot of each row [begin, begin + count), once.
+  Turns(const Tables& tables, int64_t begin, int64_t count)
+      : begin_(begin), count_(count), sorted_(tables.slots <= kSlotsPerRow * count &&
+                                              tables.slots <= kMaxSlots) {
     for (int64_t i = 0; i < count; ++i) {
-      slot_[i] = static_cast<int16_t>(slot_of(tables_, begin + i));
-      ++start[slot_[i] + 2];
+      slot_[i] = static_cast<int32_t>(slot_of(tables, begin + i));
     }
-    for (int64_t s = 1; s <= tables_.slots; ++s) start[s] += start[s - 1];
-    for (int64_t i = 0; i < count; ++i) order_[start[slot_[i] + 1]++] = static_cast<int16_t>(i);
+    if (sorted_) sort(tables.slots);
   }
 
-  int64_t row(int64_t turn) const { return begin_ + (sorts_ ? order_[turn] : turn); }
+  int64_t row(int64_t turn) const { return begin_ + place(turn); }
 
-  int64_t slot(int64_t turn) const {
-    return sorts_ ? slot_[order_[turn]] : slot_of(tables_, begin_ + turn);
-  }
+  int64_t slot(int64_t turn) const { return slot_[place(turn)]; }
+
+  bool last(int64_t turn) const { return turn + 1 == count_; }
+
+  // Whether the next row is of the same slot.
+  bool shares(int64_t turn) const { return !last(turn) && slot(turn + 1) == slot(turn); }
 
  private:
-  const Tables& tables_;
-  const bool sorts_;
-  int64_t begin_ = 0;
-  int16_t slot_[kRows];
+  static constexpr int64_t kSlotsPerRow = 8;
+  static constexpr int64_t kMaxSlots = 4096;
+
+  int64_t place(int64_t turn) const { return sorted_ ? order_[turn] : turn; }
+
+  void sort(int64_t slots) {
+    int16_t start[kMaxSlots + 2];  // of the rows without a slot at 0, of slot s at s + 1
+    __builtin_memset(start, 0, (slots + 2) * sizeof *start);
+    for (int64_t i = 0; i < count_; ++i) ++start[slot_[i] + 2];
+    for (int64_t s = 1; s <= slots; ++s) start[s] += start[s - 1];
+    for (int64_t i = 0; i < count_; ++i) order_[start[slot_[i] + 1]++] = static_cast<int16_t>(i);
+  }
+
+  const int64_t begin_;
+  const int64_t count_;
+  const bool sorted_;
+  int32_t slot_[kRows];
   int16_t order_[kRows];
 };
 

@@ -7,15 +7,15 @@ namespace {
 
 using emokernel::Operation;
 
+// ``shares``: another row will want the v of this mix.
 template <bool kAdd, class T, class B>
-EMOKERNEL_HD Sums compute_t(const RowData<T>& row, Ahead<T>& ahead, Mix<B>& mix,
+EMOKERNEL_HD Sums compute_t(const RowData<T>& row, Ahead<T>& ahead, Mix<B>& mix, bool shares,
                             float* scratch) {
   const bool relative = (mix.law & emokernel::kRelative) != 0;
-  if (mix.count == 1 && !mix.again && !relative) {
-    mix.again = true;
-    return absolute_t<kAdd, true>(row, ahead, mix, scratch);
-  }
   if (!mix.ready) {
+    if (mix.count == 1 && !shares && !relative) {
+      return absolute_t<kAdd, true>(row, ahead, mix, scratch);
+    }
     mix_into<T>(mix, row.d(), scratch + emokernel::padded(row.d()));
     mix.ready = true;
   }
@@ -33,11 +33,12 @@ EMOKERNEL_HD float steered(const RowData<T>& row, Ahead<T>& ahead, int32_t law, 
 
 // Stores y; returns the sum that the norm needs.
 template <bool kAdd, Norm kNorm, bool kStream, class T, class B>
-EMOKERNEL_HD float steer_row(const RowData<T>& row, Ahead<T>& ahead, Mix<B>& mix, float* scratch) {
+EMOKERNEL_HD float steer_row(const RowData<T>& row, Ahead<T>& ahead, Mix<B>& mix, bool shares,
+                             float* scratch) {
   constexpr int kLater = kNorm == Norm::kNone ? 1 : 2;  // passes that store
   if (mix.count > 0) {
     ahead.spread(1 + kLater);
-    const Sums sums = compute_t<kAdd>(row, ahead, mix, scratch);
+    const Sums sums = compute_t<kAdd>(row, ahead, mix, shares, scratch);
     if (emokernel::law_computable(mix.law, sums.hh, sums.tt)) {
       return steered<kNorm, kStream>(row, ahead, mix.law, sums, scratch);
     }
@@ -73,25 +74,33 @@ EMOKERNEL_HD void norm_row(const RowProblem& problem, const RowData<T>& row,
   }
 }
 
-template <class T, class B, bool kAdd, Norm kNorm, bool kStream>
-void run_rows(const RowProblem& problem, int64_t begin, int64_t end, float* scratch) {
+// Calls body(turns, turn, mix) for each row [begin, end).
+template <class B, class Body>
+EMOKERNEL_HD void for_rows(const RowProblem& problem, int64_t begin, int64_t end, Body body) {
   Mix<B> mix;
-  Turns turns(problem.tables, end - begin);
   for (int64_t first = begin; first < end; first += Turns::kRows) {
     const int64_t count = end - first < Turns::kRows ? end - first : Turns::kRows;
-    turns.take(first, first + count);
+    const Turns turns(problem.tables, first, count);
     for (int64_t turn = 0; turn < count; ++turn) {
-      const RowData<T> row(problem, turns.row(turn));
-      const RowData<T> next(problem, turns.row(turn + 1 < count ? turn + 1 : turn));
-      Ahead<T> ahead = kStream ? Ahead<T>(next, kAdd) : Ahead<T>();
       const int64_t slot = turns.slot(turn);
       if (slot != mix.slot) mix = Mix<B>(problem.tables, slot, problem.d);
-      const float sum = steer_row<kAdd, kNorm, kStream>(row, ahead, mix, scratch);
-      if constexpr (kNorm != Norm::kNone) {
-        norm_row<kNorm, kStream>(problem, row, ahead, sum, scratch);
-      }
+      body(turns, turn, mix);
     }
   }
+}
+
+template <class T, class B, bool kAdd, Norm kNorm, bool kStream>
+void run_rows(const RowProblem& problem, int64_t begin, int64_t end, float* scratch) {
+  for_rows<B>(problem, begin, end, [&](const Turns& turns, int64_t turn, Mix<B>& mix) {
+    const RowData<T> row(problem, turns.row(turn));
+    Ahead<T> ahead;
+    if (kStream && !turns.last(turn)) ahead = {RowData<T>(problem, turns.row(turn + 1)), kAdd};
+    const bool shares = turns.shares(turn);
+    const float sum = steer_row<kAdd, kNorm, kStream>(row, ahead, mix, shares, scratch);
+    if constexpr (kNorm != Norm::kNone) {
+      norm_row<kNorm, kStream>(problem, row, ahead, sum, scratch);
+    }
+  });
   if constexpr (kStream) Vec::finish_stores();
 }
 
@@ -105,18 +114,15 @@ void run_stores(const RowProblem& problem, int64_t begin, int64_t end, float* sc
 // not looked at. Nothing of the next row is asked for: it showed no gain that could be measured.
 template <class T, class B, Norm kNorm>
 void run_in_place(const RowProblem& problem, int64_t begin, int64_t end, float* scratch) {
-  Mix<B> mix;
-  for (int64_t i = begin; i < end; ++i) {
-    const int64_t slot = slot_of(problem.tables, i);
-    if (slot != mix.slot) mix = Mix<B>(problem.tables, slot, problem.d);
-    if (mix.count == 0) continue;
-    const RowData<T> row(problem, i);
+  for_rows<B>(problem, begin, end, [&](const Turns& turns, int64_t turn, Mix<B>& mix) {
+    if (mix.count == 0) return;
+    const RowData<T> row(problem, turns.row(turn));
     Ahead<T> ahead;
-    const Sums sums = compute_t<false>(row, ahead, mix, scratch);
-    if (!emokernel::law_computable(mix.law, sums.hh, sums.tt)) continue;
+    const Sums sums = compute_t<false>(row, ahead, mix, turns.shares(turn), scratch);
+    if (!emokernel::law_computable(mix.law, sums.hh, sums.tt)) return;
     const float sum = steered<kNorm, false>(row, ahead, mix.law, sums, scratch);
     norm_row<kNorm, false>(problem, row, ahead, sum, scratch);
-  }
+  });
 }
 
 template <class T, class B, Operation kOperation>
