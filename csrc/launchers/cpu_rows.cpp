@@ -24,7 +24,7 @@ const KernelTable& kernel_table();
 namespace {
 
 // Below this many elements per thread a second thread costs more than it saves.
-constexpr int64_t kGrainElements = 32768;
+constexpr int64_t kGrainElements = 16384;
 // Outputs that no cache would still hold for their reader are stored around the caches.
 constexpr int64_t kStreamBytes = int64_t{8} << 20;
 

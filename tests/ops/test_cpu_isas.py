@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from row_cases import (
     changed_rows,
     make,
     same_bits,
+    threads,
 )
 
 from emokernel import _build_info
@@ -80,6 +82,26 @@ def test_rounding_is_torchs(use_isa: Callable[[str], None], level: str, dtype: t
     zeros = torch.zeros(rows, 1024, dtype=dtype)
     y = BACKEND.steer(zeros, basis, count, count[:, None], torch.ones(rows, 1), 0 * count)
     assert same_bits(y, (0.0 + basis).to(dtype))  # +0 + -0 is +0
+
+
+@pytest.mark.parametrize("slots", [1, 11, 4096, 5000])
+def test_rows_of_a_slot_share_its_mix(slots: int) -> None:
+    """More rows than are put in order at once, and slots that are too many to be put in order."""
+    case = make(8200, 33, torch.bfloat16, slots=max(slots, 4))
+    order = torch.randperm(8200, generator=torch.Generator().manual_seed(3))
+    token_slot = case.token_slot[order] if slots > 1 else torch.full_like(case.token_slot, 3)
+    case = replace(case, token_slot=token_slot)
+    with threads(1):
+        normed, y = BACKEND.add_steer_rms_norm(*case.norm_arguments(Cast.LLAMA))
+        changed = changed_in_place(BACKEND.steer_rms_norm_, case, Cast.LLAMA)
+        for row in [*range(0, 8200, 29), 4095, 4096, 4097, 8191, 8192, 8199]:
+            alone = case.rows(slice(row, row + 1))
+            one_normed, one_y = BACKEND.add_steer_rms_norm(*alone.norm_arguments(Cast.LLAMA))
+            assert same_bits(one_normed[0], normed[row])
+            assert same_bits(one_y[0], y[row])
+    steered = changed_rows(case)
+    assert same_bits(changed[0][steered], normed[steered])
+    assert same_bits(changed[1][steered], y[steered])
 
 
 def run(level: str) -> subprocess.CompletedProcess:
