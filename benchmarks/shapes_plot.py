@@ -9,7 +9,9 @@ from emokernel.atomic import save_figure
 from emokernel.bench.harness import read
 from emokernel.extras import need
 
-_STYLES = {"k1": "-", "k8": ":"}
+_LINES = {"k1": "-", "k8": ":"}
+# From few rows to many.
+_COLOURS = ("#c9c9c9", "#9ec9e2", "#4f9fb8", "#2b7bba", "#123c69", "#c8553d")
 
 
 def plot_shapes(path: Path) -> Path:
@@ -31,15 +33,14 @@ def plot_shapes(path: Path) -> Path:
     for row_of_panels, dtype in zip(panels, dtypes, strict=True):
         for axes, isa in zip(row_of_panels, levels, strict=True):
             own = [row for row in rows if (row["dtype"], row["isa"]) == (dtype, isa)]
-            _panel(axes, own, counts)
-            axes.set_title(f"{dtype}, {isa}" if own else f"{dtype}: as the other", fontsize=9)
-            axes.set_xscale("log", base=2)
-            axes.set_xticks(widths, [str(d) for d in widths], rotation=60, fontsize=7)
-            axes.minorticks_off()
+            axes.set_visible(bool(own))
+            _panel(axes, own, counts, widths)
+            axes.set_title(f"{dtype}, {isa}", fontsize=9)
+            axes.set_xticks(range(len(widths)), [str(d) for d in widths], rotation=45, fontsize=8)
         row_of_panels[0].set_ylabel("% of a copy")
     for axes in panels[-1]:
         axes.set_xlabel("width of a row")
-    handles, labels = max((axes.get_legend_handles_labels() for axes in panels.flat), key=len)
+    handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=8)
     about = rows[0]["machine"]
     figure.suptitle(
@@ -52,17 +53,17 @@ def plot_shapes(path: Path) -> Path:
     return picture
 
 
-def _panel(axes: Any, rows: list[dict], counts: list[int]) -> None:
-    """The lines of one dtype and instruction set."""
+def _panel(axes: Any, rows: list[dict], counts: list[int], widths: list[int]) -> None:
+    """The lines of one dtype and instruction set, widths side by side."""
     for number, count in enumerate(counts):
         own = sorted((row for row in rows if row["rows"] == count), key=lambda row: row["d"])
-        for mix, style in _STYLES.items():
-            axes.plot(
-                [row["d"] for row in own],
-                [100 * row["of_copy"][mix][0] for row in own],
-                style, color=f"C{number}", marker=".", linewidth=1.2 if mix == "k1" else 0.9,
-                label=f"{count} rows" if mix == "k1" else None,
-            )  # fmt: skip
+        places = [widths.index(row["d"]) for row in own]
+        colour = _COLOURS[number % len(_COLOURS)]
+        label = "1 row" if count == 1 else f"{count} rows"
+        for mix, line in _LINES.items():
+            shares = [100 * row["of_copy"][mix][0] for row in own]
+            axes.plot(places, shares, line, color=colour, marker=".", linewidth=1.1, label=label)
+            label = None
     axes.axhline(100, color="#8d99a6", linestyle="--", linewidth=1)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
