@@ -8,6 +8,7 @@ from figure_results import DTYPES, NOT_YET, Results, Row, machine, picture, tabl
 
 FORMS = {
     "add_steer_rms_norm_out": "with RMSNorm",
+    "prompt": "the same, one slot for all rows",
     "add_steer_layer_norm_out": "with LayerNorm",
     "steer_rms_norm_": "in place, behind an engine's norm",
     "add_steer": "without a norm (against torch.add)",
@@ -138,10 +139,12 @@ def _cell(row: Row | None) -> str:
 def _forms(rows: Sequence[Row]) -> str:
     """Every form at one shape, by ISA and dtype."""
     own = [row for row in rows if (row["rows"], row["d"]) == (2048, 4096)]
-    own = [row for row in own if row["plan"] in ("wide", "forms")]
+    own = [row for row in own if row["plan"] in ("wide", "forms", "prompt")]
     if not any(row["plan"] == "forms" for row in own):
         return ""
-    found = {(row["form"], row["dtype"], row["isa"]): row for row in own}
+    found = {
+        ("prompt" if row["one_slot"] else row["form"], row["dtype"], row["isa"]): row for row in own
+    }
     kinds = sorted({key[1:] for key in found}, key=_kind)
     head = ("2048 x 4096", *(f"{dtype}, {isa}" for dtype, isa in kinds))
     return table(

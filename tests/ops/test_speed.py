@@ -1,6 +1,7 @@
 """No row operation has become slower beside another: bounds in `speed`, one thread.
 
-Twice the work anywhere in a kernel, or in the way to it, is more than they allow.
+Twice the work anywhere in a kernel, or in the way to it, is more than they allow. With -rP pytest
+shows what was measured.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def test_rows_cost_what_they_did(use_isa, isa: str, dtype: str, rows: int, d: in
     use_isa(isa)
     bounds = speed.ROWS[isa, dtype][rows, d]
     found = ratios(rows, d, dtype)
+    print(isa, dtype, rows, d, found)
     named = zip(bounds._fields, found, bounds, strict=True)
     assert {name: (ratio, most) for name, ratio, most in named if ratio > most} == {}
 
@@ -91,7 +93,8 @@ def call_over_add(also: Callable[[Callable], Callable] = lambda call: call) -> f
 
 
 def test_a_call_costs_what_it_did() -> None:
-    assert call_over_add() < speed.CALL
+    print(found := call_over_add())
+    assert found < speed.CALL
 
 
 def test_the_bound_of_a_call_notices() -> None:
