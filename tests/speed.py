@@ -45,10 +45,10 @@ ROWS: Mapping[tuple[str, str], Mapping[tuple[int, int], Bounds]] = {
 # A call of 1 x 1024 with fresh outputs, as a model makes it, over torch's sum of the two rows:
 # measured 2.9 to 3.4.
 CALL = 4.8
-# A step of the embedded model patched over the same step unpatched, in processor time: 1.06 to 1.1. Of a
-# model that is so small that little else takes time, in wall time: a step, `set`, a step of many
-# mixes over one of one, opening requests over a step: 0.95 to 0.99, 0.11 to 0.12, 1.00 to 1.12,
-# 0.36 to 0.39.
+# A step of the embedded model patched over the same step unpatched, in processor time: 1.06 to 1.1.
+# Of a model that is so small that little else takes time, in wall time: a step, `set`, a step of
+# many mixes over one of one, opening requests over a step: 0.95 to 0.99, 0.11 to 0.12, 1.00 to
+# 1.12, 0.36 to 0.39.
 EMBEDDED_STEP = 1.2
 STEP, SET, MIXES, REQUESTS = 1.25, 0.4, 1.35, 1.0
 

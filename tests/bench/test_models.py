@@ -90,3 +90,19 @@ def test_time_that_is_up_ends_a_case():
     ready = {variant.name: Forward() for variant in variants}
     readings = models.measured(ready, variants, time.monotonic() - 1, precision=0.0)
     assert {len(own) for own in readings.values()} == {models.FEWEST}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "told"),
+    [
+        ([0.97, 0.96, 0.975], "goal 0.98: met"),
+        ([0.97, 0.95, 0.99], "goal 0.98: met, but the goal is within the interval"),
+        ([0.99, 0.985, 1.0], "goal 0.98: MISSED"),
+        ([0.99, 0.97, 1.0], "goal 0.98: MISSED, but the goal is within the interval"),
+    ],
+)
+def test_a_goal_is_judged(ratio, told):
+    row = {"model": "smollm2", "what": models.STEP, "mode": EAGER, "variant": "emokernel"}
+    row |= {"ms": 50.0, "rounds": 20, "ratio": ratio, "processor_ratio": ratio}
+    assert models.line(row).endswith(told)
+    assert "goal" not in models.line(row | {"variant": "plain_hook"})
