@@ -9,8 +9,8 @@ block, under "preserve", by one vector for all: by emokernel, whose norms are fu
 plain hook, which computes the same. A round is one forward of each variant in shuffled order, the
 unpatched model twice, each from the same state: the cache is cut back behind every step. Ratios are
 paired by round and told with the 95 % interval of the sign test, in wall time and in processor
-time of all threads. The second unpatched model has a cache of its own, so that the noise holds what
-the place in memory does.
+time of all threads. Eager variants have a cache each, the second unpatched one too, so that the
+noise holds what the place in memory does; compiled ones share one.
 
 Of --minutes each case takes an equal share of what is left, its preparation included (a compiled
 one of smollm2 takes a minute or more for each variant), and ends sooner when its intervals are
