@@ -52,6 +52,11 @@ test-peers: setup peers
 bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-only
 
+# The tables of README.md and docs/performance.md, from benchmarks/results.
+.PHONY: figures
+figures: setup
+	$(BIN)/python benchmarks/figures.py
+
 # One to two gigabytes each from an index of torch builds for the CPU (PIP_EXTRA_INDEX_URL), several times as much
 # from the usual one. persona-vectors wants PYTHON=python3.12. With make -k one that cannot be installed does not
 # keep the others away.

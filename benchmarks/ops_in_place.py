@@ -23,12 +23,11 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from ops import DTYPES, EPS, RESULTS, SLOTS, Problem
+from row_problem import DTYPES, EPS, RESULTS, SLOTS, Problem, repeats_for, timed
 from torch import Tensor
 from tqdm import tqdm
 
 from emokernel import bench
-from emokernel.bench.harness import wall_clock
 from emokernel.ops import cpu
 from emokernel.reference import Cast
 
@@ -81,32 +80,17 @@ def variants(problem: Problem, share: float) -> dict[str, Callable[[], Pair]]:
     }
 
 
-def cpu_clock(call: Callable[[], object]) -> float:
-    """Seconds that this thread has run for ``call``."""
-    start = time.thread_time()
-    call()
-    return time.thread_time() - start
-
-
 def measured(
     rows: int, d: int, dtype: str, share: float, rounds: int, *, cpu_time: bool = False
 ) -> Iterator[dict]:
     """One row of results for each variant."""
-    clock = cpu_clock if cpu_time else wall_clock
-    problem = Problem(rows, d, DTYPES[dtype])
-    calls = variants(problem, share)
-    for call in calls.values():
-        call()
-    repeats = {name: max(1, round(SECONDS / clock(call))) for name, call in calls.items()}
-
-    def repeated(name: str) -> Callable[[], float]:
-        def run() -> None:
-            for _ in range(repeats[name]):
-                calls[name]()
-
-        return lambda: clock(run) / repeats[name]
-
-    seconds = bench.measure({name: repeated(name) for name in calls}, rounds, clock=lambda c: c())
+    clock = time.thread_time if cpu_time else time.perf_counter
+    calls = variants(Problem(rows, d, DTYPES[dtype]), share)
+    readings = {
+        name: timed(call, repeats_for(SECONDS, timed(call, clock=clock)), clock=clock)
+        for name, call in calls.items()
+    }
+    seconds = bench.measure(readings, rounds, clock=lambda read: read())
     for name, times in seconds.items():
         of_fused = bench.compare_to(seconds["fused"], times)
         of_norm = bench.compare_to(seconds[name.removesuffix("+op")], times)
@@ -119,7 +103,7 @@ def measured(
             "variant": name,
             "microseconds": 1e6 * bench.median(times),
             "threads": torch.get_num_threads(),
-            "clock": clock.__name__,
+            "clock": "cpu_clock" if cpu_time else "wall_clock",
             "rounds": rounds,
             "over_fused": [of_fused.ratio, of_fused.low, of_fused.high],
             "over_norm": [of_norm.ratio, of_norm.low, of_norm.high],

@@ -34,15 +34,19 @@ def plot_ops(path: Path) -> Path:
     Left, the share of a copy's bandwidth that each variant reaches; right, its time.
     """
     rows = [row for row in read(path) if row["benchmark"] == "throughput"]
-    sizes = list(dict.fromkeys((row["rows"], row["d"], row["dtype"]) for row in rows))
+    # Runs of before there was a choice have no ISA.
+    measured = {(row.get("isa"), *_size(row), row["variant"]): row for row in rows}
+    levels = list(dict.fromkeys(isa for isa, *_ in measured if isa)) or [None]
+    sizes = [(isa, *size) for size in dict.fromkeys(map(_size, rows)) for isa in levels]
     variants = [name for name in _COLOURS if any(row["variant"] == name for row in rows)]
-    measured = {(row["rows"], row["d"], row["dtype"], row["variant"]): row for row in rows}
     figure = need("matplotlib.figure").Figure(figsize=(13, 4.6), layout="constrained")
     share, time = figure.subplots(1, 2)
     width = 0.84 / len(variants)
     for number, name in enumerate(variants):
         places = [i + (number - (len(variants) - 1) / 2) * width for i in range(len(sizes))]
-        cells = [measured[(*size, name)] for size in sizes]
+        cells = [
+            measured.get((isa, *size, name)) or measured[None, *size, name] for isa, *size in sizes
+        ]
         style = {"width": 0.92 * width, "color": _COLOURS[name], "label": _LABELS[name]}
         if name != "copy":
             heights = [100 * cell["others_over_this"]["copy"][0] for cell in cells]
@@ -55,7 +59,7 @@ def plot_ops(path: Path) -> Path:
     time.set_yscale("log")
     time.set_ylabel("milliseconds (log scale)")
     for axes in (share, time):
-        axes.set_xticks(range(len(sizes)), [f"{dtype}\n{r} x {d}" for r, d, dtype in sizes])
+        axes.set_xticks(range(len(sizes)), [_label(*size) for size in sizes])
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", alpha=0.25)
         axes.set_axisbelow(True)
@@ -69,3 +73,11 @@ def plot_ops(path: Path) -> Path:
     picture = path.with_suffix(".png")
     save_figure(figure, picture, dpi=130)
     return picture
+
+
+def _size(row: dict) -> tuple[int, int, str]:
+    return row["rows"], row["d"], row["dtype"]
+
+
+def _label(isa: str | None, rows: int, d: int, dtype: str) -> str:
+    return f"{dtype}\n{rows} x {d}" + (f"\n{isa}" if isa else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -96,6 +96,17 @@ def vectors() -> Callable[..., EmotionVectors]:
         )
 
     return make
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch has one thread until the test ends."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

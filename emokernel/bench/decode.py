@@ -122,28 +122,39 @@ class Decoding:
     @torch.no_grad()
     def __call__(self) -> Timing:
         """One generation from the prompt on."""
-        if self._static is None:
-            cache: Any = DynamicCache(config=self._model.config)
-        else:
-            cache = self._static
-            cache.reset()
+        cache = self.empty_cache()
         if self.variant.mode == GRAPH and self._graph is None:
             self._capture(cache)
         self._wait()
         ends = [time.perf_counter()]
         with self._asking():
-            self._step(self._model, self._prompt, cache)
+            self.read_prompt(cache)
             self._wait()
             ends.append(time.perf_counter())
             for _ in range(self.new_tokens - 1):
                 if self._graph is None:
-                    self._step(self._step_model, self._token, cache)
+                    self.step(cache)
                 else:
                     self._graph.run()
                 self._wait()
                 ends.append(time.perf_counter())
         first, *steps = (b - a for a, b in pairwise(ends))
         return Timing(first, tuple(steps))
+
+    def empty_cache(self) -> Any:
+        """What a generation goes on in: ``static``, or a new cache that grows."""
+        if self._static is None:
+            return DynamicCache(config=self._model.config)
+        self._static.reset()
+        return self._static
+
+    def read_prompt(self, cache: Any) -> None:
+        """The forward of the prompt, eagerly, into an empty cache."""
+        self._step(self._model, self._prompt, cache)
+
+    def step(self, cache: Any) -> None:
+        """One token more for each sequence, eager or compiled as the variant is."""
+        self._step(self._step_model, self._token, cache)
 
     def _asking(self) -> AbstractContextManager:
         if self._handle is None or self._requests is None:
@@ -160,9 +171,9 @@ class Decoding:
 
     def _capture(self, cache: Any) -> None:
         with self._asking():
-            self._step(self._model, self._prompt, cache)
+            self.read_prompt(cache)
             self._graph = CapturedCalls(
-                [lambda: self._step(self._model, self._token, cache)],
+                [lambda: self.step(cache)],
                 torch.cuda.Stream(self._prompt.device),
             )
         cache.reset()

@@ -1,7 +1,6 @@
-"""What steering costs the host, as ratios: of a model so small that little else takes time.
+"""What steering costs the host, as ratios: of models so small that little else takes time.
 
-Two calls are timed in turn, and the fastest of each are compared: on a busy machine a call can be
-held up, but not be faster than it is.
+The bounds are in `speed`, and how two calls are compared.
 """
 
 from __future__ import annotations
@@ -13,39 +12,33 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pytest
 import torch
+from speed import EMBEDDED_STEP, MIXES, REQUESTS, SET, STEP, fastest
 from transformers import DynamicCache, PreTrainedModel
 
 from emokernel import patch
+from emokernel.bench.stand_ins import sharing_weights
+from emokernel.demo.model import load_model
+from emokernel.demo.vectors import load_vectors
 from emokernel.patch.adds import Add
 from emokernel.state import DeviceState
 
-ROUNDS = 65
 SEQUENCES = 32
-# Measured on two busy cores: 0.95 to 0.99, 0.11 to 0.12, 0.36 to 0.39, 1.00 to 1.12.
-STEP, SET, REQUESTS, MIXES = 1.25, 0.4, 1.0, 1.35
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def ratio() -> Callable[[Callable, Callable], float]:
+def ratio() -> Callable[..., float]:
     """``ratio(baseline, call)``: the fastest call over the fastest of the baseline."""
 
-    def compare(baseline: Callable[[], object], call: Callable[[], object]) -> float:
-        fastest = [float("inf"), float("inf")]
-
-        for _ in range(ROUNDS):
-            for number, each in enumerate((baseline, call)):
-                start = time.perf_counter()
-                each()
-                fastest[number] = min(fastest[number], time.perf_counter() - start)
-        return fastest[1] / fastest[0]
+    def compare(
+        baseline: Callable[[], object],
+        call: Callable[[], object],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> float:
+        found = fastest({"baseline": baseline, "call": call}, clock=clock)
+        print(found)  # shown by pytest -rP
+        return found["call"] / found["baseline"]
 
     return compare
 
@@ -105,6 +98,24 @@ def test_a_patched_step_costs_little_more(tiny, vectors, ratio):
 def test_the_bound_of_a_step_notices(burden, tiny, vectors, ratio, slower):
     slower(burden)
     assert patched_step(tiny, vectors, ratio) > STEP
+
+
+def embedded_step(ratio) -> float:
+    """In processor time, steered in all layers that have a vector."""
+    model, _ = load_model()
+    patched = sharing_weights(model)
+    patch(patched, load_vectors()).set("joy")
+    return ratio(decode_step(model), decode_step(patched), clock=time.thread_time)
+
+
+def test_a_step_of_the_embedded_model_costs_little_more(ratio):
+    assert embedded_step(ratio) < EMBEDDED_STEP
+
+
+def test_the_bound_of_the_embedded_model_notices(ratio, slower):
+    """A look at every 16th slot in every add."""
+    slower(lambda state: loop_over(state, range(0, state.num_slots, 16)))
+    assert embedded_step(ratio) > EMBEDDED_STEP
 
 
 def set_over_step(tiny, vectors, ratio) -> float:
