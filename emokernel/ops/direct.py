@@ -37,6 +37,7 @@ def direct(operation: torch._ops.OpOverload, general: Callable) -> Callable:
     """``operation`` by the short way, or ``general``, which takes the same arguments.
 
     ``general`` also gets every call with an argument that is no exact Tensor, Parameter, float or
-    int, with one that requires a gradient in grad mode, and under a mode of ``__torch_function__``.
+    int, with one that requires a gradient in grad mode, and under a mode of ``__torch_function__``,
+    such as that of a default device.
     """
     return general if _DIRECT is None else _DIRECT(operation.name(), general)
