@@ -19,7 +19,8 @@ def _load() -> tuple[Callable | None, str | None]:
         from emokernel import _build_info
     except ImportError as error:
         return None, f"the compiled part is not complete ({error})"
-    built = (_build_info.torch_built_with, _build_info.torch_git)
+    # An older build does not tell the latter.
+    built = (_build_info.torch_built_with, getattr(_build_info, "torch_git", None))
     # Looked at first: with another torch, loading it may do anything.
     if built != (torch.__version__, torch.version.git_version):
         return None, f"built with torch {built[0]}, this is {torch.__version__}: build again"
