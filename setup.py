@@ -7,6 +7,8 @@
                                      0 never; 1 always (an error without nvcc); auto, the default,
                                      where nvcc is found and torch is a CUDA build
     emokernel/_build_info*.so        a pybind11 module that tells how the build was made
+    emokernel/_direct*.so            Python's short way to an operation, for the torch and Python
+                                     of this build; others go through torch.ops
 
 No GPU is needed. The CPU kernels are compiled once per instruction-set level, with flags for that
 file alone; which one runs is decided at run time. EMOKERNEL_CUDA_ARCHS="90" builds for fewer GPUs.
@@ -230,7 +232,8 @@ class NinjaBuild(build_ext):
             self.add_cuda_library(self.toolkit)
         else:
             self.leave_out(CUDA_LIBRARY)
-        self.add_build_info(pybind11.get_include(), torch.__version__)
+        self.add_build_info(pybind11.get_include(), torch.__version__, torch.version.git_version)
+        self.add_direct(include_paths())
         folder = Path(self.build_temp).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         jobs = self.parallel or int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
@@ -280,12 +283,23 @@ class NinjaBuild(build_ext):
         runtime = [f"-L{toolkit.home / 'lib64'}", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
         self.link_library(self.output(CUDA_LIBRARY), objects, runtime)
 
-    def add_build_info(self, pybind11_include: str, torch_version: str) -> None:
+    def add_direct(self, torch_includes: list[str]) -> None:
+        flags: list[str] = []
+        for path in (*torch_includes, sysconfig.get_path("include")):
+            flags += ["-isystem", path]
+        direct = self.file.compile(CSRC / "binding/direct.cpp", flags)
+        libraries = [f"-l{name}" for name in ("torch_python", "torch_cpu", "torch", "c10")]
+        self.file.link(
+            self.output("emokernel._direct"), [direct], [*self.torch_libraries, *libraries]
+        )
+
+    def add_build_info(self, pybind11_include: str, torch_version: str, torch_git: str) -> None:
         facts = {
             "VERSION": package_version(),
             "COMPILER": compiler_version(self.file.compiler),
             "FLAGS": " ".join(COMMON_FLAGS),
             "TORCH_BUILT": torch_version,
+            "TORCH_GIT": torch_git,
             "TORCH_TARGET": ".".join(map(str, TORCH_TARGET)),
             "CUDA_COMPILER": self.toolkit.version if self.toolkit else "",
             "CUDA_ARCHITECTURES": (
@@ -308,7 +322,7 @@ def extensions() -> list[Extension]:
             file=sys.stderr,
         )
         return []
-    names = ("emokernel.libemokernel", CUDA_LIBRARY, "emokernel._build_info")
+    names = ("emokernel.libemokernel", CUDA_LIBRARY, "emokernel._build_info", "emokernel._direct")
     return [Extension(name, sources=[]) for name in names]
 
 

@@ -2,6 +2,7 @@ version: str
 compiler: str
 flags: str
 torch_built_with: str
+torch_git: str
 torch_target: str
 cuda_compiler: str
 cuda_architectures: str

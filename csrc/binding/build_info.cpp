@@ -12,6 +12,7 @@ PYBIND11_MODULE(_build_info, module) {
   module.attr("compiler") = EMOKERNEL_COMPILER;
   module.attr("flags") = EMOKERNEL_FLAGS;
   module.attr("torch_built_with") = EMOKERNEL_TORCH_BUILT;
+  module.attr("torch_git") = EMOKERNEL_TORCH_GIT;
   module.attr("torch_target") = EMOKERNEL_TORCH_TARGET;
   module.attr("cuda_compiler") = EMOKERNEL_CUDA_COMPILER;  // empty without CUDA, as the next
   module.attr("cuda_architectures") = EMOKERNEL_CUDA_ARCHITECTURES;

@@ -10,9 +10,7 @@ class Stack {
  public:
   explicit Stack(StableIValue* values) : next_(values) {}
   Tensor tensor() { return Tensor(take<AtenTensorHandle>()); }
-  std::optional<Tensor> tensor_if(bool present) {
-    return present ? std::optional<Tensor>(tensor()) : std::nullopt;
-  }
+  Tensor tensor_if(bool present) { return present ? tensor() : Tensor(); }
   template <class T>
   T take() {
     return torch::stable::detail::to<T>(*next_++);
@@ -39,15 +37,15 @@ Call read_call(Operation operation, bool given, StableIValue* values) {
             stack.tensor(),
             stack.tensor(),
             stack.tensor(),
-            std::nullopt};
+            Tensor()};
   if (given) {
-    call.normed.emplace(stack.tensor());
-    call.y.emplace(stack.tensor());
+    call.normed = stack.tensor();
+    call.y = stack.tensor();
   }
   return call;
 }
 
-void give(StableIValue* slot, Tensor&& tensor) {
+void give(StableIValue* slot, Handle&& tensor) {
   *slot = torch::stable::detail::from(tensor.release());
 }
 
@@ -57,18 +55,14 @@ void run_call(Operation operation, bool given, Launch launch, StableIValue* stac
   const Call call = read_call(operation, given, stack);
   Checked checked = check(call);
   RowProblem& problem = checked.problem;
-  std::optional<Tensor> normed, y;
-  if (!given && !in_place(operation)) {
-    if (has_norm(operation)) {
-      normed.emplace(Tensor::empty_like(call.x));
-      problem.normed = normed->write();
-    }
-    y.emplace(Tensor::empty_like(call.x));
-    problem.y = y->write();
-  }
+  const bool fresh = !given && !in_place(operation);
+  Handle normed = fresh && has_norm(operation) ? call.x.empty_like() : Handle();
+  Handle y = fresh ? call.x.empty_like() : Handle();
+  if (normed) problem.normed = normed.write();
+  if (y) problem.y = y.write();
   if (problem.rows > 0) launch(call, checked);
-  if (normed) give(stack++, std::move(*normed));
-  if (y) give(stack, std::move(*y));
+  if (normed) give(stack++, std::move(normed));
+  if (y) give(stack, std::move(y));
 }
 
 }  // namespace emokernel

@@ -31,7 +31,6 @@ void check_place(const Call& call, const char* argument, const Tensor& tensor) {
     refuse(call, argument, "is on " + device_text(tensor) + "; it needs to be on " +
                                device_text(call.x) + " like the rows");
   }
-  if (!tensor.strided()) refuse(call, argument, "is sparse; it needs to be a dense tensor");
 }
 
 bool same_shape(const Tensor& a, const Tensor& b) {
@@ -108,7 +107,7 @@ DType check_basis(const Call& call, int64_t d) {
     refuse(call, "basis",
            "has shape " + shape_text(basis) + "; it needs [vectors, " + std::to_string(d) + "]");
   }
-  if (basis.dtype() != call.x.dtype() && basis.dtype() != aoti_torch_dtype_float32()) {
+  if (basis.dtype() != call.x.dtype() && basis.dtype() != torch_numbers.float32) {
     refuse(call, "basis", "is " + dtype_name(basis.dtype()) + "; it needs float32 or " +
                               dtype_name(call.x.dtype()) + ", the dtype of the rows");
   }
@@ -122,9 +121,9 @@ void check_slots(const Call& call) {
   const Tensor &ids = call.ids, &weights = call.weights;
   check_place(call, "ids", ids);
   check_place(call, "weights", weights);
-  check_dtype(call, "ids", ids, aoti_torch_dtype_int32());
-  check_dtype(call, "weights", weights, aoti_torch_dtype_float32());
-  check_dtype(call, "law", call.law, aoti_torch_dtype_int32());
+  check_dtype(call, "ids", ids, torch_numbers.int32);
+  check_dtype(call, "weights", weights, torch_numbers.float32);
+  check_dtype(call, "law", call.law, torch_numbers.int32);
   if (ids.dim() != 2 || ids.size(1) < 1 || ids.size(1) > kMaxComponents) {
     refuse(call, "ids", "has shape " + shape_text(ids) + "; it needs [slots, 1 to " +
                             std::to_string(kMaxComponents) + "]");
@@ -143,7 +142,7 @@ void check_slots(const Call& call) {
 void check_token_slot(const Call& call, int64_t rows) {
   const Tensor& token_slot = call.token_slot;
   check_place(call, "token_slot", token_slot);
-  check_dtype(call, "token_slot", token_slot, aoti_torch_dtype_int32());
+  check_dtype(call, "token_slot", token_slot, torch_numbers.int32);
   if (token_slot.dim() != 1 || token_slot.size(0) < rows) {
     refuse(call, "token_slot", "has shape " + shape_text(token_slot) +
                                    "; it needs one entry for each of the " + std::to_string(rows) +
@@ -158,8 +157,8 @@ void check_parameter(const Call& call, const char* argument, const Tensor& tenso
 }
 
 void check_norm(const Call& call, int64_t d) {
-  check_parameter(call, "weight", *call.weight, d);
-  if (call.bias) check_parameter(call, "bias", *call.bias, d);
+  check_parameter(call, "weight", call.weight, d);
+  if (call.bias) check_parameter(call, "bias", call.bias, d);
   if (!(call.eps >= 0.0) || !std::isfinite(static_cast<float>(call.eps))) {
     refuse(call, "eps",
            "is " + std::to_string(call.eps) +
@@ -185,37 +184,64 @@ Tables tables_of(const Call& call) {
   return tables;
 }
 
+// What a call reads beside what it writes.
+class Sources {
+ public:
+  explicit Sources(const Call& call) {
+    if (!in_place(call.operation)) add("x", call.x);
+    add("residual", call.residual);
+    add("weight", call.weight);
+    add("bias", call.bias);
+    add("basis", call.basis);
+    add("token_slot", call.token_slot);
+    add("ids", call.ids);
+    add("weights", call.weights);
+    add("law", call.law);
+  }
+
+  // The name of one that lies in this memory, or null.
+  const char* within(const Extent& written) const {
+    for (int i = 0; i < count_; ++i) {
+      if (overlap(written, extents_[i])) return names_[i];
+    }
+    return nullptr;
+  }
+
+ private:
+  void add(const char* name, const Tensor& tensor) {
+    if (!tensor) return;
+    names_[count_] = name;
+    extents_[count_++] = extent_of(tensor);
+  }
+
+  static constexpr int kMost = 9;
+  int count_ = 0;
+  const char* names_[kMost];
+  Extent extents_[kMost];
+};
+
 // Refuses what is written unless it is contiguous and shares no memory with what is read.
-void* check_written(const Call& call, const char* argument, const Tensor& output) {
+void* check_written(const Call& call, const Sources& sources, const char* argument,
+                    const Tensor& output) {
   if (!output.contiguous()) refuse(call, argument, "is strided; pass it contiguous");
-  const Extent written = extent_of(output);
-  const auto apart = [&](const char* other, const Tensor& tensor) {
-    if (!overlap(written, extent_of(tensor))) return;
+  if (const char* other = sources.within(extent_of(output))) {
     refuse(call, argument, std::string("shares memory with ") + other +
                                "; it is written and needs memory of its own");
-  };
-  if (!in_place(call.operation)) apart("x", call.x);
-  if (call.residual) apart("residual", *call.residual);
-  apart("weight", *call.weight);
-  if (call.bias) apart("bias", *call.bias);
-  apart("basis", call.basis);
-  apart("token_slot", call.token_slot);
-  apart("ids", call.ids);
-  apart("weights", call.weights);
-  apart("law", call.law);
+  }
   return output.write();
 }
 
 // y and normed where the caller has made them.
 void check_outputs(const Call& call, RowProblem& problem) {
-  const Tensor& y = call.y ? *call.y : call.x;
+  const Sources sources(call);
+  const Tensor& y = call.y ? call.y : call.x;
   if (call.y) check_rows(call, "y", y);
-  problem.y = check_written(call, "y", y);
+  problem.y = check_written(call, sources, "y", y);
   // Memory that torch has shared until somebody writes to it moves with this.
   if (in_place(call.operation)) problem.x.data = problem.y;
-  check_rows(call, "normed", *call.normed);
-  problem.normed = check_written(call, "normed", *call.normed);
-  if (overlap(extent_of(y), extent_of(*call.normed))) {
+  check_rows(call, "normed", call.normed);
+  problem.normed = check_written(call, sources, "normed", call.normed);
+  if (overlap(extent_of(y), extent_of(call.normed))) {
     refuse(call, "normed", "shares memory with y; each output needs memory of its own");
   }
 }
@@ -240,7 +266,7 @@ Checked check(const Call& call) {
   checked.stream = *stream;
   problem.d = x.last();
   problem.rows = x.numel() / problem.d;
-  if (adds) check_rows(call, "residual", *call.residual);
+  if (adds) check_rows(call, "residual", call.residual);
   if (norms) check_norm(call, problem.d);
   checked.basis = check_basis(call, problem.d);
   check_token_slot(call, problem.rows);
@@ -249,11 +275,11 @@ Checked check(const Call& call) {
   // What works in place needs contiguous rows; check_written says so.
   problem.x = {x.read(), in_place(call.operation) ? problem.d : row_stride(call, rows, x)};
   if (adds) {
-    problem.residual = {call.residual->read(), row_stride(call, "residual", *call.residual)};
+    problem.residual = {call.residual.read(), row_stride(call, "residual", call.residual)};
   }
   if (norms) {
-    problem.weight = call.weight->read();
-    if (call.bias) problem.bias = call.bias->read();
+    problem.weight = call.weight.read();
+    if (call.bias) problem.bias = call.bias.read();
     problem.eps = static_cast<float>(call.eps);
     problem.cast = static_cast<Cast>(call.cast);
   }

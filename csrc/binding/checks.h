@@ -1,21 +1,19 @@
 // The arguments of one call, and their way from tensors to a RowProblem: every check is here.
 #pragma once
 
-#include <optional>
-
 #include "tensor.h"
 
 namespace emokernel {
 
-// A call as its schema (emokernel/ops/schemas.py) orders it, but for outputs that come last. y and
-// normed are empty unless they are given beside x.
+// A call as its schema (emokernel/ops/schemas.py) orders it, but for outputs that come last. A
+// tensor that the operation has not is empty, as are y and normed where it makes them.
 struct Call {
   Operation operation;
   Tensor x;  // h for steer, y for steer_rms_norm_
-  std::optional<Tensor> residual;
-  std::optional<Tensor> normed;
-  std::optional<Tensor> weight;
-  std::optional<Tensor> bias;
+  Tensor residual;
+  Tensor normed;
+  Tensor weight;
+  Tensor bias;
   double eps = 0.0;
   int64_t cast = 0;
   Tensor basis;
@@ -23,7 +21,7 @@ struct Call {
   Tensor ids;
   Tensor weights;
   Tensor law;
-  std::optional<Tensor> y;
+  Tensor y;
 };
 
 struct Checked {

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from emokernel.ops import direct
 from emokernel.ops.registered import load_library, registered_backend
 from emokernel.ops.schemas import NAMESPACE
 
@@ -47,6 +48,7 @@ def describe() -> dict[str, object]:
         "flags": _build_info.flags,
         "torch_built_with": _build_info.torch_built_with,
         "torch_target": _build_info.torch_target,
+        "calls": "direct" if direct.REASON is None else f"through torch.ops ({direct.REASON})",
         "threads": torch.get_num_threads(),
     }
 

@@ -14,8 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, is_grad_enabled
 from torch.autograd import forward_ad
+from torch.compiler import is_dynamo_compiling
 
 from emokernel.ops.backends import Backend
+from emokernel.ops.direct import direct
 from emokernel.ops.schemas import IN_PLACE, OPERATIONS
 
 _ELSEWHERE = "the kernels are built on Linux only so far; backend='reference' is plain PyTorch"
@@ -42,10 +44,26 @@ def registered_backend(
     fuses_compiled: bool = True,
 ) -> Backend:
     """The backend ``name`` whose functions are the operations of ``torch.ops.<namespace>``."""
-    ops = getattr(torch.ops, namespace)
-    functions = {each: _without_gradient(name, getattr(ops, each).default) for each in OPERATIONS}
-    functions[IN_PLACE] = _noted(functions[IN_PLACE])
+    functions = {}
+    for each in OPERATIONS:
+        operation = getattr(getattr(torch.ops, namespace), each).default
+        general = _without_gradient(name, operation)
+        general = _noted(general) if each == IN_PLACE else general
+        functions[each] = _short(direct(operation, general), general)
     return Backend(name, device_types, unavailable, namespace, fuses_compiled, **functions)
+
+
+def _short(quick: Callable, general: Callable) -> Callable:
+    """``quick`` where that sees all there is to see, so not in a trace or with tangents."""
+    if quick is general:
+        return general
+
+    def call(*arguments: object) -> object:
+        if is_dynamo_compiling() or forward_ad._current_level >= 0:
+            return general(*arguments)
+        return quick(*arguments)
+
+    return call
 
 
 def _without_gradient(backend: str, operation: Callable) -> Callable:

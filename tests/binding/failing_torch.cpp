@@ -30,11 +30,8 @@ AOTITorchError aoti_torch_get_strides(AtenTensorHandle, int64_t** out) {
   return give(out, strides);
 }
 AOTITorchError aoti_torch_get_dtype(AtenTensorHandle, int32_t* out) { return give(out, 6); }
-AOTITorchError aoti_torch_get_device_type(AtenTensorHandle, int32_t* out) { return give(out, 0); }
-AOTITorchError aoti_torch_get_device_index(AtenTensorHandle, int32_t* out) {
-  return give(out, -1);
-}
-AOTITorchError aoti_torch_get_layout(AtenTensorHandle, int32_t* out) { return give(out, 0); }
+AOTITorchError aoti_torch_get_device_type(AtenTensorHandle, int32_t* out) { return give(out, 1); }
+AOTITorchError aoti_torch_get_device_index(AtenTensorHandle, int32_t* out) { return give(out, 0); }
 AOTITorchError aoti_torch_is_contiguous(AtenTensorHandle, bool* out) { return give(out, true); }
 AOTITorchError torch_get_const_data_ptr(AtenTensorHandle, const void** out) {
   return give(out, data);
@@ -60,8 +57,7 @@ CONSTANT(dtype_int32)
 CONSTANT(dtype_int64)
 CONSTANT(dtype_bool)
 CONSTANT(device_type_cpu)
-CONSTANT(device_type_cuda)
-CONSTANT(layout_strided)
+int32_t aoti_torch_device_type_cuda() { return 1; }
 }
 
 int main() {
@@ -74,7 +70,7 @@ int main() {
       tensor.contiguous();
       tensor.read();
       tensor.write();
-      const emokernel::Tensor like = emokernel::Tensor::empty_like(tensor);
+      const emokernel::Handle like = tensor.empty_like();
     } catch (const std::exception& error) {
       raised = true;
       std::puts(error.what());
