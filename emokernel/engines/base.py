@@ -20,7 +20,7 @@ from emokernel.replaced import ReplacedMethod
 from emokernel.state import DeviceState
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class ForwardCall:
     """One forward of the decoder of a patched model.
 
