@@ -77,8 +77,8 @@ def has_replaced(module: nn.Module) -> bool:
 
 
 def one_of_each_class(methods: Iterable[ReplacedMethod]) -> list[ReplacedMethod]:
-    """Those of ``methods`` whose `check_class` speaks for all that were made at the same time."""
-    return list({method._class: method for method in methods}.values())
+    """Those of ``methods``, just made, whose `check_class` speaks for all of them."""
+    return list({type(method.module): method for method in methods}.values())
 
 
 class _PassedOn:

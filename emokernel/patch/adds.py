@@ -51,7 +51,7 @@ class NormForward(ReplacedMethod):
         if handed is not None and handed[2] == self.serial:
             running.handed = None
             rows, normed, _, counted = handed
-            if not counted or rows.is_inference() or rows._version == 0:
+            if (tracing and not counted) or _is_unwritten(rows, counted):
                 if rows is hidden_states:
                     return normed
                 if not tracing and same_memory(rows, hidden_states):
@@ -136,7 +136,7 @@ class Add:
             return self.placed.backend.add_steer(a, b, basis, slots, ids, weights, law)
         operation = getattr(self.placed.backend, self._operation)
         normed, y = operation(a, b, *arguments, basis, slots, ids, weights, law)
-        running.handed = y, normed, self._serial, True
+        running.handed = y, normed, self._serial, running.counts
         return y
 
     def _with_care(self, a: Tensor, b: Tensor, running: Running, slots: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ class Add:
                 norm = self.ahead[0]
                 operation = getattr(self.placed.backend, norm.norm.operation)
                 normed, y = operation(a, b, *arguments, *tables)
-                running.handed = y, normed, norm.serial, True
+                running.handed = y, normed, norm.serial, running.counts
                 return y
         return self.placed.backend.add_steer(a, b, *tables)
 
@@ -243,6 +243,18 @@ class SteeredOutput(ReplacedMethod):
     @constant_in_trace
     def _is_traced(self) -> bool:
         self._placed.state.traced.add(self._layer)
+        return True
+
+
+def _is_unwritten(rows: Tensor, counted: bool) -> bool:
+    """Whether nobody has written to fresh rows, as far as torch counts that.
+
+    In inference mode it does not, and to ask for the count is an error. ``counted`` is a guess,
+    which saves one question.
+    """
+    try:
+        return (not counted and rows.is_inference()) or rows._version == 0
+    except RuntimeError:
         return True
 
 

@@ -169,6 +169,7 @@ class DecoderForward(ReplacedMethod):
                     continue
                 running.untouched = state.constant_rows(running.token_slot.shape[0], UNTOUCHED)
                 running.steered = set()
+                running.counts = not torch.is_inference_mode_enabled()
             output = self.original(*args, **kwargs)
             if not (compiling or self.module.training):
                 self._surroundings.check_ran(self._states)

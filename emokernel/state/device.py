@@ -36,7 +36,7 @@ class Running:
 
     ``token_slot`` and ``untouched`` are int32, at least one entry per row: the slot of each row,
     and -1 throughout. ``handed`` is (rows, their normed form, the norm that it was made for,
-    whether torch counts the writes to the rows, and has counted none by then).
+    ``counts``). ``counts``: whether torch counted writes to tensors when the forward began.
     ``tables``: what the adds read in the place of the state's (`DeviceState.tables_of_call`).
     ``checkpointed``: whether the block that runs will run again, so that both have to be alike.
     ``steered``: the layers whose steered add has run.
@@ -48,6 +48,7 @@ class Running:
         self.handed: tuple[Tensor, Tensor, str, bool] | None = None
         self.tables: list[Tables] | None = None
         self.checkpointed = False
+        self.counts = True
         self.steered: set[int] = set()
 
 
