@@ -23,7 +23,7 @@ class Placed:
         self.state, self._forced, self._block = state, forced, block
         self.backend: Backend = select(state.device, forced)
         # The name of the parameter that is followed, in parts, and the module that has it.
-        self._name: list[str] = []
+        self._name = [""]
         self._home: nn.Module = block
         first = self._weight()
         self._dtype = state.dtype if first is None else first.dtype
@@ -37,23 +37,19 @@ class Placed:
                     return parameter
         return None
 
-    def _stays(self) -> bool:
-        """Whether the parameter that was found last is still there, as it was."""
-        home: nn.Module | None = self._block
-        for part in self._name[:-1]:
-            home = home._modules.get(part) if home is not None else None
-        if home is not self._home or not self._name:
-            return False
-        parameter = home._parameters.get(self._name[-1])
-        return (
-            parameter is not None
-            and parameter.dtype is self._dtype
-            and parameter.device == self.state.device
-        )
-
     def follow(self) -> None:
         """Move the state if the model has moved; SteeringError for a dtype without kernels."""
-        if self._stays():
+        home: nn.Module | None = self._block
+        *parts, name = self._name
+        for part in parts:
+            home = None if home is None else home._modules.get(part)
+        parameter = None if home is None else home._parameters.get(name)
+        if (
+            home is self._home
+            and parameter is not None
+            and parameter.dtype is self._dtype
+            and parameter.device == self.state.device
+        ):
             return
         before, parameter = self._home, self._weight()
         if parameter is None:

@@ -35,7 +35,7 @@ _GLOBAL_HOOKS = {
 }
 
 # Attributes of a module, and the name of one that has to stay as it is.
-_Counts = tuple[Mapping[str, Any], str]
+_Counts = tuple[Any, str]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Way:
         self._hooks: tuple[Mapping[int, object], ...] = ()
 
     def is_clear(self) -> bool:
-        """Whether nothing stood there when it was last looked up, and no hook has come since.
+        """Whether no module stood there when it was last looked up, and no hook stands there now.
 
         Hooks may be registered while the model runs.
         """
@@ -82,18 +82,16 @@ class Way:
 
     def look_again(self) -> None:
         """Look up what `is_clear` is to say."""
-        self._hooks = (*(vars(torch_modules)[name] for name in _GLOBAL_HOOKS), *self.hooks())
-        self._obstacle = self._look_at_modules()
-
-    def hooks(self) -> list[dict[int, object]]:
-        """The dictionaries of the hooks that are called on the way: some tools make new ones."""
-        return [vars(step.module)[step.hooks] for step in self.steps]
+        own = (vars(step.module)[step.hooks] for step in self.steps)
+        self._hooks = (*(vars(torch_modules)[name] for name in _GLOBAL_HOOKS), *own)
+        self._obstacle = self.look_at_modules()
 
     def look(self) -> str | None:
         """The first foreign thing that stands there now, in a few words; None if nothing does."""
-        return self._look_at_modules() or self._look_at_hooks()
+        return self.look_at_modules() or self.look_at_hooks()
 
-    def _look_at_modules(self) -> str | None:
+    def look_at_modules(self) -> str | None:
+        """The same of modules and their forwards, which stay as they are while the model runs."""
         for (holder, part), module in self.places.items():
             if holder._modules.get(part) is not module:
                 return f"{type(module).__name__} was replaced"
@@ -104,7 +102,8 @@ class Way:
                 return f"something else replaced the forward of {type(module).__name__}"
         return None
 
-    def _look_at_hooks(self) -> str | None:
+    def look_at_hooks(self) -> str | None:
+        """The same of hooks."""
         for name, told in _GLOBAL_HOOKS.items():
             if _may_change(vars(torch_modules)[name]):
                 return f"{told} may change the rows"
@@ -151,14 +150,18 @@ class Surroundings:
             way.look_again()
         self._seen = seen
 
+    @property
+    def layers(self) -> int:
+        """How many are steered."""
+        return len(self._blocks)
+
     def check_ran(self, states: Sequence[DeviceState]) -> None:
         """A warning, once, for a block that was not run by the forward that steers it.
 
         The ``states`` know which layers were steered. Models may leave out their last blocks.
         """
-        steered = sum([len(state.running.steered) for state in states])
-        if steered < len(self._blocks) and not self._warned:
-            ran = set[int]().union(*(state.running.steered | state.traced for state in states))
+        ran = set[int]().union(*(state.running.steered | state.traced for state in states))
+        if len(ran) < self.layers and not self._warned:
             last = max(ran, default=-1)
             lost = [
                 layer
@@ -216,7 +219,7 @@ class _Seen:
         )
 
 
-def _once(counts: list[_Counts]) -> tuple[list[Mapping[str, Any]], list[str]]:
+def _once(counts: list[_Counts]) -> tuple[list[Any], list[str]]:
     """(Whose attribute, its name), each once."""
     each = {(id(own), name): (own, name) for own, name in counts}.values()
     return [own for own, _ in each], [name for _, name in each]

@@ -166,7 +166,7 @@ def test_the_report_tells_what_stands_between(place, tiny, vectors, prompts):
 def test_writes_that_torch_counts_are_seen_wherever_they_come_from(
     tiny, vectors, prompts, monkeypatch
 ):
-    monkeypatch.setattr(Way, "look", lambda _: None)
+    monkeypatch.setattr(Way, "look_at_modules", lambda _: None)
     results = []
     for fuse_norm in (False, True):
         model = tiny()

@@ -137,12 +137,33 @@ def test_norms_are_fused_again_when_what_stood_there_is_gone(tiny, vectors, prom
         return made
 
     assert calls() == own
-    handle = norm.register_forward_pre_hook(lambda *_: None)
-    assert calls() == other
-    handle.remove()
-    assert calls() == own
     kind = type(norm)
     norm.__class__ = type("Other", (kind,), {"forward": lambda self, rows: rows})
     assert calls() == other
+    handle = norm.register_forward_pre_hook(lambda *_: None)
     norm.__class__ = kind
+    assert calls() == other
+    handle.remove()
     assert calls() == own
+
+
+def test_a_forward_replaced_in_the_class_of_a_block_that_is_not_steered(
+    tiny, vectors, prompts, monkeypatch
+):
+    model = tiny()
+    block = model.model.layers[1]
+
+    class Other(type(block)):
+        def forward(self, *args: object, **kwargs: object) -> Tensor:
+            return super().forward(*args, **kwargs)
+
+    block.__class__ = Other
+    steering = patch(model, vectors("block"), site="block", layers=[0, 2])
+    inherited = Other.forward
+    with counted(steering) as calls:
+        logits(model, prompts)
+        assert calls == [FUSED] * 4
+        calls.clear()
+        monkeypatch.setattr(Other, "forward", lambda *args, **kw: inherited(*args, **kw))
+        logits(model, prompts)
+        assert calls == [FUSED, ADD, FUSED, FUSED]
