@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import nn
@@ -74,6 +74,11 @@ class ReplacedMethod:
 def has_replaced(module: nn.Module) -> bool:
     """Whether methods of a module are replaced by emokernel's, which other tools may wrap."""
     return any(isinstance(value, ReplacedMethod) for value in vars(module).values())
+
+
+def one_of_each_class(methods: Iterable[ReplacedMethod]) -> list[ReplacedMethod]:
+    """Those of ``methods``, just made, whose `check_class` speaks for all of them."""
+    return list({type(method.module): method for method in methods}.values())
 
 
 class _PassedOn:

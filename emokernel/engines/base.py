@@ -20,7 +20,7 @@ from emokernel.replaced import ReplacedMethod
 from emokernel.state import DeviceState
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class ForwardCall:
     """One forward of the decoder of a patched model.
 
@@ -40,8 +40,10 @@ class ForwardCall:
     @property
     def cache(self) -> Any:
         """What the call goes on from, by the name that the model has for it."""
-        caches = (self.named.get(name) for name in ("past_key_values", "cache_params", "state"))
-        return next((cache for cache in caches if cache is not None), None)
+        for name in ("past_key_values", "cache_params", "state"):
+            if (cache := self.named.get(name)) is not None:
+                return cache
+        return None
 
     @property
     def is_masked(self) -> bool:

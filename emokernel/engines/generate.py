@@ -42,7 +42,8 @@ class PlainForwards(Engine):
         plan, generation = self._requested.plan(), self._requested.callers.generation()
         slot: int | None = UNTOUCHED
         if plan is None:
-            follow_call(generation, call, state.device)
+            if generation is not None:
+                follow_call(generation, call, state.device)
         else:
             slot = plan.slot_of_all
             if slot is None or generation is not None or call.is_masked:

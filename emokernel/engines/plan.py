@@ -25,7 +25,7 @@ class RecordedPrompts:
     mask: Tensor | None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class PaddedBatch:
     """What one forward call of the decoder is given.
 

@@ -8,25 +8,26 @@ torch.compile runs once and does not look into, and one string is checked in the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, is_autocast_enabled, is_grad_enabled, nn
+from torch.compiler import is_dynamo_compiling
 
 from emokernel import reference
 from emokernel.compiling import constant_in_trace
 from emokernel.errors import SteeringError
 from emokernel.ops import differentiable
-from emokernel.patch.norms import FusedNorm, norm_arguments
+from emokernel.patch.norms import FusedNorm, arguments_as_they_are, norm_arguments
 from emokernel.patch.observe import same_memory
 from emokernel.patch.placed import Placed
 from emokernel.patch.surroundings import Way
 from emokernel.reference import STREAM_DTYPES
 from emokernel.replaced import ReplacedMethod, forward_name
 from emokernel.state import DeviceState
-from emokernel.state.device import next_serial, views_of_layer
+from emokernel.state.device import Running, Tables, next_serial, views_of_layer
 
 
 class NormForward(ReplacedMethod):
@@ -38,24 +39,25 @@ class NormForward(ReplacedMethod):
     def __init__(self, norm: FusedNorm, placed: Placed) -> None:
         super().__init__(norm.module, forward_name(norm.module))
         self.norm, self.placed, self._state = norm, placed, placed.state
+        self._of_thread = placed.state.of_thread
         self.serial = next_serial()
 
     def __call__(self, hidden_states: Tensor, *args: object, **kwargs: object) -> Tensor:
-        tracing = torch.compiler.is_compiling()
+        tracing = is_dynamo_compiling()
         if tracing and not self._may_be_handed(self._state.serial):
             return self.original(hidden_states, *args, **kwargs)
-        if not tracing:
-            self.check_class()
-        running = self._state.running
+        running = self._of_thread.running
         handed = running.handed
         if handed is not None and handed[2] == self.serial:
             running.handed = None
-            rows, normed, _, version = handed
-            if version is None or rows._version == version:
+            rows, normed, _, counted = handed
+            if (tracing and not counted) or _is_unwritten(rows, counted):
                 if rows is hidden_states:
                     return normed
                 if not tracing and same_memory(rows, hidden_states):
                     return normed.view(hidden_states.shape)
+        if not tracing:
+            self.check_class()
         return self.original(hidden_states, *args, **kwargs)
 
     @constant_in_trace
@@ -73,19 +75,27 @@ class Add:
 
     def __init__(self, placed: Placed, layer: int, steered: bool) -> None:
         self.placed, self._state, self._layer, self.steered = placed, placed.state, layer, steered
+        self._of_thread = placed.state.of_thread
         self.ahead: tuple[NormForward, Way] | None = None
         self._attributes: Mapping[str, Any] = {}
+        self._way: Way | None = None
+        self._read: Callable[[], tuple | None] | None = None
+        self._operation, self._serial = "", ""
+        # Whether the operations have taken all that was given so far as it was.
+        self._is_plain = True
 
     def compute_ahead(self, norm: NormForward, way: Way) -> None:
         """Run ``norm`` with this add, unless something foreign stands in the ``way``."""
         self.ahead, self._attributes = (norm, way), vars(norm.module)
+        self._way, self._operation, self._serial = way, norm.norm.operation, norm.serial
+        self._read = arguments_as_they_are(norm.norm, self._attributes)
+        self._is_plain = self._read is not None
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        if torch.compiler.is_compiling():
+        if is_dynamo_compiling():
             # torch.compile itself fuses the others with their norms, and with more than that.
             return self._in_trace(a, b) if self.steered else a + b
-        state = self._state
-        running = state.running
+        running = self._of_thread.running
         if self.steered:
             slots = running.token_slot
             running.steered.add(self._layer)
@@ -93,6 +103,45 @@ class Add:
             slots = running.untouched
         if slots is None:
             _refuse_alone()
+        tables = running.tables
+        if (
+            not self._is_plain
+            or tables is None
+            or is_grad_enabled()
+            or a.dtype is not self._state.dtype
+        ):
+            return self._with_care(a, b, running, slots)
+        try:
+            return self._at_once(a, b, running, slots, tables[self._layer])
+        except RuntimeError:  # it took an operand for what it is not, or this is told again below
+            pass
+        y = self._with_care(a, b, running, slots)
+        self._is_plain = False
+        return y
+
+    def _at_once(
+        self, a: Tensor, b: Tensor, running: Running, slots: Tensor, tables: Tables
+    ) -> Tensor:
+        """Without a look at what the operation looks at too: it refuses what does not fit."""
+        basis, ids, weights, law = tables
+        way = self._way
+        if (
+            way is None
+            or self._read is None
+            or running.checkpointed
+            or not way.is_clear()
+            or is_autocast_enabled(self._state.device_type)
+            or (arguments := self._read()) is None
+        ):
+            return self.placed.backend.add_steer(a, b, basis, slots, ids, weights, law)
+        operation = getattr(self.placed.backend, self._operation)
+        normed, y = operation(a, b, *arguments, basis, slots, ids, weights, law)
+        running.handed = y, normed, self._serial, running.counts
+        return y
+
+    def _with_care(self, a: Tensor, b: Tensor, running: Running, slots: Tensor) -> Tensor:
+        """The same of any operands."""
+        state = self._state
         basis, ids, weights, law = (running.tables or state.tables)[self._layer]
         gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (a, b, basis))
         # The others are what torch promotes or broadcasts.
@@ -108,9 +157,7 @@ class Add:
                 norm = self.ahead[0]
                 operation = getattr(self.placed.backend, norm.norm.operation)
                 normed, y = operation(a, b, *arguments, *tables)
-                # Torch counts no writes to what is made in inference mode.
-                version = None if y.is_inference() else y._version
-                running.handed = y, normed, norm.serial, version
+                running.handed = y, normed, norm.serial, running.counts
                 return y
         return self.placed.backend.add_steer(a, b, *tables)
 
@@ -143,7 +190,7 @@ class Add:
             return operations.add_steer.default(a, b, *tables)
         operation = getattr(operations, it.norm.operation).default
         normed, y = operation(a, b, *arguments, *tables)
-        running.handed = y, normed, it.norm_serial, None
+        running.handed = y, normed, it.norm_serial, False
         return y
 
     @constant_in_trace
@@ -196,6 +243,18 @@ class SteeredOutput(ReplacedMethod):
     @constant_in_trace
     def _is_traced(self) -> bool:
         self._placed.state.traced.add(self._layer)
+        return True
+
+
+def _is_unwritten(rows: Tensor, counted: bool) -> bool:
+    """Whether nobody has written to fresh rows, as far as torch counts that.
+
+    In inference mode it does not, and to ask for the count is an error. ``counted`` is a guess,
+    which saves one question.
+    """
+    try:
+        return (not counted and rows.is_inference()) or rows._version == 0
+    except RuntimeError:
         return True
 
 

@@ -16,7 +16,7 @@ from emokernel.errors import SteeringError
 from emokernel.patch.decoder import find_decoder
 from emokernel.patch.placed import Placed
 from emokernel.patch.surroundings import Surroundings
-from emokernel.replaced import ReplacedMethod, forward_name
+from emokernel.replaced import ReplacedMethod, forward_name, one_of_each_class
 from emokernel.state import UNTOUCHED, DeviceState
 
 # Where transformers keeps how the blocks within a module are checkpointed.
@@ -31,14 +31,14 @@ class Handle(Protocol):
         ...
 
 
-def can_be_captured(device: torch.device) -> bool:
-    """Whether there are CUDA graphs of what runs on ``device``."""
-    return device.type == "cuda"
+def can_be_captured(state: DeviceState) -> bool:
+    """Whether there are CUDA graphs of what runs on the device of ``state``."""
+    return state.device_type == "cuda"
 
 
-def is_captured(device: torch.device) -> bool:
-    """Whether what runs on ``device`` is being recorded into a CUDA graph."""
-    return can_be_captured(device) and torch.cuda.is_current_stream_capturing()
+def is_captured(state: DeviceState) -> bool:
+    """Whether what runs on the device of ``state`` is being recorded into a CUDA graph."""
+    return can_be_captured(state) and torch.cuda.is_current_stream_capturing()
 
 
 class DecoderForward(ReplacedMethod):
@@ -56,11 +56,14 @@ class DecoderForward(ReplacedMethod):
         model: nn.Module,
         handle: Handle,
         surroundings: Surroundings,
+        methods: Sequence[ReplacedMethod],
     ) -> None:
+        """``methods``: those that were replaced in the blocks and norms."""
         super().__init__(owner, forward_name(owner))
+        self._classes = one_of_each_class((*methods, self))
         self._placed, self._engines, self._surroundings = placed, tuple(engines), surroundings
         self._model, self._handle = model, handle
-        self._states = [each.state for each in placed]
+        self._states, self._layers = [each.state for each in placed], surroundings.layers
         self._names = list(inspect.signature(self.original).parameters)
         self._checkpointing = [
             vars(part) for part in owner.modules() if hasattr(part, "gradient_checkpointing")
@@ -82,14 +85,16 @@ class DecoderForward(ReplacedMethod):
             given = [name for name, value in named.items() if value is not None]
             engine = self._engines[self._prepare(*given)]
             return self._run(engine, ForwardCall(named, True), args, kwargs)
-        captured = is_captured(self._states[0].device)
-        self.check_class()
+        captured = is_captured(self._states[0])
+        for method in self._classes:
+            method.check_class()
         self._surroundings.check()
         if not captured:
-            self._follow()
+            for placed in self._placed:  # it may have been moved since
+                placed.follow()
             if torch.is_grad_enabled():
                 self._remember()
-            if can_be_captured(self._states[0].device):  # where it is now
+            if can_be_captured(self._states[0]):  # where it is now
                 for engine in self._engines:
                     engine.prepare_capture(self._states)
         call = ForwardCall(named, captured)
@@ -104,11 +109,6 @@ class DecoderForward(ReplacedMethod):
             function = attributes.get(_CHECKPOINTING)
             if function is not None and not isinstance(function, Remembering):
                 attributes[_CHECKPOINTING] = Remembering(function, self._states)
-
-    def _follow(self) -> None:
-        """Notice where the model has been moved since."""
-        for placed in self._placed:
-            placed.follow()
 
     def _refuse_learning(self) -> None:
         if any(state.learned is not None for state in self._states):
@@ -133,7 +133,8 @@ class DecoderForward(ReplacedMethod):
                 "torch.export makes a program that cannot be steered: unpatch() before it"
             )
         self._surroundings.check()
-        self._follow()
+        for placed in self._placed:
+            placed.follow()
         self._refuse_learning()
         engine = self._engine(ForwardCall(dict.fromkeys(names, ...), True))
         engine.prepare_trace(self._states)
@@ -145,35 +146,37 @@ class DecoderForward(ReplacedMethod):
     def _run(
         self, engine: Engine, call: ForwardCall, args: tuple, kwargs: dict[str, object]
     ) -> object:
-        states = self._states
-        outer = [
-            (running.token_slot, running.untouched, running.tables, running.steered)
-            for running in (state.running for state in states)
+        compiling = torch.compiler.is_compiling()
+        kept = [
+            (running, running.token_slot, running.untouched, running.tables, running.steered)
+            for running in [state.running for state in self._states]
         ]
         try:
-            for state in states:
-                running = state.running
+            for state, (running, *_) in zip(self._states, kept, strict=True):
                 if call.traced:
                     running.token_slot = engine.traced_token_slot(call, state)
                 else:
-                    with state.reading():  # which slots, and what they hold: both of one moment
+                    with state.lock:  # which slots, and what they hold: both of one moment
+                        state.readers.read()
                         running.token_slot = engine.token_slot(call, state)
                         running.tables = state.tables_of_call()
-                if torch.compiler.is_compiling():
+                if compiling:
                     if torch.is_grad_enabled():  # the backward pass reads them after later writes
                         running.tables = state.copied_tables()
                     continue
                 running.untouched = state.constant_rows(running.token_slot.shape[0], UNTOUCHED)
                 running.steered = set()
+                running.counts = not torch.is_inference_mode_enabled()
             output = self.original(*args, **kwargs)
-            if not (torch.compiler.is_compiling() or self.module.training):
-                ran = set().union(*(state.running.steered | state.traced for state in states))
-                self._surroundings.check_ran(ran)
+            if not (compiling or self.module.training) and (
+                sum([len(running.steered) for running, *_ in kept]) < self._layers
+            ):
+                self._surroundings.check_ran(self._states)
             return output
         finally:
-            for state, kept in zip(states, outer, strict=True):
-                running = state.running
-                running.token_slot, running.untouched, running.tables, running.steered = kept
+            for running, token_slot, untouched, tables, steered in kept:
+                running.token_slot, running.untouched = token_slot, untouched
+                running.tables, running.steered = tables, steered
                 running.handed = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ _RMS_CASTS = tuple(cast for cast in Cast if cast is not Cast.VLLM)
 # Of a LayerNorm, in units of the dtype's epsilon of |w| (|n| + 1) + |b|, n the normed row.
 _MAX_LAYER_NORM_ERROR = 4.0
 _RMS_NORM, _LAYER_NORM = "add_steer_rms_norm", "add_steer_layer_norm"
+_NEEDS = {_RMS_NORM: {"weight"}, _LAYER_NORM: {"weight", "bias"}}
 _NEUTRAL = {"weight": 1.0, "bias": 0.0}
 # Beside what the module holds: some write theirs into their forward.
 _USUAL_EPS = (1e-5, 1e-6)
@@ -66,6 +67,33 @@ def norm_arguments(norm: FusedNorm, attributes: Mapping[str, Any], x: Tensor) ->
         return weight, eps, norm.cast
     bias = _parameter(norm, "bias", attributes, x)
     return None if bias is None else (weight, bias, eps)
+
+
+def arguments_as_they_are(
+    norm: FusedNorm, attributes: Mapping[str, Any]
+) -> Callable[[], tuple | None] | None:
+    """What reads the arguments of `norm_arguments`, where that is no more than to read them.
+
+    Whether they fit the rows is left to the operation, which refuses what does not; but one on the
+    meta device, where accelerate keeps what is offloaded, would make it compute nothing. None where
+    something is made for the norm, or where its eps has several names.
+    """
+    if norm.lacks & _NEEDS[norm.operation] or norm.plus_one or len(norm.eps_names) != 1:
+        return None
+    (eps,), cast = norm.eps_names, norm.cast
+
+    def of_rms_norm() -> tuple | None:
+        weight = attributes["_parameters"].get("weight")
+        return None if weight is None or weight.is_meta else (weight, attributes[eps], cast)
+
+    def of_layer_norm() -> tuple | None:
+        own = attributes["_parameters"]
+        weight, bias = own.get("weight"), own.get("bias")
+        if weight is None or bias is None or weight.is_meta or bias.is_meta:
+            return None
+        return weight, bias, attributes[eps]
+
+    return of_layer_norm if cast is None else of_rms_norm
 
 
 def _parameter(

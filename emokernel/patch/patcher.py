@@ -96,9 +96,8 @@ class Patch:
             for layer in layers:
                 self._prove(layer)
             owner = self.decoder.owner
-            self.replace(
-                DecoderForward(owner, self.placed, engines, model, handle, self._surroundings)
-            )
+            around = self._surroundings, self._replaced
+            self.replace(DecoderForward(owner, self.placed, engines, model, handle, *around))
             self._prove_whole()
             self.replace(NoReplica(owner, handle))
             generator = find_generator(model, self.decoder)
@@ -227,7 +226,8 @@ class Patch:
             by_part.setdefault(addition.part, {})[addition.key] = add
         for part, by_key in by_part.items():
             module = own_part(self.decoder, block, part)
-            rewritten = rewrite(type(module).forward, by_key.get)
+            calls = {key: add.__call__ for key, add in by_key.items()}  # sooner than the object
+            rewritten = rewrite(type(module).forward, calls.get)
             assert rewritten is not None  # where the adds were seen
             steers = any(add.steered for add in by_key.values())
             self.replace(RewrittenForward(module, rewritten), steers=layer if steers else None)

@@ -22,27 +22,43 @@ class Placed:
     def __init__(self, state: DeviceState, forced: str | None, block: nn.Module) -> None:
         self.state, self._forced, self._block = state, forced, block
         self.backend: Backend = select(state.device, forced)
-        self._home, first = self._weight()
+        # The name of the parameter that is followed, in parts, and the module that has it.
+        self._name = [""]
+        self._home: nn.Module = block
+        first = self._weight()
         self._dtype = state.dtype if first is None else first.dtype
 
-    def _weight(self) -> tuple[nn.Module, Tensor | None]:
-        """(Module, parameter), looked up anew, since tools replace modules."""
-        for module in self._block.modules():
-            for parameter in module._parameters.values():
+    def _weight(self) -> Tensor | None:
+        """The parameter, looked up anew, since tools replace modules."""
+        for place, module in self._block.named_modules():
+            for name, parameter in module._parameters.items():
                 if parameter is not None and parameter.is_floating_point():
-                    return module, parameter
-        return self._block, None
+                    self._home, self._name = module, [*filter(None, place.split(".")), name]
+                    return parameter
+        return None
 
     def follow(self) -> None:
         """Move the state if the model has moved; SteeringError for a dtype without kernels."""
-        home, parameter = self._weight()
+        home: nn.Module | None = self._block
+        *parts, name = self._name
+        for part in parts:
+            home = None if home is None else home._modules.get(part)
+        parameter = None if home is None else home._parameters.get(name)
+        if (
+            home is self._home
+            and parameter is not None
+            and parameter.dtype is self._dtype
+            and parameter.device == self.state.device
+        ):
+            return
+        before, parameter = self._home, self._weight()
         if parameter is None:
             return
-        device = device_of(home, parameter)
+        device = device_of(self._home, parameter)
         if device.type == "meta":
             device = self.state.device
-        if home is not self._home:  # a tool's module, in a dtype of its own: that is no cast
-            self._home, self._dtype = home, parameter.dtype
+        if self._home is not before:  # a tool's module, in a dtype of its own: that is no cast
+            self._dtype = parameter.dtype
         if parameter.dtype is self._dtype and device == self.state.device:
             return
         dtype = parameter.dtype if self.state.dtype is self._dtype else self.state.dtype

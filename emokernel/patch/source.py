@@ -18,7 +18,6 @@ from functools import cache, partial
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
-import torch
 from torch import nn
 
 from emokernel.replaced import ReplacedMethod, forward_name
@@ -155,8 +154,6 @@ class RewrittenForward(ReplacedMethod):
         self._in_training = _checkpointed(function, type(module).forward)
 
     def __call__(self, *args: object, **kwargs: object) -> object:
-        if not torch.compiler.is_compiling():
-            self.check_class()
         function = self._in_training if self.module.training else self._function
         return function(self.module, *args, **kwargs)
 

@@ -13,6 +13,7 @@ import functools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import getitem, is_
 from typing import Any
 
 from torch import nn
@@ -21,6 +22,7 @@ from torch.nn.modules import module as torch_modules
 from emokernel.errors import SteeringError
 from emokernel.patch.decoder import Decoder
 from emokernel.replaced import ReplacedMethod, is_replaced
+from emokernel.state import DeviceState
 
 # Their hooks only record outputs; those of transformers stay on a model for good once it was asked
 # for its hidden states.
@@ -33,7 +35,7 @@ _GLOBAL_HOOKS = {
 }
 
 # Attributes of a module, and the name of one that has to stay as it is.
-_Counts = tuple[Mapping[str, Any], str]
+_Counts = tuple[Any, str]
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Way:
         self._hooks: tuple[Mapping[int, object], ...] = ()
 
     def is_clear(self) -> bool:
-        """Whether nothing stood there when it was last looked up, and no hook has come since.
+        """Whether no module stood there when it was last looked up, and no hook stands there now.
 
         Hooks may be registered while the model runs.
         """
@@ -82,10 +84,14 @@ class Way:
         """Look up what `is_clear` is to say."""
         own = (vars(step.module)[step.hooks] for step in self.steps)
         self._hooks = (*(vars(torch_modules)[name] for name in _GLOBAL_HOOKS), *own)
-        self._obstacle = self.look()
+        self._obstacle = self.look_at_modules()
 
     def look(self) -> str | None:
         """The first foreign thing that stands there now, in a few words; None if nothing does."""
+        return self.look_at_modules() or self.look_at_hooks()
+
+    def look_at_modules(self) -> str | None:
+        """The same of modules and their forwards, which stay as they are while the model runs."""
         for (holder, part), module in self.places.items():
             if holder._modules.get(part) is not module:
                 return f"{type(module).__name__} was replaced"
@@ -94,6 +100,10 @@ class Way:
         for module, forward in self.forwards.items():
             if type(module).forward is not forward or _is_foreign(module):
                 return f"something else replaced the forward of {type(module).__name__}"
+        return None
+
+    def look_at_hooks(self) -> str | None:
+        """The same of hooks."""
         for name, told in _GLOBAL_HOOKS.items():
             if _may_change(vars(torch_modules)[name]):
                 return f"{told} may change the rows"
@@ -113,22 +123,12 @@ class Surroundings:
         # What steers each layer, in the place of methods.
         self.methods: dict[int, list[ReplacedMethod]] = {layer: [] for layer in self._blocks}
         self.ways: list[Way] = []
-        # What has to stay for nothing to have changed: attributes, the name of one, what it was.
-        self._seen: list[tuple[Mapping[str, Any], str, Any]] = []
-        # The same of hooks, by their numbers: what they hold is not kept alive.
-        self._hooks: list[tuple[Mapping[str, Any], str, tuple[int, ...]]] = []
-        self._classes: list[tuple[nn.Module, object]] = []
+        self._seen: _Seen | None = None
         self._warned = False
 
     def check(self) -> None:
         """SteeringError for a block that is gone: its layer would not be steered."""
-        seen = self._seen  # lists below, since a generator costs more than the comparisons
-        if (
-            not seen
-            or any([attributes.get(name) != value for attributes, name, value in seen])
-            or any([tuple(attributes[name]) != there for attributes, name, there in self._hooks])
-            or any([type(module).forward is not forward for module, forward in self._classes])
-        ):
+        if self._seen is None or not self._seen.stands():
             self.look()
 
     def look(self) -> None:
@@ -145,23 +145,23 @@ class Surroundings:
             )
         blocks = set(self._blocks.values())
         around = {part for part in parts if part not in blocks and blocks & set(part.modules())}
-        counts, hooks = _what_counts(around, self.ways)
-        seen = [
-            (own, name, dict(value) if isinstance(value := own.get(name), dict) else value)
-            for own, name in counts
-        ]
-        numbered = [(own, name, tuple(own[name])) for own, name in hooks]
+        seen = _Seen(around, self.ways)
         for way in self.ways:  # only now: what changes meanwhile has changed since
             way.look_again()
-        self._classes = [each for way in self.ways for each in way.forwards.items()]
-        self._seen, self._hooks = seen, numbered
+        self._seen = seen
 
-    def check_ran(self, ran: set[int]) -> None:
+    @property
+    def layers(self) -> int:
+        """How many are steered."""
+        return len(self._blocks)
+
+    def check_ran(self, states: Sequence[DeviceState]) -> None:
         """A warning, once, for a block that was not run by the forward that steers it.
 
-        ``ran``: the layers that were steered. Models may leave out their last blocks.
+        The ``states`` know which layers were steered. Models may leave out their last blocks.
         """
-        if len(ran) < len(self._blocks) and not self._warned:
+        ran = set[int]().union(*(state.running.steered | state.traced for state in states))
+        if len(ran) < self.layers and not self._warned:
             last = max(ran, default=-1)
             lost = [
                 layer
@@ -181,22 +181,48 @@ class Surroundings:
         return all(method in vars(method.module).values() for method in self.methods[layer])
 
 
-def _what_counts(
-    around: Iterable[nn.Module], ways: Iterable[Way]
-) -> tuple[list[_Counts], list[_Counts]]:
-    """What has to stay as it is, each once; hooks apart."""
-    hooks: list[_Counts] = [(vars(torch_modules), name) for name in _GLOBAL_HOOKS]
-    counts: list[_Counts] = [(vars(module), "_modules") for module in around]
-    for way in ways:
-        counts += [(vars(holder), "_modules") for holder, _ in way.places]
-        hooks += [(vars(step.module), step.hooks) for step in way.steps]
-        for own in map(vars, way.forwards):
-            counts += [(own, name) for name in ("forward", "_hf_hook", "_old_forward")]
-    return _once(counts), _once(hooks)
+class _Seen:
+    """What was looked up. That it stands is asked in every call, so it is done by loops in C."""
+
+    def __init__(self, around: Iterable[nn.Module], ways: Iterable[Way]) -> None:
+        """``around``: the modules that hold blocks, somewhere within them."""
+        owns: list[_Counts] = [(vars(module), "_modules") for module in around]
+        hooks: list[_Counts] = [(vars(torch_modules), name) for name in _GLOBAL_HOOKS]
+        modules: dict[nn.Module, None] = {}
+        for way in ways:
+            owns += [(vars(holder), "_modules") for holder, _ in way.places]
+            hooks += [(vars(step.module), step.hooks) for step in way.steps]
+            modules |= dict.fromkeys(way.forwards)
+        for own in map(vars, modules):
+            # Who adds or removes hooks of accelerate's gives the module another forward as well.
+            names = ("forward", "_hf_hook", "_old_forward") if "_hf_hook" in own else ("forward",)
+            owns += [(own, name) for name in names]
+        self._attributes = _once(owns)
+        self._values = [
+            dict(value) if isinstance(value, dict) else value
+            for value in map(dict.get, *self._attributes)
+        ]
+        # Their dictionaries: what is in them each `Way` asks by itself.
+        self._of_hooks = _once(hooks)
+        self._hooks = list(map(getitem, *self._of_hooks))
+        self._modules = list(modules)
+        self._classes = list(map(type, self._modules))
+        self._forwards = [(kind, kind.forward) for kind in set(self._classes)]
+
+    def stands(self) -> bool:
+        """Whether all of it is as it was."""
+        return (
+            list(map(dict.get, *self._attributes)) == self._values
+            and all(map(is_, map(getitem, *self._of_hooks), self._hooks))
+            and list(map(type, self._modules)) == self._classes
+            and all([kind.forward is forward for kind, forward in self._forwards])
+        )
 
 
-def _once(counts: list[_Counts]) -> list[_Counts]:
-    return list({(id(own), name): (own, name) for own, name in counts}.values())
+def _once(counts: list[_Counts]) -> tuple[list[Any], list[str]]:
+    """(Whose attribute, its name), each once."""
+    each = {(id(own), name): (own, name) for own, name in counts}.values()
+    return [own for own, _ in each], [name for _, name in each]
 
 
 def _may_change(hooks: Mapping[int, object]) -> bool:

@@ -31,25 +31,33 @@ def next_serial() -> str:
     return f"serial {next(_serials)}"
 
 
-class Running(threading.local):
-    """What the forward that runs in this thread keeps for its blocks; None outside of one.
+class Running:
+    """What the forward that runs in a thread keeps for its blocks; None outside of one.
 
     ``token_slot`` and ``untouched`` are int32, at least one entry per row: the slot of each row,
-    and -1 throughout. ``handed`` is (rows, their normed form, the norm that it was made for, how
-    many writes to the rows torch had counted then, None where it counts none).
+    and -1 throughout. ``handed`` is (rows, their normed form, the norm that it was made for,
+    ``counts``). ``counts``: whether torch counted writes to tensors when the forward began.
     ``tables``: what the adds read in the place of the state's (`DeviceState.tables_of_call`).
     ``checkpointed``: whether the block that runs will run again, so that both have to be alike.
     ``steered``: the layers whose steered add has run.
     """
 
     def __init__(self) -> None:
-        # Not in the class, where torch.compile (2.11) finds them before those of the thread.
         self.token_slot: Tensor | None = None
         self.untouched: Tensor | None = None
-        self.handed: tuple[Tensor, Tensor, object, int | None] | None = None
+        self.handed: tuple[Tensor, Tensor, str, bool] | None = None
         self.tables: list[Tables] | None = None
         self.checkpointed = False
+        self.counts = True
         self.steered: set[int] = set()
+
+
+class OfThread(threading.local):
+    """``running`` of each thread: one look for what is read in every layer."""
+
+    def __init__(self) -> None:
+        # Not in the class, where torch.compile (2.11) finds it before that of the thread.
+        self.running = Running()
 
 
 class DeviceState:
@@ -82,7 +90,7 @@ class DeviceState:
         self._vectors = vectors.detach().to("cpu", torch.float32)
         self.num_layers, self.num_slots = vectors.shape[0], slots
         self._heads = np.zeros((slots, HEAD_WORDS), np.int32)
-        self.running = Running()
+        self.of_thread = OfThread()
         # The layers of which torch.compile has traced the steered add: what it made asks no Python.
         self.traced: set[int] = set()
         # What follows the state when the model is moved, for forwards that run without Python.
@@ -100,6 +108,8 @@ class DeviceState:
             self.basis = vectors.to(device=device, dtype=dtype).clone().contiguous()
             width = MAX_COMPONENTS + 1 + self.num_layers * MAX_COMPONENTS
             self.records = torch.zeros(self.num_slots, width, dtype=torch.int32, device=device)
+        self.device = self.records.device  # where basis and slots live
+        self.device_type = self.device.type
         self.dtype = dtype
         # Waits for all of the above: whatever stream reads it, it is there.
         norms = self.basis.float().norm(dim=-1).cpu()
@@ -166,9 +176,9 @@ class DeviceState:
         return self.basis, self.records, self.record_floats
 
     @property
-    def device(self) -> torch.device:
-        """Where basis and slots live."""
-        return self.records.device
+    def running(self) -> Running:
+        """What the forward that runs in this thread keeps."""
+        return self.of_thread.running
 
     def tables_of_call(self) -> list[Tables]:
         """What the adds of the forward that begins read in the place of ``tables``.
@@ -259,7 +269,7 @@ class DeviceState:
 
     def constant_rows(self, rows: int, slot: int) -> Tensor:
         """At least ``rows`` int32 entries that all say ``slot``; kept, as a graph may read them."""
-        size = max(256, 1 << (rows - 1).bit_length())
+        size = 256 if rows <= 256 else 1 << (rows - 1).bit_length()
         held = self._constant.get((slot, size))
         if held is not None:
             return held

@@ -6,16 +6,15 @@ import gc
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import contextmanager
 
 import pytest
 import torch
+from patch.counting import counted
 from torch import Tensor, nn
 
 from emokernel import patch, steering_of
 from emokernel.errors import EmokernelError, SteeringError
 from emokernel.lab.extract.recording import Recorder
-from emokernel.ops import Backend
 from emokernel.patch import decoder_forward
 from emokernel.patch.surroundings import Way
 
@@ -167,7 +166,7 @@ def test_the_report_tells_what_stands_between(place, tiny, vectors, prompts):
 def test_writes_that_torch_counts_are_seen_wherever_they_come_from(
     tiny, vectors, prompts, monkeypatch
 ):
-    monkeypatch.setattr(Way, "look", lambda _: None)
+    monkeypatch.setattr(Way, "look_at_modules", lambda _: None)
     results = []
     for fuse_norm in (False, True):
         model = tiny()
@@ -175,24 +174,6 @@ def test_writes_that_torch_counts_are_seen_wherever_they_come_from(
         in_forward_of_block(model, add_in_place)
         results.append(logits(model, prompts))
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
-
-
-@contextmanager
-def counted(steering) -> list[str]:
-    """Which operations of the backend run."""
-    calls: list[str] = []
-    placed = steering.placed[0]
-    own = placed.backend
-
-    def counting(name: str) -> Callable:
-        return lambda *args: calls.append(name) or getattr(own, name)(*args)
-
-    names = ("add_steer", "add_steer_rms_norm")
-    placed.backend = Backend(**(vars(own) | {name: counting(name) for name in names}))
-    try:
-        yield calls
-    finally:
-        placed.backend = own
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

@@ -37,7 +37,8 @@ class ContinuousBatching(Engine):
 
     def claims(self, call: ForwardCall) -> bool:
         """Whether the call holds sequences side by side in one row."""
-        return any(call.named.get(name) is not None for name in ("cu_seq_lens_q", TOKEN_SLOT))
+        named = call.named
+        return named.get("cu_seq_lens_q") is not None or named.get(TOKEN_SLOT) is not None
 
     def token_slot(self, call: ForwardCall, state: DeviceState) -> Tensor:
         """What a managed batch has announced.
