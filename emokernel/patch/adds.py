@@ -44,7 +44,7 @@ class NormForward(ReplacedMethod):
 
     def __call__(self, hidden_states: Tensor, *args: object, **kwargs: object) -> Tensor:
         tracing = is_dynamo_compiling()
-        if tracing and not self._may_be_handed(self._state.serial):
+        if tracing and not self._may_be_handed():
             return self.original(hidden_states, *args, **kwargs)
         running = self._of_thread.running
         handed = running.handed
@@ -61,7 +61,7 @@ class NormForward(ReplacedMethod):
         return self.original(hidden_states, *args, **kwargs)
 
     @constant_in_trace
-    def _may_be_handed(self, serial: str) -> bool:
+    def _may_be_handed(self) -> bool:
         return self.placed.backend.fuses_compiled
 
 
