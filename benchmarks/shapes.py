@@ -62,7 +62,7 @@ READING = 4e-4  # seconds, about
 FEWEST, MOST = 5, 60  # rounds
 CORES = len(os.sched_getaffinity(0))
 # Below this many elements a call is never shared among threads.
-GRAIN = 32768
+GRAIN = 16384
 Key = tuple[str, str | None, int]  # variant, ISA (None for the copy), threads
 
 
@@ -97,11 +97,10 @@ class Wanted:
     dtypes: tuple[str, ...] = tuple(DTYPES)
     isas: tuple[str, ...] = ()
 
-    def levels(self, dtype: str) -> tuple[str, ...]:
-        """The instruction sets whose kernels differ for this dtype, but the portable ones."""
-        there = self.isas or tuple(isas()[1:]) or tuple(isas())
-        own = {"avx512bf16": "bf16"}  # other dtypes have the kernels of avx512 there
-        return tuple(isa for isa in there if own.get(isa, dtype) == dtype or len(there) == 1)
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The instruction sets that are measured: all but the portable one, if there are any."""
+        return self.isas or tuple(isas()[1:]) or tuple(isas())
 
     def cells(
         self,
@@ -119,7 +118,7 @@ class Wanted:
         many = [count for count in rows if count in self.rows]
         for form, dtype, d, count in product(forms, self.dtypes, wide, many):
             cell = Cell(
-                plan, form, count, d, dtype, levels or self.levels(dtype), threads, one_slot
+                plan, form, count, d, dtype, levels or self.levels, threads, one_slot
             )
             if cell.bytes < MOST_BYTES:
                 yield cell

@@ -16,7 +16,7 @@ constexpr int64_t kChunk = 512;
 
 EMOKERNEL_HD int64_t padded(int64_t d) { return (d + kLanes - 1) / kLanes * kLanes; }
 
-// Two fp32 rows: t or y, and for relative dose v.
+// Two fp32 rows: t or y, and the v that rows of a slot share.
 constexpr int64_t kScratchRows = 2;
 
 inline int64_t scratch_floats(int64_t d) { return kScratchRows * padded(d); }

@@ -47,12 +47,13 @@ class Ahead {
 
   // This row takes so many passes that ask.
   EMOKERNEL_INLINE void spread(int64_t passes) {
-    if (wanted_ != 0) step_ = wanted_ / (passes * blocks_ * kLines) + 1;
+    if (wanted_ == 0) return;
+    const int64_t times = passes * blocks_ * kLines, step = (wanted_ + times - 1) / times;
+    step_ = step < kLine ? step : kLine;  // where passes are few, less is asked for
   }
 
   EMOKERNEL_INLINE void ask() {
-    if (wanted_ == 0) return;
-    for (int i = 0; i < kLines; ++i) {
+    for (int i = 0; i < kLines && asked_ < wanted_; ++i) {
       const char* at = asked_ < bytes_ ? x_ + asked_ : residual_ + (asked_ - bytes_);
       __builtin_prefetch(at, 0, kIntoL2);
       asked_ += step_;
@@ -61,7 +62,8 @@ class Ahead {
 
  private:
   static constexpr int kIntoL2 = 2;  // what this row needs stays in L1
-  static constexpr int kLines = sizeof(T) / 2;  // a step is a cache line at most
+  static constexpr int64_t kLine = 64;  // bytes
+  static constexpr int kLines = sizeof(T) / 2;  // at most, with each block
   const char* x_ = nullptr;
   const char* residual_ = nullptr;
   int64_t bytes_ = 0;
@@ -271,7 +273,7 @@ EMOKERNEL_PASS void layer_norm(const RowData<T>& row, Ahead<T>& ahead,
 
 // A NaN of fp32 may have any bits, and rounding takes some for numbers: all become one that stays.
 EMOKERNEL_PASS void quieten(float* scratch, int64_t d) {
-  for (int64_t i = 0; i < d; ++i) {
+  for (int64_t i = 0; i < emokernel::padded(d); ++i) {
     if (scratch[i] != scratch[i]) scratch[i] = __builtin_nanf("");
   }
 }

@@ -50,9 +50,10 @@ struct Strided {
 
 // The emotion tables of one layer; see reference.py for their meaning.
 //
-// token_slot, ids, weights and law may be written while rows are computed. A row reads each word of
-// them once, and all of the row goes by what was read; which of the old words and which of the new
-// ones these are is up to the writer, who keeps a row from half a record by writing before or after.
+// token_slot, ids, weights and law may be written while rows are computed. Each word of them is read
+// once, for one row or for several of a slot, and all of a row goes by what was read; which of the
+// old words and which of the new ones these are is up to the writer, who keeps a row from half a
+// record by writing before or after.
 struct Tables {
   Rows basis;                     // [vectors, d]
   Strided<int32_t> token_slot;    // [>= rows]

@@ -113,11 +113,12 @@ class Add:
             return self._with_care(a, b, running, slots)
         try:
             return self._at_once(a, b, running, slots, tables[self._layer])
-        except RuntimeError:  # it took an operand for what it is not, or this is told again below
-            pass
-        y = self._with_care(a, b, running, slots)
-        self._is_plain = False
-        return y
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:  # it took an operand for what it is not, or tells so again
+            y = self._with_care(a, b, running, slots)
+            self._is_plain = False
+            return y
 
     def _at_once(
         self, a: Tensor, b: Tensor, running: Running, slots: Tensor, tables: Tables

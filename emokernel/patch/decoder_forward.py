@@ -197,7 +197,7 @@ class Remembering:
     def __call__(self, block: Callable, *args: object, **kwargs: object) -> object:
         if torch.compiler.is_compiling():  # rows and slots are inputs of the graph
             return self.function(block, *args, **kwargs)
-        kept = [(state.running, dict(vars(state.running))) for state in self._states]
+        kept = [(state, dict(vars(state.running))) for state in self._states]
         # Checkpointing of the reentrant kind gives gradients only if an input requires one.
         loses = (
             torch.is_grad_enabled()
@@ -212,13 +212,15 @@ class Remembering:
                     " learned: pass gradient_checkpointing_kwargs={'use_reentrant': False}, or call"
                     " model.enable_input_require_grads()"
                 )
-            outer = [dict(vars(running)) for running, _ in kept]
+            # Of this thread: on a GPU the backward pass runs in one of torch's own.
+            now = [(state.running, then) for state, then in kept]
+            outer = [dict(vars(running)) for running, _ in now]
             try:
-                for running, then in kept:
+                for running, then in now:
                     vars(running).update(then, checkpointed=True, handed=None)
                 return block(*args, **kwargs)
             finally:
-                for (running, _), own in zip(kept, outer, strict=True):
+                for (running, _), own in zip(now, outer, strict=True):
                     vars(running).update(own, handed=None)
 
         return self.function(run, *args, **kwargs)

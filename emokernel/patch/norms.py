@@ -76,7 +76,7 @@ def arguments_as_they_are(
 
     Whether they fit the rows is left to the operation, which refuses what does not; but one on the
     meta device, where accelerate keeps what is offloaded, would make it compute nothing. None where
-    something is made for the norm, or where its eps has several names.
+    something is made for the norm, or where its eps has no name or several.
     """
     if norm.lacks & _NEEDS[norm.operation] or norm.plus_one or len(norm.eps_names) != 1:
         return None

@@ -35,7 +35,7 @@ _GLOBAL_HOOKS = {
 }
 
 # Attributes of a module, and the name of one that has to stay as it is.
-_Counts = tuple[Any, str]
+_Held = tuple[Any, str]
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,8 @@ class _Seen:
 
     def __init__(self, around: Iterable[nn.Module], ways: Iterable[Way]) -> None:
         """``around``: the modules that hold blocks, somewhere within them."""
-        owns: list[_Counts] = [(vars(module), "_modules") for module in around]
-        hooks: list[_Counts] = [(vars(torch_modules), name) for name in _GLOBAL_HOOKS]
+        owns: list[_Held] = [(vars(module), "_modules") for module in around]
+        hooks: list[_Held] = [(vars(torch_modules), name) for name in _GLOBAL_HOOKS]
         modules: dict[nn.Module, None] = {}
         for way in ways:
             owns += [(vars(holder), "_modules") for holder, _ in way.places]
@@ -219,9 +219,9 @@ class _Seen:
         )
 
 
-def _once(counts: list[_Counts]) -> tuple[list[Any], list[str]]:
+def _once(held: list[_Held]) -> tuple[list[Any], list[str]]:
     """(Whose attribute, its name), each once."""
-    each = {(id(own), name): (own, name) for own, name in counts}.values()
+    each = {(id(own), name): (own, name) for own, name in held}.values()
     return [own for own, _ in each], [name for _, name in each]
 
 

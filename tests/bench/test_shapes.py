@@ -67,11 +67,6 @@ def test_plans_are_of_shapes_that_fit_and_isas_that_differ():
     assert {cell.form for cell in cells} == {*FORMS}
     assert max(cell.bytes for cell in cells) < 1 << 30
     assert any(cell.d % 32 for cell in cells)
-    assert all(
-        "avx512bf16" not in cell.isas
-        for cell in cells
-        if cell.plan == "wide" and cell.dtype == "fp32"
-    )
     few = shapes.Wanted(rows=(1,), widths=(576,), dtypes=("fp16",))
     assert [(cell.rows, cell.d, cell.dtype) for cell in shapes.wide(few)] == [(1, 576, "fp16")]
 

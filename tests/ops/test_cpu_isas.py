@@ -84,6 +84,24 @@ def test_rounding_is_torchs(use_isa: Callable[[str], None], level: str, dtype: t
     assert same_bits(y, (0.0 + basis).to(dtype))  # +0 + -0 is +0
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("d", [3, 40, 64])
+def test_a_nan_of_any_bits_stays_one(use_isa: Callable[[str], None], level: str, d: int) -> None:
+    """In fp32 vectors and weights of rows in bf16: rounding could carry such bits away to 0."""
+    use_isa(level)
+    bits = torch.tensor([0x7FFFFFFF, -1, 0x7F800001], dtype=torch.int32)
+    nans = bits.view(torch.float32).repeat_interleave(d)
+    column = torch.arange(len(nans))
+    basis = torch.ones(len(nans), d)
+    basis[column, column % d] = nans
+    rows, number = torch.zeros(len(nans), d, dtype=torch.bfloat16), column.int()
+    y = BACKEND.steer(rows, basis, number, number[:, None], torch.ones(len(nans), 1), 0 * number)
+    assert torch.equal(y.isnan(), basis.isnan())
+    weights = nans[:, None].contiguous()
+    y = BACKEND.steer(rows, torch.ones_like(basis), number, number[:, None], weights, 0 * number)
+    assert y.isnan().all()
+
+
 @pytest.mark.parametrize("slots", [1, 11, 4096, 5000])
 def test_rows_of_a_slot_share_its_mix(slots: int) -> None:
     """More rows than are put in order at once, and slots that are too many to be put in order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 import warnings
 
 import pytest
@@ -40,6 +41,21 @@ def counted(model) -> list[int]:
 def loss_of(model, ids: Tensor) -> Tensor:
     torch.manual_seed(4)  # dropout
     return model(ids, labels=ids, use_cache=False).loss
+
+
+@KINDS
+def test_the_backward_pass_may_run_in_another_thread(reentrant, tiny, vectors, prompts):
+    """As it does on a GPU, in threads of torch's own."""
+    model = tiny("llama").train()
+    patch(model, vectors("block")).set("joy", 0.5)
+    loss_of(model, prompts).backward()
+    expected = gradients(model)
+    switch_on(model, reentrant)
+    loss = loss_of(model, prompts)
+    thread = threading.Thread(target=loss.backward)
+    thread.start()
+    thread.join()
+    assert_equal_gradients(gradients(model), expected, 1e-5)
 
 
 @KINDS
