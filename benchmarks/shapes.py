@@ -117,9 +117,7 @@ class Wanted:
         wide = [d for d in widths if d in self.widths]
         many = [count for count in rows if count in self.rows]
         for form, dtype, d, count in product(forms, self.dtypes, wide, many):
-            cell = Cell(
-                plan, form, count, d, dtype, levels or self.levels, threads, one_slot
-            )
+            cell = Cell(plan, form, count, d, dtype, levels or self.levels, threads, one_slot)
             if cell.bytes < MOST_BYTES:
                 yield cell
 
