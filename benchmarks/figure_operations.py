@@ -116,7 +116,7 @@ def shapes(results: Results) -> str:
         head = ("", *(f"{count} x {d}" for count, d in _SHAPES))
         drawn = picture(path, "Share of a copy by width, rows, dtype and instruction set")
         blocks += [where(path, rows), table(head, lines), _forms(rows), _threads(rows), drawn]
-    return "\n\n".join(filter(None, blocks)) or NOT_YET.format("shapes.py")
+    return "\n\n".join(filter(None, blocks)) or NOT_YET.format("ops_shapes.py")
 
 
 def _shape(row: Row) -> tuple:

@@ -18,7 +18,7 @@ results in every call, as they would in a model.
 
 The latency of one call (1 x 1024) is that of the backend's function, as a patched model calls it,
 fresh outputs and all; that of the kernel alone is the slope from 1 to 9 rows, which stay in the
-cache. `shapes.py` has other shapes and forms.
+cache. `ops_shapes.py` has other shapes and forms.
 """
 
 from __future__ import annotations

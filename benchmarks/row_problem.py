@@ -1,6 +1,6 @@
 """A row operation of the cpu backend at one shape, a copy of its bytes, and how calls are timed.
 
-What `ops.py`, `ops_in_place.py` and `shapes.py` have in common. No model, so no transformers.
+What `ops.py`, `ops_in_place.py` and `ops_shapes.py` have in common. No model, so no transformers.
 """
 
 from __future__ import annotations

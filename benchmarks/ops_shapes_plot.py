@@ -1,4 +1,4 @@
-"""The picture of `benchmarks/shapes.py`, drawn from its recorded results."""
+"""The picture of `benchmarks/ops_shapes.py`, drawn from its recorded results."""
 
 from __future__ import annotations
 

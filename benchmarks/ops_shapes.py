@@ -1,6 +1,6 @@
 """How fast is a row operation at every shape, by every instruction set, against a copy?
 
-    python benchmarks/shapes.py [--quick] [--plans wide forms ...] [--rows N ...] [--d N ...]
+    python benchmarks/ops_shapes.py [--quick] [--plans wide forms ...] [--rows N ...] [--d N ...]
                                 [--dtypes fp32 bf16 fp16] [--isa avx2 avx512 ...] [--seconds S]
 
 Shapes from 1 x 576 to 8192 x 16384 (below a gigabyte), odd widths among them. A *cell* is one form
@@ -275,7 +275,7 @@ def main() -> None:
     torch.set_num_threads(CORES)  # as it is recorded for the machine
     print(report(results))
     if not options.quick:
-        from shapes_plot import plot_shapes
+        from ops_shapes_plot import plot_shapes
 
         path = bench.append(options.output, "shapes", results)
         print(f"\nappended to {path}; plot: {plot_shapes(path)}")
