@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ops
+import ops_shapes as shapes
 import pytest
 import row_problem
-import ops_shapes as shapes
 import torch
+from ops_shapes_plot import plot_shapes
 from row_cases import DTYPES, exactly
 from row_problem import ADD, FORMS, IN_PLACE, LAYER_NORM, RMS_NORM, Pool, Problem
-from ops_shapes_plot import plot_shapes
 
 from emokernel import _build_info, bench, reference
 from emokernel.ops import cpu
