@@ -44,9 +44,9 @@ ROWS: Mapping[tuple[str, str], Mapping[tuple[int, int], Bounds]] = {
 # A call of 1 x 1024 with fresh outputs, as a model makes it, over torch's sum of the two rows:
 # measured 1.8.
 CALL = 2.7
-# A step of the embedded model patched over the same step unpatched, in processor time: 0.97 to 0.98.
-# Of a model that is so small that little else takes time, in wall time: a step, `set`, a step of
-# many mixes over one of one, opening requests over a step: 0.95 to 0.99, 0.11 to 0.12, 1.00 to
+# A step of the embedded model patched over the same step unpatched, in processor time: 0.97 to
+# 0.98. Of a model that is so small that little else takes time, in wall time: a step, `set`, a step
+# of many mixes over one of one, opening requests over a step: 0.95 to 0.99, 0.11 to 0.12, 1.00 to
 # 1.12, 0.36 to 0.39.
 EMBEDDED_STEP = 1.1
 STEP, SET, MIXES, REQUESTS = 1.25, 0.4, 1.35, 1.0
