@@ -52,11 +52,10 @@ def test_rows_cost_what_they_did(use_isa, isa: str, dtype: str, rows: int, d: in
     if isa not in _build_info.isas_supported():
         pytest.skip(f"this machine has no {isa}")
     use_isa(isa)
-    bounds = speed.ROWS[isa, dtype][rows, d]
-    found = ratios(rows, d, dtype)
+    bounds = speed.bounds(isa, dtype, (rows, d))
+    found = ratios(rows, d, dtype)._asdict()
     print(isa, dtype, rows, d, found)
-    named = zip(bounds._fields, found, bounds, strict=True)
-    assert {name: (ratio, most) for name, ratio, most in named if ratio > most} == {}
+    assert {name: (found[name], most) for name, most in bounds.items() if found[name] > most} == {}
 
 
 def twice(call: Callable[[], object]) -> Callable[[], object]:
@@ -69,15 +68,18 @@ def twice(call: Callable[[], object]) -> Callable[[], object]:
     return calls
 
 
+on_its_machine = pytest.mark.skipif(not speed.is_here(), reason=f"bounds are of {speed.CPU}")
+
+
+@on_its_machine
 def test_the_bounds_of_rows_notice_twice_the_work(use_isa) -> None:
     isa, dtype = "avx2", "bf16"
     if isa not in _build_info.isas_supported():
         pytest.skip(f"this machine has no {isa}")
     use_isa(isa)
-    bounds = speed.ROWS[isa, dtype][speed.SMALL]
-    found = ratios(*speed.SMALL, dtype, also=twice)
-    named = zip(bounds._fields, found, bounds, strict=True)
-    assert [name for name, ratio, most in named if ratio <= most] == []
+    bounds = speed.bounds(isa, dtype, speed.SMALL)
+    found = ratios(*speed.SMALL, dtype, also=twice)._asdict()
+    assert [name for name, most in bounds.items() if found[name] <= most] == []
 
 
 def call_over_add(also: Callable[[Callable], Callable] = lambda call: call) -> float:
@@ -97,5 +99,6 @@ def test_a_call_costs_what_it_did() -> None:
     assert found < speed.CALL
 
 
+@on_its_machine
 def test_the_bound_of_a_call_notices() -> None:
     assert call_over_add(twice) > speed.CALL
