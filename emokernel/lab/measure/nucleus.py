@@ -11,8 +11,22 @@ from torch import Tensor
 
 from emokernel.errors import EmokernelError
 
+# What is said of logits from which no token can be chosen.
+NO_TOKEN = (
+    "the model gives NaN or infinite logits, from which no token can be chosen: load it in another"
+    " dtype, such as bfloat16 or float32, or steer it less"
+)
 # Scores that are drawn from at once, fp32: as many as the caches of a processor hold.
 _AT_ONCE = 1 << 19
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How one token is chosen: ``temperature`` 0 takes the likeliest, ``top_k`` 0 among all."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,52 +80,73 @@ class Nucleus:
 
     def _chosen(self, scores: Tensor, uniforms: Tensor) -> Tensor:
         if not scores.amax(-1).isfinite().all():  # NaN where a row has one
-            raise EmokernelError(
-                "the model gives NaN or infinite logits, from which no token can be chosen: load it"
-                " in another dtype, such as bfloat16 or float32, or steer it less"
-            )
+            raise EmokernelError(NO_TOKEN)
         if not self._sampling.temperature:
             return scores.argmax(-1)
-        return self._drawn((scores.float() / self._sampling.temperature).softmax(-1), uniforms)
+        probabilities = (scores.float() / self._sampling.temperature).softmax(-1)
+        return drawn(probabilities, uniforms, self._sampling.top_p)
 
-    def _drawn(self, probabilities: Tensor, uniforms: Tensor) -> Tensor:
-        sums = probabilities.cumsum(-1)
-        chosen = _at(sums, uniforms[:, 0])
-        if self._sampling.top_p >= 1:
-            return chosen
-        open_rows = torch.arange(len(chosen), device=chosen.device)
-        for draw in range(1, self.DRAWS + 1):
-            open_rows = open_rows[self._outside(probabilities, chosen, open_rows)]
-            if not len(open_rows):
-                break
-            if draw < self.DRAWS:
-                chosen[open_rows] = _at(sums[open_rows], uniforms[open_rows, draw])
-            else:
-                chosen[open_rows] = self._sorted(probabilities[open_rows], uniforms[open_rows, -1])
+
+def drawn(probabilities: Tensor, uniforms: Tensor, top_p: float | Tensor) -> Tensor:
+    """Tokens ``[n]`` of ``probabilities`` ``[n, vocabulary]``.
+
+    ``uniforms`` ``[n, DRAWS + 1]``: the random numbers of each row. ``top_p``: of all, or ``[n]``.
+    """
+    sums = probabilities.cumsum(-1)
+    chosen = _at(sums, uniforms[:, 0])
+    if isinstance(top_p, float | int) and top_p >= 1:
         return chosen
+    open_rows = torch.arange(len(chosen), device=chosen.device)
+    for draw in range(1, Nucleus.DRAWS + 1):
+        open_rows = open_rows[_outside(probabilities, chosen, open_rows, top_p)]
+        if not len(open_rows):
+            break
+        if draw < Nucleus.DRAWS:
+            chosen[open_rows] = _at(sums[open_rows], uniforms[open_rows, draw])
+        else:
+            chosen[open_rows] = drawn_by_order(
+                probabilities[open_rows], uniforms[open_rows, -1], _of(top_p, open_rows)
+            )
+    return chosen
 
-    def _outside(self, probabilities: Tensor, chosen: Tensor, rows: Tensor) -> Tensor:
-        """Which of ``rows`` have chosen a token outside of their nucleus, bool."""
-        picked = probabilities[rows, chosen[rows]][:, None]
-        outside = picked[:, 0] <= _SURE - self._sampling.top_p
-        # Where all others together have less than top_p, the likelier ones have too.
-        unsure = outside.nonzero().flatten()
-        if len(unsure):
-            among = probabilities[rows[unsure]]
-            likelier = (among * (among > picked[unsure])).sum(-1)
-            outside[unsure] = likelier >= self._sampling.top_p
-        return outside
 
-    def _sorted(self, probabilities: Tensor, uniforms: Tensor) -> Tensor:
-        """For rows that have drawn in vain: from their nucleus, which takes sorting."""
-        ordered, tokens = probabilities.sort(-1, descending=True)
-        before = ordered.cumsum(-1) - ordered
-        nucleus = ordered * (before < self._sampling.top_p)
-        return tokens.gather(1, _at(nucleus.cumsum(-1), uniforms)[:, None]).flatten()
+def _outside(probabilities: Tensor, chosen: Tensor, rows: Tensor, top_p: float | Tensor) -> Tensor:
+    """Which of ``rows`` have chosen a token outside of their nucleus, bool."""
+    picked = probabilities[rows, chosen[rows]][:, None]
+    top_p = _of(top_p, rows)
+    outside = picked[:, 0] <= _SURE - top_p
+    # Where all others together have less than top_p, the likelier ones have too.
+    unsure = outside.nonzero().flatten()
+    if len(unsure):
+        among = probabilities[rows[unsure]]
+        likelier = (among * (among > picked[unsure])).sum(-1)
+        outside[unsure] = likelier >= _of(top_p, unsure)
+    return outside
+
+
+def drawn_by_order(
+    probabilities: Tensor, uniforms: Tensor, top_p: float | Tensor, top_k: Tensor | None = None
+) -> Tensor:
+    """The same by one random number each ``[n]``: tensor operations alone, which sort.
+
+    ``top_k`` ``[n]``: among so many likeliest tokens; 0 for all.
+    """
+    ordered, tokens = probabilities.sort(-1, descending=True)
+    before = ordered.cumsum(-1) - ordered
+    top_p = top_p[:, None] if isinstance(top_p, Tensor) else top_p
+    nucleus = ordered * (before < top_p)
+    if top_k is not None:
+        rank = torch.arange(ordered.shape[1], device=ordered.device)
+        nucleus = nucleus * ((rank < top_k[:, None]) | (top_k[:, None] == 0))
+    return tokens.gather(1, _at(nucleus.cumsum(-1), uniforms)[:, None]).flatten()
 
 
 # A little more than all of the probability, for what rounding makes of a sum.
 _SURE = 1.001
+
+
+def _of(top_p: float | Tensor, rows: Tensor) -> float | Tensor:
+    return top_p[rows] if isinstance(top_p, Tensor) else top_p
 
 
 def _at(sums: Tensor, shares: Tensor) -> Tensor:
