@@ -41,10 +41,6 @@ class NoFreeSlotError(SteeringError):
     """More different mixes at a time than the model was patched for."""
 
 
-class UnavailableError(EmokernelError):
-    """A server cannot do this now; what was asked for may be right."""
-
-
 class NoDoseError(SteeringError):
     """An emotion or state that no dose within the bounds of the calibration strengthens."""
 

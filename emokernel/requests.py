@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
 
 from emokernel.affect.mixes import Emotion, Mixer
 from emokernel.choices import POSITIONS, DoseName, LawName, PositionsName, law_bits
 from emokernel.errors import SteeringError, ranges
 from emokernel.presets import Settled
+from emokernel.reference import Law
 from emokernel.state import Asked, Mix
 
 
@@ -45,3 +49,25 @@ class Resolver:
                 f" ({ranges(self.choices.layers)}): patch other layers, or extract it again"
             )
         return Asked(Mix(components, bits) if components else None, kinds)
+
+    @cached_property
+    def _lengths(self) -> Tensor:
+        """The norms of the vectors in the steered layers ``[layers, E]``, fp64."""
+        return self.mixer.basis.tensor[self.choices.layers].norm(dim=-1).double()
+
+    def reach(self, entry: Emotion | Request, norm: float) -> float:
+        """The norm that a row of ``norm`` may have behind all steered layers, by steering alone.
+
+        An upper bound: as if all vectors pointed the same way. UnknownEmotionError, or
+        SteeringError for what is no request.
+        """
+        mix = self(entry).mix
+        if mix is None or mix.law & Law.PRESERVE:
+            return norm
+        is_relative = bool(mix.law & Law.RELATIVE)
+        lengths = (self._lengths > 0).double() if is_relative else self._lengths
+        if self.mixer.profile is not None:
+            lengths = lengths * self.mixer.profile[self.choices.layers].abs()[:, None]
+        added = sum(abs(weight) * lengths[:, number] for number, weight in mix.components)
+        assert isinstance(added, Tensor)
+        return norm * float((1 + added).prod()) if is_relative else norm + float(added.sum())

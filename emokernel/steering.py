@@ -166,6 +166,15 @@ class Steering:
         """Raise what `requests` would for this entry, but for a want of slots; do nothing else."""
         self.requested.resolve(entry)
 
+    def reach(self, entry: Emotion | Request, norm: float) -> float:
+        """The norm that a row of ``norm`` may have behind all steered layers, at most.
+
+        By steering alone, as if all vectors pointed the same way: what tells a strength that may
+        overflow. Raises what `check` does.
+        """
+        self.requested.check_patched()
+        return self._resolve.reach(entry, norm)
+
     @contextmanager
     def learning(
         self, emotions: str | Iterable[str] | None = None, *, train_model: bool = False

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import atexit
 import inspect
+import math
+import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
@@ -16,61 +19,98 @@ from emokernel.bench.memory import available_bytes
 from emokernel.commands import models
 from emokernel.commands.arguments import MODEL, add_vectors, positive
 from emokernel.demo.models import Asked
-from emokernel.demo.named import MAKE_VECTORS, NAMED, named
+from emokernel.demo.named import MAKE_VECTORS, NAMED, SHOWN, named
 from emokernel.errors import EmokernelError, telling
 from emokernel.vectors import EmotionVectors
 from emokernel.weights import gguf
 
 _CACHE = 4 * 2**30  # bytes for continuous batching on a CPU, at most
+_PAGE = 256  # tokens of a block of that cache
 
-_HOW = """\
-A request is steered if its body has "emotion": "NAME" (and perhaps "strength": 0.5); GET
-/v1/emotions lists the names, GET /v1/models the model.\
-"""
+_NEEDS = "serving needs {}: pip install 'emokernel[serve]'"
 
 # What this command does not know itself goes to `transformers serve`.
 PASSES_ON = True
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "emokernel serve MODEL --vectors FILE [any option of `transformers serve`]"
+    parser.usage = "emokernel serve [MODEL] [--vectors FILE] [any option of `transformers serve`]"
     parser.description = (
-        "A server with an OpenAI compatible API whose requests may carry an emotion. MODEL is"
-        f" {MODEL}. `transformers serve --help` lists its options, --continuous-batching, --host"
-        " and --port among them."
+        f"A server with an OpenAI compatible API whose requests may carry an emotion. MODEL is"
+        f" {MODEL}; {SHOWN} unless given. `transformers serve --help` lists its options, --host,"
+        " --port and --device among them. Requests are batched continuously where the model can,"
+        " unless --no-continuous-batching."
     )
     parser.allow_abbrev = False
     add_vectors(parser)
-    parser.add_argument("--slots", type=positive, default=256, help="different mixes at once (256)")
+    number = parser.add_argument
+    number("--slots", type=positive, default=256, help="different mixes at once (256)")
+    number("--running", type=positive, help="texts that are generated at a time (32)")
+    number("--queue", type=positive, help="requests that wait at most; then 429 (256)")
+    number("--max-body", type=positive, metavar="BYTES", help="of a request (4 MiB)")
+    number("--max-tokens", type=positive, help="of an answer, at most (4096)")
+    number("--drain", type=positive, metavar="SECONDS", help="to answer what runs at SIGTERM (30)")
+    guard = parser.add_argument_group("who may ask")
+    guard.add_argument(
+        "--api-key", action="append", metavar="KEY",
+        help="that each request has to give; repeatable (EMOKERNEL_API_KEY)",
+    )  # fmt: skip
+    guard.add_argument(
+        "--no-api-key", action="store_true", help="let anybody who reaches it use the server"
+    )
+    guard.add_argument(
+        "--allow-host", action="append", metavar="NAME",
+        help="that clients may give in the Host header, beside those of loopback; repeatable",
+    )  # fmt: skip
+    guard.add_argument(
+        "--cors", action="append", metavar="ORIGIN", help="whose pages may ask; repeatable; '*'"
+    )
+    parser.add_argument("--open", action="store_true", help="open it in the browser")
 
 
 def run(chosen: argparse.Namespace) -> None:
     """Say what requests may ask for, and serve until the process is stopped."""
-    server = served(chosen.vectors, chosen.slots, chosen.passed_on)
-    print(f"{server.steering().report()}\n{_HOW}", flush=True)
-    server.run()
+    options = parsed(chosen.passed_on)
+    server, listening = served(chosen, options)
+    from emokernel.serve.server import address_of, opened
+
+    url = address_of(listening)
+    print(server.steering().report(), flush=True)
+
+    def begun() -> None:
+        print(f"serving {server.service.name} on {url}", flush=True)
+        if chosen.open:
+            opened(url)
+
+    server.run(listening, begun)
 
 
-def served(vectors: Path | None, slots: int, passed_on: list[str]) -> Any:
-    """The server, ready to run; ``passed_on``: MODEL and the options of `transformers serve`."""
-    import typer
-    from transformers.cli.serve import Serve
-    from transformers.utils.import_utils import is_serve_available
-
+def parsed(passed_on: list[str]) -> dict[str, Any]:
+    """The options of `transformers serve` in ``passed_on``, and its defaults; EmokernelError."""
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import typer
+        from transformers.cli.serve import Serve
+        from transformers.utils.import_utils import is_serve_available
+    except ModuleNotFoundError as error:
+        raise EmokernelError(_NEEDS.format(error.name)) from error
     if not is_serve_available():
-        raise EmokernelError(
-            "serving needs fastapi, uvicorn and openai: pip install 'emokernel[serve]'"
-        )
+        raise EmokernelError(_NEEDS.format("fastapi, uvicorn and openai"))
     options: dict[str, Any] = {}
 
     def keep(**given: Any) -> None:
         options.update(given)
 
     signature = inspect.signature(Serve)
-    keep.__signature__ = signature
-    keep.__annotations__ = {
-        name: parameter.annotation for name, parameter in signature.parameters.items()
-    }
+    parameters = dict(signature.parameters)
+    batching = Annotated[bool | None, typer.Option()]
+    parameters["continuous_batching"] = parameters["continuous_batching"].replace(
+        default=None, annotation=batching
+    )
+    parameters["host"] = parameters["host"].replace(default="127.0.0.1")
+    keep.__signature__ = signature.replace(parameters=list(parameters.values()))
+    keep.__annotations__ = {name: each.annotation for name, each in parameters.items()}
     command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     command.command()(keep)
     usage_error = typer.BadParameter.__base__  # click's, wherever this release of typer keeps it
@@ -79,27 +119,51 @@ def served(vectors: Path | None, slots: int, passed_on: list[str]) -> Any:
     except usage_error as error:
         message = error.format_message()
         raise EmokernelError(f"{message} `transformers serve --help` lists the options") from error
-    return _server(vectors, slots, options)
+    if not options:  # --help was asked for, and given
+        sys.exit(0)
+    return options
 
 
-def _server(vectors: Path | None, slots: int, options: dict[str, Any]) -> Any:
-    from emokernel.serve.server import SteeredServe
+def served(chosen: argparse.Namespace, options: dict[str, Any]) -> tuple[Any, Any]:
+    """(The server, ready to run; the socket it is to listen on, bound already).
 
-    name = options.pop("force_model")
-    del options["non_blocking"]
-    if name is None:
-        raise EmokernelError("name the model to serve: emokernel serve MODEL --vectors FILE")
-    vectors = vectors or named(name).vectors
+    EmokernelError for what cannot be served, or not so.
+    """
+    from emokernel.serve.front.exposure import KEY_VARIABLE, Settings, check_exposure
+    from emokernel.serve.front.limits import Limits
+    from emokernel.serve.server import SteeredServe, listen
+
+    keys = tuple(chosen.api_key or filter(None, [os.environ.get(KEY_VARIABLE)]))
+    if options.pop("enable_cors"):
+        chosen.cors = [*(chosen.cors or ()), "*"]
+    said = {
+        "running": chosen.running, "waiting": chosen.queue, "body_bytes": chosen.max_body,
+        "max_tokens": chosen.max_tokens, "drain_s": chosen.drain,
+    }  # fmt: skip
+    limits = Limits(**{name: value for name, value in said.items() if value is not None})
+    settings = Settings(
+        options["host"], tuple(chosen.allow_host or ()), tuple(chosen.cors or ()), keys, limits
+    )
+    check_exposure(options["host"], keys, chosen.no_api_key)
+    name = options.pop("force_model") or SHOWN
+    for own in ("non_blocking", "model_timeout", "decision_config"):
+        options.pop(own, None)
+    vectors = chosen.vectors or named(name).vectors
     if vectors is None:
         raise EmokernelError(
             f"say which emotions the model has: --vectors FILE; {MAKE_VECTORS.format(name)}"
         )
     loaded = EmotionVectors.load(vectors)
-    _check_model(name, loaded, vectors)
+    config = _checked_config(name, loaded, vectors)
     models.check_can_steer(options.get("device"))
-    _bound_cache(options)
+    listening = listen(options["host"], options["port"])
+    _bound_cache(options, config, limits.running)
     with telling(f"serve {name}"):
-        return SteeredServe(_folder(name), loaded, slots, name, **options)
+        server = SteeredServe(
+            _folder(name), loaded, chosen.slots, name, named(name).judge, limits, settings,
+            **options,
+        )  # fmt: skip
+    return server, listening
 
 
 def _folder(name: str) -> str:
@@ -118,36 +182,50 @@ def _folder(name: str) -> str:
     return folder
 
 
-def _bound_cache(options: dict[str, Any]) -> None:
+def _bound_cache(options: dict[str, Any], config: Any, running: int) -> None:
     """On a CPU, a cache for continuous batching that leaves a laptop its memory.
 
-    transformers takes 60 % of all memory there is, which it fills when the first request comes.
+    As much as ``running`` texts can fill, within a quarter of the free memory; transformers takes
+    60 % of all memory there is, which it fills at once.
     """
     device = options["device"]
     on_cpu = device == "cpu" or (device == "auto" and not torch.accelerator.is_available())
     said = options["cb_num_blocks"] or options["cb_max_memory_percent"]
-    if not options["continuous_batching"] or said or not on_cpu:
+    if options["continuous_batching"] is False or said or not on_cpu:
         return
     import psutil  # which transformers asks as well
 
     memory = psutil.virtual_memory()
     free = min(available_bytes(torch.device("cpu")), memory.available)
-    size = min(_CACHE, free // 4)
-    options["cb_max_memory_percent"] = size / memory.total
-    print(
-        f"continuous batching in {size / 2**30:.1f} GiB at most (--cb-max-memory-percent is the"
-        " share of all memory, --cb-num-blocks the number of blocks)"
-    )
+    options["cb_max_memory_percent"] = min(_CACHE, free // 4) / memory.total
+    context = config and getattr(config.get_text_config(), "max_position_embeddings", None)
+    if context is not None and running * context * _token_bytes(config) < min(_CACHE, free // 4):
+        options["cb_num_blocks"] = -(-running * context // _PAGE)
+        options["cb_max_memory_percent"] = None
 
 
-def _check_model(name: str, vectors: EmotionVectors, source: Path) -> None:
-    """EmokernelError for what is no model, or not that of the vectors, before it is loaded.
+def _token_bytes(config: Any) -> float:
+    """What a token takes in the cache of a decoder in fp32; without bounds if that is not known."""
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or getattr(text, "num_attention_heads", None)
+    size = getattr(text, "head_dim", None)
+    layers = getattr(text, "num_hidden_layers", None)
+    if size is None and heads is not None:
+        size = text.hidden_size // text.num_attention_heads
+    return 8 * layers * heads * size if layers and heads and size else math.inf
 
-    ``name`` is the server's: OWNER/NAME@REVISION too. What it means by a colon it says itself.
+
+def _checked_config(name: str, vectors: EmotionVectors, source: Path) -> Any:
+    """The config of the model; EmokernelError for what is none, or not that of the vectors.
+
+    ``name`` is the server's: OWNER/NAME@REVISION too. None for one with a colon, of which the
+    server says itself what it means.
     """
     repository, at, revision = name.rpartition("@")
     if Path(name).exists() or not at:
         repository, revision = name, None
-    if Path(repository).exists() or ":" not in repository:
-        config = models.load_config(Asked(repository, revision))
-        models.check_fits(vectors, config, source)
+    if not Path(repository).exists() and ":" in repository:
+        return None
+    config = models.load_config(Asked(repository, revision))
+    models.check_fits(vectors, config, source)
+    return config

@@ -1,117 +1,202 @@
-"""`transformers serve` with a patched model."""
+"""The server: transformers' options, model and handlers, below an application of our own."""
 
 from __future__ import annotations
 
-import time
+import asyncio
+import logging
+import signal
+import socket
+import sys
+import webbrowser
 from collections.abc import Callable
 from typing import Any
 
+import uvicorn
+from transformers import ContinuousBatchingConfig
 from transformers.cli.serve import Serve
+from transformers.cli.serving.utils import GenerationState, Modality
 
 from emokernel.errors import EmokernelError
-from emokernel.replaced import Around
-from emokernel.serve.fields import listed
-from emokernel.serve.middleware import EmotionFields, asked_for
-from emokernel.serve.refusals import refusal
-from emokernel.steering import Steering, patch, steering_of
+from emokernel.serve.app import make_app
+from emokernel.serve.engine import Batched, OneByOne, Turns
+from emokernel.serve.engine.manager import Manager
+from emokernel.serve.front.admission import Admission
+from emokernel.serve.front.exposure import Settings
+from emokernel.serve.front.guard import front
+from emokernel.serve.front.limits import Limits
+from emokernel.serve.metrics import Metrics
+from emokernel.serve.service import Service
+from emokernel.steering import Steering, patch
 from emokernel.vectors import EmotionVectors
 
 
 class SteeredServe(Serve):
-    """transformers' server, which does not listen before `run`.
+    """A server of one model, ready to answer, which does not listen before `run`.
 
-    What it is made of is extended on its instances: the model is patched whenever it is loaded, and
-    what generates for a request does so under the emotion of its body.
+    `Serve` loads the model and makes the handlers. They are given what generates for them here.
     """
 
     def __init__(
-        self, model: str, vectors: EmotionVectors, slots: int, name: str, **options: Any
+        self,
+        model: str,
+        vectors: EmotionVectors,
+        slots: int,
+        name: str,
+        judge: str,
+        limits: Limits,
+        settings: Settings,
+        *,
+        continuous_batching: bool | None = None,
+        **options: Any,
     ) -> None:
-        """``name``: what clients may call ``model``; ``options``: those of `Serve`.
+        """``name``: what clients call ``model``; ``options``: those of `Serve`.
 
-        EmokernelError if the vectors do not fit the model.
+        ``continuous_batching``: where the model can, unless given. EmokernelError if the vectors do
+        not fit the model, or if it cannot what it is to do.
         """
-        super().__init__(model, **options, non_blocking=True)
-        manager, self._vectors, self._slots, self._name = self._model_manager, vectors, slots, name
-        for loaded in manager.loaded_models.values():
-            self._patch(loaded.model)
-        Around(manager, "_load_model", self._load_model).install()
-        Around(manager, "shutdown", self._shutdown).install()
-        Around(manager, "get_gen_models", self._list_models).install()
-        Around(self._generation_state, "get_manager", self._get_manager).install()
-        app = self.server.config.app
-        # The innermost: what it refuses has the headers that the others add.
-        from starlette.middleware import Middleware
-
-        app.user_middleware.append(Middleware(EmotionFields, self.steering, (name, model)))
-        app.add_exception_handler(EmokernelError, lambda _, error: refusal(error))
-        app.add_api_route("/v1/emotions", self._list_emotions, methods=["GET"])
+        if slots < limits.running:
+            raise EmokernelError(
+                f"{limits.running} requests at a time can have as many emotions, which needs as"
+                f" many slots: give --slots {limits.running} or more, or a lower --running"
+            )
+        super().__init__(
+            model, **options, continuous_batching=continuous_batching is not False,
+            non_blocking=True,
+        )  # fmt: skip
+        logging.getLogger("transformers.cli.serving").setLevel(logging.ERROR)  # a line a request
+        handlers = self._chat_handler, self._completion_handler, self._response_handler
+        loaded, processor = self._chat_handler._resolve_model({})[1:]
+        steering = patch(loaded, vectors, slots=slots)
+        turns = Turns()
+        manager = self._manager(loaded, processor, steering, turns, continuous_batching)
+        self.service = Service(
+            name, loaded, processor, vectors, judge, manager, turns, limits,
+            Admission(limits.running, limits.waiting), Metrics(), slots,
+        )  # fmt: skip
+        state = _State(manager)
+        for handler in handlers:
+            handler.generation_state = state
+            handler._resolve_model = lambda _: (name, loaded, processor)
+        self.app = make_app(self.service, *handlers)
+        served = front(self.app, settings, self.service.metrics)
+        self.server = _Server(
+            uvicorn.Config(
+                served, log_level="warning", access_log=False, server_header=False,
+                timeout_graceful_shutdown=limits.drain_s,
+            ),
+            self.service,
+        )  # fmt: skip
 
     def start_server(self) -> None:
         """Not yet: `Serve` calls this when its parts are made."""
 
-    def run(self) -> None:
-        """Listen until the process is stopped."""
-        self.server.run()
-
     def steering(self) -> Steering:
-        """The handle of the model, which is loaded again if it was unloaded."""
-        return steering_of(self._chat_handler._resolve_model({})[1])
+        """The handle of the model."""
+        return self.service.steering()
 
-    def _patch(self, model: Any) -> None:
-        patch(model, self._vectors, slots=self._slots)
+    def run(self, listening: socket.socket, begun: Callable[[], object] = lambda: None) -> None:
+        """Answer on ``listening`` until the process is stopped; ``begun`` is called once it does.
 
-    def _load_model(self, original: Callable, *args: Any, **kwargs: Any) -> Any:
-        model = original(*args, **kwargs)
-        self._patch(model)
-        return model
-
-    def _shutdown(self, original: Callable) -> None:
-        """Models are unloaded: what batches for one must not go on with it."""
-        self._generation_state.shutdown()
-        original()
-
-    def _get_manager(self, original: Callable, *args: Any, **kwargs: Any) -> Any:
-        generates = original(*args, **kwargs)
-        if not any(isinstance(method, Around) for method in vars(generates).values()):
-            if hasattr(generates, "async_submit"):
-                Around(generates, "submit", self._submit).install()
-                Around(generates, "async_submit", self._submit).install()
-            else:
-                Around(generates, "init_cb", self._init_cb(generates)).install()
-        return generates
-
-    def _submit(self, original: Callable, work: Callable, *args: Any, **kwargs: Any) -> Any:
-        """Work for the thread that generates, which the caller's context does not reach.
-
-        Without an emotion nothing is wanted, whatever block that thread was started in.
+        What runs when SIGTERM comes is answered; then the process ends, with status 0.
         """
-        request, steering = asked_for.get(), self.steering()
+        self.server.begun = begun
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # sent again when all is answered
+        try:
+            self.server.run(sockets=[listening])
+        finally:
+            self.close()
 
-        def steered(*args: Any, **kwargs: Any) -> Any:
-            with steering.requests([request]):
-                return work(*args, **kwargs)
+    def close(self) -> None:
+        """Nothing generates any more."""
+        self.service.manager.stop()
 
-        return original(steered, *args, **kwargs)
+    def _manager(
+        self,
+        model: Any,
+        processor: Any,
+        steering: Steering,
+        turns: Turns,
+        batching: bool | None,
+    ) -> Manager:
+        """What generates, started; one request after the other where batching is not demanded."""
+        reason = None
+        if batching is not False:
+            modality = self._model_manager.get_model_modality(model, processor=processor)
+            if modality is not Modality.LLM or not hasattr(model, "init_continuous_batching"):
+                reason = f"a {type(model).__name__} cannot be batched continuously"
+            else:
+                config = self._generation_state._cb_config or ContinuousBatchingConfig()
+                batched = Batched(model, config, turns)
+                try:
+                    batched.start()
+                    return batched
+                except (EmokernelError, ValueError, RuntimeError) as error:
+                    batched.stop()
+                    reason = str(error)
+        if reason is not None:
+            if batching:
+                raise EmokernelError(f"{reason}: leave --continuous-batching out")
+            print(f"one request after the other: {reason}", flush=True)
+        return OneByOne(model, steering, turns)
 
-    @staticmethod
-    def _init_cb(generates: Any) -> Callable:
-        def begin(original: Callable, *args: Any, **kwargs: Any) -> None:
-            begun = generates._cb
-            original(*args, **kwargs)
-            if generates._cb is not begun:
-                Around(generates._cb, "add_request", _add_request).install()
 
-        return begin
+class _State(GenerationState):
+    """Gives handlers the one manager that there is."""
 
-    def _list_models(self, _: Callable) -> list[dict[str, Any]]:
-        """The one that is served; transformers lists what the cache of the Hub holds."""
-        made_by = {"object": "model", "owned_by": "emokernel", "created": int(time.time())}
-        return [{"id": self._name, **made_by}]
+    def __init__(self, manager: Manager) -> None:
+        super().__init__()
+        self._manager = manager
 
-    def _list_emotions(self) -> dict[str, Any]:
-        return listed(self._vectors.names)
+    def use_continuous_batching(self, model: Any, modality: Any) -> bool:
+        """Whether prompts are lists of tokens, as for batches, or tensors."""
+        return isinstance(self._manager, Batched)
+
+    def get_manager(self, model_id: str, use_cb: bool = False) -> Any:
+        """It."""
+        return self._manager
 
 
-def _add_request(original: Callable, *args: Any, **kwargs: Any) -> Any:
-    return original(*args, **kwargs, emotion=asked_for.get())
+class _Server(uvicorn.Server):
+    """Says when it listens, and lets nothing new begin once it is to stop."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self.begun: Callable[[], object] = lambda: None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets)
+        self.begun()
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """A signal to stop has come: what runs is answered, what is new is refused."""
+        self._service.admission.begin_draining()
+        super().handle_exit(sig, frame)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that is bound and does not listen yet; EmokernelError if it cannot be."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        raise EmokernelError(
+            f"cannot listen on {host}:{port} ({error.strerror or error}): give another --port, or"
+            " --host"
+        ) from error
+    return bound
+
+
+def address_of(bound: socket.socket) -> str:
+    """The URL of a server that listens there."""
+    host, port = bound.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def opened(url: str) -> None:
+    """Show a page in the person's browser."""
+    asyncio.get_running_loop().run_in_executor(None, webbrowser.open, url)

@@ -10,25 +10,23 @@ from __future__ import annotations
 import torch
 
 from emokernel.errors import SteeringError
-from emokernel.reference import Law
 from emokernel.requests import Request
 from emokernel.steering import Steering
 
-# Of the largest number of a dtype; its root for the wide ones, since norms square. What is left is
-# for the activations themselves, of which the largest known are in the thousands.
-_SHARE, _NATURAL = 0.25, 1e4
+# The largest norm of a row that is known of a model that nobody steers is in the thousands.
+_NATURAL = 1e4
 
 
-class Strengths:
-    """Which requests are safe beside others, for one patched model."""
+def check_strength(steering: Steering, request: Request) -> None:
+    """What `Steering.check` raises, and SteeringError for a strength that might overflow.
 
-    def __init__(self, steering: Steering) -> None:
-        self._steering = steering
-        tensor, profile = steering.requested.resolve.mixer.basis.tensor, None
-        lengths = tensor.norm(dim=-1)
-        self._lengths = lengths
-        largest = min(torch.finfo(each.state.dtype).max for each in steering.placed)
-        self._most = _SHARE * (largest if largest < 1e6 else largest**0.5)
-
-    def check(self, request: Request) -> None:
-        """What `Steering.check` raises, and SteeringError for a strength that might overflow."""
+    A quarter of what the dtype of the residual stream holds is left to the steering; of a dtype
+    with the range of fp32 the root, since norms square.
+    """
+    largest = min(torch.finfo(each.state.dtype).max for each in steering.placed)
+    most = max(largest / 4 if largest < 1e6 else largest**0.5 / 4, 2 * _NATURAL)
+    if not steering.reach(request, _NATURAL) <= most:
+        raise SteeringError(
+            "strength and weights are so large that the model would overflow, which fails all that"
+            " runs beside it: ask for less, or law 'preserve'"
+        )

@@ -9,13 +9,14 @@ from typing import Any
 
 from transformers import ContinuousBatchingConfig, GenerationConfig, PreTrainedModel
 
-from emokernel.errors import EmokernelError, UnavailableError
+from emokernel.errors import EmokernelError
 from emokernel.replaced import Around
 from emokernel.serve.engine.manager import Manager
 from emokernel.serve.engine.sampling import Drawing, RowSampling
 from emokernel.serve.engine.texts import Streamer
 from emokernel.serve.engine.turns import Turns
 from emokernel.serve.engine.wishes import Wish
+from emokernel.serve.front.errors import UnavailableError
 
 # Seconds for the cache to be made, and for what runs to end when the server does.
 _START, _STOP = 600.0, 5.0
@@ -108,7 +109,7 @@ class Batched(Manager):
             streamer.fail(UnavailableError(f"the model could not go on: {output.error}"))
         elif output.request_id in self._sampling.problems:
             streamer.fail(EmokernelError(self._sampling.problems[output.request_id]))
-        if streamer.problem is not None:
+        if streamer.queue.problem is not None:
             streamer.cancel()
             return
         streamer.take(output.generated_tokens[streamer.total_tokens :])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import abstractmethod
 from typing import Any
 
@@ -48,7 +47,7 @@ class Manager(BaseGenerateManager):
         gen_config: GenerationConfig,
         request_id: str,
         response_parser: Any = None,
-    ) -> tuple[asyncio.Queue, Any]:
+    ) -> tuple[Any, Any]:
         """(The queue of what is generated, its `Streamer`); EmokernelError if there is no room."""
         own, ids = wish.get(), _ids(inputs)
         own.read(len(ids))
@@ -57,7 +56,7 @@ class Manager(BaseGenerateManager):
             processor, own, lambda: self._cancel(streamer), response_parser
         )
         self._begin(ids, inputs, gen_config, streamer, own)
-        own.cancel = streamer.cancel
+        own.begun, own.cancel = True, streamer.cancel
         return streamer.queue, streamer
 
     async def generate_non_streaming(

@@ -12,20 +12,18 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.cli.serving.utils import InferenceThread
 from transformers.generation.streamers import BaseStreamer
 
-from emokernel.errors import UnavailableError
 from emokernel.serve.engine.manager import Manager
 from emokernel.serve.engine.texts import Streamer
 from emokernel.serve.engine.turns import Turns
 from emokernel.serve.engine.wishes import Wish
+from emokernel.serve.front.errors import UnavailableError
 from emokernel.steering import Steering
 
 
 class OneByOne(Manager):
     """All in one thread, since what `torch.compile` keeps belongs to one."""
 
-    def __init__(
-        self, model: PreTrainedModel, steering: Steering, turns: Turns
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, steering: Steering, turns: Turns) -> None:
         """``turns``: taken for a whole answer."""
         super().__init__(model)
         self._steering, self._turns = steering, turns
@@ -46,7 +44,11 @@ class OneByOne(Manager):
         choice = own.choice(config)
         config.do_sample = choice.temperature > 0
         if config.do_sample:
-            config.temperature, config.top_p, config.top_k = choice.temperature, choice.top_p, choice.top_k
+            config.temperature, config.top_p, config.top_k = (
+                choice.temperature,
+                choice.top_p,
+                choice.top_k,
+            )
         else:
             config.temperature = config.top_p = config.top_k = None
         further = {"generation_mode": "text"} if hasattr(self.model, "has_talker") else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -53,6 +52,39 @@ def _begun(text: str, stop: str) -> int:
     return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)
 
 
+class Pieces:
+    """A queue of what a handler reads: pieces of text, at last None or a problem, which it raises.
+
+    It has what handlers of transformers call of a queue.
+    """
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Any] = asyncio.Queue()
+        self.problem: EmokernelError | None = None
+
+    def put(self, item: Any) -> None:
+        """One more piece; None for the end."""
+        self._queue.put_nowait(item)
+
+    def fail(self, problem: EmokernelError) -> None:
+        """Nothing more comes."""
+        self.problem = problem
+        self._queue.put_nowait(None)
+
+    async def get(self) -> Any:
+        """The next piece, as soon as there is one."""
+        item = await self._queue.get()
+        if item is None and self.problem is not None:
+            raise self.problem
+        return item
+
+    def get_nowait(self) -> Any:
+        """The next piece; asyncio.QueueEmpty if there is none, or a problem, which `get` raises."""
+        if self.problem is not None and self._queue.qsize() == 1:
+            raise asyncio.QueueEmpty
+        return self._queue.get_nowait()
+
+
 class Streamer:
     """Decodes what one request generates and queues it, as handlers of transformers read it.
 
@@ -65,7 +97,7 @@ class Streamer:
     ) -> None:
         """``parser``: transformers' ResponseParser of tool calls and reasoning, if the model has
         one."""
-        self.queue: asyncio.Queue[Any] = asyncio.Queue()
+        self.queue = Pieces()
         self.ids: list[int] = []
         self._tokenizer = getattr(processor, "tokenizer", processor)._tokenizer
         # A parser looks for special tokens.
@@ -73,7 +105,6 @@ class Streamer:
         self._wish, self._cancel, self._parser = wish, cancel, parser
         self._until = UntilStop(wish.stop)
         self._ended = False
-        self.problem: EmokernelError | None = None
         if parser is not None:
             self._pass_on(parser.initial_events)
 
@@ -108,15 +139,14 @@ class Streamer:
         if not self._ended:
             self._ended = True
             if rest := self._until.rest():
-                self.queue.put_nowait(rest)
-            self.queue.put_nowait(None)
+                self.queue.put(rest)
+            self.queue.put(None)
 
     def fail(self, problem: EmokernelError) -> None:
         """Nothing more comes."""
         if not self._ended:
-            self._ended, self.problem = True, problem
-            # The handlers write it into JSON as it is.
-            self.queue.put_nowait(utils._StreamError(json.dumps(str(problem))[1:-1]))
+            self._ended = True
+            self.queue.fail(problem)
 
     def cancel(self) -> None:
         """Nobody waits for it any more; harmless when it is over."""
@@ -126,8 +156,7 @@ class Streamer:
     async def finished(self) -> None:
         """Wait for the end; EmokernelError if something failed."""
         while await self.queue.get() is not None:
-            if self.problem is not None:
-                raise self.problem
+            pass
 
     def _pass_on(self, events: list[dict[str, Any]]) -> None:
         for item in utils.response_events_to_chunks(events):
@@ -139,7 +168,7 @@ class Streamer:
         if type(item) is str:  # reasoning and tool calls are no text of the answer
             item = self._until.feed(item)
         if item:
-            self.queue.put_nowait(item)
+            self.queue.put(item)
         if self._until.reached:
-            self.queue.put_nowait(None)
+            self.queue.put(None)
             self.cancel()

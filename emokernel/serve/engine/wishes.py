@@ -38,6 +38,8 @@ class Wish:
     limited: bool = False
     timing: Timing | None = None
     read: Callable[[int], object] = lambda _: None
+    # Whether something was: what fails before is wrong with the request.
+    begun: bool = False
     # What ends the generation that was begun for it; harmless when that is over.
     cancel: Callable[[], object] = field(default=lambda: None)
 

@@ -1,0 +1,95 @@
+"""The application: which paths there are."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse, PlainTextResponse
+from starlette.responses import JSONResponse, Response
+
+from emokernel.serve.emotions.routes import emotion_routes
+from emokernel.serve.front.errors import DrainingError, UnavailableError
+from emokernel.serve.front.handlers import REFUSALS, install
+from emokernel.serve.openai import openai_routes
+from emokernel.serve.service import Service
+
+
+def make_app(service: Service, chat: Any, completion: Any, response: Any) -> FastAPI:
+    """All routes; the last three: the handlers of transformers' server."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.manager.stop()
+
+    app = FastAPI(
+        title="emokernel",
+        summary="A language model whose every request may carry an emotion",
+        version=version("emokernel"),
+        docs_url=None,  # pages that load their scripts from elsewhere
+        redoc_url=None,
+        responses=REFUSALS,
+        lifespan=lifespan,
+    )
+    install(app)
+    app.include_router(openai_routes(service, chat, completion, response))
+    app.include_router(emotion_routes(service))
+    _add_watched(app, service)
+    return app
+
+
+def _add_watched(app: FastAPI, service: Service) -> None:
+    """What tells of the server itself."""
+    steering, admission = service.steering(), service.admission
+    service.metrics.watch(
+        slots_in_use=lambda: steering.requested.slots.held,
+        slots=lambda: service.slots,
+        running=lambda: admission.running,
+        waiting=lambda: admission.waiting,
+    )
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    def page() -> str:
+        return _page(service)
+
+    @app.get("/health", summary="Whether the process can answer")
+    def health() -> dict[str, str]:
+        if not service.manager.is_alive():
+            raise UnavailableError("what generates has failed: the server has to be started anew")
+        return {"status": "ok"}
+
+    @app.get("/ready", summary="Whether new requests are taken")
+    def ready() -> dict[str, str]:
+        if admission.is_draining:
+            raise DrainingError("the server is being stopped: ask another one")
+        return health()
+
+    @app.get("/metrics", response_class=PlainTextResponse, summary="What Prometheus reads")
+    def metrics() -> Response:
+        return Response(service.metrics.text(), media_type=service.metrics.content_type)
+
+    created = int(time.time())
+
+    @app.get("/v1/models", summary="The model that is served")
+    def models() -> JSONResponse:
+        one = {"id": service.name, "object": "model", "created": created, "owned_by": "emokernel"}
+        return JSONResponse({"object": "list", "data": [one]})
+
+
+def _page(service: Service) -> str:
+    """What a browser shows."""
+    names = ", ".join(service.vectors.names)
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>emokernel</title>'
+        f"<h1>emokernel serves {html.escape(service.name)}</h1>"
+        f"<p>Emotions: {html.escape(names)}.</p>"
+        '<p><a href="/openapi.json">OpenAPI description</a> ·'
+        ' <a href="/v1/emotions">emotions</a> · <a href="/v1/models">model</a> ·'
+        ' <a href="/metrics">metrics</a></p></html>'
+    )
