@@ -34,8 +34,8 @@ ENDPOINTS = frozenset(
 # Why a request was not begun; any other reason is "other".
 REASONS = frozenset(
     (
-        "queue_full", "draining", "no_slot", "key", "host", "origin", "too_large", "too_slow",
-        "content_type", "invalid",
+        "body", "busy", "conflict", "content_type", "draining", "head", "key", "not_allowed",
+        "not_found", "slots", "slow", "too_large", "unavailable",
     )
 )  # fmt: skip
 _OTHER = "other"

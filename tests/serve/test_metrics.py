@@ -135,12 +135,12 @@ def test_prompts_hang_ups_and_refusals_are_counted():
     metrics.prompt_tokens(40, False)
     metrics.prompt_tokens(2, True)
     metrics.hang_up()
-    metrics.refused("queue_full")
+    metrics.refused("busy")
     found = read(metrics)
     assert found["emokernel_prompt_tokens_total", labels(steered="false")] == 40
     assert found["emokernel_prompt_tokens_total", labels(steered="true")] == 2
     assert found["emokernel_hang_ups_total", ()] == 1
-    assert found["emokernel_refused_total", labels(reason="queue_full")] == 1
+    assert found["emokernel_refused_total", labels(reason="busy")] == 1
 
 
 def test_two_servers_in_a_process_count_apart():
