@@ -9,9 +9,9 @@ from typing import Any
 
 from emokernel.errors import EmokernelError
 from emokernel.requests import Request
-from emokernel.serve.bodies import Message, Receive, again, parsed, read
 from emokernel.serve.fields import take_request
-from emokernel.serve.refusals import refusal
+from emokernel.serve.front.bodies import Message, Receive, again, parsed, read
+from emokernel.serve.front.refusals import refusal
 from emokernel.steering import Steering
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")

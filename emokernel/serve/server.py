@@ -11,8 +11,8 @@ from transformers.cli.serve import Serve
 from emokernel.errors import EmokernelError
 from emokernel.replaced import Around
 from emokernel.serve.fields import listed
+from emokernel.serve.front.refusals import refusal
 from emokernel.serve.middleware import EmotionFields, asked_for
-from emokernel.serve.refusals import refusal
 from emokernel.steering import Steering, patch, steering_of
 from emokernel.vectors import EmotionVectors
 

@@ -15,7 +15,7 @@ from serve.asgi import Bodies, ask
 from emokernel import EmokernelError, Request, patch
 from emokernel.demo.model import load_model
 from emokernel.demo.vectors import load_vectors
-from emokernel.serve import bodies
+from emokernel.serve.front import bodies
 from emokernel.serve.middleware import EmotionFields, asked_for
 
 PATH = "/v1/completions"
