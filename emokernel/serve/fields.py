@@ -89,7 +89,7 @@ def _point(emotion: dict[str, Any]) -> Affect:
     given = [({"intensity": 1.0} | emotion).get(name) for name in _POINT]
     if not all(map(is_number, given)):
         raise SteeringError(f"a point needs the numbers valence and arousal, got {emotion!r}")
-    valence, arousal, intensity = given
+    valence, arousal, intensity = map(float, given)  # products of integers may be beyond floats
     if intensity < 0:
         raise SteeringError(f"intensity counts from 0, neutral, to 1, got {intensity!r}")
     return Affect(valence * intensity, arousal * intensity)

@@ -9,8 +9,8 @@ from typing import Any
 
 from emokernel.engines.vllm.asked import ASKING
 from emokernel.errors import EmokernelError
-from emokernel.serve.bodies import Message, Receive, again, read
-from emokernel.serve.refusals import refusal
+from emokernel.serve.front.bodies import Message, Receive, again, read
+from emokernel.serve.front.refusals import refusal
 
 _XARGS = "vllm_xargs"
 # Where each of them reads it; None: nowhere.

@@ -1,0 +1,141 @@
+"""Bodies of requests as strangers send them: read up to a limit, and JSON without its traps."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import Any
+
+from emokernel.serve.front.errors import BodyError, TooLargeError
+from emokernel.vectors.formats.json_files import unique
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+# Images are sent within a body, as text that is a third longer.
+MOST_BYTES = 64 * 2**20
+# Levels of lists and objects within each other; schemas of tools have a dozen.
+MOST_LEVELS = 64
+
+
+class NoObjectError(BodyError):
+    """A body that is no JSON, or JSON of something else than an object."""
+
+
+async def read(scope: Message, receive: Receive, most: int | None = None) -> bytes | None:
+    """The whole body; None if the client left before its end.
+
+    TooLargeError for more than ``most`` bytes (`MOST_BYTES`): at once where its length is said.
+    """
+    most = MOST_BYTES if most is None else most
+    size = said_length(scope)
+    parts, counted, more = [], 0, True
+    while more and max(size, counted) <= most:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+        counted += len(parts[-1])
+        more = message.get("more_body", False)
+    if max(size, counted) > most:
+        raise TooLargeError(f"the body is larger than {most} bytes: send less")
+    return b"".join(parts)
+
+
+def said_length(scope: Message) -> int:
+    """The bytes of the body as its head says; 0 where it does not say."""
+    said = dict(scope["headers"]).get(b"content-length", b"")
+    return int(said[:20]) if said.isdigit() else 0
+
+
+def again(content: bytes, receive: Receive) -> Receive:
+    """``receive`` as it was before the body was read."""
+    messages = iter([{"type": "http.request", "body": content, "more_body": False}])
+
+    async def again() -> Message:
+        return next(messages, None) or await receive()
+
+    return again
+
+
+def strict(content: bytes) -> dict[str, Any]:
+    """The object of a body.
+
+    BodyError for JSON that means no one thing or cannot be carried out: not UTF-8, numbers that are
+    none, a key given twice, too many levels, half a character; NoObjectError for what is no object.
+    """
+    try:
+        body = json.loads(
+            content.decode("utf-8"),
+            parse_constant=_no_number,
+            parse_float=_finite,
+            object_pairs_hook=unique,
+        )
+        _check_levels(body)
+        if b"\\u" in content:
+            _check_texts(body)
+    except json.JSONDecodeError as error:
+        raise NoObjectError(f"the body is no JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        reason = f"more than {MOST_LEVELS} levels" if isinstance(error, RecursionError) else error
+        raise BodyError(f"the body is no JSON that can be served: {reason}") from error
+    if not isinstance(body, dict):
+        raise NoObjectError('the body is no JSON object: send {"name": value, ...}')
+    return body
+
+
+def parsed(content: bytes) -> dict[str, Any] | None:
+    """`strict`, but None for what is no object, of which the server says what is wrong."""
+    try:
+        return strict(content)
+    except NoObjectError:
+        return None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is too large for a number")
+    return value
+
+
+def _inner(held: Any) -> Iterator[Any]:
+    return iter(held.values() if isinstance(held, dict) else held)
+
+
+def _check_levels(body: Any) -> None:
+    """RecursionError for too many; a walk, since what it is for cannot be recursed into."""
+    level = [body]
+    for _ in range(MOST_LEVELS + 1):
+        held = [each for each in level if isinstance(each, list | dict)]
+        if not held:
+            return
+        level = [inner for each in held for inner in _inner(each)]
+    raise RecursionError
+
+
+def _check_texts(body: Any) -> None:
+    r"""ValueError for a lone surrogate, which "\ud800" is: no text that anybody can write on."""
+    left = [body]
+    while left:
+        each = left.pop()
+        if isinstance(each, str):
+            _check_text(each)
+        elif isinstance(each, list | dict):
+            if isinstance(each, dict):
+                left.extend(each)
+            left.extend(_inner(each))
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        lone = ord(text[error.start])
+        raise ValueError(f"\\u{lone:04x} without its other half is no character") from error
