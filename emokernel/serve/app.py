@@ -66,7 +66,7 @@ def _add_watched(app: FastAPI, service: Service) -> None:
 
     @app.get("/ready", summary="Whether new requests are taken")
     def ready() -> dict[str, str]:
-        if admission.is_draining:
+        if admission.draining:
             raise DrainingError("the server is being stopped: ask another one")
         return health()
 

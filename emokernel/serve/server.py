@@ -72,6 +72,7 @@ class SteeredServe(Serve):
         self.service = Service(
             name, loaded, processor, vectors, judge, manager, turns, limits,
             Admission(limits.running, limits.waiting), Metrics(), slots,
+            hasattr(processor, "image_processor"),
         )  # fmt: skip
         state = _State(manager)
         for handler in handlers:

@@ -36,6 +36,8 @@ class Service:
     admission: Admission
     metrics: Metrics
     slots: int
+    # Whether the model takes pictures.
+    sees: bool = False
     # The ids of the requests that generate, of all endpoints but the one that can be changed.
     running: set[str] = field(default_factory=set)
 

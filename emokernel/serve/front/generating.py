@@ -38,10 +38,12 @@ class Generating(Response):
         endpoint: str,
         rows: int = 1,
         steered: bool,
+        leave: Callable[[], object] = lambda: None,
     ) -> None:
+        """``leave`` is called when the request is over, however it ended."""
         super().__init__()
         self._service, self._answer, self._rows = service, answer, rows
-        self._endpoint, self._steered = endpoint, steered
+        self._endpoint, self._steered, self._leave = endpoint, steered, leave
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve the request."""
