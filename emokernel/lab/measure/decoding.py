@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emokernel.errors import EmokernelError
+from emokernel.errors import EmokernelError, SteeringError
 from emokernel.lab.measure.encoding import input_device
 from emokernel.requests import Request
 from emokernel.steering import Steering
@@ -28,8 +28,9 @@ _CACHES = ("past_key_values", "cache_params")
 class Decoding:
     """Texts that grow by a token in each step, all of them in one batch.
 
-    Rows with the same context and the same request are one row while the context is read. Rows are
-    padded on the left. A model without a cache reads its whole text in each step.
+    Rows with the same context and the same request are one row while the context is read, unless
+    they are to be kept ``apart``. Rows are padded on the left. A model without a cache reads its
+    whole text in each step.
     """
 
     def __init__(
@@ -39,6 +40,8 @@ class Decoding:
         filler: int,
         steering: Steering | None = None,
         requests: Sequence[Request | None] | None = None,
+        *,
+        apart: bool = False,
     ) -> None:
         """``contexts``: token ids, at least one of each. ``filler``: the token that pads.
 
@@ -50,7 +53,8 @@ class Decoding:
             raise EmokernelError("requests need the steering that fulfils them")
         asked = [None] * len(contexts) if requests is None else list(requests)
         self._model, self._steering = model, steering if requests is not None else None
-        keys = [(repr(a), tuple(c)) for a, c in zip(asked, contexts, strict=True)]
+        pairs = enumerate(zip(asked, contexts, strict=True))
+        keys = [(repr(a), tuple(c), row if apart else 0) for row, (a, c) in pairs]
         number = {key: n for n, key in enumerate(dict.fromkeys(keys))}
         first = {key: row for row, key in reversed(list(enumerate(keys)))}
         self._distinct = torch.tensor([number[key] for key in keys])
@@ -83,6 +87,23 @@ class Decoding:
     def keep(self, rows: Tensor) -> None:
         """Go on with ``rows`` alone, by their numbers among those that there are."""
         self._select(rows)
+
+    def change(self, requests: Sequence[Request | None]) -> None:
+        """From the next step on ``requests``, one for each of the rows that there are.
+
+        SteeringError for a model without a cache: it reads what was written under the old ones
+        again in each step, and cannot tell that apart from what is new.
+        """
+        if self._steering is None:
+            raise EmokernelError("requests need the steering that fulfils them")
+        if not self._caches:
+            raise SteeringError(
+                "this model keeps no cache and reads its text again for every token: what it feels"
+                " cannot change while it writes; ask again with other emotions"
+            )
+        if len(requests) != len(self._ids):
+            raise EmokernelError(f"{len(requests)} requests for {len(self._ids)} rows")
+        self._requests = list(requests)
 
     def _select(self, rows: Tensor) -> None:
         self._requests = [self._requests[row] for row in rows.tolist()]
