@@ -42,6 +42,7 @@ async def ask(app: Any, path: str, body: Any = None, method: str = "POST") -> tu
         sent.append(message)
 
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
+    headers.append((b"host", b"localhost"))
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method,
         "path": path, "raw_path": path.encode(), "root_path": "", "scheme": "http",

@@ -1,4 +1,4 @@
-"""transformers' server gives each request its own emotion, with and without continuous batching."""
+"""OpenAI's endpoints give each request its own emotion, whatever generates for them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import json
 
 import pytest
 import torch
-from serve.asgi import ask
-
-from emokernel import Affect, EmotionVectors, Request, patch
-from emokernel.cli import main
-from emokernel.commands import serve
-from emokernel.commands.serve import served
-from emokernel.demo.model import load_model
-from emokernel.demo.vectors import load_vectors
 
 pytest.importorskip("fastapi", reason="pip install 'emokernel[serve]'")
 pytest.importorskip("uvicorn", reason="pip install 'emokernel[serve]'")
 pytest.importorskip("openai", reason="pip install 'emokernel[serve]'")
+pytest.importorskip("prometheus_client", reason="pip install 'emokernel[serve]'")
 
-PATH = "/v1/completions"
-BATCHING = ["--continuous-batching", "--cb-num-blocks", "64", "--cb-max-batch-tokens", "64"]
+from serve.asgi import ask
+from serve.made import BATCHING, PLAIN, make_server
+
+from emokernel import Affect, EmotionVectors, Request, patch
+from emokernel.cli import main
+from emokernel.commands import serve
+from emokernel.demo.model import load_model
+from emokernel.demo.vectors import load_vectors
+
+PATH, CHAT, RESPONSES = "/v1/completions", "/v1/chat/completions", "/v1/responses"
 FIELDS = {"model": "embedded", "prompt": "They told us that", "max_tokens": 9, "temperature": 0.0}
 EMOTIONS = [
     {},
@@ -33,18 +34,19 @@ EMOTIONS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["plain", "batching"])
+@pytest.fixture(scope="module", params=["batching", "plain"])
 def server(request):
     """A server of the embedded model, whose application is asked without a network."""
-    options = BATCHING if request.param == "batching" else []
-    made = served(None, 256, ["embedded", "--device", "cpu", *options])
+    made = make_server(*(BATCHING if request.param == "batching" else PLAIN))
+    # The embedded model has no chat template; this one says nothing but the user's words.
+    made.service.processor.chat_template = "{{ messages[0]['content'] }}"
     yield made
-    made._model_manager.shutdown()
+    made.close()
 
 
 @pytest.fixture
 def app(server):
-    return server.server.config.app
+    return server.front
 
 
 @pytest.fixture(scope="module")
@@ -75,31 +77,78 @@ def together(app, bodies, path=PATH):
     return asyncio.run(all_of_them())
 
 
+def one(app, body, path=PATH):
+    return together(app, [body], path)[0]
+
+
+def events_of(text):
+    """The events of a stream, the line that ends it among them."""
+    lines = [line.removeprefix("data: ") for line in text.split("\n\n") if line]
+    return [line if line == "[DONE]" else json.loads(line) for line in lines]
+
+
 def test_requests_at_the_same_time_with_different_emotions(app, server, wanted):
     answers = together(app, [FIELDS | emotion for emotion in EMOTIONS])
     assert [status for status, _ in answers] == [200] * len(EMOTIONS)
     assert [answer["choices"][0]["text"] for _, answer in answers] == wanted
     assert server.steering().requested.slots.held == 0
+    assert server.service.admission.running == 0
 
 
 def test_who_says_nothing_of_emotion_is_not_steered_by_the_blocks_of_others(app, server, wanted):
-    """What generates is started within one of them, and outlives it."""
-    assert asyncio.run(ask(app, "/reset"))[0] == 200
     steering = server.steering()
     for emotion in ("anger", "joy"):
         with steering.requests([emotion]):
             answers = together(app, [FIELDS, FIELDS | EMOTIONS[1]])
             assert [answer["choices"][0]["text"] for _, answer in answers] == wanted[:2]
-    ((_, answer),) = together(app, [FIELDS])
-    assert answer["choices"][0]["text"] == wanted[0]
 
 
-def test_streams_are_steered_too(app, wanted):
+def test_streams_are_steered_too_and_end_as_clients_expect(app, wanted):
     answers = together(app, [FIELDS | emotion | {"stream": True} for emotion in EMOTIONS])
     for (status, text), whole in zip(answers, wanted, strict=True):
         assert status == 200
-        chunks = [json.loads(line[6:]) for line in text.split("\n\n") if line]
+        *chunks, end = events_of(text)
+        assert end == "[DONE]"
         assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == whole
+        assert {chunk["model"] for chunk in chunks} == {"embedded"}
+
+
+def test_chats_and_responses_carry_emotions(app, wanted):
+    asked = {"temperature": 0.0} | EMOTIONS[1]
+    words = [{"role": "user", "content": FIELDS["prompt"]}]
+    chat, response = asked | {"messages": words, "max_tokens": 9}, asked | {"input": words}
+    status, answer = one(app, chat, CHAT)
+    assert status == 200
+    assert answer["choices"][0]["message"]["content"] == wanted[1]
+    *chunks, end = events_of(one(app, chat | {"stream": True}, CHAT)[1])
+    assert "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks) == wanted[1]
+    assert end == "[DONE]"
+    status, answer = one(app, response | {"max_output_tokens": 9}, RESPONSES)
+    assert status == 200
+    assert answer["output"][0]["content"][0]["text"] == wanted[1]
+    events = events_of(one(app, response | {"max_output_tokens": 9, "stream": True}, RESPONSES)[1])
+    deltas = [each["delta"] for each in events if each["type"] == "response.output_text.delta"]
+    assert "".join(deltas) == wanted[1]
+
+
+def test_each_request_is_sampled_as_it_says_whoever_came_first(app, wanted):
+    hot = FIELDS | {"temperature": 2.0, "seed": 5}
+    one(app, hot)
+    assert one(app, FIELDS)[1]["choices"][0]["text"] == wanted[0]
+    texts = [answer["choices"][0]["text"] for _, answer in together(app, [hot, FIELDS, hot])]
+    assert texts[0] == texts[2] != texts[1] == wanted[0]
+
+
+def test_an_answer_ends_before_its_stop_streamed_or_not(app, wanted):
+    stop = wanted[0].split()[2]
+    body = FIELDS | {"stop": ["never said", stop]}
+    status, answer = one(app, body)
+    assert status == 200
+    assert answer["choices"][0] | {"text": ""} == {"index": 0, "finish_reason": "stop", "text": ""}
+    assert answer["choices"][0]["text"] == wanted[0][: wanted[0].index(stop)]
+    *chunks, _ = events_of(one(app, body | {"stream": True})[1])
+    streamed = "".join(chunk["choices"][0]["text"] for chunk in chunks)
+    assert streamed == answer["choices"][0]["text"]
 
 
 @pytest.mark.parametrize(
@@ -109,110 +158,104 @@ def test_streams_are_steered_too(app, wanted):
         ({"emotion": {"joy": "much"}}, "must be a finite number"),
         ({"emotion": ["joy"]}, "a list of emotions is"),
         ({"emotion": 3}, "an emotion is a name"),
-        ({"emotion": "joy", "strength": "1"}, "strength must be a finite number"),
-        ({"emotion": "joy", "strength": 10**400}, "strength must be a finite number"),
-        ({"emotion": "joy", "strength": True}, "strength must be a finite number"),
+        ({"emotion": "joy", "strength": "1"}, "strength must be a number"),
+        ({"emotion": "joy", "strength": True}, "strength must be a number"),
         ({"emotion": {"joy": True}}, "must be a finite number"),
         ({"emotion": {"joy": -(10**400)}}, "must be a finite number"),
         ({"emotion": {"valence": 10**400, "arousal": 0}}, "a point needs the numbers"),
         ({"emotion": {"valence": 0.5, "arousal": True}}, "a point needs the numbers"),
-        ({"emotion": "joy", "law": "sub"}, "unknown law 'sub'"),
-        ({"emotion": "joy", "law": ["add"]}, "law must be a text"),
-        ({"emotion": "joy", "positions": "first"}, "unknown positions 'first'"),
+        ({"emotion": "joy", "law": "sub"}, "law can only be"),
+        ({"emotion": "joy", "positions": "first"}, "positions can only be"),
         ({"emotion": {"valence": 0.5}}, "a point needs the numbers valence and arousal"),
         ({"emotion": {"valence": 2, "arousal": 2}}, "not a point within the unit circle"),
         ({"strength": 1.0}, "strength without emotion"),
+        ({"emotion": {"joy": 1e30}, "law": "add"}, "so large that the model would overflow"),
     ],
 )
-@pytest.mark.parametrize("path", [PATH, "/v1/chat/completions", "/v1/responses"])
-def test_what_cannot_be_steered_is_a_bad_request(app, path, fields, message):
-    ((status, answer),) = together(app, [FIELDS | fields], path)
-    assert status == 400
-    assert message in answer["detail"]
-
-
-def test_what_is_not_ours_is_left_to_transformers(app):
-    answers = together(app, [FIELDS | {"emotion": "joy", "mood": 1}, b"{", b"[1]", FIELDS])
-    assert [status for status, _ in answers] == [422, 422, 422, 200]
-    assert "mood" in answers[0][1]["detail"]
-    assert "emotion" not in answers[0][1]["detail"]
-
-
-def test_another_model_is_refused_as_ever(app):
-    ((status, answer),) = together(app, [FIELDS | {"model": "other", "emotion": "joy"}])
-    assert status == 400
-    assert "pinned" in answer["detail"]
-
-
-def test_the_model_is_listed_by_the_name_that_requests_may_use(app):
-    status, answer = asyncio.run(ask(app, "/v1/models", method="GET"))
-    assert status == 200
-    assert [each["id"] for each in answer["data"]] == [FIELDS["model"]]
+def test_what_cannot_be_steered_is_a_bad_request(app, fields, message):
+    bodies = {
+        PATH: FIELDS,
+        CHAT: {"messages": [{"role": "user", "content": "so"}]},
+        RESPONSES: {"input": "so"},
+    }
+    for path, body in bodies.items():
+        status, answer = one(app, body | fields, path)
+        assert status == 400
+        assert message in answer["detail"]
+        assert answer["error"]["message"] == answer["detail"]
 
 
 @pytest.mark.parametrize(
-    ("path", "message"),
+    ("path", "body", "status", "message"),
     [
-        ("/v1/chat/completions", "the body has no 'messages': give it in place of 'prompt'"),
-        ("/v1/responses", "the body has no 'input': give it in place of 'prompt'"),
+        (PATH, FIELDS | {"mood": 1}, 400, "mood"),
+        (PATH, FIELDS | {"model": "other"}, 404, "there is no model 'other' here"),
+        (PATH, FIELDS | {"max_tokens": 253}, 400, "do not fit the 256 tokens"),
+        (PATH, FIELDS | {"prompt": "so " * 300}, 400, "do not fit the 256 tokens"),
+        (CHAT, FIELDS, 400, "messages"),
+        (RESPONSES, FIELDS, 400, "input"),
+        ("/reset", {}, 404, "no such path"),
+        ("/load_model", {"model": "embedded"}, 404, "no such path"),
     ],
 )
-def test_a_body_without_what_is_to_be_answered_is_a_bad_request(app, path, message):
-    ((status, answer),) = together(app, [FIELDS], path)
+def test_what_is_not_served_is_told_in_one_sentence(app, path, body, status, message):
+    found, answer = one(app, body, path)
+    assert found == status
+    assert message in answer["error"]["message"]
+
+
+def test_a_template_that_refuses_is_a_bad_request(app, server, monkeypatch):
+    refuses = "{{ raise_exception('roles must alternate') }}"
+    monkeypatch.setattr(server.service.processor, "chat_template", refuses)
+    status, answer = one(app, {"messages": [{"role": "user", "content": "so"}]}, CHAT)
     assert status == 400
-    assert answer["detail"] == answer["error"]["message"] == message
+    assert "roles must alternate" in answer["detail"]
 
 
-def test_the_emotions_are_listed(app):
-    status, answer = asyncio.run(ask(app, "/v1/emotions", method="GET"))
+def test_the_server_tells_of_itself(app):
+    def get(path):
+        return asyncio.run(ask(app, path, method="GET"))
+
+    status, answer = get("/v1/models")
     assert status == 200
-    assert [each["id"] for each in answer["data"]] == list(load_vectors().names)
-
-
-def test_a_model_that_was_unloaded_is_patched_again(app, server, wanted):
-    before = server.steering()
-    assert asyncio.run(ask(app, "/reset"))[0] == 200
-    ((_, answer),) = together(app, [FIELDS | EMOTIONS[1]])
-    assert answer["choices"][0]["text"] == wanted[1]
-    assert server.steering() is not before
-
-
-def test_a_want_of_slots_is_told_as_such(app, server, monkeypatch):
-    steering = server.steering()
-    monkeypatch.setattr(steering.requested.slots, "_free", [])
-    ((status, answer),) = together(app, [FIELDS | {"emotion": "fear"}])
-    assert status == 503
-    assert "no more slots" in answer["detail"]
-    ((status, _),) = together(app, [FIELDS])
+    assert [each["id"] for each in answer["data"]] == ["embedded"]
+    assert get("/health") == get("/ready") == (200, {"status": "ok"})
+    status, text = get("/metrics")
     assert status == 200
+    assert "emokernel_slots 256.0" in text
+    assert "emokernel_slots_in_use 0.0" in text
+    status, text = get("/")
+    assert status == 200
+    assert "embedded" in text
+    assert RESPONSES in get("/openapi.json")[1]["paths"]
 
 
-def test_chats_and_responses_carry_emotions(app, server, wanted):
-    """The embedded model has no chat template; this one says nothing but the user's words."""
-    _, _, tokenizer = server._chat_handler._resolve_model({})
-    tokenizer.chat_template = "{{ messages[0]['content'] }}"
-    asked = {"model": "embedded", "temperature": 0.0} | EMOTIONS[1]
-    words = [{"role": "user", "content": FIELDS["prompt"]}]
-    ((status, answer),) = together(
-        app, [asked | {"messages": words, "max_tokens": 9}], "/v1/chat/completions"
-    )
-    assert status == 200
-    assert answer["choices"][0]["message"]["content"] == wanted[1]
-    ((status, answer),) = together(
-        app, [asked | {"input": words, "max_output_tokens": 9, "stream": False}], "/v1/responses"
-    )
-    assert status == 200
-    assert answer["output"][0]["content"][0]["text"] == wanted[1]
+def test_what_generates_and_has_failed_is_told(app, server, monkeypatch):
+    monkeypatch.setattr(server.service.manager, "is_alive", lambda: False)
+    for path in ("/health", "/ready"):
+        assert asyncio.run(ask(app, path, method="GET"))[0] == 503
+
+
+def test_a_server_that_is_to_stop_takes_nothing_new():
+    made = make_server(*PLAIN)
+    made.service.admission.begin_draining()
+    assert one(made.front, FIELDS)[0] == 503
+    assert asyncio.run(ask(made.front, "/ready", method="GET"))[0] == 503
+    assert asyncio.run(ask(made.front, "/health", method="GET"))[0] == 200
+    made.close()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name the model to serve"),
         (["embedded", "--no-such-option"], "no-such-option"),
         (["embedded", "--port", "many"], "--port"),
         (["some/model"], "--vectors FILE"),
         (["embedded", "--device", "cpu", "--dtype", "int3"], "cannot serve embedded"),
+        (["embedded", "--running", "8", "--slots", "7"], "give --slots 8 or more"),
+        (["embedded", "--host", "0.0.0.0"], "--api-key"),
+        (["embedded", "--cors", "example"], "is no origin"),
+        (["embedded", "--port", "1", "--host", "203.0.113.1", "--no-api-key"], "cannot listen"),
     ],
 )
 def test_wrong_arguments_are_one_line(arguments, message, capsys):
@@ -236,14 +279,19 @@ def test_vectors_of_another_model_are_told(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("said", [{}, {"cb_num_blocks": 9}, {"cb_max_memory_percent": 0.5}])
-def test_on_a_cpu_the_cache_leaves_most_of_the_memory_unless_told(said, capsys):
+@pytest.mark.parametrize("context", [256, 10**9])
+def test_on_a_cpu_the_cache_leaves_most_of_the_memory_unless_told(said, context):
     total = pytest.importorskip("psutil").virtual_memory().total
+    model, _ = load_model()
+    model.config.max_position_embeddings = context
     options = {"cb_num_blocks": None, "cb_max_memory_percent": None} | said
-    options |= {"device": "cpu", "continuous_batching": True}
+    options |= {"device": "cpu", "continuous_batching": None}
     given = dict(options)
-    serve._bound_cache(options)
+    serve._bound_cache(options, model.config, 32)
     if said:
         assert options == given
+    elif context == 256:  # what 32 texts can fill
+        assert options["cb_num_blocks"] == 32
+        assert options["cb_max_memory_percent"] is None
     else:
         assert 0 < options["cb_max_memory_percent"] * total <= 2**32
-        assert "GiB" in capsys.readouterr().out

@@ -130,8 +130,9 @@ class Batched(Manager):
         return request_id
 
     def stop(self) -> None:
-        """Nothing runs any more."""
-        self._manager.stop(block=True, timeout=_STOP)
+        """Nothing runs any more; harmless the second time."""
+        if self._manager.is_running():
+            self._manager.stop(block=True, timeout=_STOP)
 
 
 class _Nowhere(queue.Queue):

@@ -41,10 +41,15 @@ def invalid(errors: Sequence[_Error]) -> BodyError:
 
     Where a value may be of several kinds, what is said is of the one that it comes nearest to.
     """
-    error = max(errors, key=lambda each: (each["type"] == "extra_forbidden", len(_path(each))))
+    error = max(errors, key=_weight)
     where = _spelled(_path(error))
     message = _sentence(error, where or "the body")
     return BodyError(message, where or None)
+
+
+def _weight(error: _Error) -> tuple[bool, bool, int]:
+    path, kind = _path(error), error["type"]
+    return kind == "missing" and len(path) == 1, kind == "extra_forbidden", len(path)
 
 
 def _path(error: _Error) -> list[str | int]:
