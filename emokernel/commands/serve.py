@@ -156,6 +156,8 @@ def served(chosen: argparse.Namespace, options: dict[str, Any]) -> tuple[Any, An
     loaded = EmotionVectors.load(vectors)
     config = _checked_config(name, loaded, vectors)
     models.check_can_steer(options.get("device"))
+    if options["dtype"] == "auto":
+        options["dtype"] = named(name).dtype
     listening = listen(options["host"], options["port"])
     _bound_cache(options, config, limits.running)
     with telling(f"serve {name}"):
