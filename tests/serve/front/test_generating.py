@@ -319,6 +319,3 @@ def test_more_rows_than_places_are_400():
 
     got = asyncio.run(run())
     assert (got.status, is_refusal(got)) == (400, True)
-
-
-
