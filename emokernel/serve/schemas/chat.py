@@ -78,6 +78,7 @@ Message = union(
     ("assistant", AssistantMessage),
     ("tool", ToolMessage),
     tell=lambda value: _ROLES.get(_tell(value) or ""),
+    says="an object whose role is one of " + ", ".join(_ROLES),
 )
 
 

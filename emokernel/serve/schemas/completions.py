@@ -19,6 +19,7 @@ class CompletionBody(Stopped):
         ("text", _Prompt),
         ("list", Annotated[list[_Prompt], Field(min_length=1, max_length=1)]),
         tell=by_type,
+        says="a text, or a list of one",
     )
     max_tokens: MaxTokens | None = None
 
