@@ -85,7 +85,7 @@ AnyPart = union(
     says="an object whose type is one of " + ", ".join(_TYPES),
 )
 _SAYS = "a text or a list of parts"
-TextParts = Annotated[list[TextPart], Field(min_length=1, max_length=MOST_PARTS)]
-AnyParts = Annotated[list[AnyPart], Field(min_length=1, max_length=MOST_PARTS)]
+TextParts = Annotated[list[TextPart], Field(fail_fast=True, min_length=1, max_length=MOST_PARTS)]
+AnyParts = Annotated[list[AnyPart], Field(fail_fast=True, min_length=1, max_length=MOST_PARTS)]
 Texts = union(("text", Text), ("list", TextParts), tell=by_type, says=_SAYS)
 Content = union(("text", Text), ("list", AnyParts), tell=by_type, says=_SAYS)

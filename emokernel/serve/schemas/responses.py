@@ -58,8 +58,8 @@ class ReasoningItem(_Item):
     """What the model has thought; taken, without effect."""
 
     type: Literal["reasoning"]
-    summary: Annotated[list[_Thought], Field(max_length=MOST_PARTS)] | None = None
-    content: Annotated[list[_Thought], Field(max_length=MOST_PARTS)] | None = None
+    summary: Annotated[list[_Thought], Field(fail_fast=True, max_length=MOST_PARTS)] | None = None
+    content: Annotated[list[_Thought], Field(fail_fast=True, max_length=MOST_PARTS)] | None = None
     encrypted_content: None = None
 
 
@@ -103,13 +103,13 @@ class ResponseBody(Noted):
 
     input: union(  # type: ignore[valid-type]
         ("text", Annotated[Text, Field(min_length=1)]),
-        ("list", Annotated[list[Item], Field(min_length=1, max_length=MOST_ITEMS)]),
+        ("list", Annotated[list[Item], Field(fail_fast=True, min_length=1, max_length=MOST_ITEMS)]),
         tell=by_type,
         says="a text or a list of items",
     )
     instructions: Text | None = None
     max_output_tokens: MaxTokens | None = None
-    tools: Annotated[list[FlatTool], Field(max_length=MOST_TOOLS)] | None = None
+    tools: Annotated[list[FlatTool], Field(fail_fast=True, max_length=MOST_TOOLS)] | None = None
     tool_choice: Literal["auto", "none"] | None = None
     parallel_tool_calls: Literal[True] | None = None
 

@@ -91,7 +91,7 @@ schema = schemathesis.openapi.from_dict(OPENAPI)
 schema.app = OneWay(APP)
 
 
-@examples(60)
+@examples(40)
 @schema.parametrize()
 def test_all_answers_are_those_of_the_description(case):
     case.call_and_validate(
@@ -244,3 +244,12 @@ def test_right_json_cut_or_with_one_byte_changed_is_served_or_refused(path, data
 )
 def test_what_is_huge_or_deep_is_refused(path, content):
     check(ask(path, content), {400, 413})
+
+
+def test_a_body_that_is_made_to_keep_the_server_busy_is_refused():
+    parts = b'{"a":1},' * 250 + b"{}"
+    message = b'{"role":"user","content":[' + parts + b"]}"
+    content = b'{"messages":[' + b",".join([message] * 1900) + b"]}"
+    answer = ask("/v1/chat/completions", content)
+    check(answer, {400})
+    assert "more than 50000 objects" in answer.json["detail"]
