@@ -18,6 +18,8 @@ Send = Callable[[Message], Awaitable[None]]
 MOST_BYTES = 64 * 2**20
 # Levels of lists and objects within each other; schemas of tools have a dozen.
 MOST_LEVELS = 64
+# Objects in one body, names in one object: the server does nothing else while it reads them.
+MOST_OBJECTS, MOST_NAMES = 50_000, 1024
 
 
 class NoObjectError(BodyError):
@@ -64,14 +66,15 @@ def strict(content: bytes) -> dict[str, Any]:
     """The object of a body.
 
     BodyError for JSON that means no one thing or cannot be carried out: not UTF-8, numbers that are
-    none, a key given twice, too many levels, half a character; NoObjectError for what is no object.
+    none, a key given twice, half a character, too many levels, objects or names; NoObjectError for
+    what is no object.
     """
     try:
         body = json.loads(
             content.decode("utf-8"),
             parse_constant=_no_number,
             parse_float=_finite,
-            object_pairs_hook=unique,
+            object_pairs_hook=_counting(),
         )
         _check_levels(body)
         if b"\\u" in content:
@@ -92,6 +95,22 @@ def parsed(content: bytes) -> dict[str, Any] | None:
         return strict(content)
     except NoObjectError:
         return None
+
+
+def _counting() -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    """What makes the objects of one body; ValueError for too many, or too many names in one."""
+    counted = 0
+
+    def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal counted
+        counted += 1
+        if counted > MOST_OBJECTS or len(pairs) > MOST_NAMES:
+            raise ValueError(
+                f"it has more than {MOST_OBJECTS} objects, or one of more than {MOST_NAMES} names"
+            )
+        return unique(pairs)
+
+    return made
 
 
 def _no_number(name: str) -> None:

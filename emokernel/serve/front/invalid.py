@@ -9,6 +9,8 @@ from emokernel.serve.front.errors import BodyError
 
 # Tags by which the schemas tell the members of a union apart; they are no part of a body.
 TAG = "@"
+# The error of a value that is none of the members; its message says what would be one.
+NO_KIND = "of_no_kind"
 
 _Error = Mapping[str, Any]
 
@@ -76,18 +78,23 @@ def _sentence(error: _Error, where: str) -> str:
     if kind in _KINDS:
         return f"{where} must be {_KINDS[kind]}, got {got}"
     if kind in _BOUNDS:
-        return f"{where} must be {_BOUNDS[kind].format(**context)}, got {got}"
+        plain = {name: _plain(value) for name, value in context.items()}
+        return f"{where} must be {_BOUNDS[kind].format(**plain)}, got {got}"
     if kind in ("literal_error", "enum"):
         return f"{where} can only be {context['expected']} here, got {got}: change it"
     if kind == "none_required":
         return f"{where!r} cannot be carried out here: leave it out"
     if kind in ("too_long", "too_short"):
         return _counted(where, kind, context)
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        return f"{where} is none of the kinds that can be sent there, got {got}"
+    if kind == NO_KIND:
+        return f"{where} {error['msg']}, got {got}"
     if kind == "value_error":
         return f"{where}: {context.get('error', error['msg'])}"
     return f"{where} cannot be served: {_clipped(error['msg'])}"
+
+
+def _plain(bound: Any) -> Any:
+    return int(bound) if isinstance(bound, float) and bound.is_integer() else bound
 
 
 def _counted(where: str, kind: str, context: Mapping[str, Any]) -> str:

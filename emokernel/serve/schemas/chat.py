@@ -22,6 +22,9 @@ from emokernel.serve.schemas.tools import MOST_TOOLS, Tool, ToolCall
 MOST_MESSAGES = 2048
 
 
+_Calls = Annotated[list[ToolCall], Field(fail_fast=True, max_length=MOST_TOOLS)]
+
+
 class SystemMessage(Strict):
     """How the model is to be."""
 
@@ -43,7 +46,9 @@ class AssistantMessage(Strict):
 
     role: Literal["assistant"]
     content: Texts | None = None
-    tool_calls: Annotated[list[ToolCall], Field(max_length=MOST_TOOLS)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True, max_length=MOST_TOOLS)] | None = (
+        None
+    )
     name: Ignored = None
     reasoning_content: Annotated[Text | None, Field(description="Taken, without effect")] = None
     refusal: None = None
@@ -78,7 +83,12 @@ Message = union(
     ("assistant", AssistantMessage),
     ("tool", ToolMessage),
     tell=lambda value: _ROLES.get(_tell(value) or ""),
+    says="an object whose role is one of " + ", ".join(_ROLES),
 )
+
+
+_Bounds = Field(fail_fast=True, min_length=1, max_length=MOST_MESSAGES)
+_Messages = Annotated[list[Message], _Bounds]
 
 
 class PlainFormat(Strict):
@@ -90,10 +100,12 @@ class PlainFormat(Strict):
 class ChatBody(Noted, Stopped):
     """A chat that the model goes on with."""
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
+    messages: Annotated[
+        list[Message], Field(fail_fast=True, min_length=1, max_length=MOST_MESSAGES)
+    ]
     max_tokens: MaxTokens | None = None
     max_completion_tokens: MaxTokens | None = None
-    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
+    tools: Annotated[list[Tool], Field(fail_fast=True, max_length=MOST_TOOLS)] | None = None
     tool_choice: Literal["auto", "none"] | None = None
     parallel_tool_calls: Literal[True] | None = None
 

@@ -17,8 +17,9 @@ class CompletionBody(Stopped):
 
     prompt: union(  # type: ignore[valid-type]
         ("text", _Prompt),
-        ("list", Annotated[list[_Prompt], Field(min_length=1, max_length=1)]),
+        ("list", Annotated[list[_Prompt], Field(fail_fast=True, min_length=1, max_length=1)]),
         tell=by_type,
+        says="a text, or a list of one",
     )
     max_tokens: MaxTokens | None = None
 

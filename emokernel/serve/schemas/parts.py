@@ -68,7 +68,8 @@ class InputPicturePart(Strict):
     detail: Short | None = None
 
 
-_tell = by_field("type", "text", "input_text", "output_text", "image_url", "input_image")
+_TYPES = ("text", "input_text", "output_text", "image_url", "input_image")
+_tell = by_field("type", *_TYPES)
 
 
 def _kind(value: Any) -> str | None:
@@ -81,8 +82,10 @@ AnyPart = union(
     ("image_url", PicturePart),
     ("input_image", InputPicturePart),
     tell=_kind,
+    says="an object whose type is one of " + ", ".join(_TYPES),
 )
-TextParts = Annotated[list[TextPart], Field(min_length=1, max_length=MOST_PARTS)]
-AnyParts = Annotated[list[AnyPart], Field(min_length=1, max_length=MOST_PARTS)]
-Texts = union(("text", Text), ("list", TextParts), tell=by_type)
-Content = union(("text", Text), ("list", AnyParts), tell=by_type)
+_SAYS = "a text or a list of parts"
+TextParts = Annotated[list[TextPart], Field(fail_fast=True, min_length=1, max_length=MOST_PARTS)]
+AnyParts = Annotated[list[AnyPart], Field(fail_fast=True, min_length=1, max_length=MOST_PARTS)]
+Texts = union(("text", Text), ("list", TextParts), tell=by_type, says=_SAYS)
+Content = union(("text", Text), ("list", AnyParts), tell=by_type, says=_SAYS)

@@ -12,6 +12,7 @@ from emokernel.serve.schemas.shared import MaxTokens, Noted, Short, Strict, by_t
 from emokernel.serve.schemas.tools import MOST_TOOLS, Arguments, FlatTool, ToolName
 
 MOST_ITEMS = 2048
+_ITEMS = ("message", "function_call", "function_call_output", "reasoning")
 _PARTS = ("text", "input_text", "output_text", "input_image", "image_url")
 
 
@@ -57,8 +58,8 @@ class ReasoningItem(_Item):
     """What the model has thought; taken, without effect."""
 
     type: Literal["reasoning"]
-    summary: Annotated[list[_Thought], Field(max_length=MOST_PARTS)] | None = None
-    content: Annotated[list[_Thought], Field(max_length=MOST_PARTS)] | None = None
+    summary: Annotated[list[_Thought], Field(fail_fast=True, max_length=MOST_PARTS)] | None = None
+    content: Annotated[list[_Thought], Field(fail_fast=True, max_length=MOST_PARTS)] | None = None
     encrypted_content: None = None
 
 
@@ -68,8 +69,7 @@ def _kind(value: Any) -> str | None:
     name = value.get("type", "message" if "role" in value else None)
     if name in _PARTS:
         return "part"
-    known = ("message", "function_call", "function_call_output", "reasoning")
-    return name if isinstance(name, str) and name in known else None
+    return name if isinstance(name, str) and name in _ITEMS else None
 
 
 Item = union(
@@ -79,6 +79,7 @@ Item = union(
     ("reasoning", ReasoningItem),
     ("part", AnyPart),
     tell=_kind,
+    says="a message, or an object whose type is one of " + ", ".join((*_ITEMS, *_PARTS)),
 )
 
 
@@ -102,12 +103,13 @@ class ResponseBody(Noted):
 
     input: union(  # type: ignore[valid-type]
         ("text", Annotated[Text, Field(min_length=1)]),
-        ("list", Annotated[list[Item], Field(min_length=1, max_length=MOST_ITEMS)]),
+        ("list", Annotated[list[Item], Field(fail_fast=True, min_length=1, max_length=MOST_ITEMS)]),
         tell=by_type,
+        says="a text or a list of items",
     )
     instructions: Text | None = None
     max_output_tokens: MaxTokens | None = None
-    tools: Annotated[list[FlatTool], Field(max_length=MOST_TOOLS)] | None = None
+    tools: Annotated[list[FlatTool], Field(fail_fast=True, max_length=MOST_TOOLS)] | None = None
     tool_choice: Literal["auto", "none"] | None = None
     parallel_tool_calls: Literal[True] | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonS
 from emokernel.choices import DoseName, LawName, PositionsName
 from emokernel.requests import Request
 from emokernel.serve.fields import take_request
-from emokernel.serve.front.invalid import TAG
+from emokernel.serve.front.invalid import NO_KIND, TAG
 
 # Far more than any model reads; what a server takes at most, its `Limits` say.
 MOST_TOKENS = 2**20
@@ -23,8 +24,11 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def union(*members: tuple[str, Any], tell: Any) -> Any:
-    """The union of (name, type) whose members ``tell`` tells apart: value -> name or None."""
+def union(*members: tuple[str, Any], tell: Callable[[Any], str | None], says: str) -> Any:
+    """The union of (name, type) whose members ``tell`` tells apart: value -> name or None.
+
+    ``says``: what it must be, for the sentence about a value that is none of them.
+    """
     tagged = [Annotated[kind, Tag(TAG + name)] for name, kind in members]
     joined = tagged[0]
     for each in tagged[1:]:
@@ -34,7 +38,9 @@ def union(*members: tuple[str, Any], tell: Any) -> Any:
         name = tell(value)
         return None if name is None else TAG + name
 
-    return Annotated[joined, Discriminator(named)]
+    of_no_kind = f"must be {says}"
+    told = Discriminator(named, custom_error_type=NO_KIND, custom_error_message=of_no_kind)
+    return Annotated[joined, told]
 
 
 def by_type(value: Any) -> str | None:
@@ -114,8 +120,9 @@ class Sampled(Feeling):
 _Stop = Annotated[str, Field(min_length=1, max_length=64)]
 Stop = union(
     ("text", _Stop),
-    ("list", Annotated[list[_Stop], Field(min_length=1, max_length=4)]),
+    ("list", Annotated[list[_Stop], Field(fail_fast=True, min_length=1, max_length=4)]),
     tell=by_type,
+    says="a text or a list of texts",
 )
 
 

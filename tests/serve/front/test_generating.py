@@ -72,8 +72,7 @@ def test_an_answer_passes_as_it_is():
 
     async def run():
         serving = Serving(answer)
-        call, task = serving.begin()
-        got = await task
+        got = await serving.begin()[1]
         assert (got.status, got.json, got.head["x-more"]) == (200, {"text": "x"}, "1")
         assert serving.metrics.requests == [("completions", 200, True)]
         assert serving.metrics.hang_ups == 0
@@ -278,7 +277,7 @@ def test_too_many_are_told_to_come_back_and_draining_ends():
         serving = Serving(stream.answer, waiting=1)
         first, one = serving.begin()
         await until(lambda: first.answer.body)
-        second, two = serving.begin()
+        two = serving.begin()[1]
         await until(lambda: serving.admission.waiting)
         refused = await serving.begin()[1]
         assert (refused.status, is_refusal(refused)) == (429, True)
@@ -319,6 +318,3 @@ def test_more_rows_than_places_are_400():
 
     got = asyncio.run(run())
     assert (got.status, is_refusal(got)) == (400, True)
-
-
-
