@@ -8,9 +8,11 @@ from typing import Any
 
 # A text that is a path: absolute, of a home, relative by dots, of a drive, or file:.
 _WHOLE = re.compile(r"\s*(?:file:|~[\w.-]*[\\/]|\.{1,2}[\\/]|[A-Za-z]:[\\/]|\\\\|/)")
-# A path within a text; the addresses of the web and OWNER/NAME are none.
+# A path within a text, or an address of the web, which is none.
 _WITHIN = re.compile(
-    r"(?:file:[\\/]*|(?<![\w:/\\.~-])(?:~[\w.-]*[\\/]|\.{1,2}[\\/]|[A-Za-z]:[\\/]|\\\\|/(?=[\w.~-])))"
+    r"(?P<web>\bhttps?://\S+)"
+    r"|(?:file:[\\/]*|(?<![\w:/\\.~-])"
+    r"(?:~[\w.-]*[\\/]|\.{1,2}[\\/]|[A-Za-z]:[\\/]|\\\\|/(?=[\w.~-])))"
     r"[^\s,;\"'()<>|\[\]{}]*"
 )
 # Three parts and more are no OWNER/NAME.
@@ -22,7 +24,7 @@ def without_paths(told: Any) -> Any:
     if isinstance(told, str):
         if _WHOLE.match(told) or _LONG.fullmatch(told):
             return _last(told)
-        return _WITHIN.sub(lambda found: _kept(found[0]), told)
+        return _WITHIN.sub(lambda found: found["web"] or _kept(found[0]), told)
     if isinstance(told, Mapping):
         return {without_paths(key): without_paths(value) for key, value in told.items()}
     if isinstance(told, list | tuple):
