@@ -1,0 +1,1 @@
+"""The endpoints that only this server has: which emotions there are, compared, moved and read."""
