@@ -24,8 +24,11 @@ KEY = "a-key-of-the-benchmark"
 IDLE_AT_ZERO = (
     "emokernel_slots_in_use", "emokernel_requests_running", "emokernel_requests_waiting",
 )  # fmt: skip
-# Words alone: the embedded model knows no roles.
-_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+# Words alone, since the embedded model knows no roles, and the beginning of an answer.
+_TEMPLATE = (
+    "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %} They all{% endif %}"
+)
 
 
 def free_port() -> int:
