@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="a source distribution
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator:
-    """The embedded model with a chat template, as a process."""
+    """The embedded model with a chat template and long texts, as a process."""
     sys.path.insert(0, str(SERVING))
     try:
         from server_process import ServerProcess, embedded_for_chats
@@ -34,7 +34,7 @@ def server(tmp_path_factory) -> Iterator:
         sys.path.remove(str(SERVING))
         sys.modules.pop("server_process", None)
     folder = tmp_path_factory.mktemp("documented") / "embedded"
-    arguments = [*embedded_for_chats(folder), "--device", "cpu"]
+    arguments = [*embedded_for_chats(folder, endless=True), "--device", "cpu"]
     with ServerProcess(arguments, threads=1) as started:
         yield started
 
