@@ -22,6 +22,7 @@ import argparse
 import asyncio
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,7 @@ from typing import Any, NamedTuple
 
 import httpx
 from emotional_traffic import COMPLETIONS, Streamed
-from server_process import ServerProcess
+from server_process import ServerProcess, embedded_for_chats
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
@@ -165,6 +166,29 @@ def compared(asking: Asking, clients: int, rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
+def measured(
+    server: ServerProcess, options: argparse.Namespace, passed_on: list[str]
+) -> list[dict[str, Any]]:
+    """The rows of all numbers of clients, each printed as soon as it is there."""
+    rows = []
+    models = httpx.get(f"{server.url}/v1/models", headers=server.headers).json()
+    about = {"model": options.model, "options": passed_on, "tokens": options.tokens}
+    asking = Asking(server, models["data"][0]["id"], options.tokens)
+    try:
+        for clients in options.clients:
+            for row in compared(asking, clients, options.rounds):
+                rows.append(about | row)
+                print(
+                    f"{clients:3} clients  {row['variant']:<16}"
+                    f"  first {row['first_ms']:8.1f} ms  {row['first_told']:<44}"
+                    f"  token {row['token_ms']:7.2f} ms  {row['token_told']}",
+                    flush=True,
+                )
+    finally:
+        asking.close()
+    return rows
+
+
 def main() -> None:
     """Measure every number of clients, print and record it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -176,25 +200,12 @@ def main() -> None:
     given = sys.argv[1:]
     at = given.index("--") if "--" in given else len(given)
     options, passed_on = parser.parse_args(given[:at]), given[at + 1 :]
-    rows = []
-    with ServerProcess([options.model, *passed_on]) as server:
-        models = httpx.get(f"{server.url}/v1/models", headers=server.headers).json()
-        asking = Asking(server, models["data"][0]["id"], options.tokens)
-        try:
-            for clients in options.clients:
-                for row in compared(asking, clients, options.rounds):
-                    rows.append(
-                        {"model": options.model, "options": passed_on, "tokens": options.tokens}
-                        | row
-                    )
-                    print(
-                        f"{clients:3} clients  {row['variant']:<16}"
-                        f"  first {row['first_ms']:8.1f} ms  {row['first_told']:<44}"
-                        f"  token {row['token_ms']:7.2f} ms  {row['token_told']}",
-                        flush=True,
-                    )
-        finally:
-            asking.close()
+    with tempfile.TemporaryDirectory() as folder:
+        served = [options.model]
+        if options.model == "embedded":  # whose texts are short
+            served = embedded_for_chats(Path(folder) / "embedded", endless=True)
+        with ServerProcess([*served, *passed_on]) as server:
+            rows = measured(server, options, passed_on)
     print(f"appended to {append(options.output, 'serving-cost', rows)}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -24,8 +25,11 @@ KEY = "a-key-of-the-benchmark"
 IDLE_AT_ZERO = (
     "emokernel_slots_in_use", "emokernel_requests_running", "emokernel_requests_waiting",
 )  # fmt: skip
-# Words alone: the embedded model knows no roles.
-_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+# Words alone, since the embedded model knows no roles, and the beginning of an answer.
+_TEMPLATE = (
+    "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %} They all{% endif %}"
+)
 
 
 def free_port() -> int:
@@ -35,16 +39,23 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def embedded_for_chats(folder: Path) -> list[str]:
+def embedded_for_chats(folder: Path, *, endless: bool = False) -> list[str]:
     """MODEL and options that serve the embedded model with a chat template, from a new ``folder``.
 
-    It has none of its own, so that a server refuses it chats.
+    It has none of its own, so that a server refuses it chats. ``endless``: texts end where their
+    tokens are used up, and nowhere else: at padding, which the model never writes.
     """
     from emokernel.demo.model import model_folder
     from emokernel.demo.vectors import VECTORS_PATH
 
     shutil.copytree(model_folder(), folder)
     (folder / "chat_template.jinja").write_text(_TEMPLATE)
+    if endless:
+        names = {"config": "eos_token_id", "generation_config": "eos_token_id"}
+        for name, field in {**names, "tokenizer_config": "eos_token"}.items():
+            path = folder / f"{name}.json"
+            told = json.loads(path.read_text())
+            path.write_text(json.dumps(told | {field: told[field.replace("eos", "pad")]}))
     return [str(folder), "--vectors", str(VECTORS_PATH)]
 
 

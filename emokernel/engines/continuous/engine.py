@@ -26,7 +26,7 @@ class ContinuousBatching(Engine):
     """Continuous batching of one patched model, in which each request has an emotion of its own.
 
     That is what its own argument says, else what is asked for where the request is added; it holds,
-    with the slot of its mix, until the request has ended. docs/serving.md shows the entries.
+    with the slot of its mix, until the request has ended. docs/batching.md shows the entries.
     """
 
     def __init__(self, requested: Requested) -> None:
