@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -22,12 +20,6 @@ from emokernel.serve.service import Service
 
 def make_app(service: Service, chat: Any, completion: Any, response: Any) -> FastAPI:
     """All routes; the last three: the handlers of transformers' server."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        service.manager.stop()
-
     app = FastAPI(
         title="emokernel",
         summary="A language model whose every request may carry an emotion",
@@ -35,7 +27,6 @@ def make_app(service: Service, chat: Any, completion: Any, response: Any) -> Fas
         docs_url=None,  # pages that load their scripts from elsewhere
         redoc_url=None,
         responses=REFUSALS,
-        lifespan=lifespan,
     )
     install(app)
     app.include_router(openai_routes(service, chat, completion, response))

@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from jinja2 import TemplateError
 from starlette.responses import Response
 
+from emokernel.errors import EmokernelError
 from emokernel.requests import Request
 from emokernel.serve.engine import Wish, wish
 from emokernel.serve.front.errors import BodyError
@@ -67,7 +68,9 @@ def _generating(service: Service, handler: Any, body: Body, endpoint: str) -> Ge
         token = wish.set(own)
         try:
             made = await handler.handle_request(said, request_id)
-        except TemplateError as error:
+        except (TemplateError, ValueError, TypeError, LookupError, AttributeError) as error:
+            if own.begun or isinstance(error, EmokernelError):
+                raise
             raise BodyError(f"the model's chat template does not take that: {error}") from error
         finally:
             wish.reset(token)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import signal
 import socket
@@ -16,8 +17,8 @@ pytest.importorskip("fastapi", reason="pip install 'emokernel[serve]'")
 pytest.importorskip("prometheus_client", reason="pip install 'emokernel[serve]'")
 httpx = pytest.importorskip("httpx", reason="pip install -r requirements-dev.txt")
 pytest.importorskip("psutil", reason="pip install -r requirements-dev.txt")
+ServerProcess = importlib.import_module("serving.server_process").ServerProcess
 
-from serving.server_process import ServerProcess
 
 EMBEDDED = ["embedded", "--device", "cpu"]
 PATH = "/v1/completions"

@@ -29,7 +29,13 @@ def _kind(side: Any) -> str:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
-Side = union(("none", None), ("name", Name), ("fields", Feeling), tell=_kind)
+Side = union(
+    ("none", None),
+    ("name", Name),
+    ("fields", Feeling),
+    tell=_kind,
+    says="a name, an object with the fields of an emotion, or null",
+)
 Sides = Annotated[
     list[Side],
     Field(

@@ -6,29 +6,14 @@ import json
 
 import hypothesis.strategies as st
 import pytest
-from fastapi import FastAPI, Request
 from hypothesis import HealthCheck, given, settings
 from serve.front.calls import Answer, Call, is_refusal
-from starlette.responses import JSONResponse
-
-from emokernel.serve.front.exposure import Settings
-from emokernel.serve.front.guard import front
-from emokernel.serve.front.handlers import REFUSALS, install
-from emokernel.serve.schemas import (
-    ChatBody,
-    CompletionBody,
-    ResponseBody,
-    answers,
-    to_handler,
-)
+from serve.made import BATCHING, make_server
 
 schemathesis = pytest.importorskip("schemathesis", reason="pip install 'schemathesis>=4'")
 
-PATHS = {
-    "/v1/chat/completions": ChatBody,
-    "/v1/completions": CompletionBody,
-    "/v1/responses": ResponseBody,
-}
+PATHS = "/v1/chat/completions", "/v1/completions", "/v1/responses"
+WATCHED = "/health", "/ready", "/metrics", "/v1/models", "/v1/emotions"
 REFUSED = {400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 503}
 SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 
@@ -38,40 +23,13 @@ def examples(most):
     return settings(deadline=None, suppress_health_check=SLOW, max_examples=most)
 
 
-def dummy(path, body):
-    """A true answer's shape, without a model."""
-    body.asked()
-    asked = to_handler(body)
-    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-    common = {"id": "x", "created": 1, "model": "m", "usage": usage}
-    if path == "/v1/completions":
-        choice = {"index": 0, "text": asked["prompt"][:5], "finish_reason": "stop"}
-        return common | {"object": "text_completion", "choices": [choice]}
-    if path == "/v1/chat/completions":
-        message = {"role": "assistant", "content": asked["messages"][0]["role"]}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return common | {"object": "chat.completion", "choices": [choice]}
-    made = {"parallel_tool_calls": False, "tool_choice": "auto", "tools": [], "output": []}
-    return {"id": "x", "created_at": 1, "model": "m", "object": "response"} | made
-
-
-def make_app():
-    """(The application with its guard, its OpenAPI description)."""
-    app = FastAPI(responses=REFUSALS)
-    install(app)
-
-    def add(path, kind):
-        async def answer(body: kind, request: Request):
-            return JSONResponse(dummy(path, body))
-
-        app.add_api_route(path, answer, methods=["POST"], responses=answers(path))
-
-    for path, kind in PATHS.items():
-        add(path, kind)
-    return front(app, Settings()), app.openapi()
-
-
-APP, OPENAPI = make_app()
+@pytest.fixture(scope="module")
+def app():
+    """The application with its guard, with answers of three tokens at most."""
+    made = make_server(*BATCHING, "--max-tokens", "3")
+    made.service.processor.chat_template = "{{ messages[-1]['content'] }}"
+    yield made.front
+    made.close()
 
 
 class OneWay:
@@ -87,24 +45,47 @@ class OneWay:
         await self._app(scope, receive, send)
 
 
-schema = schemathesis.openapi.from_dict(OPENAPI)
-schema.app = OneWay(APP)
+@pytest.fixture(scope="module")
+def described(app):
+    return schemathesis.openapi.from_asgi("/openapi.json", OneWay(app))
 
 
-@examples(40)
-@schema.parametrize()
-def test_all_answers_are_those_of_the_description(case):
-    case.call_and_validate(
-        excluded_checks=[
-            # A body of the right form may still ask for what cannot be.
-            schemathesis.checks.positive_data_acceptance,
-        ]
-    )
+@pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        *(("GET", path) for path in WATCHED),
+        *(("POST", path) for path in (*PATHS, "/v1/emotions/compare", "/v1/emotions/read")),
+        ("POST", "/v1/emotions/streams/{token}"),
+    ],
+)
+def test_all_answers_are_those_of_the_description(described, method, path, mode):
+    operation = described[path][method]
+    if method == "GET" and mode is schemathesis.GenerationMode.NEGATIVE:
+        return  # it takes nothing that could be wrong
+
+    @examples(25)
+    @given(operation.as_strategy(generation_mode=mode))
+    def validate(case):
+        # A body of the right form may still ask for what cannot be.
+        case.call_and_validate(excluded_checks=[schemathesis.checks.positive_data_acceptance])
+
+    validate()
 
 
-def ask(path, content, kind="application/json") -> Answer:
+def test_all_paths_of_the_description_are_tried(described):
+    tried = test_all_answers_are_those_of_the_description.pytestmark[0].args[1]
+    told = {
+        (method.upper(), path)
+        for path, methods in described.raw_schema["paths"].items()
+        for method in methods
+    }
+    assert told == set(tried)
+
+
+def ask(app, path, content, kind="application/json") -> Answer:
     headers = [("host", "127.0.0.1"), ("content-type", kind)]
-    return asyncio.run(Call(path, content, headers=headers).serve(APP))
+    return asyncio.run(Call(path, content, headers=headers).serve(app))
 
 
 def check(answer: Answer, statuses=frozenset({200, *REFUSED})) -> None:
@@ -126,13 +107,13 @@ ANY = st.recursive(
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 TOOL = {"name": "f", "description": "d", "parameters": {"type": "object"}}
 COMMON = {
-    "model": "m", "temperature": 0.5, "top_p": 0.9, "seed": 3, "stream": False, "user": "u",
+    "model": "embedded", "temperature": 0.5, "top_p": 0.9, "seed": 3, "stream": False, "user": "u",
     "stream_options": {"include_usage": True}, "emotion": {"joy": 0.5, "fear": 0.5},
     "strength": 0.5, "law": "add", "positions": "all", "dose": "absolute",
 }  # fmt: skip
 WHOLE = {
     "/v1/chat/completions": {
-        **COMMON, "max_tokens": 5, "stop": ["x"], "n": 1, "logit_bias": {}, "metadata": {"a": "b"},
+        **COMMON, "max_tokens": 3, "stop": ["x"], "n": 1, "logit_bias": {}, "metadata": {"a": "b"},
         "tools": [{"type": "function", "function": TOOL}], "tool_choice": "auto",
         "response_format": {"type": "text"},
         "messages": [
@@ -142,9 +123,9 @@ WHOLE = {
             {"role": "tool", "content": "a", "tool_call_id": "c"},
         ],
     },
-    "/v1/completions": {**COMMON, "prompt": "a", "max_tokens": 5, "stop": "x", "echo": False},
+    "/v1/completions": {**COMMON, "prompt": "a", "max_tokens": 3, "stop": "x", "echo": False},
     "/v1/responses": {
-        **COMMON, "max_output_tokens": 5, "instructions": "a", "store": False,
+        **COMMON, "max_output_tokens": 3, "instructions": "a", "store": False,
         "tools": [{"type": "function", **TOOL}], "text": {"format": {"type": "text"}},
         "input": [
             {"role": "user", "content": [{"type": "input_text", "text": "a"}]},
@@ -183,47 +164,47 @@ def broken(body, path, how, value):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_what_is_right_is_served(path):
-    check(ask(path, WHOLE[path]), {200})
+def test_what_is_right_is_served(app, path):
+    check(ask(app, path, WHOLE[path]), {200})
 
 
 @pytest.mark.parametrize("path", PATHS)
 @examples(100)
 @given(st.data())
-def test_a_body_with_one_place_broken_is_served_or_refused(path, data):
+def test_a_body_with_one_place_broken_is_served_or_refused(app, path, data):
     place = data.draw(st.sampled_from(list(places(WHOLE[path]))))
     how = data.draw(st.sampled_from(["replaced", "removed", "added"]))
     body = broken(WHOLE[path], place, how, data.draw(ANY))
-    check(ask(path, json.dumps(body).encode()), {200, 400})
+    check(ask(app, path, json.dumps(body).encode()), {200, 400})
 
 
 @pytest.mark.parametrize("path", PATHS)
 @examples(100)
 @given(ANY)
-def test_any_json_is_refused(path, body):
-    check(ask(path, json.dumps(body).encode()), {400})
+def test_any_json_is_refused(app, path, body):
+    check(ask(app, path, json.dumps(body).encode()), {400})
 
 
 @pytest.mark.parametrize("path", PATHS)
 @examples(100)
 @given(st.binary(max_size=200), st.text(max_size=30))
-def test_any_bytes_are_refused(path, content, kind):
-    check(ask(path, content), {400})
+def test_any_bytes_are_refused(app, path, content, kind):
+    check(ask(app, path, content), {400})
     kind = kind.encode("ascii", "replace").decode().replace("\0", "")
-    check(ask(path, content, kind), {400, 415})
+    check(ask(app, path, content, kind), {400, 415})
 
 
 @pytest.mark.parametrize("path", PATHS)
 @examples(40)
 @given(st.data())
-def test_right_json_cut_or_with_one_byte_changed_is_served_or_refused(path, data):
+def test_right_json_cut_or_with_one_byte_changed_is_served_or_refused(app, path, data):
     content = bytearray(json.dumps(WHOLE[path]).encode())
     where = data.draw(st.integers(0, len(content) - 1))
     if data.draw(st.booleans()):
         del content[where:]
     else:
         content[where] = data.draw(st.integers(0, 255))
-    check(ask(path, bytes(content)), {200, 400})
+    check(ask(app, path, bytes(content)), {200, 400})
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -242,14 +223,14 @@ def test_right_json_cut_or_with_one_byte_changed_is_served_or_refused(path, data
     ],
     ids=lambda content: f"{content[:12]!r} {len(content)}",
 )
-def test_what_is_huge_or_deep_is_refused(path, content):
-    check(ask(path, content), {400, 413})
+def test_what_is_huge_or_deep_is_refused(app, path, content):
+    check(ask(app, path, content), {400, 413})
 
 
-def test_a_body_that_is_made_to_keep_the_server_busy_is_refused():
+def test_a_body_that_is_made_to_keep_the_server_busy_is_refused(app):
     parts = b'{"a":1},' * 250 + b"{}"
     message = b'{"role":"user","content":[' + parts + b"]}"
     content = b'{"messages":[' + b",".join([message] * 1900) + b"]}"
-    answer = ask("/v1/chat/completions", content)
+    answer = ask(app, "/v1/chat/completions", content)
     check(answer, {400})
     assert "more than 50000 objects" in answer.json["detail"]
