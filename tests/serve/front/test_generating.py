@@ -10,6 +10,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, StreamingResponse
 from serve.front.calls import Call, is_refusal
+from starlette.background import BackgroundTask
 
 from emokernel import EmokernelError
 from emokernel.errors import NoFreeSlotError
@@ -77,6 +78,26 @@ def test_an_answer_passes_as_it_is():
         assert serving.metrics.requests == [("completions", 200, True)]
         assert serving.metrics.hang_ups == 0
         assert serving.free
+
+    asyncio.run(run())
+
+
+def test_what_is_done_after_a_whole_answer_is_no_hang_up():
+    """Servers say that the client has left when the answer is whole, too."""
+    done = []
+
+    async def after():
+        await asyncio.sleep(0.02)
+        done.append(True)
+
+    async def answer():
+        return JSONResponse({}, background=BackgroundTask(after))
+
+    async def run():
+        serving = Serving(answer)
+        await serving.begin()[1]
+        assert (done, serving.metrics.hang_ups) == ([True], 0)
+        assert serving.metrics.requests == [("completions", 200, True)]
 
     asyncio.run(run())
 
