@@ -89,10 +89,10 @@ def test_a_body_that_cannot_be_served_is_400(content, told):
 
 
 def test_too_many_emotions_are_400():
-    content = json.dumps({"emotion": {f"e{n}": 1 for n in range(100_000)}}).encode()
+    content = json.dumps({"emotion": {f"e{n}": 1 for n in range(1000)}}).encode()
     status, answer = Served().ask(content)
     assert status == 400
-    assert "names 100000 emotions" in answer["detail"]
+    assert "names 1000 emotions" in answer["detail"]
 
 
 def test_a_refusal_repeats_no_more_than_a_little():
