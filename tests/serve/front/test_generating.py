@@ -7,9 +7,11 @@ import logging
 from types import SimpleNamespace
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from fastapi.responses import JSONResponse, StreamingResponse
+from jinja2 import TemplateError
 from serve.front.calls import Call, is_refusal
+from starlette.background import BackgroundTask
 
 from emokernel import EmokernelError
 from emokernel.errors import NoFreeSlotError
@@ -77,6 +79,26 @@ def test_an_answer_passes_as_it_is():
         assert serving.metrics.requests == [("completions", 200, True)]
         assert serving.metrics.hang_ups == 0
         assert serving.free
+
+    asyncio.run(run())
+
+
+def test_what_is_done_after_a_whole_answer_is_no_hang_up():
+    """Servers say that the client has left when the answer is whole, too."""
+    done = []
+
+    async def after():
+        await asyncio.sleep(0.02)
+        done.append(True)
+
+    async def answer():
+        return JSONResponse({}, background=BackgroundTask(after))
+
+    async def run():
+        serving = Serving(answer)
+        await serving.begin()[1]
+        assert (done, serving.metrics.hang_ups) == ([True], 0)
+        assert serving.metrics.requests == [("completions", 200, True)]
 
     asyncio.run(run())
 
@@ -204,6 +226,8 @@ def test_the_end_of_the_server_takes_the_work_with_it():
     ("error", "status", "reason"),
     [
         (EmokernelError("unknown emotion"), 400, "body"),
+        (TemplateError("roles must alternate"), 400, None),
+        (HTTPException(422, "no such input"), 400, None),
         (NoFreeSlotError("all slots are taken"), 503, "slots"),
         (RuntimeError("secret"), 500, None),
     ],
