@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from functools import wraps
 from types import SimpleNamespace
 
 import pytest
@@ -63,6 +64,22 @@ def test_the_side_without_an_emotion_is_what_an_unsteered_model_writes(served, e
     for others in (["joy", "fear"], [{"emotion": "anger", "strength": 2}, None]):
         call = compared(served, asking(emotions=[None, *others], seed=8, max_tokens=30))
         assert call.texts[0] == wanted
+
+
+def test_every_forward_has_every_side(served, embedded, monkeypatch):
+    """Those that are alike and those that have ended too: shapes decide over last bits."""
+    model, rows, forward = embedded[0], [], embedded[0].forward
+
+    @wraps(forward)
+    def watched(*args, **kwargs):
+        rows.append(len(kwargs["input_ids"]))
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model, "forward", watched)
+    call = compared(served, asking(emotions=[None, None, "joy"], max_tokens=30))
+    ends = [event["step"] for event in call.events if event["type"] == "end"]
+    assert ends[0] < ends[-1]
+    assert rows == [3] * (ends[-1] + 1)
 
 
 def test_events_come_in_their_order(served):

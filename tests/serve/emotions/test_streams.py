@@ -9,6 +9,8 @@ import pytest
 import torch
 from serve.emotions.served import PROMPT, Comparing, asking, compared
 from serve.front.calls import Call, is_refusal
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from emokernel import Affect, Request
 from emokernel.errors import NoFreeSlotError
@@ -337,6 +339,23 @@ class Scripted:
 
     def close(self):
         pass
+
+
+@pytest.mark.parametrize(
+    ("template", "text"), [(None, " world"), ("{{ messages[0]['content'] }}", "world")]
+)
+def test_a_text_that_goes_on_keeps_the_space_it_goes_on_with(served, monkeypatch, template, text):
+    """With a tokenizer whose decoder takes the space from the first word of a text."""
+    words = Tokenizer(models.WordLevel({"▁Hello": 0, "▁world": 1, "?": 2}, unk_token="?"))
+    words.pre_tokenizer = pre_tokenizers.Metaspace()
+    words.decoder = decoders.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, chat_template=template)
+    model = served.service.loaded()[0]
+    served.service.loaded = lambda: (model, tokenizer)
+    monkeypatch.setattr(Scripted, "tokens", [1, None], raising=False)
+    monkeypatch.setattr(streams, "Writing", Scripted)
+    call = compared(served, asking(prompt="Hello", emotions=[None]))
+    assert call.texts == [text]
 
 
 @pytest.mark.parametrize("text", ["naïve 🙂🙂 café", " — “so”", "日本語"])
