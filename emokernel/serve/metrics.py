@@ -15,12 +15,18 @@ from prometheus_client import (
     Counter,
     Gauge,
     GCCollector,
+    Histogram,
     PlatformCollector,
     ProcessCollector,
     generate_latest,
 )
 
-from emokernel.serve.durations import Durations, TokenDurations
+# Seconds. A small model on a GPU needs about one millisecond a token; whoever waits for a minute
+# has long given up.
+BUCKETS = (
+    0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3,
+    0.5, 0.75, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0,
+)  # fmt: skip
 
 _STREAMS = "/v1/emotions/streams/"
 # What requests are counted under; any other path is "other".
@@ -31,7 +37,7 @@ ENDPOINTS = frozenset(
         "/metrics",
     )
 )  # fmt: skip
-# Why a request was not begun; any other reason is "other".
+# Why a request was not begun, as `emokernel.serve.front.errors` says it; any other is "other".
 REASONS = frozenset(
     (
         "body", "busy", "conflict", "content_type", "draining", "head", "key", "not_allowed",
@@ -44,16 +50,15 @@ _OTHER = "other"
 class Timing:
     """When the tokens of one text come, from `Metrics.begun` on; of one thread at a time."""
 
-    __slots__ = ("_first", "_following", "_last", "tokens")
-
-    def __init__(self, first: Durations, following: Durations) -> None:
-        self._first, self._following = first, following
+    def __init__(self, first: Histogram, following: Histogram, generated: Counter) -> None:
+        self._first, self._following, self._generated = first, following, generated
         self._last, self.tokens = time.perf_counter(), 0
 
     def token(self) -> None:
         """One more token was generated, now."""
         now = time.perf_counter()
         (self._following if self.tokens else self._first).observe(now - self._last)
+        self._generated.inc()
         self._last = now
         self.tokens += 1
 
@@ -73,10 +78,24 @@ class Metrics:
             ["endpoint", "status", "steered"],
             registry=registry,
         )
+        first = Histogram(
+            "emokernel_time_to_first_token_seconds",
+            "From the arrival of a request to its first token, waiting in the queue included.",
+            ["steered"], buckets=BUCKETS, registry=registry,
+        )  # fmt: skip
+        following = Histogram(
+            "emokernel_time_per_token_seconds", "From one token of a text to its next.",
+            ["steered"], buckets=BUCKETS, registry=registry,
+        )  # fmt: skip
+        generated = Counter(
+            "emokernel_generated_tokens", "Tokens that were generated.", ["steered"],
+            registry=registry,
+        )  # fmt: skip
         # What there is from the start has rates from the start.
-        self._first = {label: Durations() for label in ("false", "true")}
-        self._following = {label: Durations() for label in ("false", "true")}
-        registry.register(TokenDurations(self._first, self._following))
+        self._timed = {
+            label: [each.labels(label) for each in (first, following, generated)]
+            for label in ("false", "true")
+        }
         prompts = Counter(
             "emokernel_prompt_tokens", "Tokens of prompts.", ["steered"], registry=registry
         )
@@ -107,8 +126,7 @@ class Metrics:
 
     def begun(self, steered: bool) -> Timing:
         """The timing of one text, from now on."""
-        label = _label(steered)
-        return Timing(self._first[label], self._following[label])
+        return Timing(*self._timed[_label(steered)])
 
     def prompt_tokens(self, number: int, steered: bool) -> None:
         """So many tokens of a prompt were taken in; ValueError for less than none."""

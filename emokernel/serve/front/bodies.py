@@ -14,24 +14,17 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-# Images are sent within a body, as text that is a third longer.
-MOST_BYTES = 64 * 2**20
 # Levels of lists and objects within each other; schemas of tools have a dozen.
 MOST_LEVELS = 64
 # Objects in one body, names in one object: the server does nothing else while it reads them.
 MOST_OBJECTS, MOST_NAMES = 50_000, 1024
 
 
-class NoObjectError(BodyError):
-    """A body that is no JSON, or JSON of something else than an object."""
-
-
-async def read(scope: Message, receive: Receive, most: int | None = None) -> bytes | None:
+async def read(scope: Message, receive: Receive, most: int) -> bytes | None:
     """The whole body; None if the client left before its end.
 
-    TooLargeError for more than ``most`` bytes (`MOST_BYTES`): at once where its length is said.
+    TooLargeError for more than ``most`` bytes: at once where its length is said.
     """
-    most = MOST_BYTES if most is None else most
     size = said_length(scope)
     parts, counted, more = [], 0, True
     while more and max(size, counted) <= most:
@@ -65,9 +58,9 @@ def again(content: bytes, receive: Receive) -> Receive:
 def strict(content: bytes) -> dict[str, Any]:
     """The object of a body.
 
-    BodyError for JSON that means no one thing or cannot be carried out: not UTF-8, numbers that are
-    none, a key given twice, half a character, too many levels, objects or names; NoObjectError for
-    what is no object.
+    BodyError for what is none, and for JSON that means no one thing or cannot be carried out: not
+    UTF-8, numbers that are none, a key given twice, half a character, too many levels, objects or
+    names.
     """
     try:
         body = json.loads(
@@ -80,21 +73,13 @@ def strict(content: bytes) -> dict[str, Any]:
         if b"\\u" in content:
             _check_texts(body)
     except json.JSONDecodeError as error:
-        raise NoObjectError(f"the body is no JSON: {error}") from error
+        raise BodyError(f"the body is no JSON: {error}") from error
     except (ValueError, RecursionError) as error:
         reason = f"more than {MOST_LEVELS} levels" if isinstance(error, RecursionError) else error
         raise BodyError(f"the body is no JSON that can be served: {reason}") from error
     if not isinstance(body, dict):
-        raise NoObjectError('the body is no JSON object: send {"name": value, ...}')
+        raise BodyError('the body is no JSON object: send {"name": value, ...}')
     return body
-
-
-def parsed(content: bytes) -> dict[str, Any] | None:
-    """`strict`, but None for what is no object, of which the server says what is wrong."""
-    try:
-        return strict(content)
-    except NoObjectError:
-        return None
 
 
 def _counting() -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:

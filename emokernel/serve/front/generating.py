@@ -48,6 +48,7 @@ class Generating(Response):
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve the request."""
         metrics, sending = self._service.metrics, _Sending(send)
+        scope.setdefault("state", {})["counted"] = True
         left = asyncio.Event()
         work = asyncio.create_task(self._serve(scope, left, sending))
         listening = asyncio.create_task(_leave(receive))
@@ -66,6 +67,7 @@ class Generating(Response):
             work.cancel()
             listening.cancel()
             await asyncio.wait({work, listening})
+            self._leave()
 
     async def _serve(self, scope: Message, left: asyncio.Event, sending: _Sending) -> None:
         async def receive() -> Message:

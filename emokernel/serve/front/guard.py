@@ -29,14 +29,17 @@ _JSON = re.compile(r'application/json(\s*;\s*charset\s*=\s*"?utf-?8"?)?\s*;?', r
 _WITH_BODY = ("POST", "PUT", "PATCH", "QUERY")
 
 
-class Refuses(Protocol):
-    """Counts what was refused; `emokernel.serve.metrics.Metrics` does."""
+class Counts(Protocol):
+    """Counts what is answered and refused; `emokernel.serve.metrics.Metrics` does."""
+
+    def request(self, endpoint: str, status: int, steered: bool) -> None:
+        """One more answer."""
 
     def refused(self, reason: str) -> None:
         """One more, for one of a fixed few reasons."""
 
 
-def front(app: Any, settings: Settings, metrics: Refuses | None = None) -> App:
+def front(app: Any, settings: Settings, metrics: Counts | None = None) -> App:
     """``app`` behind all checks; what they refuse never reaches it, and ``metrics`` counts it.
 
     From the outside: the id of the request and the headers of all answers, Host, web pages, CORS,
@@ -53,13 +56,13 @@ def front(app: Any, settings: Settings, metrics: Refuses | None = None) -> App:
             expose_headers=(REQUEST_ID, "retry-after"),
         )
     served = _Checked(served, Pages(settings), metrics)
-    return _Named(_Checked(served, Hosts(settings), metrics))
+    return _Named(_Checked(served, Hosts(settings), metrics), metrics)
 
 
 class _Checked:
     """Answers with a refusal what ``check`` raises."""
 
-    def __init__(self, app: App, check: Callable[[Message], None], metrics: Refuses | None) -> None:
+    def __init__(self, app: App, check: Callable[[Message], None], metrics: Counts | None) -> None:
         self._app, self._check, self._metrics = app, check, metrics
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -75,7 +78,7 @@ class _Checked:
 class _Bodies:
     """Gives the application whole bodies, each of them an object of plain JSON."""
 
-    def __init__(self, app: Any, limits: Limits, metrics: Refuses | None) -> None:
+    def __init__(self, app: Any, limits: Limits, metrics: Counts | None) -> None:
         self._app, self._limits, self._metrics = app, limits, metrics
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -118,10 +121,13 @@ class _Bodies:
 
 
 class _Named:
-    """Gives each request an id and each answer its headers, and answers where nobody else does."""
+    """Gives each request an id and each answer its headers, and answers where nobody else does.
 
-    def __init__(self, app: App) -> None:
-        self._app = app
+    It counts the answers, but for those that were counted with more knowledge of them.
+    """
+
+    def __init__(self, app: App, metrics: Counts | None) -> None:
+        self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -133,12 +139,12 @@ class _Named:
         given = Headers(scope=scope).getlist(REQUEST_ID)
         own = given[0] if len(given) == 1 and _ID.fullmatch(given[0]) else str(uuid.uuid4())
         scope.setdefault("state", {})["request_id"] = own
-        begun = False
+        status = 0
 
         async def named(message: Message) -> None:
-            nonlocal begun
+            nonlocal status
             if message["type"] == "http.response.start":
-                begun = True
+                status = message["status"]
                 _complete(MutableHeaders(scope=message), own)
             await send(message)
 
@@ -147,8 +153,10 @@ class _Named:
         except Exception as error:
             # The application has told of its own; of an answer that has begun the end is left out.
             answer = None if scope["state"].get("failed") else failure(error, id_of(scope))
-            if answer is not None and not begun:
+            if answer is not None and not status:
                 await answer(scope, receive, named)
+        if status and self._metrics is not None and not scope["state"].get("counted"):
+            self._metrics.request(scope["path"], status, False)
 
 
 def _complete(headers: MutableHeaders, request_id: str) -> None:
@@ -162,7 +170,7 @@ def _complete(headers: MutableHeaders, request_id: str) -> None:
         headers["x-accel-buffering"] = "no"  # a proxy must not collect what is to be seen now
 
 
-def _refused(error: EmokernelError, metrics: Refuses | None) -> Any:
+def _refused(error: EmokernelError, metrics: Counts | None) -> Any:
     if metrics is not None:
         metrics.refused(reason_of(error))
     return refusal(error)

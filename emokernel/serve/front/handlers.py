@@ -8,7 +8,6 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from jinja2 import TemplateError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -69,8 +68,6 @@ def answered(error: Exception, request_id: str) -> Response:
     """The response to what was raised for the request of this id; logs what nobody expected."""
     if isinstance(error, RequestValidationError):
         error = invalid(error.errors())
-    if isinstance(error, TemplateError):  # of a chat that has a turn where it takes none
-        error = BodyError(f"the model's chat template takes no such messages: {error.message}")
     if isinstance(error, EmokernelError):
         return refusal(error)
     if isinstance(error, HTTPException):

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import pytest
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import JSONResponse, StreamingResponse
-from jinja2 import TemplateError
 from serve.front.calls import Call, is_refusal
 from starlette.background import BackgroundTask
 
@@ -226,7 +225,6 @@ def test_the_end_of_the_server_takes_the_work_with_it():
     ("error", "status", "reason"),
     [
         (EmokernelError("unknown emotion"), 400, "body"),
-        (TemplateError("roles must alternate"), 400, None),
         (HTTPException(422, "no such input"), 400, None),
         (NoFreeSlotError("all slots are taken"), 503, "slots"),
         (RuntimeError("secret"), 500, None),

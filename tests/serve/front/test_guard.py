@@ -22,10 +22,13 @@ KEY = "a-key-of-32-characters-0123456789"
 
 class Refused:
     def __init__(self):
-        self.reasons = []
+        self.reasons, self.answers = [], []
 
     def refused(self, reason):
         self.reasons.append(reason)
+
+    def request(self, endpoint, status, steered):
+        self.answers.append((endpoint, status, steered))
 
 
 def served(metrics=None, **settings):
@@ -426,3 +429,12 @@ def test_a_web_socket_is_closed():
 
     asyncio.run(served()({"type": "websocket", "headers": []}, None, send))
     assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+def test_every_answer_is_counted_once_where_nobody_else_has():
+    metrics = Refused()
+    app = served(metrics)
+    ask(app, "/text", {"a": 1})
+    ask(app, "/nowhere", {"a": 1})
+    assert [status for _, status, _ in metrics.answers][1:] == [404]
+    assert len(metrics.answers) == 2
