@@ -139,7 +139,7 @@ def test_rules_and_page_name_metrics_that_are_there():
     assert listed == {
         each for each in there if each.startswith("emokernel_") and "_created" not in each
     }
-    reasons = table.partition("`emokernel_refused_total`")[2].partition("\n")[0]
+    reasons = table.partition("\n| `emokernel_refused_total`")[2].partition("\n")[0]
     assert set(re.findall(r"`(\w+)`", reasons)) == {"reason", "other", *REASONS}
 
 

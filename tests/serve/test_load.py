@@ -22,7 +22,7 @@ SERVING = Path(__file__).parents[2] / "benchmarks" / "serving"
 CLIENTS, SECONDS, TOKENS = 64, 15, 8
 SHORT, WARM = 1500, 400
 # Bytes a request that memory may grow; what is kept of a request by mistake is a multiple of it.
-MOST_SLOPE = 4096
+MOST_SLOPE = 2048
 
 
 @pytest.fixture(scope="module", autouse=True)
