@@ -17,21 +17,24 @@ pytest.importorskip("fastapi", reason="pip install 'emokernel[serve]'")
 pytest.importorskip("prometheus_client", reason="pip install 'emokernel[serve]'")
 httpx = pytest.importorskip("httpx", reason="pip install -r requirements-dev.txt")
 pytest.importorskip("psutil", reason="pip install -r requirements-dev.txt")
-ServerProcess = importlib.import_module("serving.server_process").ServerProcess
+processes = importlib.import_module("serving.server_process")
 
 
-EMBEDDED = ["embedded", "--device", "cpu"]
+EMBEDDED = ["embedded"]
 PATH = "/v1/completions"
 LONG = {"prompt": "They told us that", "max_tokens": 200, "temperature": 1.5, "seed": 3}
 
 
 @pytest.fixture
-def running():
-    """Start servers, which end with the test."""
+def running(tmp_path):
+    """Start servers, which end with the test; ``endless`` ones write on up to the last token."""
     started = []
 
-    def start(*options, key=None):
-        server = ServerProcess([*EMBEDDED, *options], key=key, threads=1)
+    def start(*options, key=None, endless=False):
+        model = EMBEDDED
+        if endless:
+            model = processes.embedded_for_chats(tmp_path / "endless", endless=True)
+        server = processes.ServerProcess([*model, *options], key=key, threads=1)
         started.append(server)
         return server.__enter__()
 
@@ -101,6 +104,79 @@ def test_who_hangs_up_frees_the_slot_streamed_or_not(running):
             time.sleep(0.005)
         assert time.monotonic() - gone < 1.0
     assert server.metrics()["emokernel_hang_ups_total"] == 2
+
+
+def events(lines):
+    """The events of a stream as they come."""
+    for line in lines:
+        if line.startswith("data: {"):
+            yield json.loads(line.removeprefix("data: "))
+
+
+@pytest.mark.parametrize("options", [(), ("--no-continuous-batching",)])
+def test_emotions_are_compared_and_changed_beside_other_requests(running, options):
+    server = running(*options, endless=True)
+    compare = server.url + "/v1/emotions/compare"
+    asked = {"emotions": [None, "joy", "joy"], "max_tokens": 100, "temperature": 1.2, "seed": 4}
+    asked["prompt"] = LONG["prompt"]
+
+    def texts(others):
+        found, changed = ["", "", ""], None
+        with httpx.stream("POST", compare, json=asked, timeout=60) as answer:
+            for event in events(answer.iter_lines()):
+                if event["type"] == "start":
+                    others(event["stream"])
+                elif event["type"] == "text":
+                    found[event["side"]] += event["text"]
+                elif event["type"] == "changed":
+                    changed = event["step"]
+        return found, changed
+
+    alone, _ = texts(lambda token: None)
+    assert alone[0] != alone[1] == alone[2]
+
+    def flood(token):
+        body = LONG | {"emotion": "anger"}
+        for _ in range(4):
+            given = {"json": body, "timeout": 60}
+            threading.Thread(target=httpx.post, args=(server.url + PATH,), kwargs=given).start()
+        one = f"{server.url}/v1/emotions/streams/{token}"
+        answer = httpx.post(one, json={"emotions": [None, "joy", "anger"]})
+        assert answer.status_code == 200
+        assert answer.json()["from_step"] >= 0
+
+    beside, changed = texts(flood)
+    assert beside[:2] == alone[:2]
+    assert beside[2] != alone[2]
+    assert changed is not None
+    assert server.settled()["emokernel_slots_in_use"] == 0
+
+
+def test_the_emotion_of_a_request_cannot_be_changed(running):
+    server = running(endless=True)
+    with httpx.stream("POST", server.url + PATH, json=LONG | {"stream": True}) as answer:
+        coming = events(answer.iter_lines())  # dropped, it would hang up
+        own = next(coming)["id"]
+        change = {"emotions": ["joy"]}
+        refused = httpx.post(f"{server.url}/v1/emotions/streams/{own}", json=change)
+    assert refused.status_code == 409
+    assert "/v1/emotions/compare" in refused.json()["detail"]
+    time.sleep(0.2)
+    gone = httpx.post(f"{server.url}/v1/emotions/streams/{own}", json=change)
+    assert gone.status_code == 404
+
+
+def test_a_browser_is_shown_the_page(running, tmp_path, monkeypatch):
+    shown, browser = tmp_path / "shown", tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {shown}\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(browser))
+    server = running("--open")
+    for _ in range(100):
+        if shown.exists() and shown.read_text():
+            break
+        time.sleep(0.05)
+    assert shown.read_text().strip() == f"{server.url}/"
 
 
 def test_a_key_is_needed_where_there_is_one_and_never_told(running):

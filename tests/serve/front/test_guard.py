@@ -434,7 +434,7 @@ def test_a_web_socket_is_closed():
 def test_every_answer_is_counted_once_where_nobody_else_has():
     metrics = Refused()
     app = served(metrics)
-    ask(app, "/text", {"a": 1})
-    ask(app, "/nowhere", {"a": 1})
-    assert [status for _, status, _ in metrics.answers][1:] == [404]
-    assert len(metrics.answers) == 2
+    assert post(app, {"a": 1}).status == 200
+    assert post(app, {"a": 1}, path="/nowhere").status == 404
+    assert get(app, ("host", "evil.example")).status == 403
+    assert [status for _, status, _ in metrics.answers] == [200, 404, 403]
