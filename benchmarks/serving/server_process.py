@@ -56,7 +56,7 @@ def embedded_for_chats(folder: Path, *, endless: bool = False) -> list[str]:
             path = folder / f"{name}.json"
             told = json.loads(path.read_text())
             path.write_text(json.dumps(told | {field: told[field.replace("eos", "pad")]}))
-    return [str(folder), "--vectors", str(VECTORS_PATH)]
+    return [str(folder), "--vectors", str(VECTORS_PATH), "--dtype", "float32"]
 
 
 class ServerProcess:
