@@ -16,15 +16,11 @@ from emokernel.requests import Request
 from emokernel.serve.engine import Wish, wish
 from emokernel.serve.front.errors import BodyError
 from emokernel.serve.front.generating import Generating
-from emokernel.serve.schemas import (
-    Body,
-    ChatBody,
-    CompletionBody,
-    ResponseBody,
-    answers,
-    check_model,
-    to_handler,
-)
+from emokernel.serve.schemas.answers import answers
+from emokernel.serve.schemas.chat import ChatBody
+from emokernel.serve.schemas.completions import CompletionBody
+from emokernel.serve.schemas.handled import Body, check_model, to_handler
+from emokernel.serve.schemas.responses import ResponseBody
 from emokernel.serve.service import Service
 
 _CHAT, _COMPLETIONS, _RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"

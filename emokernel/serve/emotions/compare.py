@@ -15,7 +15,8 @@ from emokernel.serve.emotions.context import Context, context_of, length_of
 from emokernel.serve.emotions.schemas import CompareBody, Side
 from emokernel.serve.emotions.streams import Stream, Streams
 from emokernel.serve.front.errors import BodyError
-from emokernel.serve.schemas import Feeling, check_model
+from emokernel.serve.schemas.handled import check_model
+from emokernel.serve.schemas.shared import Feeling
 
 if TYPE_CHECKING:
     from emokernel.serve.service import Service

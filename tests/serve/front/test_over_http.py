@@ -20,7 +20,8 @@ from emokernel.serve.front.exposure import Settings
 from emokernel.serve.front.generating import Generating
 from emokernel.serve.front.guard import front
 from emokernel.serve.front.handlers import REFUSALS, install
-from emokernel.serve.schemas import ChatBody, answers
+from emokernel.serve.schemas.answers import answers
+from emokernel.serve.schemas.chat import ChatBody
 
 openai = pytest.importorskip("openai", reason="pip install 'emokernel[serve]'")
 uvicorn = pytest.importorskip("uvicorn", reason="pip install 'emokernel[serve]'")

@@ -14,13 +14,10 @@ from transformers.cli.serving.utils import Modality
 from emokernel import Affect, EmokernelError, Request
 from emokernel.serve.front.invalid import invalid
 from emokernel.serve.front.limits import Limits
-from emokernel.serve.schemas import (
-    ChatBody,
-    CompletionBody,
-    ResponseBody,
-    check_model,
-    to_handler,
-)
+from emokernel.serve.schemas.chat import ChatBody
+from emokernel.serve.schemas.completions import CompletionBody
+from emokernel.serve.schemas.handled import check_model, to_handler
+from emokernel.serve.schemas.responses import ResponseBody
 
 SAYS = [{"role": "user", "content": "Hello"}]
 CHAT, COMPLETION, RESPONSE = {"messages": SAYS}, {"prompt": "Hello"}, {"input": "Hello"}
