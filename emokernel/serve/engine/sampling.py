@@ -90,7 +90,8 @@ class RowSampling:
 
     def _sample(self, _: Callable, scores: Tensor, output_ids: Tensor) -> None:
         """In the place of the runner's own; scores ``[1, rows, vocabulary]``."""
-        scores = scores[0]
+        # Behind the rows of tokens that are wanted there may be others, of prompts half read.
+        scores = scores[0] if self._captured else scores[0, : len(self._ids)]
         said = self._tensor[: len(scores)]
         tokens = in_place(scores, said) if self._captured else self._on_host(scores, said)
         output_ids[0, : len(tokens)].copy_(tokens)

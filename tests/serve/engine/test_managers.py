@@ -199,3 +199,24 @@ def test_the_strongest_request_that_is_let_in_leaves_those_beside_it_alone(serve
 
 def test_a_strength_that_is_scaled_back_cannot_overflow(served):
     check_strength(served.steering, Request("joy", 1e37, law="preserve"))
+
+
+def test_a_long_prompt_that_is_read_in_pieces_leaves_those_beside_it_alone(served):
+    """Its steps have rows of which no token is wanted, behind those of the others."""
+    (alone,) = served.all(Wish(temperature=1.0, seed=6), most=40)
+    short, served.ids = served.ids, served.ids * 30  # 150 tokens, in steps of 64 at most
+    try:
+        (long_alone,) = served.all(Wish(temperature=1.0, seed=7), most=20)
+
+        async def both():
+            own = Wish(temperature=1.0, seed=6), Wish(temperature=1.0, seed=7)
+            served.ids = short
+            first = asyncio.create_task(served.ask(own[0], 40))
+            await asyncio.sleep(0.02)
+            served.ids = short * 30
+            second = asyncio.create_task(served.ask(own[1], 20))
+            return [text for text, _ in await asyncio.gather(first, second)]
+
+        assert asyncio.run(both()) == [alone, long_alone]
+    finally:
+        served.ids = short
