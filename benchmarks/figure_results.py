@@ -16,6 +16,8 @@ CASES = {
     "ops": ("benchmark", "rows", "d", "dtype"),
     "shapes": ("plan", "form", "rows", "d", "dtype", "isa", "threads"),
     "decode": ("model", "dtype", "batch"),
+    "serving-load": ("model", "phase"),
+    "serving-cost": ("model", "clients"),
     "models": ("model", "dtype", "what", "mode", "batch", "context"),
 }
 DTYPES = ("fp32", "bf16", "fp16")

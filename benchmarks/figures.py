@@ -22,6 +22,7 @@ from pathlib import Path
 
 import figure_models
 import figure_operations
+import figure_serving
 from figure_results import Results
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,8 +34,11 @@ FIGURES: dict[str, Callable[[Results], str]] = {
     "models": figure_models.models,
     "models-in-short": figure_models.in_short,
     "tokens": figure_models.tokens,
+    "serving-start": figure_serving.start,
+    "serving-load": figure_serving.load,
+    "serving-cost": figure_serving.cost,
 }
-PAGES = ("README.md", "docs/performance.md")
+PAGES = ("README.md", "docs/performance.md", "docs/serving.md")
 _BEGIN = re.compile(r"<!-- figures: ([\w-]+) -->")
 _END = "<!-- end of figures -->"
 Figures = Mapping[str, Callable[[Results], str]]
