@@ -9,12 +9,14 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, PlainTextResponse
-from starlette.responses import JSONResponse, Response
+from openai.types import Model
+from starlette.responses import Response
 
 from emokernel.serve.emotions.routes import emotion_routes
 from emokernel.serve.front.errors import DrainingError, UnavailableError
 from emokernel.serve.front.handlers import REFUSALS, install
 from emokernel.serve.openai import openai_routes
+from emokernel.serve.schemas.handled import unknown_model
 from emokernel.serve.service import Service
 
 
@@ -65,12 +67,17 @@ def _add_watched(app: FastAPI, service: Service) -> None:
     def metrics() -> Response:
         return Response(service.metrics.text(), media_type=service.metrics.content_type)
 
-    created = int(time.time())
+    one = Model(id=service.name, created=int(time.time()), object="model", owned_by="emokernel")
 
-    @app.get("/v1/models", summary="The model that is served")
-    def models() -> JSONResponse:
-        one = {"id": service.name, "object": "model", "created": created, "owned_by": "emokernel"}
-        return JSONResponse({"object": "list", "data": [one]})
+    @app.get("/v1/models", summary="The model that is served, in a list")
+    def models() -> dict[str, str | list[Model]]:
+        return {"object": "list", "data": [one]}
+
+    @app.get("/v1/models/{name:path}", summary="The model that is served")
+    def model(name: str) -> Model:
+        if name != service.name:
+            raise unknown_model(name, service.name)
+        return one
 
 
 def _page(service: Service) -> str:

@@ -28,13 +28,14 @@ BUCKETS = (
     0.5, 0.75, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0,
 )  # fmt: skip
 
-_STREAMS = "/v1/emotions/streams/"
+# Paths that end in what a client chose.
+_OPEN = {"/v1/emotions/streams/": "{token}", "/v1/models/": "{name}"}
 # What requests are counted under; any other path is "other".
 ENDPOINTS = frozenset(
     (
         "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/models", "/v1/emotions",
-        "/v1/emotions/read", "/v1/emotions/compare", _STREAMS + "{token}", "/health", "/ready",
-        "/metrics",
+        "/v1/emotions/read", "/v1/emotions/compare", "/health", "/ready", "/metrics",
+        *(begin + end for begin, end in _OPEN.items()),
     )
 )  # fmt: skip
 # Why a request was not begun, as `emokernel.serve.front.errors` says it; any other is "other".
@@ -120,7 +121,8 @@ class Metrics:
     def request(self, endpoint: str, status: int, steered: bool) -> None:
         """One request was answered; ``endpoint``: its path, or one of `ENDPOINTS`."""
         if endpoint not in ENDPOINTS:
-            endpoint = _STREAMS + "{token}" if endpoint.startswith(_STREAMS) else _OTHER
+            ends = (begin + end for begin, end in _OPEN.items() if endpoint.startswith(begin))
+            endpoint = next(ends, _OTHER)
         told = str(int(status)) if 100 <= status <= 599 else _OTHER
         self._requests.labels(endpoint, told, _label(steered)).inc()
 

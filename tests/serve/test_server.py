@@ -219,6 +219,8 @@ def test_the_server_tells_of_itself(app):
     status, answer = get("/v1/models")
     assert status == 200
     assert [each["id"] for each in answer["data"]] == ["embedded"]
+    assert get("/v1/models/embedded") == (200, answer["data"][0])
+    assert get("/v1/models/other/one")[0] == 404
     assert get("/health") == get("/ready") == (200, {"status": "ok"})
     status, text = get("/metrics")
     assert status == 200

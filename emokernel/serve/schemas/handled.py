@@ -28,7 +28,12 @@ _TOKENS = 1024
 def check_model(body: Any, name: str) -> None:
     """NotFoundError for a body that asks for another model than the one of this name."""
     if body.model is not None and body.model != name:
-        raise NotFoundError(f"there is no model {body.model!r} here: this server has {name!r}")
+        raise unknown_model(body.model, name)
+
+
+def unknown_model(asked: str, name: str) -> NotFoundError:
+    """What is said of another model than the one of this ``name``."""
+    return NotFoundError(f"there is no model {asked!r} here: this server has {name!r}")
 
 
 def to_handler(body: Body, limits: Limits | None = None, *, pictures: bool = False) -> dict:

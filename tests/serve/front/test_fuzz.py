@@ -54,7 +54,7 @@ def described(app):
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        *(("GET", path) for path in WATCHED),
+        *(("GET", path) for path in (*WATCHED, "/v1/models/{name}")),
         *(("POST", path) for path in (*PATHS, "/v1/emotions/compare", "/v1/emotions/read")),
         ("POST", "/v1/emotions/streams/{token}"),
     ],
