@@ -178,6 +178,8 @@ class _Server(uvicorn.Server):
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket that is bound and does not listen yet; EmokernelError if it cannot be."""
+    if not 0 <= port <= 65535:
+        raise EmokernelError(f"there is no port {port}: give one of 0 to 65535")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family)
