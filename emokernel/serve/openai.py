@@ -58,9 +58,10 @@ def _generating(service: Service, handler: Any, body: Body, endpoint: str) -> Ge
     steered = ask is not None and ask.emotion is not None
     own = _wish(service, body, said, ask, steered)
     request_id = _PREFIXES[endpoint] + uuid.uuid4().hex
+    told = request_id if endpoint != _RESPONSES else f"resp_{request_id}"  # as clients see it
 
     async def answer() -> Response:
-        service.running.add(request_id)
+        service.running.add(told)
         token = wish.set(own)
         try:
             made = await handler.handle_request(said, request_id)
@@ -76,7 +77,7 @@ def _generating(service: Service, handler: Any, body: Body, endpoint: str) -> Ge
 
     def leave() -> None:
         own.cancel()
-        service.running.discard(request_id)
+        service.running.discard(told)
 
     return Generating(service, answer, endpoint=endpoint, steered=steered, leave=leave)
 

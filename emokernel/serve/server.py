@@ -164,20 +164,26 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self.begun: Callable[[], object] = lambda: None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen."""
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         self.begun()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """A signal to stop has come: what runs is answered, what is new is refused."""
-        self._service.admission.begin_draining()
+        # It comes between any two steps of the interpreter, those of the queue's own work too.
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._service.admission.begin_draining)
         super().handle_exit(sig, frame)
 
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket that is bound and does not listen yet; EmokernelError if it cannot be."""
+    if not 0 <= port <= 65535:
+        raise EmokernelError(f"there is no port {port}: give one of 0 to 65535")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family)

@@ -21,6 +21,8 @@ from emokernel.cli import main
 from emokernel.commands import serve
 from emokernel.demo.model import load_model
 from emokernel.demo.vectors import load_vectors
+from emokernel.errors import EmokernelError
+from emokernel.serve.server import listen
 
 PATH, CHAT, RESPONSES = "/v1/completions", "/v1/chat/completions", "/v1/responses"
 FIELDS = {"model": "embedded", "prompt": "They told us that", "max_tokens": 9, "temperature": 0.0}
@@ -297,3 +299,85 @@ def test_on_a_cpu_the_cache_leaves_most_of_the_memory_unless_told(said, context)
         assert options["cb_max_memory_percent"] is None
     else:
         assert 0 < options["cb_max_memory_percent"] * total <= 2**32
+
+
+@pytest.mark.parametrize("sampled", [{"temperature": 1e-40}, {"temperature": 1, "top_p": 1e-300}])
+def test_the_smallest_numbers_that_are_let_in_take_the_likeliest_token(app, sampled, wanted):
+    status, answer = one(app, FIELDS | sampled)
+    assert status == 200
+    assert answer["choices"][0]["text"] == wanted[0]
+
+
+def ended(app, body, path=PATH):
+    """(The text, why it ended, its tokens) of a body, which a stream gives as well."""
+    status, answer = one(app, body, path)
+    *_, last, _ = chunks = events_of(one(app, body | {"stream": True}, path)[1])
+    assert status == 200
+    choice = answer["choices"][0]
+    text = "".join(chunk["choices"][0].get("text") or "" for chunk in chunks[:-1])
+    assert (text, last["choices"][0]["finish_reason"]) == (choice["text"], choice["finish_reason"])
+    assert last["usage"] == answer["usage"]
+    return choice["text"], choice["finish_reason"], answer["usage"]["completion_tokens"]
+
+
+def test_what_ends_with_its_last_token_was_not_cut_off(app):
+    whole, reason, tokens = ended(app, FIELDS | {"max_tokens": 200})
+    assert reason == "stop"
+    assert ended(app, FIELDS | {"max_tokens": tokens}) == (whole, "stop", tokens)
+    assert ended(app, FIELDS | {"max_tokens": tokens - 1})[1:] == ("length", tokens - 1)
+    stop = whole.split()[1]
+    cut, reason, tokens = ended(app, FIELDS | {"max_tokens": 200, "stop": stop})
+    assert (cut, reason) == (whole[: whole.index(stop)], "stop")
+    assert ended(app, FIELDS | {"max_tokens": tokens, "stop": stop}) == (cut, "stop", tokens)
+
+
+def test_a_stream_says_what_the_whole_answer_does_where_half_a_character_ends_it(app, server):
+    tokenizer = server.service.loaded()[1]
+    halves = [token for token in range(len(tokenizer)) if "\ufffd" in tokenizer.decode([token])]
+    head = server.service.model.lm_head
+    half = torch.zeros(head.out_features).index_fill_(0, torch.tensor(halves[-1:]), 1e4)
+    hook = head.register_forward_hook(lambda module, inputs, output: output + half)
+    try:
+        assert ended(app, FIELDS | {"max_tokens": 3})[1:] == ("length", 3)
+    finally:
+        hook.remove()
+
+
+def test_an_id_that_a_client_sees_is_known_while_it_runs(app, server):
+    seen = set()
+
+    class Running(set):
+        def add(self, each):
+            seen.add(each)
+            super().add(each)
+
+    running = server.service.running
+    object.__setattr__(server.service, "running", Running())
+    try:
+        words = [{"role": "user", "content": FIELDS["prompt"]}]
+        answers = [
+            one(app, FIELDS)[1],
+            one(app, {"messages": words, "max_tokens": 2}, CHAT)[1],
+            one(app, {"input": words, "max_output_tokens": 2}, RESPONSES)[1],
+        ]
+        assert {answer["id"] for answer in answers} == seen
+        assert not server.service.running
+    finally:
+        object.__setattr__(server.service, "running", running)
+
+
+def test_no_port_is_another_one():
+    with pytest.raises(EmokernelError, match="no port 99999"):
+        listen("127.0.0.1", 99999)
+
+
+def test_where_batching_cannot_be_set_up_one_follows_the_other(monkeypatch, capsys):
+    def fails(*_, **__):
+        raise ValueError("not this attention")
+
+    monkeypatch.setattr("transformers.LlamaForCausalLM.init_continuous_batching", fails)
+    made = make_server()
+    try:
+        assert "one request after the other: not this attention" in capsys.readouterr().out
+    finally:
+        made.close()

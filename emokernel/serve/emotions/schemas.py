@@ -14,6 +14,8 @@ from emokernel.serve.schemas.shared import (
     MaxTokens,
     Short,
     Strict,
+    Temperature,
+    TopP,
     union,
 )
 
@@ -66,8 +68,8 @@ class CompareBody(Strict):
     seed: int | None = Field(
         None, ge=0, le=LARGEST_SEED, description="Of the random numbers, which all sides share"
     )
-    temperature: float = Field(0.8, ge=0, le=2, description="0 takes the likeliest token")
-    top_p: float = Field(0.9, gt=0, le=1)
+    temperature: Temperature = Field(0.8, description="0 takes the likeliest token")
+    top_p: TopP = 0.9
     max_tokens: MaxTokens | None = Field(
         None, description="Of each side; 256, or what the model has room for"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from emokernel.serve.engine.texts import Streamer
 from emokernel.serve.engine.turns import Turns
 from emokernel.serve.engine.wishes import Wish
 from emokernel.serve.front.errors import UnavailableError
+
+_LOG = logging.getLogger(__name__)
 
 # Seconds for the cache to be made, and for what runs to end when the server does.
 _START, _STOP = 600.0, 5.0
@@ -35,6 +38,7 @@ class Batched(Manager):
         self._numbers = 0
         self._ids: dict[Streamer, str] = {}
         self._ready = threading.Event()
+        self._manager: Any = None
 
     def start(self) -> None:
         """Make the cache and begin to wait for requests; EmokernelError if that fails."""
@@ -42,7 +46,7 @@ class Batched(Manager):
         plain = GenerationConfig(
             do_sample=False, eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id
         )
-        self._manager: Any = self.model.init_continuous_batching(
+        self._manager = self.model.init_continuous_batching(
             generation_config=plain, continuous_batching_config=self._config
         )
         Around(self._manager, "_create_batch_processor", self._join).install()
@@ -105,6 +109,14 @@ class Batched(Manager):
             raise UnavailableError("the server is being stopped: ask another one")
 
     def _take(self, streamer: Streamer, output: Any) -> None:
+        try:
+            self._pass_on(streamer, output)
+        except Exception:  # what is raised here would keep the tokens of this step from others
+            _LOG.exception("the tokens of a request cannot be passed on")
+            streamer.fail(UnavailableError("what was generated cannot be read"))
+            streamer.cancel()
+
+    def _pass_on(self, streamer: Streamer, output: Any) -> None:
         if output.error is not None:
             streamer.fail(UnavailableError(f"the model could not go on: {output.error}"))
         elif output.request_id in self._sampling.problems:
@@ -130,8 +142,8 @@ class Batched(Manager):
         return request_id
 
     def stop(self) -> None:
-        """Nothing runs any more; harmless the second time."""
-        if self._manager.is_running():
+        """Nothing runs any more; harmless the second time, and where nothing was started."""
+        if self._manager is not None and self._manager.is_running():
             self._manager.stop(block=True, timeout=_STOP)
 
 

@@ -9,7 +9,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.cli.serving.utils import BaseGenerateManager
 
 from emokernel.errors import EmokernelError
-from emokernel.serve.engine.texts import Streamer, before_stop
+from emokernel.serve.engine.texts import Streamer
 from emokernel.serve.engine.wishes import Wish, wish
 
 
@@ -53,10 +53,12 @@ class Manager(BaseGenerateManager):
         own.read(len(ids))
         gen_config.max_new_tokens = self.room(len(ids), gen_config.max_new_tokens, own.limited)
         streamer: Streamer = Streamer(
-            processor, own, lambda: self._cancel(streamer), response_parser
+            processor, own, lambda: self._cancel(streamer), response_parser, _ends(gen_config)
         )
         self._begin(ids, inputs, gen_config, streamer, own)
         own.begun, own.cancel = True, streamer.cancel
+        # Handlers take an answer of as many tokens as it may have for one that was cut off.
+        streamer.when_whole = lambda: setattr(gen_config, "max_new_tokens", None)
         return streamer.queue, streamer
 
     async def generate_non_streaming(
@@ -73,11 +75,10 @@ class Manager(BaseGenerateManager):
         """
         _, streamer = self.generate_streaming(model, processor, inputs, gen_config, request_id)
         try:
-            await streamer.finished()
+            text = await streamer.text()
         finally:
             streamer.cancel()
-        text = processor.decode(streamer.ids, skip_special_tokens=True)
-        return before_stop(text, wish.get().stop), len(_ids(inputs)), streamer.ids
+        return text, len(_ids(inputs)), streamer.ids
 
     def room(self, prompt: int, wanted: int, limited: bool) -> int:
         """How many tokens an answer to a ``prompt`` of so many tokens has: ``wanted``, or fewer.
@@ -100,3 +101,9 @@ def _ids(inputs: Any) -> list[int]:
     ids = inputs["input_ids"]
     ids = ids.tolist() if hasattr(ids, "tolist") else ids
     return ids[0] if ids and isinstance(ids[0], list) else ids
+
+
+def _ends(config: GenerationConfig) -> frozenset[int]:
+    """The tokens that end an answer."""
+    ends = config.eos_token_id
+    return frozenset([ends] if isinstance(ends, int) else ends or ())

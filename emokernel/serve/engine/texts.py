@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from tokenizers.decoders import DecodeStream
@@ -93,17 +93,24 @@ class Streamer:
     """
 
     def __init__(
-        self, processor: Any, wish: Wish, cancel: Callable[[], object], parser: Any = None
+        self,
+        processor: Any,
+        wish: Wish,
+        cancel: Callable[[], object],
+        parser: Any = None,
+        ends: Container[int] = (),
     ) -> None:
         """``parser``: transformers' ResponseParser of tool calls and reasoning, if the model has
-        one."""
+        one. ``ends``: the tokens of which each ends an answer."""
         self.queue = Pieces()
+        # Called when the answer ends by itself, or by a stop.
+        self.when_whole: Callable[[], object] = lambda: None
         self.ids: list[int] = []
         self._tokenizer = getattr(processor, "tokenizer", processor)._tokenizer
         # A parser looks for special tokens.
         self._decoding = DecodeStream([], skip_special_tokens=parser is None)
         self._wish, self._cancel, self._parser = wish, cancel, parser
-        self._until = UntilStop(wish.stop)
+        self._until, self._ends = UntilStop(wish.stop), ends
         self._ended = False
         if parser is not None:
             self._pass_on(parser.initial_events)
@@ -138,6 +145,8 @@ class Streamer:
                 _LOG.warning("the end of an answer cannot be parsed: %s", error)
         if not self._ended:
             self._ended = True
+            if self.ids and self.ids[-1] in self._ends:
+                self.when_whole()
             if rest := self._until.rest():
                 self.queue.put(rest)
             self.queue.put(None)
@@ -153,10 +162,12 @@ class Streamer:
         self._ended = True
         self._cancel()
 
-    async def finished(self) -> None:
-        """Wait for the end; EmokernelError if something failed."""
-        while await self.queue.get() is not None:
-            pass
+    async def text(self) -> str:
+        """All pieces of text, at their end; EmokernelError if something failed."""
+        pieces = []
+        while (piece := await self.queue.get()) is not None:
+            pieces.append(piece)
+        return "".join(pieces)
 
     def _pass_on(self, events: list[dict[str, Any]]) -> None:
         for item in utils.response_events_to_chunks(events):
@@ -170,5 +181,6 @@ class Streamer:
         if item:
             self.queue.put(item)
         if self._until.reached:
+            self.when_whole()
             self.queue.put(None)
             self.cancel()

@@ -27,7 +27,7 @@ class Generating(Response):
     """Gives what ``answer`` gives, when there is room for ``rows`` more.
 
     The client may leave at any time, in the queue too: then the work is cancelled at once, and the
-    places are free again. They are whatever happens.
+    places are free again. They are whatever happens. Who reads nothing for a while has left.
     """
 
     def __init__(
@@ -47,7 +47,8 @@ class Generating(Response):
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve the request."""
-        metrics, sending = self._service.metrics, _Sending(send)
+        metrics = self._service.metrics
+        sending = _Sending(send, self._service.limits.stalled_s)
         scope.setdefault("state", {})["counted"] = True
         left = asyncio.Event()
         work = asyncio.create_task(self._serve(scope, left, sending))
@@ -94,10 +95,10 @@ class Generating(Response):
 
 
 class _Sending:
-    """``send``, which knows how far the answer has got."""
+    """``send``, which knows how far the answer has got, and does not wait for who does not read."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, stalled_s: float) -> None:
+        self._send, self._stalled_s = send, stalled_s
         self.status = 0
         self.ended = self.lost = self._streams = False
 
@@ -108,7 +109,11 @@ class _Sending:
             self._streams = kind.startswith(_STREAM)
         elif message["type"] == "http.response.body":
             self.ended = not message.get("more_body", False)
-        await self._send(message)
+        try:
+            async with asyncio.timeout(self._stalled_s):
+                await self._send(message)
+        except TimeoutError as error:
+            raise ClientDisconnect from error
 
     async def break_off(self, error: Exception, request_id: str) -> None:
         """End an answer that has begun: a stream of events with one that says why.

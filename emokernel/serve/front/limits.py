@@ -11,6 +11,7 @@ class Limits:
 
     body_bytes: int = 4 * 2**20
     body_s: float = 30.0  # seconds that a body may take to arrive
+    stalled_s: float = 30.0  # seconds that a client may leave unread what is sent to it
     running: int = 32  # rows that generate at a time
     waiting: int = 256  # requests that wait for a place
     sides: int = 16  # rows of one compare

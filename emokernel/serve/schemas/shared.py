@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+)
 
 from emokernel.choices import DoseName, LawName, PositionsName
 from emokernel.requests import Request
@@ -62,6 +70,22 @@ Short = Annotated[str, Field(max_length=_SHORT)]
 Ignored = Annotated[Short | None, Field(description="Taken, and without effect")]
 MaxTokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
 
+# Below these nothing but the likeliest token is drawn; logits divided by less may overflow, and a
+# share of less may be none in fp32.
+_LEAST_TEMPERATURE, _LEAST_TOP_P = 1e-3, 1e-6
+
+
+def _temperature(given: float) -> float:
+    return given if given >= _LEAST_TEMPERATURE else 0.0
+
+
+def _top_p(given: float) -> float:
+    return max(given, _LEAST_TOP_P)
+
+
+Temperature = Annotated[float, Field(ge=0, le=2), AfterValidator(_temperature)]
+TopP = Annotated[float, Field(gt=0, le=1), AfterValidator(_top_p)]
+
 _NUMBER = {"type": "number"}
 _EMOTION = {
     "description": 'A name, {name: weight}, {"valence", "arousal", "intensity"}, or null for none',
@@ -109,8 +133,8 @@ class Sampled(Feeling):
 
     model: Short | None = None
     stream: bool | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] | None = None
 
     user: Ignored = None

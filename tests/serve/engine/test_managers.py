@@ -18,6 +18,8 @@ from emokernel.demo.vectors import load_vectors
 from emokernel.errors import EmokernelError, SteeringError
 from emokernel.lab.measure.sampling import Sampling, sample
 from emokernel.serve.engine import Batched, OneByOne, Turns, Wish, wish
+from emokernel.serve.engine.texts import Streamer
+from emokernel.serve.front.errors import UnavailableError
 from emokernel.serve.strength import check_strength
 
 PROMPT, MOST = "They told us that", 9
@@ -220,3 +222,26 @@ def test_a_long_prompt_that_is_read_in_pieces_leaves_those_beside_it_alone(serve
         assert asyncio.run(both()) == [alone, long_alone]
     finally:
         served.ids = short
+
+
+def test_what_cannot_be_read_fails_its_request_and_keeps_nothing_from_others(served, monkeypatch):
+    if not isinstance(served.manager, Batched):
+        pytest.skip("one request after the other")
+    (whole,) = served.all(Wish())
+    taken = Streamer.take
+
+    def take(streamer, ids):
+        if streamer._wish.seed == 13:
+            raise ValueError("no such token")
+        taken(streamer, ids)
+
+    monkeypatch.setattr(Streamer, "take", take)
+
+    async def both():
+        asked = [asyncio.create_task(served.ask(own)) for own in (Wish(seed=13), Wish())]
+        return await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 20)
+
+    failed, (text, _) = asyncio.run(both())
+    assert isinstance(failed, UnavailableError)
+    assert text == whole
+    assert not served.manager._ids

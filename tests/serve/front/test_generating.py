@@ -19,6 +19,9 @@ from emokernel.serve.front.exposure import Settings
 from emokernel.serve.front.generating import HUNG_UP, Generating
 from emokernel.serve.front.guard import front
 from emokernel.serve.front.handlers import install
+from emokernel.serve.front.limits import Limits
+
+LIMITS = Limits()
 
 
 class Counts:
@@ -40,9 +43,9 @@ class Counts:
 class Serving:
     """An application with one route, which answers with ``answer``."""
 
-    def __init__(self, answer, *, running=1, waiting=10, rows=1):
+    def __init__(self, answer, *, running=1, waiting=10, rows=1, limits=LIMITS):
         self.metrics, self.admission = Counts(), Admission(running, waiting)
-        service = SimpleNamespace(metrics=self.metrics, admission=self.admission)
+        service = SimpleNamespace(metrics=self.metrics, admission=self.admission, limits=limits)
         app = FastAPI()
         install(app)
 
@@ -340,3 +343,25 @@ def test_more_rows_than_places_are_400():
 
     got = asyncio.run(run())
     assert (got.status, is_refusal(got)) == (400, True)
+
+
+def test_who_reads_nothing_keeps_no_place():
+    async def run():
+        stream = Stream()
+        serving = Serving(stream.answer, limits=Limits(stalled_s=0.05))
+        call = Call("/v1/completions", {})
+        send, unread = call._send, asyncio.Event()
+
+        async def stalls(message):
+            await send(message)
+            if message["type"] == "http.response.body":
+                await unread.wait()
+
+        call._send = stalls
+        async with asyncio.timeout(5):
+            await call.serve(serving.app)
+        assert serving.metrics.requests == [("completions", HUNG_UP, True)]
+        assert serving.metrics.hang_ups == 1
+        assert (stream.closed, serving.free, call.answer.ended) == (1, True, False)
+
+    asyncio.run(run())

@@ -20,6 +20,7 @@ from emokernel.serve.front.exposure import Settings
 from emokernel.serve.front.generating import Generating
 from emokernel.serve.front.guard import front
 from emokernel.serve.front.handlers import REFUSALS, install
+from emokernel.serve.front.limits import Limits
 from emokernel.serve.schemas.answers import answers
 from emokernel.serve.schemas.chat import ChatBody
 
@@ -43,7 +44,9 @@ class Server:
         @app.post(PATH, responses=answers(PATH))
         async def chat(body: ChatBody) -> Generating:
             self.admission = self.admission or Admission(1, 1)
-            service = SimpleNamespace(metrics=self.metrics, admission=self.admission)
+            service = SimpleNamespace(
+                metrics=self.metrics, admission=self.admission, limits=Limits()
+            )
             answer = self.stream if body.stream else self.whole
             return Generating(service, answer, endpoint="chat", steered=body.asked() is not None)
 

@@ -392,3 +392,12 @@ def test_tools_of_responses_are_what_the_handler_reads():
 def test_an_answer_is_streamed_if_that_is_asked_for(kind, least):
     assert to_handler(kind.model_validate(least))["stream"] is False
     assert to_handler(kind.model_validate(least | {"stream": True}))["stream"] is True
+
+
+@pytest.mark.parametrize(("kind", "body"), ROUTES)
+def test_what_fp32_cannot_divide_by_or_sum_up_is_the_likeliest_token(kind, body):
+    said = to_handler(kind.model_validate({**body, "temperature": 1e-40, "top_p": 1e-300}))
+    assert said["temperature"] == 0
+    assert said["top_p"] == pytest.approx(1e-6)
+    said = to_handler(kind.model_validate({**body, "temperature": 0.01, "top_p": 0.01}))
+    assert (said["temperature"], said["top_p"]) == (0.01, 0.01)
