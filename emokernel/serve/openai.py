@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter
@@ -13,6 +11,7 @@ from starlette.responses import Response
 
 from emokernel.errors import EmokernelError
 from emokernel.requests import Request
+from emokernel.serve.endings import chat_ended, response_ended
 from emokernel.serve.engine import Wish, wish
 from emokernel.serve.front.errors import BodyError
 from emokernel.serve.front.generating import Generating
@@ -27,8 +26,6 @@ _CHAT, _COMPLETIONS, _RESPONSES = "/v1/chat/completions", "/v1/completions", "/v
 # What ids begin with. transformers gives those of responses theirs.
 _PREFIXES = {_CHAT: "chatcmpl-", _COMPLETIONS: "cmpl-", _RESPONSES: ""}
 _LIMITS = {"max_tokens", "max_completion_tokens", "max_output_tokens"}
-# Streams that clients read up to this line.
-_DONE = "data: [DONE]\n\n"
 
 
 def openai_routes(service: Service, chat: Any, completion: Any, response: Any) -> APIRouter:
@@ -71,9 +68,7 @@ def _generating(service: Service, handler: Any, body: Body, endpoint: str) -> Ge
             raise BodyError(f"the model's chat template does not take that: {error}") from error
         finally:
             wish.reset(token)
-        if body.stream and endpoint != _RESPONSES:
-            made.body_iterator = _with_end(made.body_iterator)
-        return made
+        return response_ended(made, own) if endpoint == _RESPONSES else chat_ended(made, own)
 
     def leave() -> None:
         own.cancel()
@@ -97,11 +92,3 @@ def _wish(
         timing=metrics.begun(steered),
         read=lambda tokens: metrics.prompt_tokens(tokens, steered),
     )
-
-
-async def _with_end(chunks: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    """The chunks of a stream, and the line that ends it."""
-    async with aclosing(chunks):  # pyright: ignore[reportArgumentType]
-        async for chunk in chunks:
-            yield chunk
-    yield _DONE

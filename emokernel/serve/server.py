@@ -9,6 +9,7 @@ import socket
 import sys
 import webbrowser
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import uvicorn
@@ -28,6 +29,10 @@ from emokernel.serve.metrics import Metrics
 from emokernel.serve.service import Service
 from emokernel.steering import Steering, patch
 from emokernel.vectors import EmotionVectors
+
+# Of a prompt for each token that the model reads: more cannot fit, and to count them would keep all
+# others waiting.
+_CHARACTERS = 16
 
 
 class SteeredServe(Serve):
@@ -69,6 +74,9 @@ class SteeredServe(Serve):
         steering = patch(loaded, vectors, slots=slots)
         turns = Turns()
         manager = self._manager(loaded, processor, steering, turns, continuous_batching)
+        if manager.context is not None:
+            most = min(limits.prompt_characters, _CHARACTERS * manager.context)
+            limits = replace(limits, prompt_characters=most)
         self.service = Service(
             name, loaded, processor, vectors, judge, manager, turns, limits,
             Admission(limits.running, limits.waiting), Metrics(), slots,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import pytest
 import torch
@@ -151,6 +152,26 @@ def test_an_answer_ends_before_its_stop_streamed_or_not(app, wanted):
     *chunks, _ = events_of(one(app, body | {"stream": True})[1])
     streamed = "".join(chunk["choices"][0]["text"] for chunk in chunks)
     assert streamed == answer["choices"][0]["text"]
+
+
+def test_a_response_that_is_cut_off_is_incomplete(app):
+    asked = {"input": FIELDS["prompt"], "temperature": 0.0}
+    for most, status in ((3, "incomplete"), (60, "completed")):
+        body = asked | {"max_output_tokens": most}
+        answer = one(app, body, RESPONSES)[1]
+        reason = {"reason": "max_output_tokens"} if status == "incomplete" else None
+        assert (answer["status"], answer.get("incomplete_details")) == (status, reason)
+        last = events_of(one(app, body | {"stream": True}, RESPONSES)[1])[-1]
+        assert last["type"] == f"response.{status}"
+        assert last["response"]["status"] == status
+        assert last["response"].get("incomplete_details") == reason
+
+
+def test_a_prompt_that_cannot_fit_is_refused_before_it_is_read(app):
+    started = time.monotonic()
+    status, answer = one(app, FIELDS | {"prompt": "🌧" * 900_000})
+    assert time.monotonic() - started < 2
+    assert (status, "characters, 4096 at most" in answer["detail"]) == (400, True)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from transformers import ContinuousBatchingConfig, GenerationConfig, PreTrainedM
 
 from emokernel.errors import EmokernelError
 from emokernel.replaced import Around
-from emokernel.serve.engine.manager import Manager
+from emokernel.serve.engine.manager import FAILED, Manager
 from emokernel.serve.engine.sampling import Drawing, RowSampling
 from emokernel.serve.engine.texts import Streamer
 from emokernel.serve.engine.turns import Turns
@@ -118,7 +118,8 @@ class Batched(Manager):
 
     def _pass_on(self, streamer: Streamer, output: Any) -> None:
         if output.error is not None:
-            streamer.fail(UnavailableError(f"the model could not go on: {output.error}"))
+            _LOG.error("the model could not go on: %s", output.error)
+            streamer.fail(UnavailableError(FAILED))
         elif output.request_id in self._sampling.problems:
             streamer.fail(EmokernelError(self._sampling.problems[output.request_id]))
         if streamer.queue.problem is not None:

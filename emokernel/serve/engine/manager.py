@@ -12,6 +12,9 @@ from emokernel.errors import EmokernelError
 from emokernel.serve.engine.texts import Streamer
 from emokernel.serve.engine.wishes import Wish, wish
 
+# What a client is told of an error that may name anything.
+FAILED = "the model could not go on; the log of the server says why"
+
 
 class Manager(BaseGenerateManager):
     """Generates for the handlers as the `wish` of their context says."""
@@ -52,13 +55,15 @@ class Manager(BaseGenerateManager):
         own, ids = wish.get(), _ids(inputs)
         own.read(len(ids))
         gen_config.max_new_tokens = self.room(len(ids), gen_config.max_new_tokens, own.limited)
-        streamer: Streamer = Streamer(
-            processor, own, lambda: self._cancel(streamer), response_parser, _ends(gen_config)
-        )
+        streamer = Streamer(processor, own, self._cancel, response_parser, _ends(gen_config))
+
+        def whole() -> None:
+            # Handlers take an answer of as many tokens as it may have for one that was cut off.
+            own.whole, gen_config.max_new_tokens = True, None
+
+        streamer.when_whole = whole
         self._begin(ids, inputs, gen_config, streamer, own)
         own.begun, own.cancel = True, streamer.cancel
-        # Handlers take an answer of as many tokens as it may have for one that was cut off.
-        streamer.when_whole = lambda: setattr(gen_config, "max_new_tokens", None)
         return streamer.queue, streamer
 
     async def generate_non_streaming(

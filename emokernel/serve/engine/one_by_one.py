@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -12,12 +13,14 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.cli.serving.utils import InferenceThread
 from transformers.generation.streamers import BaseStreamer
 
-from emokernel.serve.engine.manager import Manager
+from emokernel.serve.engine.manager import FAILED, Manager
 from emokernel.serve.engine.texts import Streamer
 from emokernel.serve.engine.turns import Turns
 from emokernel.serve.engine.wishes import Wish
 from emokernel.serve.front.errors import UnavailableError
 from emokernel.steering import Steering
+
+_LOG = logging.getLogger(__name__)
 
 
 class OneByOne(Manager):
@@ -72,8 +75,9 @@ class OneByOne(Manager):
                 on_loop(streamer.end)
             except _Left:
                 pass
-            except Exception as error:
-                on_loop(streamer.fail, UnavailableError(f"the model could not go on: {error}"))
+            except Exception:
+                _LOG.exception("the model could not go on")
+                on_loop(streamer.fail, UnavailableError(FAILED))
             finally:
                 self._running.discard(streamer)
 

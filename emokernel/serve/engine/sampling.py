@@ -100,7 +100,8 @@ class RowSampling:
         bad = ~scores.amax(-1).isfinite()
         if bad.any():
             for row in bad.nonzero().flatten().tolist():
-                self.problems[self._ids[row]] = NO_TOKEN
+                if self._ids[row] in self._by_id:  # and not over meanwhile
+                    self.problems[self._ids[row]] = NO_TOKEN
             scores = scores.masked_fill(bad[:, None], 0.0)
         tokens = scores.argmax(-1)
         sampled = said[:, 0].nonzero().flatten()

@@ -96,7 +96,7 @@ class Streamer:
         self,
         processor: Any,
         wish: Wish,
-        cancel: Callable[[], object],
+        cancel: Callable[[Streamer], object],
         parser: Any = None,
         ends: Container[int] = (),
     ) -> None:
@@ -160,7 +160,7 @@ class Streamer:
     def cancel(self) -> None:
         """Nobody waits for it any more; harmless when it is over."""
         self._ended = True
-        self._cancel()
+        self._cancel(self)
 
     async def text(self) -> str:
         """All pieces of text, at their end; EmokernelError if something failed."""

@@ -40,6 +40,8 @@ class Wish:
     read: Callable[[int], object] = lambda _: None
     # Whether something was: what fails before is wrong with the request.
     begun: bool = False
+    # Whether it ended by itself or by a stop, and not at its limit.
+    whole: bool = False
     # What ends the generation that was begun for it; harmless when that is over.
     cancel: Callable[[], object] = field(default=lambda: None)
 
