@@ -69,6 +69,8 @@ class SteeredServe(Serve):
             non_blocking=True,
         )  # fmt: skip
         logging.getLogger("transformers.cli.serving").setLevel(logging.ERROR)  # a line a request
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+        logging.getLogger("emokernel").setLevel(options.get("log_level", "warning").upper())
         handlers = self._chat_handler, self._completion_handler, self._response_handler
         loaded, processor = self._chat_handler._resolve_model({})[1:]
         steering = patch(loaded, vectors, slots=slots)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -20,6 +22,8 @@ from emokernel.serve.front.exposure import Settings
 from emokernel.serve.front.handlers import failure, id_of
 from emokernel.serve.front.limits import Limits
 from emokernel.serve.front.refusals import reason_of, refusal
+
+logger = logging.getLogger(__name__)
 
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
@@ -139,7 +143,7 @@ class _Named:
         given = Headers(scope=scope).getlist(REQUEST_ID)
         own = given[0] if len(given) == 1 and _ID.fullmatch(given[0]) else str(uuid.uuid4())
         scope.setdefault("state", {})["request_id"] = own
-        status = 0
+        status, begun = 0, time.perf_counter()
 
         async def named(message: Message) -> None:
             nonlocal status
@@ -157,6 +161,10 @@ class _Named:
                 await answer(scope, receive, named)
         if status and self._metrics is not None and not scope["state"].get("counted"):
             self._metrics.request(scope["path"], status, False)
+        # The route, since who reads a log must not learn by what a stream can be changed.
+        path = getattr(scope.get("route"), "path", "")
+        took = 1e3 * (time.perf_counter() - begun)
+        logger.info("%s %s %s %d %.0f ms", own, scope["method"], path, status, took)
 
 
 def _complete(headers: MutableHeaders, request_id: str) -> None:

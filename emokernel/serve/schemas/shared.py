@@ -144,7 +144,7 @@ class Sampled(Feeling):
 _Stop = Annotated[str, Field(min_length=1, max_length=64)]
 Stop = union(
     ("text", _Stop),
-    ("list", Annotated[list[_Stop], Field(fail_fast=True, min_length=1, max_length=4)]),
+    ("list", Annotated[list[_Stop], Field(fail_fast=True, max_length=4)]),
     tell=by_type,
     says="a text or a list of texts",
 )

@@ -438,3 +438,18 @@ def test_every_answer_is_counted_once_where_nobody_else_has():
     assert post(app, {"a": 1}, path="/nowhere").status == 404
     assert get(app, ("host", "evil.example")).status == 403
     assert [status for _, status, _ in metrics.answers] == [200, 404, 403]
+
+
+def test_a_log_of_requests_names_routes_and_no_token(caplog):
+    app = FastAPI()
+
+    @app.get("/v1/emotions/streams/{token}")
+    def stream(token: str) -> dict[str, str]:
+        return {}
+
+    with caplog.at_level("INFO", "emokernel.serve.front.guard"):
+        own = ("host", "localhost"), ("x-request-id", "id-1")
+        get(front(app, Settings()), *own, path="/v1/emotions/streams/a-secret")
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert told.startswith("id-1 GET /v1/emotions/streams/{token} 200 ")
+    assert "a-secret" not in told
