@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import math
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
@@ -37,6 +39,21 @@ async def read(scope: Message, receive: Receive, most: int) -> bytes | None:
     if max(size, counted) > most:
         raise TooLargeError(f"the body is larger than {most} bytes: send less")
     return b"".join(parts)
+
+
+async def swallow(receive: Receive, most: int, seconds: float) -> None:
+    """Let what is left of a body come in and be forgotten, up to ``most`` bytes.
+
+    A connection that is closed while its client still sends is reset, and the client never sees
+    the answer that says why.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while most > 0:
+                message = await receive()
+                most -= max(1, len(message.get("body", b"")))
+                if not message.get("more_body", False):
+                    return
 
 
 def said_length(scope: Message) -> int:

@@ -15,7 +15,16 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match
 
 from emokernel.errors import EmokernelError
-from emokernel.serve.front.bodies import Message, Receive, Send, again, read, said_length, strict
+from emokernel.serve.front.bodies import (
+    Message,
+    Receive,
+    Send,
+    again,
+    read,
+    said_length,
+    strict,
+    swallow,
+)
 from emokernel.serve.front.callers import Hosts, Keys, Pages
 from emokernel.serve.front.errors import NotJSONError, SlowError, TooLargeError
 from emokernel.serve.front.exposure import Settings
@@ -30,6 +39,8 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 REQUEST_ID = "x-request-id"
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _JSON = re.compile(r'application/json(\s*;\s*charset\s*=\s*"?utf-?8"?)?\s*;?', re.IGNORECASE)
+# Of a body that is too large, so many times what is taken, before its connection is closed.
+_SWALLOWED = 16
 _WITH_BODY = ("POST", "PUT", "PATCH", "QUERY")
 
 
@@ -90,6 +101,9 @@ class _Bodies:
             try:
                 content = await self._content(scope, receive)
             except EmokernelError as error:
+                if isinstance(error, TooLargeError):
+                    most = _SWALLOWED * self._limits.body_bytes
+                    await swallow(receive, most, self._limits.body_s / 2)
                 await _refused(error, self._metrics)(scope, receive, send)
                 return
             if content is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -171,3 +172,18 @@ def test_the_client_of_openai_understands_answers_and_refusals(served):
     with pytest.raises(openai.InternalServerError) as raised:
         own.chat.completions.create(**asked)
     assert (raised.value.status_code, raised.value.code) == (503, "shutting_down")
+
+
+def test_who_sends_too_much_reads_why(served):
+    """Not that the connection was reset, which a client sees that sends on."""
+    server, client = served
+    length = 6 * 2**20
+    head = [
+        f"POST {PATH} HTTP/1.1", "Host: localhost", f"x-api-key: {KEY}",
+        "Content-Type: application/json", f"Content-Length: {length}", "", "",
+    ]  # fmt: skip
+    for _ in range(10):
+        with socket.create_connection(("127.0.0.1", client.base_url.port), 10) as sending:
+            sending.sendall("\r\n".join(head).encode() + b"x" * length)
+            assert sending.recv(64).startswith(b"HTTP/1.1 413 ")
+    assert server.admission is None
