@@ -113,10 +113,10 @@ def test_it_is_loaded_once_when_it_is_first_asked(served, loaded):
     ("error", "told"),
     [
         (
-            FetchError("no index gives gt-all at /root/.cache/w: set PIP_INDEX_URL"),
+            FetchError("no index gives gt-all at /home/somebody/.cache/w: set PIP_INDEX_URL"),
             "no index gives",
         ),
-        (FileNotFoundError("/root/secret/judge.json"), "FileNotFoundError"),
+        (FileNotFoundError("/home/somebody/judge.json"), "FileNotFoundError"),
     ],
 )
 def test_a_judge_that_cannot_be_had_is_told_and_looked_for_again(served, loaded, error, told):
@@ -126,7 +126,7 @@ def test_a_judge_that_cannot_be_had_is_told_and_looked_for_again(served, loaded,
     assert is_refusal(answer)
     assert "the judge 'embedded-evaluation' cannot be had" in answer.json["detail"]
     assert told in answer.json["detail"]
-    assert "/root" not in answer.json["detail"]
+    assert "/home" not in answer.json["detail"]
     assert int(answer.head["retry-after"]) > 0
     loaded(WordJudge())
     assert ask(served.app, PATH, {"text": "x"}).status == 200
