@@ -143,7 +143,7 @@ def test_too_many_readings_at_a_time_are_refused(served, loaded, monkeypatch):
     async def run():
         calls = [Call(PATH, {"text": "x"}) for _ in range(3)]
         tasks = [asyncio.ensure_future(call.serve(served.app)) for call in calls]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not calls[2].answer.ended:
                 await asyncio.sleep(0.001)
         go_on.set()

@@ -230,7 +230,7 @@ def test_who_leaves_ends_it_within_a_step(served, endless, steps):
         call.leave()
         await asyncio.sleep(0.05)
         served.turns.let(1)  # the step that has begun is made, and none behind it
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await task
         assert served.free
         return call
@@ -259,7 +259,7 @@ def test_who_leaves_while_the_prompt_is_read_ends_it(served, monkeypatch):
         call, task = begun(served)
         await call.until(reading.is_set)
         call.leave()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await task
         go_on.set()
         assert served.free

@@ -357,7 +357,7 @@ def test_a_body_that_does_not_come_is_408_and_one_that_breaks_off_nothing():
         task = asyncio.ensure_future(call.serve(served()))
         await asyncio.sleep(0.01)
         call.leave()
-        return await asyncio.wait_for(task, 1)
+        return await asyncio.wait_for(task, 10)
 
     assert asyncio.run(run()).status == 0
 
