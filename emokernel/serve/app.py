@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import time
 from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 from openai.types import Model
 from starlette.responses import Response
 
@@ -16,6 +15,7 @@ from emokernel.serve.emotions.routes import emotion_routes
 from emokernel.serve.front.errors import DrainingError, UnavailableError
 from emokernel.serve.front.handlers import REFUSALS, install
 from emokernel.serve.openai import openai_routes
+from emokernel.serve.page.routes import page_routes
 from emokernel.serve.schemas.handled import unknown_model
 from emokernel.serve.service import Service
 
@@ -33,6 +33,7 @@ def make_app(service: Service, chat: Any, completion: Any, response: Any) -> Fas
     install(app)
     app.include_router(openai_routes(service, chat, completion, response))
     app.include_router(emotion_routes(service))
+    app.router.routes.extend(page_routes())
     _add_watched(app, service)
     return app
 
@@ -46,10 +47,6 @@ def _add_watched(app: FastAPI, service: Service) -> None:
         running=lambda: admission.running,
         waiting=lambda: admission.waiting,
     )
-
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    def page() -> str:
-        return _page(service)
 
     @app.get("/health", summary="Whether the process can answer")
     def health() -> dict[str, str]:
@@ -78,16 +75,3 @@ def _add_watched(app: FastAPI, service: Service) -> None:
         if name != service.name:
             raise unknown_model(name, service.name)
         return one
-
-
-def _page(service: Service) -> str:
-    """What a browser shows."""
-    names = ", ".join(service.vectors.names)
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>emokernel</title>'
-        f"<h1>emokernel serves {html.escape(service.name)}</h1>"
-        f"<p>Emotions: {html.escape(names)}.</p>"
-        '<p><a href="/openapi.json">OpenAPI description</a> ·'
-        ' <a href="/v1/emotions">emotions</a> · <a href="/v1/models">model</a> ·'
-        ' <a href="/metrics">metrics</a></p></html>'
-    )

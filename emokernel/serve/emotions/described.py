@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from emokernel.affect import Coordinates
+from emokernel.affect import TWELVE_STATES, Coordinates
 from emokernel.errors import EmokernelError
 from emokernel.requests import Request
 from emokernel.serve.emotions.paths import without_paths
 from emokernel.serve.emotions.schemas import (
+    AbilitiesAnswer,
     CalibrationAnswer,
     DefaultsAnswer,
     EmotionAnswer,
@@ -40,9 +41,18 @@ def described(service: Service) -> EmotionsAnswer:
         num_layers=report.num_layers,
         calibration=_calibration(steering, report.strengths),
         circumplex=TableAnswer(
-            mapping=steering.mapping, coordinates=without_paths(table.name), source=source
+            mapping=steering.mapping,
+            coordinates=without_paths(table.name),
+            source=source,
+            states=[Place.at(each.valence, each.arousal) for each in TWELVE_STATES],
         ),
         defaults=DefaultsAnswer(law=usual.law, dose=usual.dose, positions=usual.positions),
+        abilities=AbilitiesAnswer(
+            chat=bool(getattr(service.loaded()[1], "chat_template", None)),
+            sides=service.limits.sides,
+            judge=without_paths(service.judge),
+            max_tokens=service.limits.max_tokens,
+        ),
         provenance=without_paths(dict(steering.vectors.provenance)),
     )
 

@@ -299,11 +299,30 @@ class DefaultsAnswer(BaseModel):
 
 
 class TableAnswer(BaseModel):
-    """How a point becomes a mix, and the table that says where emotions are."""
+    """How a point becomes a mix, and the table that says where emotions are.
+
+    ``states``: twelve places around the circle, those of arXiv 2504.14706.
+    """
 
     mapping: str
     coordinates: str
     source: str
+    states: list[Place]
+
+
+class AbilitiesAnswer(BaseModel):
+    """What else this server does, for those who meet it for the first time.
+
+    ``chat``: whether the model takes messages, or continues a text. ``sides``: the most of one
+    compare; null where texts are written by a request each and keep the emotion that they began
+    with. ``judge`` reads texts; null where nobody does. ``max_tokens``: the longest answer, null
+    where it is bounded by the model alone.
+    """
+
+    chat: bool
+    sides: int | None
+    judge: str | None
+    max_tokens: int | None
 
 
 class EmotionsAnswer(BaseModel):
@@ -318,4 +337,5 @@ class EmotionsAnswer(BaseModel):
     calibration: CalibrationAnswer | None
     circumplex: TableAnswer
     defaults: DefaultsAnswer
+    abilities: AbilitiesAnswer
     provenance: dict[str, Any]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from emokernel.errors import EmokernelError
 from emokernel.serve.front.limits import Limits
+from emokernel.serve.page.routes import FILES, PAGE
 
 ANY = "*"
 # What answers whether the server is up, and tells nothing else.
@@ -40,8 +41,8 @@ class Settings:
     origins: tuple[str, ...] = ()
     keys: tuple[str, ...] = field(default=(), repr=False)
     limits: Limits = field(default_factory=Limits)
-    pages: tuple[str, ...] = ("/",)
-    open_paths: tuple[str, ...] = PROBES
+    pages: tuple[str, ...] = (PAGE,)
+    open_paths: tuple[str, ...] = (*PROBES, PAGE, FILES)
 
     def __post_init__(self) -> None:
         for name in self.hosts:

@@ -195,13 +195,14 @@ def test_another_site_may_open_the_page_and_nothing_else(path, headers, status):
 # Keys
 
 
-def test_a_key_is_needed_for_all_but_the_probes():
+def test_a_key_is_needed_for_all_but_the_probes_and_the_page():
     app = served(keys=(KEY, "another-key"))
-    for path in ("/v1/models", "/", "/v1/none", "/health/", "/healthy", "/openapi.json"):
+    for path in ("/v1/models", "/v1/none", "/health/", "/healthy", "/page", "/openapi.json"):
         answer = get(app, HOST, path=path)
         assert (answer.status, answer.head["www-authenticate"]) == (401, "Bearer")
         assert is_refusal(answer)
-    assert get(app, HOST, path="/health").status == 200
+    assert get(app, HOST, path="/health").status == get(app, HOST, path="/").status == 200
+    assert get(app, HOST, path="/page/none.js").status == 404
     assert post(app, b"{", HOST).status == 401, "before anything is read"
 
 
