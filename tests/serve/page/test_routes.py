@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from serve.asgi import ask
+from serve.front.calls import ask
 from starlette.applications import Starlette
 
 import emokernel.serve.page
