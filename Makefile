@@ -12,7 +12,7 @@ SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 # One worker a core, each with one thread. A worker that has done its part takes over from another's.
 PARALLEL := -n logical --dist worksteal --durations=10 -p no:benchmark
 
-.PHONY: demo setup lint tests interpreted test real test-vllm bench peers clean
+.PHONY: demo setup lint tests interpreted test real browser test-vllm bench peers clean
 
 demo: $(VENV)/built
 	$(BIN)/emokernel demo $(MODEL)
@@ -36,6 +36,10 @@ interpreted: setup
 # What needs real weights, which are fetched once: in one process, with all cores.
 real: setup
 	$(BIN)/python -m pytest -p no:benchmark --durations=10 -m real tests
+
+# The server's page in a Chromium that is installed, or that EMOKERNEL_CHROMIUM names, in one process.
+browser: setup
+	$(BIN)/python -m pytest -p no:benchmark --durations=10 -rs -m browser tests
 
 # On the real engine of vLLM, on the CPU. A test that hangs ends the run after ten minutes.
 test-vllm: $(VLLM)/built
