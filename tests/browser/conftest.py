@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 from browser.chromium import launched, missing
 from browser.watched import Watched
+
+if find_spec("playwright") is None or find_spec("fastapi") is None:
+    collect_ignore_glob = ["test_*"]
+    warnings.warn(
+        "the page is NOT TESTED in a browser: pip install -r requirements-dev.txt", stacklevel=1
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,9 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """One browser for all tests."""
-    driver = pytest.importorskip(
-        "playwright.sync_api", reason="NOT TESTED in a browser: pip install -r requirements-dev.txt"
-    )
+    driver = importlib.import_module("playwright.sync_api")
     if reason := missing():
         pytest.skip(f"NOT TESTED in a browser: {reason}")
     with driver.sync_playwright() as playwright:
@@ -55,10 +61,14 @@ def contexts(chromium: Any) -> Iterator[Callable[..., Watched]]:
 
 
 @pytest.fixture
+def watched(contexts: Callable[..., Watched], scripted: Any) -> Watched:
+    """Somebody's browser for pages of the scripted server."""
+    return contexts(scripted.url)
+
+
+@pytest.fixture
 def scripted() -> Iterator[Any]:
     """A server that says what the test tells it to say, when the test tells it to."""
-    for name in ("fastapi", "uvicorn"):
-        pytest.importorskip(name, reason="pip install 'emokernel[serve]'")
     server = importlib.import_module("browser.scripted").Scripted()
     server.start()
     yield server
@@ -68,7 +78,7 @@ def scripted() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """`emokernel serve` of the embedded model, whose texts are as long as they are asked to be."""
-    for name in ("fastapi", "prometheus_client", "httpx", "psutil"):
+    for name in ("prometheus_client", "httpx", "psutil"):
         pytest.importorskip(name, reason="pip install -r requirements-dev.txt")
     processes = importlib.import_module("serving.server_process")
     folder = tmp_path_factory.mktemp("embedded")

@@ -101,7 +101,7 @@ class Scripted:
         # Paths whose requests wait until they are taken out of here.
         self.slow: set[str] = set()
         self._refused: dict[str, list[Response]] = {}
-        self._table = Coordinates.named("russell")
+        self.table = Coordinates.named("russell")
         self._port, self._server, self._thread = 0, None, None
 
     @property
@@ -202,7 +202,7 @@ class Scripted:
 
     async def _emotions(self, request: Request) -> Response:
         def one(name: str) -> EmotionAnswer:
-            point = self._table.get(name)
+            point = self.table.get(name)
             place = {} if point is None else Place.at(point.valence, point.arousal).model_dump()
             return EmotionAnswer(id=name, steered=True, why_not=None, weight=1.0, **place)
 
@@ -244,7 +244,7 @@ class Scripted:
         readings = []
         for index, text in enumerate(texts):
             label = self.label(text)
-            point = self._table.get(label)
+            point = self.table.get(label)
             place = None if point is None else Place.at(point.valence, point.arousal)
             readings.append(Reading(index=index, label=label, scores={label: 0.9}, place=place))
         return _answer(ReadAnswer(model="scripted judge", coordinates="russell", data=readings))
@@ -278,7 +278,7 @@ class Scripted:
         if "valence" in parts:
             place = Place.at(parts["valence"], parts["arousal"])
         else:
-            found = self._table.get(max(parts, key=parts.get))
+            found = self.table.get(max(parts, key=parts.get))
             place = None if found is None else Place.at(found.valence, found.arousal)
         return Told(
             emotion=emotion, strength=fields.get("strength", 1.0),

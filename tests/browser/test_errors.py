@@ -1,0 +1,170 @@
+"""What the server will not, and what becomes of the page where it is gone."""
+
+import pytest
+from browser.hands import (
+    PLAIN,
+    STEERED,
+    button,
+    message,
+    opened,
+    place,
+    ready,
+    said,
+    send,
+    states,
+)
+from browser.scripted import COMPARE, EMOTIONS, waited
+from playwright.sync_api import expect
+
+
+def alerts(page):
+    """The sentences of all alerts that are shown."""
+    return [each.inner_text() for each in page.get_by_role("alert").all() if each.is_visible()]
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        (400, "emotions[0]: strength 900 would overflow"),
+        (503, "there is no slot left for this mix"),
+        (500, "the server failed; its log has it under the id 12"),
+    ],
+)
+def test_a_refusal_is_said_in_the_servers_words_and_the_message_stays(
+    watched, scripted, status, sentence
+):
+    watched.expect_refusals()
+    page = opened(watched, scripted.url)
+    scripted.refuse(COMPARE, status, sentence)
+    send(page, "How are you?")
+    waited(lambda: any(sentence in each for each in alerts(page)), "the sentence")
+    assert not page.locator('.answer[data-state="waiting"]').count()
+    if not message(page).input_value():  # then it stands in the turn, to be sent again
+        button(page, "Again").click()
+    else:
+        button(page, "Send").click()
+    states(page, "ended")
+    assert scripted.compare().body["messages"] == [{"role": "user", "content": "How are you?"}]
+    assert not any(sentence in each for each in alerts(page))
+
+
+def test_a_full_queue_is_told_of_and_asked_again(watched, scripted):
+    watched.expect_refusals()
+    page = opened(watched, scripted.url)
+    scripted.refuse(COMPARE, 429, "256 requests wait already", retry_after="1")
+    send(page, "How are you?")
+    waited(lambda: "256 requests wait already" in page.inner_text("body"), "the sentence")
+    states(page, "ended")
+    assert (
+        said(page, PLAIN)
+        == scripted.compare().texts[scripted.compare().body["emotions"].index(None)]
+    )
+
+
+def test_a_full_queue_can_be_left(watched, scripted):
+    watched.expect_refusals()
+    page = opened(watched, scripted.url)
+    scripted.refuse(COMPARE, 429, "256 requests wait already", retry_after="60")
+    send(page, "How are you?")
+    waited(lambda: "256 requests wait already" in page.inner_text("body"), "the sentence")
+    button(page, "Stop").click()
+    expect(button(page, "Send")).to_be_visible()
+    page.wait_for_timeout(300)
+    assert not scripted.compares
+
+
+def test_a_key_is_asked_for_and_kept_in_the_tab_alone(contexts, scripted):
+    scripted.stop()
+    scripted.key = "open-sesame"
+    scripted.start()
+    watched = contexts(scripted.url, permissions=["clipboard-read", "clipboard-write"])
+    watched.expect_refusals()
+    page = watched.context.new_page()
+    page.goto(scripted.url)
+    given = page.get_by_role("dialog").get_by_label("Key")
+    expect(given).to_be_focused()
+    given.fill("wrong")
+    given.press("Enter")
+    expect(page.get_by_role("dialog")).to_contain_text("no key of this server")
+    given.fill("open-sesame")
+    given.press("Enter")
+    ready(page)
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    send(page, "How are you?")
+    states(page, "ended")
+    page.reload()
+    ready(page)
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    button(page, "Copy link").click()
+    expect(button(page, "Copied")).to_be_visible()
+    assert "sesame" not in page.evaluate("navigator.clipboard.readText()") + page.url
+    assert "sesame" not in page.evaluate("JSON.stringify(localStorage) + document.cookie")
+    assert not any("sesame" in each for each in watched.requested)
+    other = watched.context.new_page()
+    other.goto(scripted.url)
+    expect(other.get_by_role("dialog").get_by_label("Key")).to_be_visible()
+
+
+def test_the_server_gone_and_back(watched, scripted):
+    watched.expect_refusals()
+    page = opened(watched, scripted.url)
+    place(page, -0.3, 0.3)
+    send(page, "How are you?")
+    states(page, "ended")
+    before = said(page, STEERED)
+    banner = page.locator("#banner")
+    with scripted.gone():
+        send(page, "Are you there?")
+        expect(banner).to_be_visible()
+        expect(banner).to_contain_text("does not answer")
+        message(page).fill("A draft")
+        page.wait_for_timeout(1500)
+        expect(banner).to_be_visible()
+        assert said(page, STEERED, 0) == before
+    expect(banner).to_contain_text("back", timeout=15_000)
+    expect(banner).to_be_hidden(timeout=15_000)
+    assert message(page).input_value() == "A draft"
+    assert said(page, STEERED, 0) == before
+    button(page, "Send").click()
+    states(page, "ended")
+    assert scripted.compares[-1].body["messages"][-1]["content"] == "A draft"
+
+
+def test_gone_in_mid_stream(watched, scripted):
+    watched.expect_refusals()
+    scripted.held = True
+    page = opened(watched, scripted.url)
+    send(page, "How are you?")
+    scripted.compare().let(3)
+    page.locator('.answer[data-state="writing"]').first.wait_for()
+    waited(lambda: said(page, PLAIN) == "plain0 plain1 plain2 ", "three words")
+    with scripted.gone():
+        states(page, "failed")
+        expect(page.locator("#banner")).to_be_visible()
+        assert said(page, PLAIN) == "plain0 plain1 plain2 "
+    expect(page.locator("#banner")).to_contain_text("back", timeout=15_000)
+
+
+def test_a_page_that_is_not_yet_drawn_is_not_shown(watched, scripted):
+    scripted.slow.add(EMOTIONS)
+    page = watched.context.new_page()
+    page.goto(scripted.url)
+    expect(page.locator("#starting")).to_be_visible()
+    expect(message(page)).to_be_hidden()
+    assert not page.locator("body[data-ready]").count()
+    scripted.slow.clear()
+    ready(page)
+    expect(page.locator("#starting")).to_be_hidden()
+    expect(message(page)).to_be_visible()
+
+
+def test_a_server_that_is_not_ready_is_told_of_and_waited_for(watched, scripted):
+    watched.expect_refusals()
+    scripted.refuse(EMOTIONS, 503, "the server is being stopped: ask another one")
+    page = watched.context.new_page()
+    page.goto(scripted.url)
+    expect(page.locator("body")).to_contain_text("the server is being stopped")
+    again = page.get_by_role("button", name="again")  # where it does not ask by itself
+    if again.count() and again.first.is_visible():
+        again.first.click()
+    ready(page)

@@ -1,0 +1,97 @@
+"""Marks on the disc: what the judge reads in each finished sentence, and where it cannot."""
+
+import pytest
+from browser.hands import PLAIN, STEERED, has, opened, place, said, says, send, states
+from browser.scripted import READ, waited
+from playwright.sync_api import expect
+
+
+def marks(page, side):
+    return page.locator(f'.mark[data-side="{side}"]')
+
+
+def test_each_finished_sentence_becomes_a_mark(watched, scripted):
+    scripted.held = True
+    page = opened(watched, scripted.url)
+    place(page, 0.6, 0.4)
+    send(page, "How are you?")
+    compare = scripted.compare()
+    compare.let(4)
+    says(page, STEERED, "glad0 glad1 glad2 glad3 ")
+    page.wait_for_timeout(200)
+    assert not scripted.read
+    compare.let(3)
+    for side in (STEERED, PLAIN):
+        expect(marks(page, side)).to_have_count(1)
+    compare.open()
+    states(page, "ended")
+    for side in (STEERED, PLAIN):
+        expect(marks(page, side)).to_have_count(3)  # five words, five, and the two that are left
+    read = {text.strip() for texts in scripted.read for text in texts}
+    assert read == {
+        f"{mood}{first} " + " ".join(f"{mood}{word}" for word in range(first + 1, end)) + stop
+        for mood in ("glad", "plain")
+        for first, end, stop in ((0, 5, "."), (5, 10, "."), (10, 12, ""))
+    }
+
+
+def test_a_mark_lies_where_the_judge_says(watched, scripted):
+    scripted.length = 5
+    scripted.label = lambda text: "sadness" if "plain" in text else "joy"
+    page = opened(watched, scripted.url)
+    send(page, "How are you?")
+    states(page, "ended")
+    centre = page.locator("#disc .rim").bounding_box()
+    middle = centre["x"] + centre["width"] / 2, centre["y"] + centre["height"] / 2
+    for side, label in ((STEERED, "joy"), (PLAIN, "sadness")):
+        box = marks(page, side).locator("circle, rect").first.bounding_box()
+        there = scripted.table.get(label)
+        radius = centre["width"] / 2
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        assert (x - middle[0]) / radius == pytest.approx(there.valence, abs=0.03)
+        assert (middle[1] - y) / radius == pytest.approx(there.arousal, abs=0.03)
+
+
+def test_a_judge_that_fails_takes_nothing_from_the_answers(watched, scripted):
+    watched.expect_refusals()
+    page = opened(watched, scripted.url)
+    scripted.refuse(READ, 503, "the judge's weights cannot be fetched", times=20)
+    send(page, "How are you?")
+    states(page, "ended")
+    assert said(page, STEERED).startswith("glad0 ")
+    expect(page.locator("body")).to_contain_text("the judge's weights cannot be fetched")
+    assert not page.locator(".mark").count()
+
+
+def test_a_slow_judge_is_told_of_and_keeps_nobody_waiting(watched, scripted):
+    scripted.slow.add(READ)
+    page = opened(watched, scripted.url)
+    send(page, "How are you?")
+    states(page, "ended")
+    expect(page.locator("#judge")).to_contain_text("read")
+    send(page, "And now?")
+    states(page, "ended")
+    scripted.slow.clear()
+    expect(marks(page, PLAIN).last).to_be_attached()
+
+
+def test_without_a_judge_it_says_so_and_asks_none(watched, scripted):
+    scripted.abilities["judge"] = None
+    page = opened(watched, scripted.url)
+    send(page, "How are you?")
+    states(page, "ended")
+    page.wait_for_timeout(200)
+    assert not scripted.read
+    assert not page.locator(".mark").count()
+    told = waited(lambda: "judge" in page.inner_text("body") and page.inner_text("body"), "it")
+    assert "no judge" in told.lower()
+
+
+def test_what_the_judge_cannot_place_is_no_mark(watched, scripted):
+    scripted.label = lambda text: "somethingnew"
+    page = opened(watched, scripted.url)
+    send(page, "How are you?")
+    has(page, PLAIN, "ended")
+    waited(lambda: scripted.read, "a reading")
+    page.wait_for_timeout(200)
+    assert not page.locator(".mark").count()
