@@ -62,7 +62,7 @@ def waited(told: Callable[[], Any], what: str, within: float = _PATIENCE_S) -> A
 
 def plain_words(side: int, step: int, asked: Any) -> str:
     """Sentences of five words that say how they were asked for, and which word they are."""
-    mood = mood_of(asked)
+    mood = mood_of(asked) if step % 5 else mood_of(asked).capitalize()
     return f"{mood}{step}" + (". " if step % 5 == 4 else " ")
 
 
@@ -143,14 +143,16 @@ class Scripted:
         waited(lambda: self._server.started, "the server")
 
     def stop(self) -> None:
-        """Break all connections and listen no more; harmless the second time."""
+        """Listen no more, then break all connections; harmless the second time."""
         if self._thread is None:
             return
+        self._server.should_exit = True
+        waited(lambda: not self._listens(), "the end of listening")
         for stream in (*self.compares, *self.chats):
             if not stream.ended:
                 stream.tear()
         self.slow.clear()
-        self._server.should_exit = self._server.force_exit = True
+        self._server.force_exit = True
         self._thread.join(_PATIENCE_S)
         assert not self._thread.is_alive()
         self._thread = None
@@ -161,6 +163,10 @@ class Scripted:
         self.stop()
         yield
         self.start()
+
+    def _listens(self) -> bool:
+        with socket.socket() as asking:
+            return asking.connect_ex(("127.0.0.1", self._port)) == 0
 
     def _app(self) -> Starlette:
         def post(path: str, answer: Any) -> Route:

@@ -54,7 +54,7 @@ def test_moods_stay_in_mid_stream_and_the_page_says_so(watched, scripted):
     send(page, "How are you?")
     steered, _ = both(scripted)
     steered.let(3)
-    says(page, STEERED, "glad0 glad1 glad2 ")
+    says(page, STEERED, "Glad0 glad1 glad2 ")
     drag(page, -0.5, -0.5)
     told = page.inner_text("body")
     assert "next message" in told or "mid-stream" in told or "keep" in told
@@ -88,7 +88,7 @@ def test_one_that_fails_is_told_and_the_other_is_not_left_hanging(watched, scrip
     steered, plain = both(scripted)
     plain.let(2)
     steered.let(2)
-    says(page, PLAIN, "plain0 plain1 ")
+    says(page, PLAIN, "Plain0 plain1 ")
     steered.fail("the engine died")
     has(page, STEERED, "failed")
     expect(page.locator("article.turn")).to_contain_text("the engine died")

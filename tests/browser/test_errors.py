@@ -22,6 +22,12 @@ def alerts(page):
     return [each.inner_text() for each in page.get_by_role("alert").all() if each.is_visible()]
 
 
+def are_told(page, sentence):
+    """Whether an alert says it, as a sentence."""
+    told = sentence[0].upper() + sentence[1:]
+    return any(told in each for each in alerts(page))
+
+
 @pytest.mark.parametrize(
     ("status", "sentence"),
     [
@@ -37,40 +43,60 @@ def test_a_refusal_is_said_in_the_servers_words_and_the_message_stays(
     page = opened(watched, scripted.url)
     scripted.refuse(COMPARE, status, sentence)
     send(page, "How are you?")
-    waited(lambda: any(sentence in each for each in alerts(page)), "the sentence")
-    assert not page.locator('.answer[data-state="waiting"]').count()
-    if not message(page).input_value():  # then it stands in the turn, to be sent again
-        button(page, "Again").click()
-    else:
-        button(page, "Send").click()
+    waited(lambda: are_told(page, sentence), "the sentence")
+    assert not page.locator(".answer").count()
+    assert message(page).input_value() == "How are you?"
+    button(page, "Send").click()
     states(page, "ended")
     assert scripted.compare().body["messages"] == [{"role": "user", "content": "How are you?"}]
-    assert not any(sentence in each for each in alerts(page))
+    assert not are_told(page, sentence)
 
 
-def test_a_full_queue_is_told_of_and_asked_again(watched, scripted):
+def test_a_full_queue_is_told_of_with_the_time_to_ask_again(watched, scripted):
     watched.expect_refusals()
     page = opened(watched, scripted.url)
-    scripted.refuse(COMPARE, 429, "256 requests wait already", retry_after="1")
+    scripted.refuse(COMPARE, 429, "256 requests wait already", retry_after="7")
     send(page, "How are you?")
-    waited(lambda: "256 requests wait already" in page.inner_text("body"), "the sentence")
+    waited(lambda: are_told(page, "256 requests wait already"), "the sentence")
+    assert any("7 s" in each for each in alerts(page))
+    assert message(page).input_value() == "How are you?"
+    button(page, "Send").click()
     states(page, "ended")
-    assert (
-        said(page, PLAIN)
-        == scripted.compare().texts[scripted.compare().body["emotions"].index(None)]
-    )
+    compare = scripted.compare()
+    assert said(page, PLAIN) == compare.texts[compare.body["emotions"].index(None)]
+    assert not alerts(page)
 
 
-def test_a_full_queue_can_be_left(watched, scripted):
+def test_what_was_written_meanwhile_is_not_lost_to_a_refusal(watched, scripted):
     watched.expect_refusals()
+    scripted.slow.add(COMPARE)
     page = opened(watched, scripted.url)
-    scripted.refuse(COMPARE, 429, "256 requests wait already", retry_after="60")
+    scripted.refuse(COMPARE, 503, "the server is being stopped: ask another one")
     send(page, "How are you?")
-    waited(lambda: "256 requests wait already" in page.inner_text("body"), "the sentence")
-    button(page, "Stop").click()
-    expect(button(page, "Send")).to_be_visible()
-    page.wait_for_timeout(300)
-    assert not scripted.compares
+    message(page).fill("Something else")
+    scripted.slow.clear()
+    waited(lambda: are_told(page, "the server is being stopped"), "the sentence")
+    assert message(page).input_value() == "Something else"
+
+
+def test_a_change_that_is_refused_is_told_beside_the_disc(watched, scripted):
+    watched.expect_refusals()
+    scripted.held = True
+    page = opened(watched, scripted.url)
+    place(page, 0.5, 0.5)
+    send(page, "How are you?")
+    compare = scripted.compare()
+    compare.let(2)
+    waited(lambda: said(page, PLAIN) == "Plain0 plain1 ", "two words")
+    path = f"/v1/emotions/streams/{compare.token}"
+    scripted.refuse(path, 503, "all 256 slots are taken", retry_after="1")
+    place(page, -0.5, 0.5)
+    told = page.locator("#panel").get_by_role("alert")
+    expect(told.first).to_contain_text("ll 256 slots are taken")
+    compare.open()
+    states(page, "ended")
+    place(page, -0.5, -0.5)
+    expect(told.first).to_be_hidden()
 
 
 def test_a_key_is_asked_for_and_kept_in_the_tab_alone(contexts, scripted):
@@ -137,11 +163,11 @@ def test_gone_in_mid_stream(watched, scripted):
     send(page, "How are you?")
     scripted.compare().let(3)
     page.locator('.answer[data-state="writing"]').first.wait_for()
-    waited(lambda: said(page, PLAIN) == "plain0 plain1 plain2 ", "three words")
+    waited(lambda: said(page, PLAIN) == "Plain0 plain1 plain2 ", "three words")
     with scripted.gone():
         states(page, "failed")
         expect(page.locator("#banner")).to_be_visible()
-        assert said(page, PLAIN) == "plain0 plain1 plain2 "
+        assert said(page, PLAIN) == "Plain0 plain1 plain2 "
     expect(page.locator("#banner")).to_contain_text("back", timeout=15_000)
 
 
@@ -158,13 +184,11 @@ def test_a_page_that_is_not_yet_drawn_is_not_shown(watched, scripted):
     expect(message(page)).to_be_visible()
 
 
-def test_a_server_that_is_not_ready_is_told_of_and_waited_for(watched, scripted):
+def test_a_server_that_is_not_ready_is_told_of(watched, scripted):
     watched.expect_refusals()
     scripted.refuse(EMOTIONS, 503, "the server is being stopped: ask another one")
     page = watched.context.new_page()
     page.goto(scripted.url)
-    expect(page.locator("body")).to_contain_text("the server is being stopped")
-    again = page.get_by_role("button", name="again")  # where it does not ask by itself
-    if again.count() and again.first.is_visible():
-        again.first.click()
+    expect(page.locator("#starting")).to_contain_text("the server is being stopped")
+    page.reload()
     ready(page)

@@ -17,7 +17,7 @@ def test_each_finished_sentence_becomes_a_mark(watched, scripted):
     send(page, "How are you?")
     compare = scripted.compare()
     compare.let(4)
-    says(page, STEERED, "glad0 glad1 glad2 glad3 ")
+    says(page, STEERED, "Glad0 glad1 glad2 glad3 ")
     page.wait_for_timeout(200)
     assert not scripted.read
     compare.let(3)
@@ -29,7 +29,7 @@ def test_each_finished_sentence_becomes_a_mark(watched, scripted):
         expect(marks(page, side)).to_have_count(3)  # five words, five, and the two that are left
     read = {text.strip() for texts in scripted.read for text in texts}
     assert read == {
-        f"{mood}{first} " + " ".join(f"{mood}{word}" for word in range(first + 1, end)) + stop
+        f"{mood.capitalize()}{first} " + " ".join(f"{mood}{word}" for word in range(first + 1, end)) + stop
         for mood in ("glad", "plain")
         for first, end, stop in ((0, 5, "."), (5, 10, "."), (10, 12, ""))
     }
@@ -58,7 +58,7 @@ def test_a_judge_that_fails_takes_nothing_from_the_answers(watched, scripted):
     scripted.refuse(READ, 503, "the judge's weights cannot be fetched", times=20)
     send(page, "How are you?")
     states(page, "ended")
-    assert said(page, STEERED).startswith("glad0 ")
+    assert said(page, STEERED).startswith("Glad0 ")
     expect(page.locator("body")).to_contain_text("the judge's weights cannot be fetched")
     assert not page.locator(".mark").count()
 

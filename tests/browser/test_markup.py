@@ -10,7 +10,10 @@ BAD = (
     '<iframe src="/stolen"></iframe><style>body{display:none}</style><a href="/stolen">go</a>'
     " &lt;&amp; **bold** [go](javascript:alert(3)) ${alert(4)} \u202eesrever\u202c"
 )
-_MADE = "document.querySelectorAll('img, iframe, b, i.of, a[href*=stolen], style, script').length"
+_MADE = """
+[...document.querySelectorAll("img, iframe, i.of, a, b, style, script, [onerror]")]
+  .filter((each) => !each.matches("b") || each.textContent === "bold").length
+"""
 
 
 def made(page):
