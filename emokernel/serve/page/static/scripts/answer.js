@@ -6,6 +6,7 @@ import { paint } from "./colour.js";
 import { make } from "./dom.js";
 
 const SLOW_MS = 1500; // after which a person is told how long it has been
+const SETTLED = 3; // pieces of one mood, after which its name stands in the text
 
 export class Answer {
   text = "";
@@ -16,15 +17,18 @@ export class Answer {
   #error = make("p", { class: "error", role: "alert", hidden: true });
   #copy = make("button", { type: "button", class: "plain", hidden: true,
     onclick: () => copy(this.text, this.#copy) }, "Copy");
+  #beside;
   #place = null;
   #stretch = null;
-  #word = null; // of the last mood that was named in the text
+  #run = null; // of pieces of like mood: {word, place, pieces, first}
+  #named = null; // the word of the mood that was named last
   #begun = performance.now();
   #clock;
 
-  /** `side`: "steered" or "plain", or null for one of many; `heading`: what stands above it. */
-  constructor(side, heading) {
-    this.element = make("section", { class: "answer", "data-side": side, "data-state": "waiting" },
+  /** `side`: "steered" or "plain"; `heading`: what stands above it, with `beside`, unless that is the mood. */
+  constructor(side, heading, beside = null) {
+    this.#beside = beside;
+    this.element = make("section", { class: "answer mood", "data-side": side, "data-state": "waiting" },
       make("header", {}, this.#swatch, make("h3", {}, heading), this.#mood),
       this.#said, this.#error, make("footer", {}, this.#state, this.#copy));
     this.#clock = setInterval(() => this.#wait(), 1000);
@@ -35,7 +39,7 @@ export class Answer {
     [this.#place, this.#stretch] = [place, null];
     paint(this.#swatch, place);
     paint(this.element, place);
-    this.#mood.textContent = place ? word(place) : "";
+    this.#mood.textContent = this.#beside ?? (place ? word(place) : "");
   }
 
   write(text) {
@@ -45,13 +49,14 @@ export class Answer {
     this.#stretch ??= this.#begin();
     this.#stretch.append(text);
     this.#stretch.normalize();
+    this.#name();
     this.text += text;
     this.#copy.hidden = false;
   }
 
   end(reason, tokens, seconds) {
-    const pace = seconds > 0 ? `, ${(tokens / seconds).toFixed(1)} a second` : "";
-    const why = reason === "length" ? " (as long as it may be)" : "";
+    const pace = seconds > 0 ? `, ${(tokens / seconds).toFixed(1)}/s` : "";
+    const why = reason === "length" ? " (the longest)" : "";
     this.#settle("ended", `${tokens} token${tokens === 1 ? "" : "s"}${why}${pace}`);
   }
 
@@ -82,18 +87,27 @@ export class Answer {
     this.#state.textContent = `reading, ${Math.round(waited / 1000)} s`;
   }
 
-  /** A stretch of one colour; it bears a name where another mood begins. */
   #begin() {
-    const stretch = make("span", { class: this.#place && !isNeutral(this.#place) ? "stretch mood" : "stretch" });
+    const isColoured = this.#place && !isNeutral(this.#place);
+    const stretch = make("span", { class: isColoured ? "stretch mood" : "stretch" });
     paint(stretch, this.#place);
-    const named = this.#place ? word(this.#place) : "plain";
-    if (this.text && this.#word !== null && named !== this.#word) {
-      const flag = make("span", { class: "flag mood", "data-word": named, "aria-hidden": "true" });
-      paint(flag, this.#place);
-      this.#said.append(flag);
-    }
-    this.#word = named;
     this.#said.append(stretch);
+    const now = this.#place ? word(this.#place) : "plain";
+    if (this.#run?.word !== now) {
+      this.#run = { word: now, place: this.#place, pieces: 0, first: stretch };
+    }
     return stretch;
+  }
+
+  /** Puts the name of a mood where it began, once it has lasted: a drag passes many. */
+  #name() {
+    const { word: now, place, pieces, first } = this.#run;
+    this.#run.pieces = pieces + 1;
+    if (this.#named === null) this.#named = now;
+    if (this.#named === now || this.#run.pieces < SETTLED) return;
+    this.#named = now;
+    const flag = make("span", { class: "flag mood", "data-word": now, "aria-hidden": "true" });
+    paint(flag, place);
+    first.before(flag);
   }
 }

@@ -14,6 +14,7 @@ export class Cost {
   label = "Measure";
   canRepeat = false;
   isFixed = false;
+  hasText = false;
   marks = { read: [], trail: [] };
   #page;
   #abort = null;

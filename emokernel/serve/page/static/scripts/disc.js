@@ -39,6 +39,7 @@ export class Disc extends EventTarget {
       class: "point mood", r: HANDLE, tabindex: 0, role: "slider", "aria-label": "Mood",
       "aria-valuemin": -1, "aria-valuemax": 1, "aria-roledescription": "point on a disc",
       onkeydown: (event) => this.#key(event),
+      onblur: () => this.#handle.classList.remove("pressed"),
     });
     this.#layers.handle.append(this.#handle);
     this.#svg.append(...Object.values(this.#layers));
@@ -95,6 +96,8 @@ export class Disc extends EventTarget {
       event.preventDefault();
       this.#svg.setPointerCapture(event.pointerId);
       this.#root.dataset.held = "";
+      // Who moves it with a pointer sees where it is without a ring around it.
+      this.#handle.classList.add("pressed");
       this.#handle.focus({ preventScroll: true });
       this.#moved(this.#placeOf(event));
     });
@@ -110,6 +113,7 @@ export class Disc extends EventTarget {
   }
 
   #key(event) {
+    this.#handle.classList.remove("pressed");
     if (event.altKey || event.ctrlKey || event.metaKey) return;
     const [right, up] = ARROWS[event.key] ?? [];
     const step = event.shiftKey ? LARGE_STEP : STEP;
@@ -148,8 +152,8 @@ export class Disc extends EventTarget {
       draw("circle", { class: "rim", cx, cy, r: radius }),
       text(cx + radius - 8, cy - 5, "end", "pleasant"),
       text(cx - radius + 8, cy - 5, "start", "unpleasant"),
-      text(cx, cy - radius + 17, "middle", "aroused"),
-      text(cx, cy + radius - 9, "middle", "calm"),
+      text(cx, cy - radius + 17, "middle", "high arousal"),
+      text(cx, cy + radius - 9, "middle", "low arousal"),
     );
   }
 

@@ -6,7 +6,6 @@ import { copy } from "./copy.js";
 import { Cost } from "./cost.js";
 import { Disc } from "./disc.js";
 import { byId, make, tell } from "./dom.js";
-import { Judge } from "./judge.js";
 import { askKey } from "./key.js";
 import { Line } from "./line.js";
 import { Panel } from "./panel.js";
@@ -25,18 +24,21 @@ const NEAR = 120; // pixels from the end, within which the page follows a text
 
 const settings = new Settings();
 const server = new Server(askKey);
-const judge = new Judge(server);
 const line = new Line();
 const disc = new Disc(byId("disc"));
 
 /** What the views share. `known`: the answer of /v1/emotions. */
 const page = {
-  server, settings, judge, line, known: null,
+  server, settings, line, known: null,
   place: () => settings.place(page.known),
   changed: show,
   showMarks: (view) => { if (view === shown()) disc.show(view.marks); },
   say: (text) => { byId("aloud").textContent = text; },
-  list: (told, text) => byId("readings").querySelector("ol").append(make("li", {}, make("b", {}, told), ` ${text}`)),
+  list: (told, text) => {
+    byId("readings").querySelector("ol").append(make("li", {}, make("b", {}, told), ` ${text}`));
+    byId("readings").hidden = false;
+  },
+  unlist: () => byId("readings").querySelector("ol").replaceChildren(),
   follow: (element) => {
     const end = element.getBoundingClientRect().bottom - byId("composer").getBoundingClientRect().top;
     if (end > 0 && end < NEAR) scrollBy({ top: end });
@@ -63,21 +65,27 @@ function show() {
   showTab(settings.values.view);
   composer.show(view);
   disc.show(view.marks);
-  byId("line").hidden = settings.values.view !== "talk" || byId("turns").childElementCount === 0;
+  byId("line").hidden = settings.values.view !== "talk" || !view.hasText;
+  byId("reading").hidden = !view.hasText;
+  byId("readings").hidden = byId("line").hidden || !byId("readings").querySelector("li");
+  document.body.dataset.view = settings.values.view;
   document.body.dataset.busy = String(view.isBusy);
   byId("hint").textContent = hint(view);
   line.show();
+  showJudge();
 }
 
 function hint(view) {
   if (view.isFixed) return "This server cannot change a mood in mid-text: the point counts from the next message on.";
-  if (view.isBusy && settings.values.view === "talk") return "Move the point: the next word follows it. Escape stops.";
+  if (view.isSteered) return "Move the point: the next word follows it. Escape stops.";
   if (settings.values.view === "twelve") return "The same message to all twelve; strength and settings are those of the panel.";
   if (settings.values.view === "cost") return "Measured with this message and the mood of the panel.";
   return "Enter sends, Shift and Enter begin a new line.";
 }
 
 function showJudge() {
+  const { judge } = shown();
+  if (!judge) return;
   const { reading, error } = judge.state;
   const note = byId("judge");
   if (page.known.abilities.judge === null) note.textContent = "This server has no judge: nothing is read.";
@@ -86,7 +94,6 @@ function showJudge() {
       make("button", { type: "button", class: "plain", onclick: () => judge.again() }, "Ask it again"));
   } else if (reading) note.textContent = `The judge (${page.known.abilities.judge}) reads…`;
   else note.textContent = `Each whole sentence is read by ${page.known.abilities.judge}.`;
-  byId("readings").hidden = page.known.abilities.judge === null;
 }
 
 /** Asks what the server can, and shows it. */
@@ -106,7 +113,6 @@ async function meet() {
   byId("twelve-lead").textContent = inOneBatch(known, 12)
     ? "One batch whose rows differ by nothing but their place on the circle."
     : "Twelve requests that differ by nothing but their place on the circle.";
-  showJudge();
 }
 
 function open(fragment) {
@@ -118,7 +124,7 @@ function open(fragment) {
 
 byId("share").addEventListener("click", (event) =>
   copy(location.href.replace(/#.*/, "") + settings.toFragment(), event.target));
-judge.addEventListener("change", showJudge);
+for (const { judge } of Object.values(views)) judge?.addEventListener("change", showJudge);
 addEventListener("hashchange", () => {
   if (location.hash.length < 2) return;
   open(location.hash);

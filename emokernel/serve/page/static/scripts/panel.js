@@ -8,6 +8,11 @@ import { tabs } from "./tabs.js";
 
 const NUMBERS = { seed: "seed", temperature: "temperature", topP: "top-p", length: "length" };
 
+// Strengths to begin with: 1 is what a calibration means by strong and fluent. Vectors as they are
+// break most models from 0.3 on.
+const CALIBRATED = 1;
+const UNCALIBRATED = 0.2;
+
 export class Panel {
   #settings;
   #disc;
@@ -60,6 +65,9 @@ export class Panel {
     byId("system-row").hidden = !known.abilities.chat;
     byId("tab-mix").disabled = !known.data.some(({ steered }) => steered);
     byId("length").max = known.abilities.max_tokens ?? "";
+    const isCalibrated = known.calibration !== null;
+    byId("strength-note").hidden = isCalibrated;
+    this.#settings.begin(isCalibrated ? CALIBRATED : UNCALIBRATED);
     this.show();
   }
 

@@ -13,7 +13,7 @@ export const CHOICES = { law: ["", ...LAWS], positions: ["", ...POSITIONS] };
 export const VIEWS = ["talk", "twelve", "cost"];
 
 const START = {
-  view: "talk", way: "point", valence: 0.7, arousal: 0.5, mix: {}, strength: 1,
+  view: "talk", way: "point", valence: 0.7, arousal: 0.5, mix: {}, strength: null,
   law: "", positions: "", seed: 1, temperature: 0.8, topP: 0.9, length: 120,
   system: "", message: "",
 };
@@ -33,6 +33,12 @@ export class Settings extends EventTarget {
     super();
     const seed = crypto.getRandomValues(new Uint16Array(1))[0];
     this.#values = { ...START, seed, ...JSON.parse(sessionStorage.getItem(KEPT) ?? "{}") };
+  }
+
+  /** How strong it is to begin with is the server's to know. */
+  begin(strength) {
+    START.strength = strength;
+    if (this.#values.strength === null) this.set({ strength });
   }
 
   get values() {

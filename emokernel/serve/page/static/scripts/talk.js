@@ -4,6 +4,7 @@ import { signed, word } from "./affect.js";
 import { Answer } from "./answer.js";
 import { byId, make, tell } from "./dom.js";
 import { Exchange } from "./exchange.js";
+import { Judge } from "./judge.js";
 import { contextOf } from "./writer.js";
 
 const SIDES = ["steered", "plain"];
@@ -18,6 +19,7 @@ export class Talk {
   /** `page`: what all views share, see main.js. */
   constructor(page) {
     this.#page = page;
+    this.judge = new Judge(page.server);
   }
 
   get isBusy() {
@@ -30,29 +32,28 @@ export class Talk {
 
   /** Answers a message; throws what the server refuses, and leaves the talk as it was then. */
   async run(said) {
-    const { server, settings, known, judge, line } = this.#page;
+    const { server, settings, known } = this.#page;
     const turn = this.#turnOf(said);
     const context = contextOf(known, settings.values.system, this.#past(), said);
     const feelings = [settings.feeling(), null];
     const job = { context, feelings, sampling: settings.sampling() };
-    this.marks = { read: [], trail: [] };
-    judge.forget();
-    line.clear();
+    this.#forget();
     this.#close();
     this.#turns.push(turn);
     byId("turns").append(turn.element);
     byId("empty").hidden = true;
     turn.element.scrollIntoView({ block: "nearest" });
-    this.#exchange = new Exchange(server, known, job, turn.answers,
-      [feelings[0] && this.#page.place(), null], this.#hooks(turn));
+    const places = [feelings[0] && this.#page.place(), null];
+    const exchange = new Exchange(server, known, job, turn.answers, places, this.#hooks(turn));
+    this.#exchange = exchange;
     this.#page.changed();
     try {
-      await this.#exchange.run();
+      await exchange.run();
     } catch (error) {
       this.#drop(turn);
       throw error;
     } finally {
-      this.#exchange = null;
+      if (this.#exchange === exchange) this.#exchange = null;
       this.#open();
       this.#page.changed();
     }
@@ -80,27 +81,42 @@ export class Talk {
     this.#turns = [];
     byId("turns").replaceChildren();
     byId("empty").hidden = false;
-    this.marks = { read: [], trail: [] };
-    this.#page.judge.forget();
-    this.#page.line.clear();
+    this.#forget();
     this.#page.changed();
   }
 
   /** The mood is another one now: what is being written takes it on. */
   moved() {
-    if (!this.#exchange) return;
-    if (!this.#exchange.canChange) return;
+    if (!this.#exchange?.canChange) return;
     this.#exchange.change([this.#page.settings.feeling(), null])
       .then(() => tell(byId("mood-error"), null))
       .catch((error) => tell(byId("mood-error"), error.message));
   }
 
+  /** Whether the point has no effect on the text that is being written. */
   get isFixed() {
     return this.#exchange !== null && !this.#exchange.canChange;
   }
 
+  /** Whether the steered answer is written still. */
+  get isSteered() {
+    return this.#exchange !== null && this.#turns.at(-1).answers[0].isOpen;
+  }
+
+  get hasText() {
+    return this.#turns.length > 0;
+  }
+
+  /** What was read belongs to the turn before. */
+  #forget() {
+    this.marks = { read: [], trail: [] };
+    this.judge.forget();
+    this.#page.line.clear();
+    this.#page.unlist();
+  }
+
   #hooks(turn) {
-    const { judge, line } = this.#page;
+    const { line } = this.#page;
     const counts = [0, 0];
     return {
       asked: (side, step, place) => {
@@ -117,7 +133,7 @@ export class Talk {
         const number = ++counts[side];
         if (side === 0) this.#page.say(text);
         if (this.#page.known.abilities.judge === null) return;
-        judge.read(text, ({ label, place: read }) => {
+        this.judge.read(text, ({ label, place: read }) => {
           if (this.#turns.at(-1) !== turn) return;
           this.#page.list(`${SIDES[side]} ${number}: ${label}`
             + (read ? ` (valence ${signed(read.valence)}, arousal ${signed(read.arousal)})` : ""), text);

@@ -4,6 +4,7 @@ import { angle, signed, word } from "./affect.js";
 import { Answer } from "./answer.js";
 import { byId, make, tell } from "./dom.js";
 import { Exchange } from "./exchange.js";
+import { Judge } from "./judge.js";
 import { contextOf } from "./writer.js";
 
 export class Twelve {
@@ -17,6 +18,7 @@ export class Twelve {
 
   constructor(page) {
     this.#page = page;
+    this.judge = new Judge(page.server);
   }
 
   get isBusy() {
@@ -26,7 +28,7 @@ export class Twelve {
   async run(said) {
     const { server, settings, known } = this.#page;
     const states = [...known.circumplex.states].sort((a, b) => angle(a) - angle(b));
-    const answers = states.map((state) => new Answer("steered", word(state)));
+    const answers = states.map((state) => new Answer("steered", word(state), `${Math.round(angle(state))}°`));
     const context = contextOf(known, settings.values.system, [], said);
     const job = { context, feelings: this.#feelings(states), sampling: settings.sampling() };
     const before = [...byId("states").children];
@@ -34,6 +36,7 @@ export class Twelve {
       { class: "state", "data-angle": Math.round(angle(state)) }, answers[index].element)));
     this.marks = { read: [], trail: [] };
     const run = ++this.#run;
+    this.judge.forget();
     this.#exchange = new Exchange(server, known, job, answers, [...states], {
       ended: (side) => this.#judge(run, states[side], answers[side], side),
     });
@@ -48,6 +51,10 @@ export class Twelve {
       this.#exchange = null;
       this.#page.changed();
     }
+  }
+
+  get hasText() {
+    return this.#run > 0;
   }
 
   stop() {
@@ -66,10 +73,10 @@ export class Twelve {
   }
 
   #judge(run, state, answer, side) {
-    const { known, judge } = this.#page;
+    const { known } = this.#page;
     if (known.abilities.judge === null || !answer.text.trim() || answer.isRead) return;
     answer.isRead = true;
-    judge.read(answer.text, ({ label, place }) => {
+    this.judge.read(answer.text, ({ label, place }) => {
       if (run !== this.#run) return;
       answer.element.querySelector("footer").prepend(make("span", { class: "label" }, `reads as ${label}`));
       if (!place) return;
