@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from browser.waiting import waited
 from browser.watched import Watched
 from playwright.sync_api import expect
 
@@ -126,11 +127,7 @@ def said(page: Any, side: str, number: int = -1) -> str:
 
 def says(page: Any, side: str, text: str, number: int = -1) -> None:
     """Wait until an answer is exactly that, to the last space."""
-    text_of = answer(page, side, number).locator(".text")
-    text_of.wait_for(state="attached")
-    page.wait_for_function(
-        "([element, text]) => element.textContent === text", arg=[text_of.element_handle(), text]
-    )
+    waited(lambda: said(page, side, number) == text, f"{side}: {text!r}")
 
 
 def states(page: Any, state: str, number: int = -1, within: float = 15) -> None:

@@ -7,12 +7,12 @@ import contextlib
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import uvicorn
 from browser.streamed import Chunks, Compare, Stream
+from browser.waiting import waited
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -47,17 +47,7 @@ from emokernel.serve.schemas.completions import CompletionBody
 COMPARE, READ, EMOTIONS = "/v1/emotions/compare", "/v1/emotions/read", "/v1/emotions"
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 NAMES = ("joy", "excitement", "anger", "fear", "sadness", "tiredness", "calm", "content")
-_PATIENCE_S = 10.0
 Body = TypeVar("Body", bound=BaseModel)
-
-
-def waited(told: Callable[[], Any], what: str, within: float = _PATIENCE_S) -> Any:
-    """What ``told`` gives as soon as it is anything; AssertionError if it never is."""
-    end = time.monotonic() + within
-    while not (found := told()):
-        assert time.monotonic() < end, f"{what}: not within {within:g} s"
-        time.sleep(0.01)
-    return found
 
 
 def plain_words(side: int, step: int, asked: Any) -> str:
@@ -153,7 +143,7 @@ class Scripted:
                 stream.tear()
         self.slow.clear()
         self._server.force_exit = True
-        self._thread.join(_PATIENCE_S)
+        self._thread.join(10)
         assert not self._thread.is_alive()
         self._thread = None
 

@@ -16,7 +16,8 @@ from browser.hands import (
     states,
     view,
 )
-from browser.scripted import CHAT, COMPLETIONS, waited
+from browser.scripted import CHAT, COMPLETIONS
+from browser.waiting import waited
 from playwright.sync_api import expect
 
 
@@ -58,6 +59,7 @@ def test_moods_stay_in_mid_stream_and_the_page_says_so(watched, scripted):
     drag(page, -0.5, -0.5)
     told = page.inner_text("body")
     assert "next message" in told or "mid-stream" in told or "keep" in told
+    scripted.held = False
     for each in scripted.chats:
         each.open()
     states(page, "ended")
@@ -94,9 +96,8 @@ def test_one_that_fails_is_told_and_the_other_is_not_left_hanging(watched, scrip
     expect(page.locator("article.turn")).to_contain_text("the engine died")
     plain.open()
     waited(lambda: plain.ended or plain.left, "the other one")
-    page.wait_for_function(
-        "!document.querySelector('.answer[data-state=waiting], .answer[data-state=writing]')"
-    )
+    open_ones = page.locator(".answer[data-state=waiting], .answer[data-state=writing]")
+    expect(open_ones).to_have_count(0)
 
 
 def test_a_model_without_a_template_goes_on_with_the_text(watched, scripted):

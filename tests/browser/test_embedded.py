@@ -1,5 +1,6 @@
 """The page over the real server of the model that is part of the package."""
 
+import json
 import re
 import time
 from urllib.parse import urlsplit
@@ -26,7 +27,7 @@ from browser.hands import (
     turn,
     view,
 )
-from browser.scripted import waited
+from browser.waiting import waited
 from playwright.sync_api import expect
 
 QUESTION = "They told us that"
@@ -34,7 +35,9 @@ QUESTION = "They told us that"
 
 @pytest.fixture
 def watched(contexts, embedded):
-    return contexts(embedded.url, permissions=["clipboard-read", "clipboard-write"])
+    watched = contexts(embedded.url, permissions=["clipboard-read", "clipboard-write"])
+    watched.context.add_init_script(_HEAR)
+    return watched
 
 
 @pytest.fixture
@@ -51,37 +54,52 @@ def choose(page, **values):
         field(page, name).press("Tab")
 
 
-class Streams:
-    """All that the server streamed to a page, read from its responses."""
+# Keeps what the server streams to the page, beside it.
+_HEAR = """
+const fetched = window.fetch;
+window.heard = [];
+window.fetch = async (...asked) => {
+  const answer = await fetched(...asked);
+  const heard = { path: new URL(answer.url).pathname, status: answer.status, text: "" };
+  window.heard.push(heard);
+  const copy = answer.clone().body?.pipeThrough(new TextDecoderStream());
+  (async () => { for await (const part of copy ?? []) heard.text += part; })().catch(() => {});
+  return answer;
+};
+"""
+
+
+class Heard:
+    """What the server told the page of ``watched``, as it came."""
 
     def __init__(self, page):
-        self._responses = []
-        page.on("response", lambda response: self._responses.append(response))
+        self._page = page
 
-    def bodies(self, end="/v1/emotions/compare"):
-        return [each.text() for each in self._responses if each.url.endswith(end)]
-
-    def changes(self):
-        return [each for each in self._responses if "/v1/emotions/streams/" in each.url]
+    def answers(self, path):
+        """The answers to requests whose path begins so."""
+        heard = self._page.evaluate("window.heard")
+        return [each for each in heard if each["path"].startswith(path)]
 
     def texts(self, number=-1):
-        """What each side of a compare was, by the events of the server."""
-        import json
-
+        """(The texts of a compare, for each change how long they were then)."""
         texts, changed = {}, []
-        for line in self.bodies()[number].splitlines():
+        for line in self.answers("/v1/emotions/compare")[number]["text"].splitlines():
             if not line.startswith("data: {"):
                 continue
             event = json.loads(line.removeprefix("data: "))
             if event["type"] == "text":
                 texts[event["side"]] = texts.get(event["side"], "") + event["text"]
             elif event["type"] == "changed":
-                changed.append({side: len(text) for side, text in texts.items()})
+                changed.append(dict(texts))
         return [texts[side] for side in sorted(texts)], changed
 
 
-def test_both_answers_stream_side_by_side_and_end(page, embedded):
-    streams = Streams(page)
+@pytest.fixture
+def heard(page):
+    return Heard(page)
+
+
+def test_both_answers_stream_side_by_side_and_end(page, heard):
     place(page, 0.8, 0.4)
     lengths = set()
     send(page, QUESTION)
@@ -90,7 +108,7 @@ def test_both_answers_stream_side_by_side_and_end(page, embedded):
         lengths.add((len(said(page, STEERED)), len(said(page, PLAIN))))
     states(page, "ended")
     assert len(lengths) > 2  # they came piece by piece
-    texts, _ = streams.texts()
+    texts, _ = heard.texts()
     assert texts == [said(page, STEERED), said(page, PLAIN)]
     assert texts[0] != texts[1]
     boxes = [answer(page, side).bounding_box() for side in (STEERED, PLAIN)]
@@ -100,21 +118,18 @@ def test_both_answers_stream_side_by_side_and_end(page, embedded):
     expect(page.locator('.mark[data-side="plain"]').first).to_be_attached()
 
 
-def test_a_point_that_is_dragged_steers_what_comes_after(page, embedded):
-    streams = Streams(page)
+def test_a_point_that_is_dragged_steers_what_comes_after(page, heard):
     choose(page, **{"Longest answer": 220})
     place(page, 0.9, 0.1)
     send(page, QUESTION)
     has(page, STEERED, "writing")
-    page.wait_for_function(
-        "document.querySelector('.answer[data-side=steered] .text').textContent.length > 30"
-    )
+    waited(lambda: len(said(page, STEERED)) > 30, "some words")
     drag(page, -0.8, -0.4)
     expected = mood(page)
     states(page, "ended", within=60)
-    assert streams.changes()
-    assert all(each.status == 200 for each in streams.changes())
-    texts, changed = streams.texts()
+    assert heard.answers("/v1/emotions/streams/")
+    assert all(each["status"] == 200 for each in heard.answers("/v1/emotions/streams/"))
+    texts, changed = heard.texts()
     assert changed
     assert texts == [said(page, STEERED), said(page, PLAIN)]
     page.wait_for_timeout(400)
@@ -122,8 +137,8 @@ def test_a_point_that_is_dragged_steers_what_comes_after(page, embedded):
     assert stretches[0][1] != stretches[-1][1]
     assert "".join(text for text, _ in stretches) == texts[0]
     # The first colour ends exactly where the first change begins, the last begins at the last.
-    assert len(stretches[0][0]) == changed[0][0]
-    assert len(texts[0]) - len(stretches[-1][0]) == changed[-1][0]
+    assert stretches[0][0] == changed[0][0]
+    assert changed[-1][0] + stretches[-1][0] == texts[0]
     assert len(runs(page, PLAIN)) == 1
     assert mood(page) == expected
 
@@ -136,8 +151,7 @@ def test_strength_0_gives_the_same_text_twice(page):
     assert len(said(page, PLAIN).split()) > 10
 
 
-def test_several_turns(page):
-    streams = Streams(page)
+def test_several_turns(page, heard):
     choose(page, **{"Longest answer": 20})
     for number, text in enumerate((QUESTION, "Then she said", "At last")):
         send(page, text)
@@ -147,7 +161,7 @@ def test_several_turns(page):
         QUESTION, "Then she said", "At last",
     ]  # fmt: skip
     for number in range(3):
-        texts, _ = streams.texts(number)
+        texts, _ = heard.texts(number)
         assert texts == [said(page, STEERED, number), said(page, PLAIN, number)]
 
 
@@ -191,17 +205,16 @@ def test_a_link_gives_the_same_answers_in_another_tab(page, watched, embedded):
     assert (said(other, STEERED), said(other, PLAIN)) == (said(page, STEERED), said(page, PLAIN))
 
 
-def test_twelve_texts_and_twelve_marks(page):
-    streams = Streams(page)
+def test_twelve_texts_and_twelve_marks(page, heard):
     choose(page, **{"Longest answer": 30})
     view(page, "Twelve moods")
     message(page).fill(QUESTION)
     button(page, "Send").click()
     expect(page.locator(".state[data-angle]")).to_have_count(12)
     expect(page.locator(".mark")).to_have_count(12, timeout=60_000)
-    texts, _ = streams.texts()
+    texts, _ = heard.texts()
     assert sorted(page.locator(".state .text").all_text_contents()) == sorted(texts)
-    assert len(streams.bodies()) == 1
+    assert len(heard.answers("/v1/emotions/compare")) == 1
     assert len(set(texts)) > 6
 
 
@@ -211,7 +224,7 @@ def test_what_it_costs_is_a_ratio_with_its_spread(page):
     button(page, "Measure").first.click()
     ratio = page.locator(".ratio").first
     ratio.wait_for(timeout=60_000)
-    page.wait_for_function("document.body.dataset.busy !== 'true'", timeout=60_000)
+    expect(button(page, "Stop")).to_have_count(0, timeout=60_000)
     numbers = [float(each) for each in re.findall(r"\d+\.\d+", ratio.inner_text())]
     assert len(numbers) == 3
     middle, low, high = numbers
@@ -221,21 +234,22 @@ def test_what_it_costs_is_a_ratio_with_its_spread(page):
 def test_what_the_server_refuses_is_said_in_its_words(watched, page, embedded):
     watched.expect_refusals()
     choose(page, **{"Longest answer": 4000})
-    long = "word " * 5000
+    long = "word " * 5000 + "end"
     answered = httpx.post(
         f"{embedded.url}/v1/emotions/compare",
-        json={"messages": [{"role": "user", "content": long.strip()}], "emotions": [None]},
+        json={"messages": [{"role": "user", "content": long}], "emotions": [None]},
     )
     assert answered.status_code == 400
     send(page, long)
     sentence = answered.json()["error"]["message"]
-    waited(lambda: sentence in page.inner_text("body"), sentence)
+    alert = page.get_by_role("alert").filter(has_text=sentence)  # whatever its first letter
+    expect(alert).to_be_visible()
     assert message(page).input_value() == long
     message(page).fill(QUESTION)
     choose(page, **{"Longest answer": 10})
     button(page, "Send").click()
     states(page, "ended")
-    assert sentence not in page.inner_text("body")
+    expect(alert).to_be_hidden()
 
 
 def test_the_first_word_comes_soon(page):
@@ -244,8 +258,6 @@ def test_the_first_word_comes_soon(page):
     began = time.monotonic()
     send(page, QUESTION)
     expect(page.locator("article.turn")).to_have_count(2)
-    page.wait_for_function(
-        "document.querySelectorAll('.answer[data-side=steered] .text')[1]?.textContent"
-    )
+    waited(lambda: said(page, STEERED), "the first word")
     assert time.monotonic() - began < 5
     assert turn(page, 0).locator(".text").count() == 2

@@ -13,7 +13,8 @@ from browser.hands import (
     send,
     states,
 )
-from browser.scripted import COMPARE, EMOTIONS, waited
+from browser.scripted import COMPARE, EMOTIONS
+from browser.waiting import waited
 from playwright.sync_api import expect
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 from browser.hands import PLAIN, STEERED, has, opened, place, said, says, send, states
-from browser.scripted import READ, waited
+from browser.scripted import READ
+from browser.waiting import waited
 from playwright.sync_api import expect
 
 
@@ -29,7 +30,9 @@ def test_each_finished_sentence_becomes_a_mark(watched, scripted):
         expect(marks(page, side)).to_have_count(3)  # five words, five, and the two that are left
     read = {text.strip() for texts in scripted.read for text in texts}
     assert read == {
-        f"{mood.capitalize()}{first} " + " ".join(f"{mood}{word}" for word in range(first + 1, end)) + stop
+        f"{mood.capitalize()}{first} "
+        + " ".join(f"{mood}{word}" for word in range(first + 1, end))
+        + stop
         for mood in ("glad", "plain")
         for first, end, stop in ((0, 5, "."), (5, 10, "."), (10, 12, ""))
     }

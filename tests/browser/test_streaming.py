@@ -19,7 +19,8 @@ from browser.hands import (
     states,
     turn,
 )
-from browser.scripted import COMPARE, plain_words, waited
+from browser.scripted import COMPARE, plain_words
+from browser.waiting import waited
 from playwright.sync_api import expect
 
 

@@ -3,7 +3,8 @@
 import math
 
 from browser.hands import button, message, opened, view
-from browser.scripted import mood_of, waited
+from browser.scripted import mood_of
+from browser.waiting import waited
 from playwright.sync_api import expect
 
 from emokernel.affect import TWELVE_STATES
