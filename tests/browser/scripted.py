@@ -22,6 +22,7 @@ from starlette.routing import Route
 from emokernel.affect import TWELVE_STATES, Coordinates
 from emokernel.serve.emotions.schemas import (
     AbilitiesAnswer,
+    CalibrationAnswer,
     ChangeAnswer,
     ChangeBody,
     CompareBody,
@@ -81,6 +82,9 @@ class Scripted:
         self.abilities: dict[str, Any] = {
             "chat": True, "sides": 16, "judge": "scripted judge", "max_tokens": 4096,
         }  # fmt: skip
+        self.calibration: CalibrationAnswer | None = CalibrationAnswer(
+            strength="as a test says", law="preserve", dose="absolute", calibrated_for=[], record={}
+        )
         self.key: str | None = None
         # Readings of texts: the label of a text, whose place is that of the table.
         self.label: Callable[[str], str] = lambda text: "joy"
@@ -205,7 +209,7 @@ class Scripted:
         return _answer(
             EmotionsAnswer(
                 model="scripted", data=[one(name) for name in self.names], site="block",
-                layers=[1, 2], num_layers=4, calibration=None,
+                layers=[1, 2], num_layers=4, calibration=self.calibration,
                 circumplex=TableAnswer(
                     mapping="wheel", coordinates="russell", source="a test",
                     states=[Place.at(each.valence, each.arousal) for each in TWELVE_STATES],

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 # All visible controls and pictures without a name that a screen reader could say.
 _NAMELESS = """
@@ -45,9 +50,15 @@ _CONTRASTS = """
     });
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
   };
-  // Null where there is a picture or a gradient.
+  // Null where there is a picture or a gradient, and for words that lie on the disc.
   const behind = (element) => {
     const layers = [];
+    const shape = element.previousElementSibling;
+    if (element instanceof SVGElement) {
+      const isOn = shape?.matches("circle, rect") && shape.parentElement.matches(".mark");
+      if (isOn) return over(rgba(getComputedStyle(shape).fill), [255, 255, 255]);
+      if (element.closest("#disc")) return null;
+    }
     for (let at = element; at; at = at.parentElement) {
       const style = getComputedStyle(at);
       if (style.backgroundImage !== "none") return null;
@@ -81,6 +92,21 @@ _CONTRASTS = """
     found.push([contrast, text.slice(0, 60), parseFloat(style.fontSize)]);
   }
   return found;
+}
+"""
+
+# Of each word on the disc: [its text, its colour in sRGB, its box], and then it is hidden.
+_ON_DISC = """
+() => {
+  const canvas = document.createElement("canvas").getContext("2d");
+  return [...document.querySelectorAll("#disc .frame text")].map((element) => {
+    canvas.fillStyle = getComputedStyle(element).fill;
+    canvas.fillRect(0, 0, 1, 1);
+    const { x, y, width, height } = element.getBoundingClientRect();
+    element.style.visibility = "hidden";
+    return [element.textContent, [...canvas.getImageData(0, 0, 1, 1).data],
+      { x: x + scrollX, y: y + scrollY, width, height }];
+  });
 }
 """
 
@@ -118,10 +144,9 @@ _SVG_TEXT_OUT = """
   .filter((element) => element.checkVisibility({ visibilityProperty: true }))
   .filter((element) => {
     const own = element.getBoundingClientRect();
-    const svg = element.closest("svg").getBoundingClientRect();
-    return own.left < svg.left - 1 || own.right > svg.right + 1;
+    return own.left < 0 || own.right > document.documentElement.clientWidth;
   })
-  .map((element) => element.textContent)
+  .map((element) => element.childNodes[0].data)
 """
 
 
@@ -133,6 +158,34 @@ def nameless(page: Any) -> list[str]:
 def contrasts(page: Any) -> list[tuple[float, str, float]]:
     """Of all visible texts on plain ground: the contrast, the text, its size in pixels."""
     return [(contrast, text, size) for contrast, text, size in page.evaluate(_CONTRASTS)]
+
+
+def contrasts_on_disc(page: Any) -> list[tuple[float, str]]:
+    """The contrast of each word on the disc with what is behind it; hides the words.
+
+    That of the worst points, but for a fifth of all, which may be lines and dots.
+    """
+    found = []
+    for text, colour, box in page.evaluate(_ON_DISC):
+        with Image.open(io.BytesIO(page.screenshot(clip=box, full_page=True))) as picture:
+            ground = np.asarray(picture.convert("RGB")).reshape(-1, 3).tolist()
+        words = _light(colour[:3])
+        sorted_ones = sorted(_contrast(words, _light(each)) for each in ground)
+        found.append((round(sorted_ones[len(sorted_ones) // 5], 2), text))
+    return found
+
+
+def _light(colour: Iterable[int]) -> float:
+    """The relative luminance of a colour of sRGB, by WCAG 2.2."""
+    parts = [value / 255 for value in colour]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _contrast(one: float, other: float) -> float:
+    return (max(one, other) + 0.05) / (min(one, other) + 0.05)
 
 
 def sticking_out(page: Any) -> list[str]:

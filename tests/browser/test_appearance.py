@@ -4,7 +4,7 @@ import math
 
 import pytest
 from browser.hands import button, message, opened, place, send, settings, states, view
-from browser.seen import contrasts, cut_off, nameless, sticking_out
+from browser.seen import contrasts, contrasts_on_disc, cut_off, nameless, sticking_out
 from browser.streamed import Compare
 from playwright.sync_api import expect
 
@@ -98,6 +98,16 @@ def test_texts_of_every_mood_can_be_read(contexts, scripted, scheme, degrees):
     assert low == []
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_words_on_the_disc_can_be_read(contexts, scripted, scheme, width):
+    watched = contexts(scripted.url, color_scheme=scheme, viewport={"width": width, "height": 900})
+    page = opened(watched, scripted.url, "#mood=0,0")
+    found = contrasts_on_disc(page)
+    assert len(found) == 4
+    assert [each for each in found if each[0] < LEAST] == []
+
+
 def test_light_and_dark_are_two(shown):
     grounds = {
         shown(800, scheme).evaluate("getComputedStyle(document.body).backgroundColor")
@@ -155,7 +165,7 @@ def test_who_wants_no_motion_gets_none(contexts, scripted):
 
 
 def test_large_letters_do_not_break_it(contexts, scripted):
-    watched = contexts(scripted.url, viewport={"width": 400, "height": 800})
+    watched = contexts(scripted.url, viewport={"width": 800, "height": 800})
     watched.context.add_init_script(
         "addEventListener('DOMContentLoaded', () =>"
         " { document.documentElement.style.fontSize = '200%'; })"

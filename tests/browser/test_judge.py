@@ -2,7 +2,7 @@
 
 import pytest
 from browser.hands import PLAIN, STEERED, has, opened, place, said, says, send, states
-from browser.scripted import READ
+from browser.scripted import READ, plain_words
 from browser.waiting import waited
 from playwright.sync_api import expect
 
@@ -30,11 +30,9 @@ def test_each_finished_sentence_becomes_a_mark(watched, scripted):
         expect(marks(page, side)).to_have_count(3)  # five words, five, and the two that are left
     read = {text.strip() for texts in scripted.read for text in texts}
     assert read == {
-        f"{mood.capitalize()}{first} "
-        + " ".join(f"{mood}{word}" for word in range(first + 1, end))
-        + stop
-        for mood in ("glad", "plain")
-        for first, end, stop in ((0, 5, "."), (5, 10, "."), (10, 12, ""))
+        "".join(plain_words(0, step, asked) for step in range(first, end)).strip()
+        for asked in ({"valence": 0.6, "arousal": 0.4}, None)
+        for first, end in ((0, 5), (5, 10), (10, 12))
     }
 
 
@@ -47,6 +45,7 @@ def test_a_mark_lies_where_the_judge_says(watched, scripted):
     centre = page.locator("#disc .rim").bounding_box()
     middle = centre["x"] + centre["width"] / 2, centre["y"] + centre["height"] / 2
     for side, label in ((STEERED, "joy"), (PLAIN, "sadness")):
+        expect(marks(page, side)).to_have_count(1)
         box = marks(page, side).locator("circle, rect").first.bounding_box()
         there = scripted.table.get(label)
         radius = centre["width"] / 2
