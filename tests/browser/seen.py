@@ -105,7 +105,7 @@ _ON_DISC = """
     const { x, y, width, height } = element.getBoundingClientRect();
     element.style.visibility = "hidden";
     return [element.textContent, [...canvas.getImageData(0, 0, 1, 1).data],
-      { x: x + scrollX, y: y + scrollY, width, height }];
+      { x, y, width, height }];
   });
 }
 """
@@ -167,7 +167,7 @@ def contrasts_on_disc(page: Any) -> list[tuple[float, str]]:
     """
     found = []
     for text, colour, box in page.evaluate(_ON_DISC):
-        with Image.open(io.BytesIO(page.screenshot(clip=box, full_page=True))) as picture:
+        with Image.open(io.BytesIO(page.screenshot(clip=box))) as picture:
             ground = np.asarray(picture.convert("RGB")).reshape(-1, 3).tolist()
         words = _light(colour[:3])
         sorted_ones = sorted(_contrast(words, _light(each)) for each in ground)
