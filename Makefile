@@ -41,6 +41,12 @@ real: setup
 browser: setup
 	$(BIN)/python -m pytest -p no:benchmark --durations=10 -rs -m browser tests
 
+# Of the page, for docs/: files in PICTURES. Needs ffmpeg beside the browser.
+PICTURES := pictures
+.PHONY: pictures
+pictures: setup
+	PYTHONPATH=tests:benchmarks $(BIN)/python tests/browser/pictures.py $(PICTURES)
+
 # On the real engine of vLLM, on the CPU. A test that hangs ends the run after ten minutes.
 test-vllm: $(VLLM)/built
 	$(VLLM)/bin/python -m pytest --disable-warnings --durations=15 -o faulthandler_timeout=600 \

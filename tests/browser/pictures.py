@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import itertools
 import shutil
 import subprocess
 import tempfile
@@ -30,7 +31,7 @@ SEED, LONGEST = 3, 90
 _PATIENCE_S = 180.0
 # Of the recording.
 FILM = {"width": 1120, "height": 700}
-FRAMES, COLOURS, LARGEST = 8, 128, 3_000_000
+FRAMES, COLOURS, LARGEST = 10, 256, 3_000_000
 SLOW_MS = 450  # between two places of the point as it is led
 
 START = (0.75, 0.55)
@@ -120,7 +121,7 @@ class Film:
     def list_for_ffmpeg(self) -> Path:
         """The frames with how long each is seen, as ffmpeg's concat reads them."""
         times = [at for _, at in self.frames]
-        lasting = [after - at for at, after in zip(times, times[1:], strict=False)] + [2.0]
+        lasting = [after - at for at, after in itertools.pairwise(times)] + [2.0]
         lines = [
             f"file '{path}'\nduration {seconds:.3f}"
             for (path, _), seconds in zip(self.frames, lasting, strict=True)
@@ -163,11 +164,11 @@ def lead(page: Any) -> None:
 
 def _encoded(frames: Path, target: Path) -> Path:
     """A GIF of them, a coarser one if it is larger than it may be."""
-    for width, rate, colours in ((FILM["width"], FRAMES, COLOURS), (900, 6, 64), (720, 5, 48)):
+    for width, rate, colours in ((FILM["width"], FRAMES, COLOURS), (900, 6, 128), (720, 5, 64)):
         chain = (
             f"fps={rate},scale={width}:-1:flags=lanczos,split[a][b];"
             f"[a]palettegen=max_colors={colours}:stats_mode=diff[p];"
-            "[b][p]paletteuse=dither=none:diff_mode=rectangle"
+            "[b][p]paletteuse=dither=bayer:bayer_scale=4:diff_mode=rectangle"
         )
         subprocess.run(
             ["ffmpeg", "-y", "-loglevel", "error", "-f", "concat", "-safe", "0", "-i", str(frames),

@@ -94,6 +94,9 @@ def test_while_the_point_is_led_the_last_place_is_what_holds(watched, scripted):
         "the last place",
     )
     assert len(compare.changes) < 60  # of those that came while one was sent only the last
+    # The text is read again under a mood that stays, which takes longer than to go on.
+    assert compare.changes[0]["again"] is False
+    assert compare.changes[-1]["again"] is True
     compare.open()
     states(page, "ended")
     assert compare.changed_at == [1]
