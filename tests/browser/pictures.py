@@ -27,7 +27,7 @@ from serving.server_process import ServerProcess
 
 WIDTHS, SCHEMES = {390: 844, 820: 1180, 1280: 860}, ("light", "dark")
 QUESTION = "How was the party last night?"
-SEED, LONGEST = 3, 90
+SEED, LONGEST, LONGEST_FILMED = 3, 90, 70
 _PATIENCE_S = 180.0
 # Of the recording.
 FILM = {"width": 1120, "height": 700}
@@ -39,10 +39,10 @@ START = (0.75, 0.55)
 WAY = ((0.3, 0.85), (-0.35, 0.8), (-0.75, 0.45), (-0.8, -0.15), (-0.6, -0.6))
 
 
-def prepared(page: Any) -> None:
+def prepared(page: Any, longest: int) -> None:
     """The same seed and length for all pictures, with the settings folded again."""
     settings(page)
-    for name, value in (("Seed", SEED), ("Longest answer", LONGEST)):
+    for name, value in (("Seed", SEED), ("Longest answer", longest)):
         field(page, name).fill(str(value))
         field(page, name).press("Tab")
     page.locator("#settings > summary").click()
@@ -63,7 +63,6 @@ def talk(page: Any) -> None:
     place(page, -0.7, 0.35)
     states(page, "ended", within=_PATIENCE_S)
     read(page, 4)
-    page.evaluate("scrollTo(0, 0)")
 
 
 def twelve(page: Any) -> None:
@@ -72,7 +71,6 @@ def twelve(page: Any) -> None:
     message(page).fill(QUESTION)
     button(page, "Send").click()
     read(page, 12)
-    page.evaluate("scrollTo(0, 0)")
 
 
 def _words(page: Any) -> int:
@@ -90,11 +88,17 @@ def pictures(browser: Any, url: str, folder: Path) -> None:
             watched = Watched(context, url)
             page = opened(watched, url)
             page.screenshot(path=folder / f"empty-{width}-{scheme}.png")
-            prepared(page)
+            prepared(page, LONGEST)
             for name, show in (("talk", talk), ("twelve", twelve)):
                 show(page)
+                page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
                 page.screenshot(path=folder / f"{name}-{width}-{scheme}.png")
-                page.screenshot(path=folder / f"{name}-{width}-{scheme}-whole.png", full_page=True)
+                # In a window as high as the page what sticks to its end is at the end.
+                whole = page.evaluate("document.documentElement.scrollHeight")
+                page.set_viewport_size({"width": width, "height": whole})
+                page.wait_for_timeout(300)
+                page.screenshot(path=folder / f"{name}-{width}-{scheme}-whole.png")
+                page.set_viewport_size({"width": width, "height": height})
             assert not watched.found(), watched.found()
             context.close()
 
@@ -136,7 +140,7 @@ def recording(browser: Any, url: str, folder: Path) -> Path:
     context = browser.new_context(viewport=FILM, color_scheme="light")
     watched = Watched(context, url)
     page = opened(watched, url, f"#mood={START[0]},{START[1]}")
-    prepared(page)
+    prepared(page, LONGEST_FILMED)
     page.evaluate("scrollTo(0, 0)")
     with tempfile.TemporaryDirectory() as kept:
         film = Film(page, Path(kept))
@@ -199,7 +203,9 @@ def main() -> None:
         if chosen.only != "pictures":
             began = time.monotonic()
             found = recording(browser, server.url, chosen.folder)
-            print(f"{found}: {found.stat().st_size} bytes, {time.monotonic() - began:.0f} s")
+            print(
+                f"{found}: {found.stat().st_size} bytes, made in {time.monotonic() - began:.0f} s"
+            )
         if chosen.only != "recording":
             pictures(browser, server.url, chosen.folder)
         browser.close()
