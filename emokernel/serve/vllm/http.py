@@ -126,11 +126,12 @@ class _ChatsOnce:
     async def __call__(self, state: Any) -> bool:
         """As its renderer does with a message: by --chat-template, the tokenizer's, or its own."""
         if self._found is None:
-            self._found = await _renders_messages(state.online_renderer)
+            self._found = await renders_messages(state.online_renderer)
         return self._found
 
 
-async def _renders_messages(rendering: Any) -> bool:
+async def renders_messages(rendering: Any) -> bool:
+    """Whether an ``OnlineRenderer`` makes a prompt of a message."""
     params = ChatParams(
         chat_template=rendering.chat_template,
         chat_template_content_format=rendering.chat_template_content_format,
