@@ -31,7 +31,6 @@ def test_it_opens_without_a_key_and_nothing_else_does(server):
 
 def test_the_list_is_that_of_our_own_server(server):
     """But for what else each of them does, and for its name."""
-    pytest.importorskip("prometheus_client", reason="pip install 'emokernel[serve]'")
     from serve.emotions.served import Served
     from serve.front.calls import ask
 
