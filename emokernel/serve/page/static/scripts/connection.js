@@ -1,0 +1,42 @@
+/** Says that the server is gone, asks until it is back, and says that too. */
+
+import { byId, tell } from "./dom.js";
+
+const FIRST_MS = 1000;
+const LAST_MS = 8000;
+const SAID_MS = 4000;
+
+/** `back()` is called when it answers again. */
+export function watch(server, back) {
+  const banner = byId("banner");
+  let asking = false;
+
+  async function ask() {
+    if (asking) return;
+    asking = true;
+    for (let wait = FIRST_MS; !(await answers()); wait = Math.min(2 * wait, LAST_MS)) {
+      banner.className = "gone";
+      tell(banner, "The server does not answer. Nothing here is lost: this page asks it again by itself.");
+      await new Promise((resolve) => setTimeout(resolve, wait));
+    }
+    asking = false;
+    if (banner.hidden) return; // it was only that one answer
+    banner.className = "back";
+    tell(banner, "The server is back.");
+    setTimeout(() => { if (!asking) tell(banner, null); }, SAID_MS);
+    back();
+  }
+
+  server.addEventListener("gone", ask);
+  addEventListener("online", ask);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(); });
+}
+
+async function answers() {
+  try {
+    await fetch("health", { cache: "no-store" });
+    return true;
+  } catch {
+    return false;
+  }
+}

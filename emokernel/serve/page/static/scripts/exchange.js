@@ -1,0 +1,92 @@
+/** One writing of several texts: what the server sends goes to the answers, whole sentences further. */
+
+import { isAbort } from "./server.js";
+import { Sentences } from "./sentences.js";
+import { write } from "./writer.js";
+
+export class Exchange {
+  #writer;
+  #abort = new AbortController();
+  #answers;
+  #places;
+  #sentences;
+  #hooks;
+  #last = 0; // step
+  hasBegun = false;
+
+  /**
+   * `answers`: one for each feeling of the job, meant for `places`. `hooks`: asked(side, step, place),
+   * wrote(side, step), sentence(side, {text, step, place}), ended(side).
+   */
+  constructor(server, known, job, answers, places, hooks = {}) {
+    [this.#answers, this.#places, this.#hooks] = [answers, places, hooks];
+    this.#sentences = answers.map(() => new Sentences());
+    this.#writer = write(server, known, job, this.#abort.signal);
+    answers.forEach((answer, side) => answer.ask(places[side]));
+  }
+
+  /** Until all have ended, or `stop`; throws what a server refuses before the first word. */
+  async run() {
+    try {
+      for await (const event of this.#writer.events) {
+        this.hasBegun = true;
+        this.#take(event);
+      }
+    } catch (error) {
+      const open = this.#answers.filter(({ isOpen }) => isOpen);
+      if (isAbort(error) || this.#abort.signal.aborted) open.forEach((answer) => answer.stop());
+      else {
+        open.forEach((answer) => answer.fail(error.message));
+        if (!this.hasBegun) throw error;
+      }
+    } finally {
+      this.#answers.forEach((_, side) => this.#finish(side));
+    }
+  }
+
+  stop() {
+    this.#abort.abort();
+  }
+
+  get canChange() {
+    return this.#writer.change !== null;
+  }
+
+  /** Other moods from the next token on; a promise that fails if the server will not. */
+  change(feelings) {
+    return this.#writer.change(feelings);
+  }
+
+  #take(event) {
+    const { type, side, step } = event;
+    if (type === "start" || type === "changed") {
+      event.emotions.forEach((told, each) => {
+        // Only a batch is told its places; a request of its own has what it was meant for.
+        if (type === "changed" || told?.place) this.#places[each] = told?.place ?? null;
+        if (this.#answers[each].isOpen) this.#ask(each, step ?? 0);
+      });
+    } else if (type === "text") {
+      this.#answers[side].write(event.text);
+      this.#last = Math.max(this.#last, step);
+      this.#tell(side, this.#sentences[side].push(event.text, step, this.#places[side]));
+      this.#hooks.wrote?.(side, step);
+    } else if (type === "end") {
+      this.#answers[side].end(event.reason, event.tokens, event.at);
+      this.#finish(side);
+    }
+  }
+
+  #ask(side, step) {
+    this.#answers[side].ask(this.#places[side]);
+    this.#hooks.asked?.(side, step, this.#places[side]);
+  }
+
+  #finish(side) {
+    this.#tell(side, this.#sentences[side].end());
+    this.#hooks.ended?.(side);
+  }
+
+  #tell(side, sentences) {
+    for (const sentence of sentences) this.#hooks.sentence?.(side, sentence);
+  }
+}

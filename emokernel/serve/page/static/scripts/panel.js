@@ -1,0 +1,129 @@
+/** The panel: the mood as a point or a mix, its strength, and the settings. */
+
+import { radius, word } from "./affect.js";
+import { paint } from "./colour.js";
+import { byId, make } from "./dom.js";
+import { CHOICES, MOST_PARTS } from "./settings.js";
+import { tabs } from "./tabs.js";
+
+const NUMBERS = { seed: "seed", temperature: "temperature", topP: "top-p", length: "length" };
+
+// Strengths to begin with: 1 is what a calibration means by strong and fluent. Vectors as they are
+// break most models from 0.3 on.
+const CALIBRATED = 1;
+const UNCALIBRATED = 0.2;
+
+export class Panel {
+  #settings;
+  #disc;
+  #known;
+  #showWay;
+
+  /** `moved()` is called when a person has changed the mood. */
+  constructor(settings, disc, moved) {
+    [this.#settings, this.#disc] = [settings, disc];
+    const set = (changes) => {
+      settings.set(changes);
+      moved();
+    };
+    this.#showWay = tabs(["point", "mix"], (way) => set({ way }));
+    disc.addEventListener("move", () => set({ way: "point", ...disc.place }));
+    byId("strength").addEventListener("input", (event) => set({ strength: Number(event.target.value) }));
+    for (const name of ["valence", "arousal"]) {
+      byId(name).addEventListener("change", (event) => {
+        const { valence, arousal } = settings.values;
+        disc.put({ valence, arousal, [name]: event.target.valueAsNumber || 0 });
+        set({ way: "point", ...disc.place });
+      });
+    }
+    byId("mix-clear").addEventListener("click", () => set({ mix: {} }));
+    byId("mixers").addEventListener("input", ({ target }) => {
+      set({ mix: { ...settings.values.mix, [target.dataset.name]: Number(target.value) } });
+    });
+    for (const [name, id] of Object.entries(NUMBERS)) this.#number(name, byId(id));
+    for (const name of ["law", "positions"]) {
+      byId(name).addEventListener("change", (event) => set({ [name]: event.target.value }));
+    }
+    byId("system").addEventListener("input", (event) => settings.set({ system: event.target.value }));
+    byId("reset").addEventListener("click", () => {
+      settings.reset();
+      moved();
+    });
+    settings.addEventListener("change", () => this.show());
+  }
+
+  /** What the server can: emotions and what holds where nothing is said. */
+  know(known) {
+    this.#known = known;
+    this.#disc.name(known.data);
+    const usual = { law: known.defaults.law, positions: known.defaults.positions };
+    for (const [name, words] of Object.entries(CHOICES)) {
+      byId(name).replaceChildren(...words.map((value) =>
+        make("option", { value }, value || `as served (${usual[name]})`)));
+    }
+    byId("mixers").replaceChildren(...known.data.map(mixer));
+    byId("system-row").hidden = !known.abilities.chat;
+    byId("tab-mix").disabled = !known.data.some(({ steered }) => steered);
+    byId("length").max = known.abilities.max_tokens ?? "";
+    const isCalibrated = known.calibration !== null;
+    byId("strength-note").hidden = isCalibrated;
+    this.#settings.begin(isCalibrated ? CALIBRATED : UNCALIBRATED);
+    this.show();
+  }
+
+  /** Where the mood lies: the point, or the place of the mix; null if it has none. */
+  show() {
+    const { values } = this.#settings;
+    const place = this.#settings.place(this.#known);
+    if (place) this.#disc.put(place);
+    const shown = place ?? { valence: 0, arousal: 0 };
+    paint(byId("readout").querySelector(".swatch"), shown);
+    byId("word").textContent = place ? word(place) : "a mix without a place";
+    byId("amount").textContent = place ? `${Math.round(100 * radius(place))} %` : "";
+    byId("strength").value = values.strength;
+    byId("strength-said").textContent = values.strength.toFixed(2);
+    this.#showWay(values.way);
+    for (const name of ["valence", "arousal"]) put(byId(name), values[name]);
+    for (const [name, id] of Object.entries(NUMBERS)) put(byId(id), values[name]);
+    for (const name of ["law", "positions", "system"]) {
+      if (byId(name).value !== values[name]) byId(name).value = values[name];
+    }
+    this.#showMix(values.mix);
+  }
+
+  #showMix(mix) {
+    const isFull = Object.values(mix).filter(Boolean).length >= MOST_PARTS;
+    for (const input of byId("mixers").querySelectorAll("input")) {
+      const weight = mix[input.dataset.name] ?? 0;
+      input.value = weight;
+      input.disabled = "none" in input.dataset || (isFull && weight === 0);
+      input.nextElementSibling.textContent = weight ? weight.toFixed(2) : "";
+    }
+  }
+
+  #number(name, input) {
+    input.addEventListener("change", () => {
+      const value = input.valueAsNumber;
+      const isWhole = input.step === "1";
+      if (input.checkValidity() && Number.isFinite(value) && (!isWhole || Number.isInteger(value))) {
+        this.#settings.set({ [name]: value });
+      } else {
+        input.reportValidity();
+        put(input, this.#settings.values[name]);
+      }
+    });
+  }
+}
+
+function mixer({ id, steered, why_not, valence, arousal }) {
+  const input = make("input", { type: "range", min: 0, max: 1, step: 0.05, "data-name": id,
+    "data-none": !steered, "aria-label": id });
+  const row = make("label", { class: "range mood", title: why_not }, make("span", {}, id), input, make("output", {}));
+  paint(row, valence === null ? null : { valence, arousal });
+  return row;
+}
+
+/** Leaves a field alone in which somebody writes. */
+function put(input, value) {
+  if (document.activeElement !== input || !input.checkValidity()) input.value = value;
+}
