@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from emokernel.errors import EmokernelError, SteeringError
 from emokernel.lab.measure.encoding import input_device
@@ -23,6 +24,8 @@ from emokernel.steering import Steering
 
 # Where a model returns its cache, and takes it.
 _CACHES = ("past_key_values", "cache_params")
+# No request: what a row was read under that changed while it was written.
+_MIXED = object()
 
 
 class Decoding:
@@ -60,6 +63,9 @@ class Decoding:
         self._distinct = torch.tensor([number[key] for key in keys])
         chosen = [first[key] for key in number]
         self._requests = [asked[row] for row in chosen]
+        # What the cache of each row was read under; `_MIXED` after a change without reading again.
+        self._read: list[Any] = list(self._requests)
+        self._again = False
         self._lengths = torch.tensor([len(contexts[row]) for row in chosen])
         ids, mask = left_padded([contexts[row] for row in chosen], filler)
         device = input_device(model)
@@ -82,52 +88,89 @@ class Decoding:
         tokens = tokens.to(self._ids)[:, None]
         self._ids = torch.cat([self._ids, tokens], 1)
         self._mask = torch.cat([self._mask, torch.ones_like(tokens)], 1)
-        return self._forward(1 if self._caches else None)
+        if not self._caches:
+            return self._forward(None)
+        scores = self._forward(1)
+        return self._read_again(scores) if self._again else scores
 
     def keep(self, rows: Tensor) -> None:
         """Go on with ``rows`` alone, by their numbers among those that there are."""
         self._select(rows)
 
-    def change(self, requests: Sequence[Request | None]) -> None:
+    def change(self, requests: Sequence[Request | None], again: bool = False) -> None:
         """From the next step on ``requests``, one for each of the rows that there are.
 
-        SteeringError for a model without a cache: it reads what was written under the old ones
-        again in each step, and cannot tell that apart from what is new.
+        ``again``: rows that ask for something else read all that is there again under it, as if it
+        had been asked for from the beginning; else they keep what they read. SteeringError for a
+        model without a cache, unless ``again``: it reads all in each step, and cannot tell what
+        was written before apart from what is new.
         """
         if self._steering is None:
             raise EmokernelError("requests need the steering that fulfils them")
-        if not self._caches:
+        if not self._caches and not again:
             raise SteeringError(
-                "this model keeps no cache and reads its text again for every token: what it feels"
-                " cannot change while it writes; ask again with other emotions"
+                "this model keeps no cache and reads its text again for every token: let what is"
+                " there be read again under the new emotions, or ask anew"
             )
         if len(requests) != len(self._ids):
             raise EmokernelError(f"{len(requests)} requests for {len(self._ids)} rows")
-        self._requests = list(requests)
+        pairs = zip(self._read, self._requests, requests, strict=True)
+        self._read = [read if old == new else _MIXED for read, old, new in pairs]
+        self._requests, self._again = list(requests), again
 
     def _select(self, rows: Tensor) -> None:
         self._requests = [self._requests[row] for row in rows.tolist()]
+        self._read = [self._read[row] for row in rows.tolist()]
         self._lengths = self._lengths[rows]
         on_device = rows.to(self._ids.device)
         self._ids, self._mask = self._ids[on_device], self._mask[on_device]
         for cache in self._caches.values():
             cache.reorder_cache(on_device)
 
-    def _forward(self, new_tokens: int | None) -> Tensor:
+    def _read_again(self, scores: Tensor) -> Tensor:
+        """``scores`` with those of the rows that have to be read again, and these in the cache.
+
+        The others keep their bits where the cache is one of keys and values; of another kind all
+        rows are read again.
+        """
+        self._again = False
+        pairs = enumerate(zip(self._read, self._requests, strict=True))
+        changed = [row for row, (read, request) in pairs if read != request]
+        if not changed:
+            return scores
+        kept, self._caches = self._caches, {}
+        apart = all(map(_has_keys, kept.values()))
+        rows = torch.tensor(changed) if apart else torch.arange(len(scores))
+        again = self._forward(None, rows)
+        if apart:
+            for name, cache in self._caches.items():
+                _put(kept[name], cache, rows)
+            self._caches = kept
+        self._read = list(self._requests)
+        among = torch.isin(rows, torch.tensor(changed)).to(again.device)
+        scores = scores.clone()
+        scores[torch.tensor(changed, device=scores.device)] = again[among]
+        return scores
+
+    def _forward(self, new_tokens: int | None, rows: Tensor | None = None) -> Tensor:
+        """Scores of ``rows``, or all, behind ``new_tokens`` more, or the whole text."""
+        ids, mask = self._ids, self._mask
+        if rows is not None:
+            ids, mask = ids[rows.to(ids.device)], mask[rows.to(mask.device)]
         positions = {}
         if self._positioned:
-            places = (self._mask.cumsum(-1) - 1).clamp_(min=0)
+            places = (mask.cumsum(-1) - 1).clamp_(min=0)
             positions = {"position_ids": places}
         inputs = self._model.prepare_inputs_for_generation(
-            self._ids,
+            ids,
             next_sequence_length=new_tokens,
-            attention_mask=self._mask,
+            attention_mask=mask,
             use_cache=True,
             is_first_iteration=new_tokens is None,
             **positions,
             **self._caches,
         )
-        with self._steered():
+        with self._steered(rows):
             # Some models ask for logits of their own choice when they prepare.
             output = self._model(**{**inputs, **self._last}, return_dict=True)
         self._caches = {
@@ -137,14 +180,29 @@ class Decoding:
         }
         return output.logits[:, -1]
 
-    def _steered(self) -> AbstractContextManager:
+    def _steered(self, rows: Tensor | None) -> AbstractContextManager:
         if self._steering is None:
             return nullcontext()
+        requests, lengths = self._requests, self._lengths
+        if rows is not None:
+            requests, lengths = [requests[row] for row in rows.tolist()], lengths[rows]
         if not self._caches:  # the whole text is read
-            return self._steering.requests(self._requests, prompt_lengths=self._lengths)
+            return self._steering.requests(requests, prompt_lengths=lengths)
         # Not every cache counts its tokens, and all that is new has been generated.
         usual = self._steering.defaults.positions
-        return self._steering.requests([_generated(each, usual) for each in self._requests])
+        return self._steering.requests([_generated(each, usual) for each in requests])
+
+
+def _has_keys(cache: Any) -> bool:
+    """Whether each layer of a cache is nothing but its keys and values ``[rows, ...]``."""
+    return type(cache) is DynamicCache and all(type(x) is DynamicLayer for x in cache.layers)
+
+
+def _put(cache: Any, read: Any, rows: Tensor) -> None:
+    for layer, new in zip(cache.layers, read.layers, strict=True):
+        if new.is_initialized:  # a layer that shares the keys of another has none
+            layer.keys[rows.to(layer.keys.device)] = new.keys
+            layer.values[rows.to(layer.values.device)] = new.values
 
 
 def parameters_of(model: nn.Module) -> Mapping[str, inspect.Parameter]:

@@ -119,18 +119,19 @@ class Writing:
             self._decoding = decoding
         return dict(zip(rows[going].tolist(), known[going].tolist(), strict=True))
 
-    def change(self, requests: Sequence[Request | None]) -> None:
+    def change(self, requests: Sequence[Request | None], again: bool = False) -> None:
         """From the next step on ``requests``, as many as contexts; for between two steps.
 
         They are asked of the tokens from the next one on: what was read and written before stays as
-        it is. Harmless once the last step was made. SteeringError before the first one, and for a
-        model that keeps no cache.
+        it is, unless it is to be read ``again`` under them (`Decoding.change`). Harmless once the
+        last step was made. SteeringError before the first one, and for a model that keeps no cache
+        unless ``again``.
         """
         if self._decoding is None:
             return
         if self._tokens is None:
             raise SteeringError("nothing was read yet: begin with these requests")
-        self._decoding.change([requests[row] for row in self._rows.tolist()])
+        self._decoding.change([requests[row] for row in self._rows.tolist()], again)
 
     def close(self) -> None:
         """End it: there are no further steps, and what it held is free."""

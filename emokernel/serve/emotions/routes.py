@@ -83,7 +83,7 @@ def emotion_routes(service: Service) -> APIRouter:
             raise streams.missing()
         requests = requests_of(service, body.emotions)
         emotions = told(service.steering(), requests)
-        return ChangeAnswer(from_step=stream.change(requests), emotions=emotions)
+        return ChangeAnswer(from_step=stream.change(requests, body.again), emotions=emotions)
 
     @router.post("/v1/emotions/read")
     async def read_emotions(body: ReadBody) -> ReadAnswer:

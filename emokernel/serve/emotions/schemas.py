@@ -88,6 +88,11 @@ class ChangeBody(Strict):
     """The emotions of all sides of a stream, from its next token on."""
 
     emotions: Sides
+    again: bool = Field(
+        True,
+        description="Whether a side that changes reads all that it has so far again, as if the"
+        " emotion had been asked for from the beginning; false: it goes on with what it has read",
+    )
 
 
 class Told(BaseModel):

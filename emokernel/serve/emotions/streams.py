@@ -55,6 +55,7 @@ class Held:
 class _Change:
     requests: Sequence[Request | None]
     held: Held
+    again: bool
 
 
 class Stream:
@@ -140,9 +141,10 @@ class Stream:
                 events.append(end)
         return events
 
-    def change(self, requests: Sequence[Request | None]) -> int:
+    def change(self, requests: Sequence[Request | None], again: bool = True) -> int:
         """From the next step on, ``requests``; the number of that step, from 0.
 
+        ``again``: the text so far is read again under them (`Decoding.change`).
         NotFoundError if there is none, NoFreeSlotError, SteeringError for another number of them or
         a model that cannot change its mind; nothing changes then.
         """
@@ -155,7 +157,9 @@ class Stream:
             with self._lock:
                 if self._closed or self.ended or self._begun == self._sampling.max_new_tokens:
                     raise NotFoundError(_GONE)
-                change, self._change = self._change, _Change(requests, held)
+                change = self._change
+                again = again or (change is not None and change.again)
+                self._change = _Change(requests, held, again)
                 held = None if change is None else change.held  # nobody will see that one
                 return self._begun
         finally:
@@ -180,7 +184,7 @@ class Stream:
         if change is None:
             return [], number
         if self._writing is not None:
-            self._writing.change(change.requests)
+            self._writing.change(change.requests, change.again)
         self._requests = change.requests
         self._held.release()
         self._held = change.held

@@ -32,8 +32,8 @@ def endless(embedded, monkeypatch):
     tokenizer.eos_token = kept
 
 
-async def changed(served, token, emotions):
-    call = Call(f"/v1/emotions/streams/{token}", {"emotions": emotions})
+async def changed(served, token, emotions, **fields):
+    call = Call(f"/v1/emotions/streams/{token}", {"emotions": emotions, **fields})
     return await call.serve(served.app)
 
 
@@ -43,7 +43,10 @@ def begun(served, **fields):
     return call, asyncio.ensure_future(call.serve(served.app))
 
 
-def test_a_change_holds_from_the_next_token_on(served, embedded, endless):
+@pytest.mark.parametrize(
+    ("fields", "again"), [({}, True), ({"again": True}, True), ({"again": False}, False)]
+)
+def test_a_change_holds_from_the_next_token_on(fields, again, served, embedded, endless):
     model, tokenizer, steering = embedded
     second = ["anger", {"valence": -0.9, "arousal": -0.3, "positions": "generated"}, None]
 
@@ -54,7 +57,7 @@ def test_a_change_holds_from_the_next_token_on(served, embedded, endless):
         await call.until_step(3)
         # The next step has its number already, and waits for its turn: nothing of it is decided.
         await call.until(lambda: served.turns.waiting)
-        answer = await changed(served, call.events[0]["stream"], second)
+        answer = await changed(served, call.events[0]["stream"], second, **fields)
         served.turns.let(100)
         await task
         return call, answer
@@ -84,7 +87,7 @@ def test_a_change_holds_from_the_next_token_on(served, embedded, endless):
         if len(steps) == step:
             writing.change([
                 Request("anger"), Request(Affect(-0.9, -0.3), positions="generated"), None
-            ])  # fmt: skip
+            ], again)  # fmt: skip
     before = tokenizer.decode(ids, skip_special_tokens=True)
     wanted = [
         tokenizer.decode(ids + [tokens[side] for tokens in steps], skip_special_tokens=True)

@@ -26,7 +26,7 @@ export class Disc extends EventTarget {
   #marks = { read: [], trail: [] };
   #size = { width: 0, centre: [0, 0], radius: 0 };
 
-  /** Dispatches "move" when a person moves the point; `place` is where it is then. */
+  /** Dispatches "move" when a person moves the point, "settle" when they let go of it. */
   constructor(root) {
     super();
     this.#root = root;
@@ -104,12 +104,20 @@ export class Disc extends EventTarget {
     this.#svg.addEventListener("pointermove", (event) => {
       if (this.#svg.hasPointerCapture(event.pointerId)) this.#moved(this.#placeOf(event));
     });
-    this.#svg.addEventListener("lostpointercapture", () => delete this.#root.dataset.held);
+    this.#svg.addEventListener("lostpointercapture", () => {
+      delete this.#root.dataset.held;
+      this.dispatchEvent(new Event("settle"));
+    });
   }
 
   #moved(place) {
     this.put(place);
     this.dispatchEvent(new Event("move"));
+  }
+
+  #jump(place) {
+    this.#moved(place);
+    this.dispatchEvent(new Event("settle"));
   }
 
   #key(event) {
@@ -118,9 +126,9 @@ export class Disc extends EventTarget {
     const [right, up] = ARROWS[event.key] ?? [];
     const step = event.shiftKey ? LARGE_STEP : STEP;
     const { valence, arousal } = this.#place;
-    if (event.key === "Home") this.#moved({ valence: 0, arousal: 0 });
+    if (event.key === "Home") this.#jump({ valence: 0, arousal: 0 });
     else if (right !== undefined) {
-      this.#moved({ valence: valence + step * right, arousal: arousal + step * up });
+      this.#jump({ valence: valence + step * right, arousal: arousal + step * up });
     } else return;
     event.preventDefault();
   }
@@ -167,7 +175,7 @@ export class Disc extends EventTarget {
       draw("text", {
         x: cx + x, y: cy + y, "text-anchor": isRight ? "start" : "end",
         class: emotion.steered ? null : "none",
-        onclick: () => emotion.steered && this.#moved(emotion),
+        onclick: () => emotion.steered && this.#jump(emotion),
       }, emotion.id, draw("title", {}, emotion.why_not ?? `Put the point on ${emotion.id}`)));
     this.#layers.names.replaceChildren(...dots, ...names);
   }

@@ -52,9 +52,12 @@ export class Exchange {
     return this.#writer.change !== null;
   }
 
-  /** Other moods from the next token on; a promise that fails if the server will not. */
-  change(feelings) {
-    return this.#writer.change(feelings);
+  /**
+   * Other moods from the next token on; a promise that fails if the server will not. `again`: the
+   * model reads its text so far under them, which is felt more, and takes longer.
+   */
+  change(feelings, again) {
+    return this.#writer.change(feelings, again);
   }
 
   #take(event) {

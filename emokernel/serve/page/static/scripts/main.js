@@ -50,9 +50,9 @@ const showTab = tabs(VIEWS, (view) => {
   settings.set({ view });
   show();
 });
-const panel = new Panel(settings, disc, () => {
+const panel = new Panel(settings, disc, (isSettled) => {
   tell(byId("mood-error"), null);
-  for (const view of Object.values(views)) view.moved();
+  for (const view of Object.values(views)) view.moved(isSettled);
   show();
 });
 

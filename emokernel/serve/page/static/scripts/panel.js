@@ -19,16 +19,23 @@ export class Panel {
   #known;
   #showWay;
 
-  /** `moved()` is called when a person has changed the mood. */
+  /** `moved(isSettled)` is called when a person changes the mood: held still, or let go of. */
   constructor(settings, disc, moved) {
     [this.#settings, this.#disc] = [settings, disc];
-    const set = (changes) => {
+    const set = (changes, isSettled = true) => {
       settings.set(changes);
-      moved();
+      moved(isSettled);
     };
     this.#showWay = tabs(["point", "mix"], (way) => set({ way }));
-    disc.addEventListener("move", () => set({ way: "point", ...disc.place }));
-    byId("strength").addEventListener("input", (event) => set({ strength: Number(event.target.value) }));
+    disc.addEventListener("move", () => set({ way: "point", ...disc.place }, false));
+    disc.addEventListener("settle", () => moved(true));
+    for (const type of ["input", "change"]) {
+      const isSettled = type === "change";
+      byId("strength").addEventListener(type, ({ target }) =>
+        set({ strength: Number(target.value) }, isSettled));
+      byId("mixers").addEventListener(type, ({ target }) =>
+        set({ mix: { ...settings.values.mix, [target.dataset.name]: Number(target.value) } }, isSettled));
+    }
     for (const name of ["valence", "arousal"]) {
       byId(name).addEventListener("change", (event) => {
         const { valence, arousal } = settings.values;
@@ -37,17 +44,14 @@ export class Panel {
       });
     }
     byId("mix-clear").addEventListener("click", () => set({ mix: {} }));
-    byId("mixers").addEventListener("input", ({ target }) => {
-      set({ mix: { ...settings.values.mix, [target.dataset.name]: Number(target.value) } });
-    });
     for (const [name, id] of Object.entries(NUMBERS)) this.#number(name, byId(id));
     for (const name of ["law", "positions"]) {
-      byId(name).addEventListener("change", (event) => set({ [name]: event.target.value }));
+      byId(name).addEventListener("change", ({ target }) => set({ [name]: target.value }));
     }
     byId("system").addEventListener("input", (event) => settings.set({ system: event.target.value }));
     byId("reset").addEventListener("click", () => {
       settings.reset();
-      moved();
+      moved(true);
     });
     settings.addEventListener("change", () => this.show());
   }

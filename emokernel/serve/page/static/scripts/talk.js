@@ -85,10 +85,10 @@ export class Talk {
     this.#page.changed();
   }
 
-  /** The mood is another one now: what is being written takes it on. */
-  moved() {
+  /** The mood is another one now, which what is being written takes on; `isSettled`: to stay. */
+  moved(isSettled) {
     if (!this.#exchange?.canChange) return;
-    this.#exchange.change([this.#page.settings.feeling(), null])
+    this.#exchange.change([this.#page.settings.feeling(), null], isSettled)
       .then(() => tell(byId("mood-error"), null))
       .catch((error) => tell(byId("mood-error"), error.message));
   }

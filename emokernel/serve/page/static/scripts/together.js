@@ -7,7 +7,7 @@ const ENDED = 404;
 export function together(server, { context, feelings, sampling }, signal) {
   const mover = new Mover(server);
   return { events: events(server, mover, { ...context, ...sampling, emotions: feelings }, signal),
-    change: (wanted) => mover.move(wanted) };
+    change: (wanted, again) => mover.move(wanted, again) };
 }
 
 async function* events(server, mover, body, signal) {
@@ -22,7 +22,7 @@ async function* events(server, mover, body, signal) {
 class Mover {
   #server;
   #token = null;
-  #wanted = null;
+  #wanted = null; // the body of the next change
   #sending = null;
 
   constructor(server) {
@@ -31,23 +31,26 @@ class Mover {
 
   begin(token) {
     this.#token = token;
-    if (this.#wanted) this.move(this.#wanted).catch(() => {});
+    if (this.#wanted) this.#send().catch(() => {});
   }
 
   /** Settled once nothing is left to send; Refused if the server will not. */
-  move(feelings) {
-    this.#wanted = feelings;
-    if (!this.#token) return Promise.resolve();
-    this.#sending ??= this.#send().finally(() => { this.#sending = null; });
+  move(emotions, again) {
+    this.#wanted = { emotions, again: again || (this.#wanted?.again ?? false) };
+    return this.#token ? this.#send() : Promise.resolve();
+  }
+
+  #send() {
+    this.#sending ??= this.#sendAll().finally(() => { this.#sending = null; });
     return this.#sending;
   }
 
-  async #send() {
+  async #sendAll() {
     while (this.#wanted) {
-      const emotions = this.#wanted;
+      const body = this.#wanted;
       this.#wanted = null;
       try {
-        await this.#server.json(`v1/emotions/streams/${this.#token}`, { emotions });
+        await this.#server.json(`v1/emotions/streams/${this.#token}`, body);
       } catch (error) {
         // The text has ended, or its own stream tells that the server is gone.
         if (error instanceof Gone || error.status === ENDED) return;

@@ -62,9 +62,9 @@ export class Twelve {
   }
 
   /** Strength and law are another now. */
-  moved() {
+  moved(isSettled) {
     if (!this.#exchange?.canChange) return;
-    this.#exchange.change(this.#feelings(this.states))
+    this.#exchange.change(this.#feelings(this.states), isSettled)
       .catch((error) => tell(byId("mood-error"), error.message));
   }
 

@@ -1,8 +1,8 @@
 /**
  * How texts are written side by side: in one batch where the server compares, else by a request each.
  *
- * A writer has `events`, an async iterator of what /v1/emotions/compare sends, and `change(feelings)`,
- * null where moods cannot be changed any more.
+ * A writer has `events`, an async iterator of what /v1/emotions/compare sends, and `change(feelings,
+ * again)`, null where moods cannot be changed any more.
  */
 
 import { apart } from "./apart.js";
