@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
 from emokernel.affect import Affect
@@ -93,8 +92,3 @@ def _point(emotion: dict[str, Any]) -> Affect:
     if intensity < 0:
         raise SteeringError(f"intensity counts from 0, neutral, to 1, got {intensity!r}")
     return Affect(valence * intensity, arousal * intensity)
-
-
-def listed(names: Iterable[str]) -> dict[str, Any]:
-    """The answer of ``/v1/emotions``."""
-    return {"object": "list", "data": [{"id": name, "object": "emotion"} for name in names]}

@@ -54,11 +54,15 @@ def engines():
 
 @pytest.fixture(scope="session")
 def server(engines, embedded, scratch):
-    """`vllm serve` of the embedded model, for all tests over HTTP; `test_killed_core` ends it."""
-    from real_vllm.server import Server
+    """`vllm serve` of the embedded model, for all tests over HTTP; `test_killed_core` ends it.
+
+    It has a key, and a judge that ships.
+    """
+    from real_vllm.server import KEY, Server
 
     engines.close()
-    with Server(embedded.folder, scratch / "server.log", embedded.emotions()) as started:
+    emotions = embedded.emotions(judge="embedded-evaluation")
+    with Server(embedded.folder, scratch / "server.log", emotions, "--api-key", KEY) as started:
         yield started
 
 

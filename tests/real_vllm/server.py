@@ -17,6 +17,9 @@ import httpx
 import psutil
 
 NAME = "served"
+# What every request sends; only a server that was started with --api-key asks for it.
+KEY = "a-key-of-tests"
+HEADERS = {"Authorization": f"Bearer {KEY}"}
 # The embedded model has no chat template; this one says what the last message says.
 TEMPLATE = "{{ bos_token }}{{ messages[-1]['content'] }}"
 OPTIONS = (
@@ -80,7 +83,7 @@ class Server:
         answer = httpx.request(
             "GET" if body is None else "POST", self.url + path, timeout=120,
             content=None if body is None else json.dumps(body),
-            headers={"Content-Type": "application/json"},
+            headers={"Content-Type": "application/json", **HEADERS},
         )  # fmt: skip
         return answer.status_code, answer.json() if answer.content else None
 

@@ -6,7 +6,7 @@ import pytest
 from real_vllm.engine import OPTIONS
 
 from emokernel import EmotionVectors
-from emokernel.serve.vllm.plugin import load
+from emokernel.serve.vllm.named import load
 
 
 @pytest.fixture

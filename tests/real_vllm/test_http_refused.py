@@ -7,7 +7,7 @@ import re
 
 import httpx
 import pytest
-from real_vllm.server import NAME
+from real_vllm.server import HEADERS, NAME
 
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 BODIES = {
@@ -95,7 +95,9 @@ def test_one_bad_request_ends_no_other(server):
     """A stream that runs goes on to its end while a hundred others are refused."""
     body = {"model": NAME, "prompt": "They told us", "max_tokens": 150, "temperature": 0}
     body |= {"ignore_eos": True, "stream": True, "emotion": "joy"}
-    with httpx.stream("POST", server.url + COMPLETIONS, json=body, timeout=120) as stream:
+    with httpx.stream(
+        "POST", server.url + COMPLETIONS, json=body, headers=HEADERS, timeout=120
+    ) as stream:
         lines = stream.iter_lines()
         assert next(lines)
         for _ in range(100):

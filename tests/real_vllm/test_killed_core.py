@@ -10,7 +10,7 @@ import httpx
 import pytest
 from real_vllm.cases import Case
 from real_vllm.reference import Reference
-from real_vllm.server import NAME, Server
+from real_vllm.server import HEADERS, NAME, Server
 
 STEPS = 200
 PATH = "/v1/completions"
@@ -34,7 +34,9 @@ class Listener(threading.Thread):
     def run(self):
         body = {**body_of(self.case), "stream": True}
         try:
-            with httpx.stream("POST", self.server.url + PATH, json=body, timeout=60) as stream:
+            with httpx.stream(
+                "POST", self.server.url + PATH, json=body, headers=HEADERS, timeout=60
+            ) as stream:
                 for line in stream.iter_lines():
                     self._read(line.removeprefix("data: "))
         except httpx.TransportError:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from emokernel import Affect, Request
 from emokernel.errors import SteeringError
-from emokernel.serve.fields import listed, take_request
+from emokernel.serve.fields import take_request
 
 MIX = {"joy": 0.5, "fear": -0.25}
 
@@ -135,7 +135,3 @@ def test_weights_that_are_none_are_left_to_who_knows_the_vectors(emotion, vector
     resolve = Resolver(Mixer(vectors()), settle(vectors()))
     with pytest.raises(SteeringError, match=r"must be a finite number|an emotion is a name"):
         resolve(take_request({"emotion": emotion}))
-
-
-def test_the_list_of_emotions():
-    assert listed(["joy"]) == {"object": "list", "data": [{"id": "joy", "object": "emotion"}]}

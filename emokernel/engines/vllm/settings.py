@@ -20,12 +20,13 @@ _COMPILED = "compiled"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The choices of `emokernel.patch`, and two of this engine's own.
+    """The choices of `emokernel.patch`, and three of this engine's own.
 
     ``vectors``: a file or folder that `EmotionVectors.load` reads. ``exact``: requests that ask for
     nothing get the bits of a vLLM without the plugin, by an operation behind vLLM's own norm; else
     one fused operation stands in the place of both. ``any_version``: run on a version of vLLM that
-    this was not tried with. Raises SteeringError for values of another type.
+    this was not tried with. ``judge``: passed on to the server, whose texts it reads. Raises
+    SteeringError for values of another type.
     """
 
     vectors: str
@@ -39,6 +40,7 @@ class Settings:
     calibrated: bool | None = None
     preset: str | None = None
     backend: str | None = None
+    judge: str | None = None
     exact: bool = True
     any_version: bool = False
 

@@ -9,21 +9,19 @@ from starlette.responses import Response, StreamingResponse
 
 from emokernel.serve.emotions.compare import check_body, compare, requests_of
 from emokernel.serve.emotions.described import described
-from emokernel.serve.emotions.reading import Reader
 from emokernel.serve.emotions.schemas import (
     ChangeAnswer,
     ChangeBody,
     CompareBody,
-    EmotionsAnswer,
-    ReadAnswer,
-    ReadBody,
     event_schema,
 )
 from emokernel.serve.emotions.streams import Streams
-from emokernel.serve.emotions.told import told
+from emokernel.serve.emotions.told import coordinates_of, told
 from emokernel.serve.front.errors import ConflictError
 from emokernel.serve.front.generating import Generating
 from emokernel.serve.front.handlers import REFUSALS
+from emokernel.serve.known.reading import Reader
+from emokernel.serve.known.schemas import EmotionsAnswer, ReadAnswer, ReadBody
 
 if TYPE_CHECKING:
     from emokernel.serve.service import Service
@@ -35,7 +33,8 @@ _EVENTS = "Server-sent events, each one line `data: JSON`; the last one is `data
 def emotion_routes(service: Service) -> APIRouter:
     """The routes; what they refuse is an EmokernelError, which the application answers."""
     router = APIRouter(tags=["emotions"], responses=REFUSALS)
-    streams, reader = Streams(), Reader(service)
+    streams = Streams()
+    reader = Reader(service.judge, coordinates_of(service.steering()))
 
     @router.get("/v1/emotions")
     def list_emotions() -> EmotionsAnswer:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from emokernel.affect import Affect, Coordinates
 from emokernel.affect.mixes import Mixer
 from emokernel.requests import Request
-from emokernel.serve.emotions.schemas import Place, Told
+from emokernel.serve.emotions.schemas import Told
+from emokernel.serve.known.schemas import Place
 from emokernel.steering import Steering
 
 # In the mix of a point where the mapping is "axes": behind the vectors.

@@ -1,15 +1,13 @@
-"""Emotion over HTTP, in vLLM's API server: fields of a body, and which emotions there are."""
+"""Emotion over HTTP, in vLLM's API server: fields of a body, and routes beside its own."""
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
 
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import JSONResponse
 from vllm.entrypoints.launchers import app as launcher
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
@@ -17,20 +15,22 @@ from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.entrypoints.speech_to_text.transcription.protocol import TranscriptionRequest
 from vllm.entrypoints.speech_to_text.translation.protocol import TranslationRequest
 from vllm.exceptions import VLLMValidationError
+from vllm.renderers.chat_utils import ChatTemplateResolutionError
+from vllm.renderers.params import ChatParams
 
 from emokernel.engines.vllm import settings
 from emokernel.engines.vllm.asked import ASKING, FIELDS
 from emokernel.engines.vllm.hooks import (
-    Load,
     around_function,
     around_method,
     check_request,
-    settings_of,
 )
 from emokernel.engines.vllm.settings import Settings
-from emokernel.errors import SteeringError
-from emokernel.serve.fields import listed
+from emokernel.serve.vllm.named import LoadNamed
 from emokernel.serve.vllm.other_paths import OtherPaths
+from emokernel.serve.vllm.routes import add_emotions, add_page, add_reading
+
+logger = logging.getLogger("vllm.emokernel")
 
 _STEERED = (
     ChatCompletionRequest,
@@ -39,11 +39,9 @@ _STEERED = (
     TranscriptionRequest,
     TranslationRequest,
 )
-# Seconds for the answer of a core: it may be in the middle of a step, or be no more.
-_PATIENCE = 30.0
 
 
-def install(load: Load) -> None:
+def install(load: LoadNamed) -> None:
     """Put it in place; once, whatever the number of calls."""
     front = _Front(load)
     for request in _STEERED:
@@ -71,21 +69,21 @@ def _refuse_beams(original: Callable, request: Any, *args: Any, **kwargs: Any) -
 class _Front:
     """What stands around the functions of one API server."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: LoadNamed) -> None:
         self._load = load
         self._said: Settings | None = None
         self._renders = False  # for an engine elsewhere, which knows its vectors
 
     def build_app(self, original: Callable, args: Any, tasks: Any = None, *more: Any) -> Any:
-        """vLLM's application, with a path more and with `OtherPaths`."""
+        """vLLM's application, with routes more and with `OtherPaths`."""
         app = original(args, tasks, *more)
         self._renders = "render" in (tasks or ())
         self._said = settings.read(getattr(args, "additional_config", None), os.environ)
-
-        async def emotions(request: Request) -> Any:
-            return await _emotions(self._load, request.app.state)
-
-        app.add_api_route("/v1/emotions", emotions, methods=["GET"])
+        add_emotions(app, self._load, _ChatsOnce())
+        if self._said is not None and not self._renders:
+            if self._said.judge:
+                add_reading(app, self._said.judge, self._load(self._said))
+            add_page(app)
         # The innermost: behind authentication. vLLM has made the stack already: it is made again.
         app.user_middleware.append(Middleware(OtherPaths))
         app.middleware_stack = None
@@ -119,20 +117,31 @@ class _Front:
         return params
 
 
-async def _emotions(load: Load, state: Any) -> Any:
-    """The emotions that can be asked for; 503 with the reason unless all workers steer by them."""
+class _ChatsOnce:
+    """Whether a server takes messages; found out when it is first asked."""
+
+    def __init__(self) -> None:
+        self._found: bool | None = None
+
+    async def __call__(self, state: Any) -> bool:
+        """As its renderer does with a message: by --chat-template, the tokenizer's, or its own."""
+        if self._found is None:
+            self._found = await renders_messages(state.online_renderer)
+        return self._found
+
+
+async def renders_messages(rendering: Any) -> bool:
+    """Whether an ``OnlineRenderer`` makes a prompt of a message."""
+    params = ChatParams(
+        chat_template=rendering.chat_template,
+        chat_template_content_format=rendering.chat_template_content_format,
+        chat_template_kwargs=rendering.default_chat_template_kwargs,
+    )
     try:
-        engine = state.engine_client
-        said = settings_of(engine.vllm_config)
-        if said is None:
-            raise SteeringError("this server has no emotion vectors")
-        vectors = load(said)
-        asked = engine.engine_core.call_utility_all_async("emokernel_status")
-        cores = await asyncio.wait_for(asked, _PATIENCE)
-        if any(core["of"] != vectors.of for core in cores):
-            raise SteeringError("the vectors of the workers are others: restart the server")
-    except Exception as error:  # whatever a core that is no more raises
-        message = f"emotions cannot be asked for: {str(error) or type(error).__name__}"
-        told = {"message": message, "type": "server_error", "param": None, "code": 503}
-        return JSONResponse({"detail": message, "error": told}, status_code=503)
-    return listed(vectors.names)
+        await rendering.renderer.render_messages_async([{"role": "user", "content": "hi"}], params)
+    except ChatTemplateResolutionError:
+        return False
+    except Exception as error:  # whatever a template raises
+        logger.warning("Messages cannot be rendered: %s: %s", type(error).__name__, error)
+        return False
+    return True

@@ -10,7 +10,7 @@ from typing import Any
 from emokernel.engines.vllm import settings, supported
 from emokernel.engines.vllm.settings import Settings
 from emokernel.errors import EmokernelError
-from emokernel.serve.vllm.plugin import NamedVectors
+from emokernel.serve.vllm.named import NamedVectors
 
 _GROUP, _NAME = "vllm.general_plugins", "emokernel"
 _GIVE = 'give them in --additional-config \'{"emokernel": {"vectors": "FILE"}}\' or in'

@@ -1,6 +1,6 @@
 /** What steering costs here: seconds per token, steered and plain in turn, as ratios. */
 
-import { byId, draw, make, tell } from "./dom.js";
+import { byId, draw, make } from "./dom.js";
 import { isAbort } from "./server.js";
 import { interval, median } from "./spread.js";
 import { contextOf, write } from "./writer.js";

@@ -11,7 +11,6 @@ from emokernel import EmotionVectors, patch
 from emokernel.affect import Coordinates
 from emokernel.demo.model import load_model
 from emokernel.demo.vectors import load_vectors
-from emokernel.serve.emotions.paths import without_paths
 
 PATH = "/v1/emotions"
 
@@ -100,29 +99,6 @@ def test_no_path_of_a_file_is_told(fresh):
         "history": ["merged one.gguf and 'two.gguf'."],
         "source": "https://example.org/a/b/c.json", "repository": "owner/name",
     }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("said", "told"),
-    [
-        ("/a b/c d.json", "c d.json"),
-        ("/", "…"),
-        ("models/a/b", "b"),
-        ("read /etc/x: gone", "read x: gone"),
-        ("of the half and/or more", "of the half and/or more"),
-        ("1/2 and 3/4", "1/2 and 3/4"),
-        ("see http://example.org/a?b=/c", "see http://example.org/a?b=/c"),
-        ("in D:/x/y.bin", "in y.bin"),
-        ("\\\\share\\x\\y", "y"),
-        ("~anna/x", "x"),
-        ("a (/tmp/q/r.json)", "a (r.json)"),
-        ("torch 2.13.0+cpu", "torch 2.13.0+cpu"),
-        (3.5, 3.5),
-        (None, None),
-    ],
-)
-def test_of_a_path_its_last_part_is_left(said, told):
-    assert without_paths(said) == told
 
 
 def test_the_answers_are_described(served):

@@ -6,18 +6,14 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
+from emokernel.affect import Coordinates
 from emokernel.errors import EmokernelError
 from emokernel.lab.judges import load_classifier
 from emokernel.lab.measure.classifiers import TextClassifier, affect_of, names_in
-from emokernel.serve.emotions.paths import without_paths
-from emokernel.serve.emotions.schemas import Place, ReadAnswer, Reading
-from emokernel.serve.emotions.told import coordinates_of
 from emokernel.serve.front.errors import BusyError, UnavailableError
-
-if TYPE_CHECKING:
-    from emokernel.serve.service import Service
+from emokernel.serve.known.paths import without_paths
+from emokernel.serve.known.schemas import Place, ReadAnswer, Reading
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +27,9 @@ class Reader:
     A tokenizer is not for several threads at a time.
     """
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, judge: str, coordinates: Coordinates, device: str | None = None) -> None:
+        """``judge``, ``device``: those of `load_classifier`; ``coordinates``: where labels are."""
+        self._name, self._table, self._device = judge, coordinates, device
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="judge")
         self._judge: TextClassifier | None = None
         self._waiting = 0
@@ -55,7 +52,7 @@ class Reader:
             self._waiting -= 1
 
     def _read(self, texts: Sequence[str]) -> ReadAnswer:
-        judge, table = self._loaded(), coordinates_of(self._service.steering())
+        judge, table = self._loaded(), self._table
         probabilities = judge.probabilities(texts)
         names = names_in(table, judge.labels)
         points = affect_of(probabilities, names, table).tolist()
@@ -71,18 +68,20 @@ class Reader:
                 zip(probabilities.tolist(), points, strict=True)
             )
         ]
-        return ReadAnswer(model=judge.name, coordinates=table.name, data=readings)
+        return ReadAnswer(
+            model=without_paths(judge.name), coordinates=without_paths(table.name), data=readings
+        )
 
     def _loaded(self) -> TextClassifier:
         if self._judge is None:
             try:
-                self._judge = load_classifier(self._service.judge)
+                self._judge = load_classifier(self._name, device=self._device)
             # Whatever a network, a package or a file that is not there raises.
             except Exception as error:
-                logger.exception("the judge %s cannot be loaded", self._service.judge)
+                logger.exception("the judge %s cannot be loaded", self._name)
                 why = str(error) if isinstance(error, EmokernelError) else type(error).__name__
                 raise UnavailableError(
-                    f"the judge {self._service.judge!r} cannot be had: {without_paths(why)}",
+                    f"the judge {without_paths(self._name)!r} cannot be had: {without_paths(why)}",
                     _LATER_S,
                 ) from error
         return self._judge

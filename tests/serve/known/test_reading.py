@@ -13,7 +13,7 @@ from word_model import WordJudge
 from emokernel.affect import Coordinates
 from emokernel.errors import FetchError
 from emokernel.lab.judges import load_classifier
-from emokernel.serve.emotions import reading
+from emokernel.serve.known import reading
 
 PATH = "/v1/emotions/read"
 TEXTS = ["I am so happy for you!", "This makes me furious.", "I miss him so much, I cried."]
@@ -42,7 +42,7 @@ def loaded(monkeypatch):
     def make(judge):
         asked = []
 
-        def load(name):
+        def load(name, device):
             asked.append(name)
             if isinstance(judge, Exception):
                 raise judge

@@ -12,7 +12,7 @@ from emokernel import EmotionVectors, patch
 from emokernel.engines.vllm.settings import Settings
 from emokernel.errors import EmokernelError, SteeringError, UnknownEmotionError
 from emokernel.serve.fields import take_request
-from emokernel.serve.vllm.plugin import NamedVectors, load
+from emokernel.serve.vllm.named import NamedVectors, load
 from emokernel.vectors.calibration import Calibration
 
 CALIBRATION = Calibration(
