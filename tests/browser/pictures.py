@@ -13,7 +13,6 @@ import itertools
 import shutil
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +117,11 @@ class Film:
         self.frames.append((path, frame["metadata"]["timestamp"]))
         self._session.send("Page.screencastFrameAck", {"sessionId": frame["sessionId"]})
 
+    @property
+    def seconds(self) -> float:
+        """From the first frame to the last."""
+        return self.frames[-1][1] - self.frames[0][1]
+
     def end(self) -> None:
         """No more of them."""
         self._session.send("Page.stopScreencast")
@@ -135,8 +139,8 @@ class Film:
         return listed
 
 
-def recording(browser: Any, url: str, folder: Path) -> Path:
-    """A question, its answers, and the point that is led while they are written."""
+def recording(browser: Any, url: str, folder: Path) -> tuple[Path, float]:
+    """A question, its answers, and the point that is led meanwhile; the file and its seconds."""
     context = browser.new_context(viewport=FILM, color_scheme="light")
     watched = Watched(context, url)
     page = opened(watched, url, f"#mood={START[0]},{START[1]}")
@@ -156,7 +160,7 @@ def recording(browser: Any, url: str, folder: Path) -> Path:
         found = _encoded(film.list_for_ffmpeg(), folder / "disc.gif")
     assert not watched.found(), watched.found()
     context.close()
-    return found
+    return found, film.seconds
 
 
 def lead(page: Any) -> None:
@@ -201,11 +205,8 @@ def main() -> None:
         browser = launched(playwright)
         warm(browser, server.url)
         if chosen.only != "pictures":
-            began = time.monotonic()
-            found = recording(browser, server.url, chosen.folder)
-            print(
-                f"{found}: {found.stat().st_size} bytes, made in {time.monotonic() - began:.0f} s"
-            )
+            found, seconds = recording(browser, server.url, chosen.folder)
+            print(f"{found}: {found.stat().st_size} bytes, {seconds:.0f} s long")
         if chosen.only != "recording":
             pictures(browser, server.url, chosen.folder)
         browser.close()

@@ -113,6 +113,14 @@ def test_words_on_the_disc_can_be_read(contexts, scripted, scheme):
         assert [each for each in found if each[0] < LEAST] == [], width
 
 
+def test_vectors_without_a_calibration_are_told_of(contexts, scripted):
+    page = opened(contexts(scripted.url), scripted.url)
+    assert "calibration" not in page.inner_text("#panel")
+    scripted.calibration = None
+    page = opened(contexts(scripted.url), scripted.url)
+    assert "no calibration" in page.inner_text("#panel")
+
+
 def test_light_and_dark_are_two(shown):
     grounds = {
         shown(800, scheme).evaluate("getComputedStyle(document.body).backgroundColor")
