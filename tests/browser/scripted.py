@@ -20,12 +20,15 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from emokernel.affect import TWELVE_STATES, Coordinates
-from emokernel.serve.emotions.schemas import (
+from emokernel.serve.emotions.schemas import ChangeAnswer, ChangeBody, CompareBody, Told
+from emokernel.serve.front.errors import NotFoundError
+from emokernel.serve.front.exposure import Settings
+from emokernel.serve.front.guard import front
+from emokernel.serve.front.invalid import invalid
+from emokernel.serve.front.refusals import refusal, told
+from emokernel.serve.known.schemas import (
     AbilitiesAnswer,
     CalibrationAnswer,
-    ChangeAnswer,
-    ChangeBody,
-    CompareBody,
     DefaultsAnswer,
     EmotionAnswer,
     EmotionsAnswer,
@@ -34,13 +37,7 @@ from emokernel.serve.emotions.schemas import (
     ReadBody,
     Reading,
     TableAnswer,
-    Told,
 )
-from emokernel.serve.front.errors import NotFoundError
-from emokernel.serve.front.exposure import Settings
-from emokernel.serve.front.guard import front
-from emokernel.serve.front.invalid import invalid
-from emokernel.serve.front.refusals import refusal, told
 from emokernel.serve.page.routes import page_routes
 from emokernel.serve.schemas.chat import ChatBody
 from emokernel.serve.schemas.completions import CompletionBody
