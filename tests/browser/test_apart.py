@@ -125,3 +125,15 @@ def test_twelve_requests(watched, scripted):
         "twelve texts",
     )
     assert len({each.body["seed"] for each in scripted.chats}) == 1
+
+
+def test_a_batch_that_is_too_small_for_twelve_still_does_for_two(watched, scripted):
+    scripted.abilities["sides"] = 8
+    page = opened(watched, scripted.url)
+    send(page, "How are you?")
+    states(page, "ended")
+    assert len(scripted.compares) == 1
+    view(page, "Twelve moods")
+    message(page).fill("How are you?")
+    button(page, "Send").click()
+    waited(lambda: len(scripted.chats) == 12, "twelve requests")

@@ -11,6 +11,7 @@ from browser.hands import (
     mood,
     opened,
     place,
+    ready,
     send,
     settings,
     states,
@@ -145,3 +146,17 @@ def test_the_view_is_part_of_a_link(watched, scripted):
     view(page, "Twelve moods")
     other = opened(watched, scripted.url, "#" + urlsplit(copied(page)).fragment)
     expect(other.get_by_role("tab", name="Twelve moods")).to_have_attribute("aria-selected", "true")
+
+
+def test_a_reload_keeps_what_was_chosen_and_the_draft(watched, scripted):
+    page = opened(watched, scripted.url)
+    place(page, -0.4, 0.3)
+    settings(page)
+    field(page, "Seed").fill("99")
+    field(page, "Seed").press("Tab")
+    message(page).fill(DRAFT)
+    before = chosen(page)
+    page.reload()
+    ready(page)
+    assert chosen(page) == before
+    assert chosen(opened(watched, scripted.url))["message"] == ""  # another tab is another one

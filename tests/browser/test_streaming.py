@@ -231,3 +231,26 @@ def test_what_was_said_goes_on_in_the_next_turn(watched, scripted):
     button(page, "Again").click()
     states(page, "ended")
     assert scripted.compare(2).body["messages"][-1]["content"] == "Two?"
+
+
+def test_the_talk_goes_on_from_the_answer_that_is_chosen(watched, scripted):
+    page = opened(watched, scripted.url)
+    send(page, "One?")
+    states(page, "ended")
+    page.get_by_role("radio", name="plain").check()
+    send(page, "Two?")
+    expect(page.locator("article.turn")).to_have_count(2)
+    states(page, "ended")
+    assert scripted.compare(1).body["messages"][1]["content"] == said(page, PLAIN, 0)
+
+
+def test_a_new_talk_knows_nothing_of_the_old_one(watched, scripted):
+    page = opened(watched, scripted.url)
+    send(page, "One?")
+    states(page, "ended")
+    button(page, "New talk").click()
+    expect(page.locator("article.turn")).to_have_count(0)
+    expect(page.locator(".mark")).to_have_count(0)
+    send(page, "Two?")
+    states(page, "ended")
+    assert [each["content"] for each in scripted.compare(1).body["messages"]] == ["Two?"]
