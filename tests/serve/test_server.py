@@ -248,7 +248,7 @@ def test_the_server_tells_of_itself(app):
     assert "emokernel_slots_in_use 0.0" in text
     status, text = get("/")
     assert status == 200
-    assert "embedded" in text
+    assert "page/scripts/main.js" in text
     assert RESPONSES in get("/openapi.json")[1]["paths"]
 
 

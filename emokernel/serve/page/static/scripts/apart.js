@@ -1,5 +1,7 @@
 /** Texts by a request each, with one seed: for servers that have no compare. Moods stay as they are. */
 
+import { Refused } from "./server.js";
+
 const NOTHING = { emotion: null };
 
 export const apart = (server, known, job, signal) =>
@@ -27,6 +29,7 @@ async function* one(server, known, { system, ...asked }, side, at, signal) {
   const path = body.messages ? "v1/chat/completions" : "v1/completions";
   let [step, reason, usage] = [0, "stop", null];
   for await (const chunk of server.events(path, body, signal)) {
+    if (chunk.error) throw new Refused(chunk.error.message ?? "the server failed", 500);
     usage = chunk.usage ?? usage;
     const choice = chunk.choices?.[0];
     if (!choice) continue;

@@ -64,17 +64,17 @@ export class Cost {
     const { server, settings, known } = this.#page;
     const context = contextOf(known, settings.values.system, [], said);
     const sampling = { ...settings.sampling(), max_tokens: TOKENS };
+    if (known.abilities.sides === null) sampling.ignore_eos = true; // which only vLLM takes
     const job = { context, feelings: [feeling], sampling };
-    const times = [];
+    let [first, last, tokens] = [null, 0, 0];
     for await (const event of write(server, known, job, this.#abort.signal).events) {
-      if (event.type === "text") times.push([event.step, event.at]);
-      if (event.type === "error") throw new Error(event.message);
+      if (event.type === "text") [first, last] = [first ?? event.at, event.at];
+      if (event.type === "end") tokens = event.tokens;
     }
-    const [[firstStep, first], [lastStep, last]] = [times[0] ?? [0, 0], times.at(-1) ?? [0, 0]];
-    if (lastStep - firstStep < LEAST) {
+    if (tokens < LEAST) {
       throw new Error("The answers to this message are too short to time: send one that asks for more.");
     }
-    return (last - first) / (lastStep - firstStep);
+    return (last - first) / (tokens - 1);
   }
 
   #show(said, rounds) {

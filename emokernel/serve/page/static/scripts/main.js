@@ -100,8 +100,10 @@ function showJudge() {
 async function meet() {
   const known = await server.json("v1/emotions");
   page.known = known;
-  byId("model").textContent = known.model;
-  document.title = `${known.model} · emokernel`;
+  const name = /^([/\\]|[A-Za-z]:)/.test(known.model) ? known.model.split(/[/\\]/).at(-1) : known.model;
+  byId("model").textContent = name; // of a folder the last part
+  byId("model").title = known.model;
+  document.title = `${name} · emokernel`;
   panel.know(known);
   const { chat } = known.abilities;
   byId("suggestions").replaceChildren(...SUGGESTIONS[chat ? "chat" : "text"].map((text) =>
@@ -112,7 +114,7 @@ async function meet() {
     + (oneBatch ? "" : " This server writes each text for itself, and a mood cannot be changed in mid-text.");
   byId("twelve-lead").textContent = inOneBatch(known, 12)
     ? "One batch whose rows differ by nothing but their place on the circle."
-    : "Twelve requests that differ by nothing but their place on the circle.";
+    : "Twelve requests that differ by nothing but their place on the circle; browsers send six at a time.";
 }
 
 function open(fragment) {

@@ -68,7 +68,7 @@ export class Server extends EventTarget {
     if (response.ok) return response;
     const told = await refusalOf(response);
     if (response.status !== 401) throw told;
-    if (key === sessionStorage.getItem(KEY)) await this.#newKey(saidKey && told.message);
+    if (key === sessionStorage.getItem(KEY)) await this.#newKey(saidKey && `The server did not take this key: ${told.message}`);
     signal?.throwIfAborted();
     return this.#fetch(path, body, signal, true);
   }
