@@ -121,9 +121,10 @@ def test_nonsense_is_told_and_breaks_nothing(watched, scripted):
         assert len(told.split()) > 3, nonsense
         if not nonsense.startswith("mix"):
             assert {**chosen(page), "Seed": ""} == usual, nonsense
-        button(page, "Send").click()
-        states(page, "ended")
         page.close()
+    page = opened(watched, scripted.url, f"#{'&'.join(NONSENSE)}&message=Hello")
+    button(page, "Send").click()
+    states(page, "ended")
 
 
 def test_of_a_link_that_is_half_nonsense_the_other_half_counts(watched, scripted):
