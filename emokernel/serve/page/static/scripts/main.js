@@ -20,6 +20,7 @@ const SUGGESTIONS = {
   chat: ["How was the party last night?", "Describe the sea on a windy morning.", "What do you think of Mondays?"],
   text: ["This morning I", "When the door opened,", "The letter said that"],
 };
+const AGAIN_S = 3; // after which a server that could not tell what it can is asked again
 const NEAR = 120; // pixels from the end, within which the page follows a text
 
 const settings = new Settings();
@@ -137,7 +138,10 @@ async function begin() {
   try {
     await meet();
   } catch (error) {
-    byId("starting").textContent = `This page cannot begin: ${error.message}.`;
+    const wait = error.status < 500 && !error.seconds ? null : (error.seconds ?? AGAIN_S);
+    byId("starting").textContent = `This page cannot begin: ${error.message}.`
+      + (wait ? ` It asks again in ${wait} s.` : "");
+    if (wait) setTimeout(begin, 1000 * wait);
     return;
   }
   if (location.hash.length > 1) open(location.hash);
@@ -146,5 +150,6 @@ async function begin() {
   document.body.dataset.ready = "";
 }
 
-watch(server, () => (page.known ? meet() : begin()));
+// What is known stays where it cannot be asked for again.
+watch(server, () => { if (page.known) meet().then(show, () => {}); });
 await begin();

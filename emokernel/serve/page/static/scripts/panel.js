@@ -87,8 +87,8 @@ export class Panel {
     byId("strength").value = values.strength;
     byId("strength-said").textContent = values.strength.toFixed(2);
     this.#showWay(values.way);
-    for (const name of ["valence", "arousal"]) put(byId(name), values[name]);
-    for (const [name, id] of Object.entries(NUMBERS)) put(byId(id), values[name]);
+    for (const name of ["valence", "arousal"]) byId(name).value = values[name];
+    for (const [name, id] of Object.entries(NUMBERS)) byId(id).value = values[name];
     for (const name of ["law", "positions", "system"]) {
       if (byId(name).value !== values[name]) byId(name).value = values[name];
     }
@@ -113,7 +113,7 @@ export class Panel {
         this.#settings.set({ [name]: value });
       } else {
         input.reportValidity();
-        put(input, this.#settings.values[name]);
+        input.value = this.#settings.values[name];
       }
     });
   }
@@ -125,9 +125,4 @@ function mixer({ id, steered, why_not, valence, arousal }) {
   const row = make("label", { class: "range mood", title: why_not }, make("span", {}, id), input, make("output", {}));
   paint(row, valence === null ? null : { valence, arousal });
   return row;
-}
-
-/** Leaves a field alone in which somebody writes. */
-function put(input, value) {
-  if (document.activeElement !== input || !input.checkValidity()) input.value = value;
 }
