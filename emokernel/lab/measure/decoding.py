@@ -138,8 +138,8 @@ class Decoding:
         changed = [row for row, (read, request) in pairs if read != request]
         if not changed:
             return scores
-        kept, self._caches = self._caches, {}
-        apart = all(map(_has_keys, kept.values()))
+        apart = len(changed) < len(scores) and all(map(_has_keys, self._caches.values()))
+        kept, self._caches = self._caches if apart else {}, {}  # two would be twice the memory
         rows = torch.tensor(changed) if apart else torch.arange(len(scores))
         again = self._forward(None, rows)
         if apart:
