@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from emokernel.errors import EmokernelError, SteeringError
 from emokernel.lab.measure.encoding import input_device
@@ -24,6 +24,8 @@ from emokernel.steering import Steering
 
 # Where a model returns its cache, and takes it.
 _CACHES = ("past_key_values", "cache_params")
+# Layers of a cache that are nothing but keys and values, of all tokens or of the last ones.
+_OF_KEYS = (DynamicLayer, DynamicSlidingWindowLayer)
 # No request: what a row was read under that changed while it was written.
 _MIXED = object()
 
@@ -195,7 +197,7 @@ class Decoding:
 
 def _has_keys(cache: Any) -> bool:
     """Whether each layer of a cache is nothing but its keys and values ``[rows, ...]``."""
-    return type(cache) is DynamicCache and all(type(x) is DynamicLayer for x in cache.layers)
+    return type(cache) is DynamicCache and all(type(x) in _OF_KEYS for x in cache.layers)
 
 
 def _put(cache: Any, read: Any, rows: Tensor) -> None:
