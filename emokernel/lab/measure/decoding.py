@@ -133,7 +133,7 @@ class Decoding:
         """``scores`` with those of the rows that have to be read again, and these in the cache.
 
         The others keep their bits where the cache is one of keys and values; of another kind all
-        rows are read again.
+        rows are read again. The bits of those that are read depend on how many they are.
         """
         self._again = False
         pairs = enumerate(zip(self._read, self._requests, strict=True))
