@@ -19,6 +19,7 @@ CASES = {
     "serving-load": ("model", "phase"),
     "serving-cost": ("model", "clients"),
     "models": ("model", "dtype", "what", "mode", "batch", "context"),
+    "felt": ("model",),
 }
 DTYPES = ("fp32", "bf16", "fp16")
 

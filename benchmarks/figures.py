@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import figure_felt
 import figure_models
 import figure_operations
 import figure_serving
@@ -37,8 +38,9 @@ FIGURES: dict[str, Callable[[Results], str]] = {
     "serving-start": figure_serving.start,
     "serving-load": figure_serving.load,
     "serving-cost": figure_serving.cost,
+    "felt": figure_felt.felt,
 }
-PAGES = ("README.md", "docs/performance.md", "docs/serving.md")
+PAGES = ("README.md", "docs/performance.md", "docs/serving.md", "docs/page.md")
 _BEGIN = re.compile(r"<!-- figures: ([\w-]+) -->")
 _END = "<!-- end of figures -->"
 Figures = Mapping[str, Callable[[Results], str]]

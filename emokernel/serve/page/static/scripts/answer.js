@@ -47,8 +47,7 @@ export class Answer {
     clearInterval(this.#clock);
     this.#state.textContent = "";
     this.#stretch ??= this.#begin();
-    this.#stretch.append(text);
-    this.#stretch.normalize();
+    this.#stretch.firstChild.appendData(text);
     this.#name();
     this.text += text;
     this.#copy.hidden = false;
@@ -89,7 +88,7 @@ export class Answer {
 
   #begin() {
     const isColoured = this.#place && !isNeutral(this.#place);
-    const stretch = make("span", { class: isColoured ? "stretch mood" : "stretch" });
+    const stretch = make("span", { class: isColoured ? "stretch mood" : "stretch" }, new Text());
     paint(stretch, this.#place);
     this.#said.append(stretch);
     const now = this.#place ? word(this.#place) : "plain";
