@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from emokernel.errors import EmokernelError, SteeringError
 from emokernel.lab.measure.encoding import input_device
@@ -24,6 +24,8 @@ from emokernel.steering import Steering
 
 # Where a model returns its cache, and takes it.
 _CACHES = ("past_key_values", "cache_params")
+# Layers of a cache that are nothing but keys and values, of all tokens or of the last ones.
+_OF_KEYS = (DynamicLayer, DynamicSlidingWindowLayer)
 # No request: what a row was read under that changed while it was written.
 _MIXED = object()
 
@@ -131,15 +133,15 @@ class Decoding:
         """``scores`` with those of the rows that have to be read again, and these in the cache.
 
         The others keep their bits where the cache is one of keys and values; of another kind all
-        rows are read again.
+        rows are read again. The bits of those that are read depend on how many they are.
         """
         self._again = False
         pairs = enumerate(zip(self._read, self._requests, strict=True))
         changed = [row for row, (read, request) in pairs if read != request]
         if not changed:
             return scores
-        kept, self._caches = self._caches, {}
-        apart = all(map(_has_keys, kept.values()))
+        apart = len(changed) < len(scores) and all(map(_has_keys, self._caches.values()))
+        kept, self._caches = self._caches if apart else {}, {}  # two would be twice the memory
         rows = torch.tensor(changed) if apart else torch.arange(len(scores))
         again = self._forward(None, rows)
         if apart:
@@ -195,7 +197,7 @@ class Decoding:
 
 def _has_keys(cache: Any) -> bool:
     """Whether each layer of a cache is nothing but its keys and values ``[rows, ...]``."""
-    return type(cache) is DynamicCache and all(type(x) is DynamicLayer for x in cache.layers)
+    return type(cache) is DynamicCache and all(type(x) in _OF_KEYS for x in cache.layers)
 
 
 def _put(cache: Any, read: Any, rows: Tensor) -> None:

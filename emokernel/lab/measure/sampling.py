@@ -123,9 +123,9 @@ class Writing:
         """From the next step on ``requests``, as many as contexts; for between two steps.
 
         They are asked of the tokens from the next one on: what was read and written before stays as
-        it is, unless it is to be read ``again`` under them (`Decoding.change`). Harmless once the
-        last step was made. SteeringError before the first one, and for a model that keeps no cache
-        unless ``again``.
+        it is, unless it is to be read ``again`` under them (`Decoding.change`): by the answers that
+        change, whose bits then depend on how many do. Harmless once the last step was made.
+        SteeringError before the first one, and for a model that keeps no cache unless ``again``.
         """
         if self._decoding is None:
             return

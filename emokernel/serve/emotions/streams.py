@@ -145,8 +145,8 @@ class Stream:
         """From the next step on, ``requests``; the number of that step, from 0.
 
         ``again``: the text so far is read again under them (`Decoding.change`).
-        NotFoundError if there is none, NoFreeSlotError, SteeringError for another number of them or
-        a model that cannot change its mind; nothing changes then.
+        NotFoundError if there is none, NoFreeSlotError, SteeringError for another number of them;
+        nothing changes then. Without ``again`` that step fails if the model keeps no cache.
         """
         if len(requests) != self.sides:
             raise SteeringError(

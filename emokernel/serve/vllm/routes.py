@@ -18,6 +18,7 @@ from emokernel.engines.vllm.settings import Settings
 from emokernel.errors import EmokernelError, SteeringError
 from emokernel.serve.front.refusals import refusal
 from emokernel.serve.known.described import Known, describe
+from emokernel.serve.known.paths import without_paths
 from emokernel.serve.known.reading import Reader
 from emokernel.serve.known.schemas import AbilitiesAnswer, EmotionsAnswer, ReadAnswer, ReadBody
 from emokernel.serve.page.routes import page_routes
@@ -42,7 +43,8 @@ def add_emotions(
         try:
             said, vectors = await _steering(load, state.engine_client)
         except Exception as error:  # whatever a core that is no more raises
-            message = f"emotions cannot be asked for: {str(error) or type(error).__name__}"
+            why = without_paths(str(error)) or type(error).__name__
+            message = f"emotions cannot be asked for: {why}"
             told = {"message": message, "type": "server_error", "param": None, "code": 503}
             return JSONResponse({"detail": message, "error": told}, status_code=503)
         abilities = AbilitiesAnswer(

@@ -112,6 +112,13 @@ def test_who_does_not_steer_is_not_ready_and_says_why(said, given, reason, file)
     assert reason in answer.json["detail"]
 
 
+def test_of_a_file_that_is_gone_no_path_is_told():
+    answer = asked({"vectors": "/home/anna/gone.safetensors"}, of="x")
+    assert answer.status == 503
+    assert "gone.safetensors" in answer.json["detail"]
+    assert "/home" not in answer.body.decode()
+
+
 @pytest.fixture
 def judged(monkeypatch, file):
     """``judged(judge)``: an application that reads by what is loaded, or raised; what was asked."""
