@@ -38,6 +38,7 @@ _POLICY = "; ".join(
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     # Asked for anew each time, so that the modules are all of one release; most answers are 304.
     "Cache-Control": "no-cache",
