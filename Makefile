@@ -37,9 +37,9 @@ interpreted: setup
 real: setup
 	$(BIN)/python -m pytest -p no:benchmark --durations=10 -m real tests
 
-# The server's page in a Chromium that is installed, or that EMOKERNEL_CHROMIUM names, in one process.
+# The server's page in a Chromium that is installed, or that EMOKERNEL_CHROMIUM names.
 browser: setup
-	$(BIN)/python -m pytest -p no:benchmark --durations=10 -rs -m browser tests
+	$(BIN)/python -m pytest $(PARALLEL) -rs -m browser tests/browser
 
 # Of the page, for docs/: files in PICTURES. Needs ffmpeg beside the browser.
 PICTURES := pictures

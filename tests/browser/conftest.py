@@ -38,13 +38,13 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture
-def contexts(chromium: Any) -> Iterator[Callable[..., Watched]]:
+def contexts(chromium: Any, scripted: Any) -> Iterator[Callable[..., Watched]]:
     """``contexts(origin, **options)``: somebody's browser, with nothing in it, watched to the end.
 
     The options are those of Playwright's ``new_context``. What went wrong in it and was not
     expected fails the test.
     """
-    made: list[Watched] = []
+    made: list[Watched] = []  # which are closed before the scripted server is
 
     def make(origin: str, **options: Any) -> Watched:
         options.setdefault("viewport", {"width": 1280, "height": 900})

@@ -14,14 +14,22 @@ STEERED, PLAIN = "steered", "plain"
 _RUNS = """
 (element) => {
   const runs = [];
+  let space = "";
   const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
+    // The space between two stretches stands before the name of the second.
+    if (walker.currentNode.parentElement === element) {
+      space += walker.currentNode.data;
+      continue;
+    }
     const style = getComputedStyle(walker.currentNode.parentElement);
     const colour = [style.color, style.backgroundColor, style.textDecorationColor,
       style.borderBottomColor, style.boxShadow].join(" ");
     const last = runs.at(-1);
-    if (last?.[1] === colour) last[0] += walker.currentNode.data;
-    else if (walker.currentNode.data) runs.push([walker.currentNode.data, colour]);
+    const text = space + walker.currentNode.data;
+    space = "";
+    if (last?.[1] === colour) last[0] += text;
+    else if (text) runs.push([text, colour]);
   }
   return runs;
 }
@@ -85,7 +93,7 @@ def place(page: Any, valence: float, arousal: float) -> None:
         field(page, name).press("Enter")
 
 
-def _on_screen(page: Any, valence: float, arousal: float) -> tuple[float, float]:
+def on_screen(page: Any, valence: float, arousal: float) -> tuple[float, float]:
     box = page.locator("#disc .rim").bounding_box()
     radius = box["width"] / 2
     return box["x"] + radius * (1 + valence), box["y"] + radius * (1 - arousal)
@@ -99,7 +107,7 @@ def drag(
     box = point(page).bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
-    page.mouse.move(*_on_screen(page, valence, arousal), steps=steps)
+    page.mouse.move(*on_screen(page, valence, arousal), steps=steps)
     meanwhile()
     page.mouse.up()
 

@@ -17,8 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from browser.chromium import launched, missing
-from browser.hands import button, field, message, opened, place, point, send, settings, states, view
-from browser.hands import drag as drag_point
+from browser.hands import (
+    button,
+    field,
+    message,
+    on_screen,
+    opened,
+    place,
+    point,
+    send,
+    settings,
+    states,
+    view,
+)
 from browser.waiting import waited
 from browser.watched import Watched
 from playwright.sync_api import sync_playwright
@@ -31,11 +42,11 @@ _PATIENCE_S = 180.0
 # Of the recording.
 FILM = {"width": 1120, "height": 700}
 FRAMES, COLOURS, LARGEST = 10, 256, 3_000_000
-SLOW_MS = 450  # between two places of the point as it is led
+SLOW_MS = 250  # between two places of the point as it is led
 
-START = (0.75, 0.55)
-# Where the point is led while the text is written: what seconds after the one before.
-WAY = ((0.3, 0.85), (-0.35, 0.8), (-0.75, 0.45), (-0.8, -0.15), (-0.6, -0.6))
+START, STRENGTH = (0.75, 0.55), 1.5
+# Where the point is led while the text is written, in one go.
+WAY = ((0.3, 0.85), (-0.35, 0.8), (-0.75, 0.45), (-0.8, -0.15))
 
 
 def prepared(page: Any, longest: int) -> None:
@@ -143,7 +154,7 @@ def recording(browser: Any, url: str, folder: Path) -> tuple[Path, float]:
     """A question, its answers, and the point that is led meanwhile; the file and its seconds."""
     context = browser.new_context(viewport=FILM, color_scheme="light")
     watched = Watched(context, url)
-    page = opened(watched, url, f"#mood={START[0]},{START[1]}")
+    page = opened(watched, url, f"#mood={START[0]},{START[1]}&strength={STRENGTH}")
     prepared(page, LONGEST_FILMED)
     page.evaluate("scrollTo(0, 0)")
     with tempfile.TemporaryDirectory() as kept:
@@ -164,10 +175,13 @@ def recording(browser: Any, url: str, folder: Path) -> tuple[Path, float]:
 
 
 def lead(page: Any) -> None:
-    """Take the point and lead it along the way, slowly enough to be read."""
-    for valence, arousal in WAY:
-        drag_point(page, valence, arousal, steps=12)
+    """Take the point, lead it along the way, slowly enough to be seen, and let it go."""
+    page.mouse.move(*on_screen(page, *START))
+    page.mouse.down()
+    for place_on_way in WAY:
+        page.mouse.move(*on_screen(page, *place_on_way), steps=10)
         page.wait_for_timeout(SLOW_MS)
+    page.mouse.up()
 
 
 def _encoded(frames: Path, target: Path) -> Path:

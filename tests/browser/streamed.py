@@ -137,7 +137,7 @@ class Compare(Stream):
             if self.ended or self.left or self.steps >= self._length:
                 return None
             self.changes.append(body)
-            self._next = body["emotions"]
+            self._next, self._again = body["emotions"], body.get("again", True)
             return self.steps
 
     async def _sent(self) -> AsyncIterator[str]:
@@ -168,7 +168,8 @@ class Compare(Stream):
         if change is not None:
             self.asked = change
             self.changed_at.append(number)
-            events.append(Changed(step=number, at=self._at(), emotions=self._told(change)))
+            told, again = self._told(change), self._again
+            events.append(Changed(step=number, at=self._at(), emotions=told, again=again))
         for side, asked in enumerate(self.asked):
             text = self._words(side, number, asked)
             self.texts[side] += text

@@ -93,7 +93,7 @@ def test_one_that_fails_is_told_and_the_other_is_not_left_hanging(watched, scrip
     says(page, PLAIN, "Plain0 plain1 ")
     steered.fail("the engine died")
     has(page, STEERED, "failed")
-    expect(page.locator("article.turn")).to_contain_text("the engine died")
+    expect(page.locator("article.turn")).to_contain_text("The engine died.")
     plain.open()
     waited(lambda: plain.ended or plain.left, "the other one")
     open_ones = page.locator(".answer[data-state=waiting], .answer[data-state=writing]")

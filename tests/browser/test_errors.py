@@ -112,7 +112,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_alone(contexts, scripted):
     expect(given).to_be_focused()
     given.fill("wrong")
     given.press("Enter")
-    expect(page.get_by_role("dialog")).to_contain_text("no key of this server")
+    expect(page.get_by_role("dialog")).to_contain_text("does not take this key")
     given.fill("open-sesame")
     given.press("Enter")
     ready(page)

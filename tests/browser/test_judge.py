@@ -61,7 +61,7 @@ def test_a_judge_that_fails_takes_nothing_from_the_answers(watched, scripted):
     send(page, "How are you?")
     states(page, "ended")
     assert said(page, STEERED).startswith("Glad0 ")
-    expect(page.locator("body")).to_contain_text("the judge's weights cannot be fetched")
+    expect(page.locator("body")).to_contain_text("The judge's weights cannot be fetched.")
     assert not page.locator(".mark").count()
 
 

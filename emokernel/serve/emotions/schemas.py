@@ -139,12 +139,16 @@ class Piece(BaseModel):
 
 
 class Changed(BaseModel):
-    """The tokens from ``step`` on are chosen under these emotions."""
+    """The tokens from ``step`` on are chosen under these emotions.
+
+    ``again``: whether sides that changed have read their text so far again under them.
+    """
 
     type: Literal["changed"] = "changed"
     step: int
     at: float
     emotions: list[Told | None]
+    again: bool
 
 
 class End(BaseModel):

@@ -189,7 +189,8 @@ class Stream:
         self._held.release()
         self._held = change.held
         emotions = told(self._steering, change.requests)
-        return [Changed(step=number, at=self._at(), emotions=emotions)], number
+        event = Changed(step=number, at=self._at(), emotions=emotions, again=change.again)
+        return [event], number
 
     def _advanced(self) -> Writing:
         if self._writing is None:

@@ -72,7 +72,7 @@ def test_a_change_holds_from_the_next_token_on(fields, again, served, embedded, 
     ]  # fmt: skip
     (at,) = [n for n, event in enumerate(call.events) if event["type"] == "changed"]
     event = call.events[at]
-    assert (event["step"], event["emotions"]) == (step, told)
+    assert (event["step"], event["emotions"], event["again"]) == (step, told, again)
     assert {each["step"] for each in call.events[1:at]} == set(range(step))
     assert min(each["step"] for each in call.events[at + 1 : -1]) == step
 

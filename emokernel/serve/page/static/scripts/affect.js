@@ -5,6 +5,8 @@ const WORDS = [
   "pleased", "delighted", "astonished", "tense", "annoyed", "frustrated",
   "miserable", "gloomy", "bored", "sleepy", "calm", "serene",
 ];
+/** Of a mix of which a part has no place. */
+export const NOWHERE = { valence: 0, arousal: 0, isNowhere: true };
 const NEUTRAL = 0.08; // the radius below which no direction is meant
 
 export const radius = ({ valence, arousal }) => Math.hypot(valence, arousal);
@@ -16,6 +18,7 @@ export const angle = ({ valence, arousal }) =>
 export const isNeutral = (place) => radius(place) < NEUTRAL;
 
 export function word(place) {
+  if (place.isNowhere) return "a mix";
   return isNeutral(place) ? "neutral" : WORDS[Math.round(angle(place) / 30) % 12];
 }
 

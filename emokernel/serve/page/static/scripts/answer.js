@@ -3,10 +3,9 @@
 import { isNeutral, word } from "./affect.js";
 import { copy } from "./copy.js";
 import { paint } from "./colour.js";
-import { make } from "./dom.js";
+import { make, tell } from "./dom.js";
 
 const SLOW_MS = 1500; // after which a person is told how long it has been
-const SETTLED = 3; // pieces of one mood, after which its name stands in the text
 
 export class Answer {
   text = "";
@@ -20,42 +19,42 @@ export class Answer {
   #beside;
   #place = null;
   #stretch = null;
-  #run = null; // of pieces of like mood: {word, place, pieces, first}
+  #isSettled = false; // the mood is one to stay, not one on the way to it
   #named = null; // the word of the mood that was named last
+  #written = null; // the place of the stretch that was begun last
   #begun = performance.now();
   #clock;
 
   /** `side`: "steered" or "plain"; `heading`: what stands above it, with `beside`, unless that is the mood. */
   constructor(side, heading, beside = null) {
     this.#beside = beside;
-    this.element = make("section", { class: "answer mood", "data-side": side, "data-state": "waiting" },
-      make("header", {}, this.#swatch, make("h3", {}, heading), this.#mood),
+    this.element = make("section", { class: "answer mood", "data-side": side, "data-state": "waiting",
+      "aria-label": heading },
+      make("header", {}, this.#swatch, make("h2", {}, heading), this.#mood),
       this.#said, this.#error, make("footer", {}, this.#state, this.#copy));
     this.#clock = setInterval(() => this.#wait(), 1000);
   }
 
-  /** The mood from here on, null for none. */
-  ask(place) {
-    [this.#place, this.#stretch] = [place, null];
-    paint(this.#swatch, place);
-    paint(this.element, place);
-    this.#mood.textContent = this.#beside ?? (place ? word(place) : "");
+  /** The mood from here on, null for none; its name is put there if it is to stay. */
+  ask(place, isSettled = false) {
+    [this.#place, this.#stretch, this.#isSettled] = [place, null, isSettled];
+    this.#head(place);
   }
 
   write(text) {
     this.element.dataset.state = "writing";
     clearInterval(this.#clock);
     this.#state.textContent = "";
-    this.#stretch ??= this.#begin();
-    this.#stretch.firstChild.appendData(text);
-    this.#name();
+    const space = this.#stretch ? "" : text.match(/^\s*/)[0];
+    if (!this.#stretch) this.#begin(space);
+    this.#stretch.firstChild.appendData(text.slice(space.length));
     this.text += text;
     this.#copy.hidden = false;
   }
 
   end(reason, tokens, seconds) {
-    const pace = seconds > 0 ? `, ${(tokens / seconds).toFixed(1)}/s` : "";
-    const why = reason === "length" ? " (the longest)" : "";
+    const pace = seconds > 0 ? `, ${(tokens / seconds).toFixed(1)} a second` : "";
+    const why = reason === "length" ? " (the limit)" : "";
     this.#settle("ended", `${tokens} token${tokens === 1 ? "" : "s"}${why}${pace}`);
   }
 
@@ -64,9 +63,8 @@ export class Answer {
   }
 
   fail(message) {
-    this.#settle("failed", this.text ? "not whole" : "");
-    this.#error.textContent = message;
-    this.#error.hidden = false;
+    this.#settle("failed", this.text ? "broken off" : "");
+    tell(this.#error, message);
   }
 
   get isOpen() {
@@ -78,35 +76,37 @@ export class Answer {
     this.element.dataset.state = state;
     clearInterval(this.#clock);
     this.#state.textContent = told;
+    // A mood that came too late for a word has no word.
+    if (!this.#stretch && this.text) this.#head(this.#written);
+  }
+
+  #head(place) {
+    paint(this.#swatch, place);
+    paint(this.element, place);
+    this.#mood.textContent = this.#beside ?? (place ? word(place) : "");
   }
 
   #wait() {
     const waited = performance.now() - this.#begun;
     if (waited < SLOW_MS) return;
-    this.#state.textContent = `reading, ${Math.round(waited / 1000)} s`;
+    this.#state.textContent = `waiting, ${Math.round(waited / 1000)} s`;
   }
 
-  #begin() {
+  /** A stretch of one colour behind `space`; it bears a name where a mood begins that is to stay. */
+  #begin(space) {
     const isColoured = this.#place && !isNeutral(this.#place);
-    const stretch = make("span", { class: isColoured ? "stretch mood" : "stretch" }, new Text());
-    paint(stretch, this.#place);
-    this.#said.append(stretch);
+    this.#stretch = make("span", { class: isColoured ? "stretch mood" : "stretch" }, new Text());
+    this.#written = this.#place;
+    paint(this.#stretch, this.#place);
+    this.#said.append(space);
     const now = this.#place ? word(this.#place) : "plain";
-    if (this.#run?.word !== now) {
-      this.#run = { word: now, place: this.#place, pieces: 0, first: stretch };
+    this.#named ??= now;
+    if (this.#isSettled && this.#named !== now) {
+      this.#named = now;
+      const flag = make("span", { class: "flag mood", "data-word": now, "aria-hidden": "true" });
+      paint(flag, this.#place);
+      this.#said.append(flag);
     }
-    return stretch;
-  }
-
-  /** Puts the name of a mood where it began, once it has lasted: a drag passes many. */
-  #name() {
-    const { word: now, place, pieces, first } = this.#run;
-    this.#run.pieces = pieces + 1;
-    if (this.#named === null) this.#named = now;
-    if (this.#named === now || this.#run.pieces < SETTLED) return;
-    this.#named = now;
-    const flag = make("span", { class: "flag mood", "data-word": now, "aria-hidden": "true" });
-    paint(flag, place);
-    first.before(flag);
+    this.#said.append(this.#stretch);
   }
 }

@@ -9,12 +9,12 @@ export const apart = (server, known, job, signal) =>
 
 async function* events(server, known, { context, feelings, sampling }, signal) {
   const stop = new AbortController();
-  const either = AbortSignal.any([stop.signal, signal]);
+  signal.addEventListener("abort", () => stop.abort(), { once: true });
   const begun = performance.now();
   const at = () => (performance.now() - begun) / 1000;
   yield { type: "start", seed: sampling.seed, emotions: feelings };
   const texts = feelings.map((feeling, side) =>
-    one(server, known, { ...context, ...sampling, ...(feeling ?? NOTHING) }, side, at, either));
+    one(server, known, { ...context, ...sampling, ...(feeling ?? NOTHING) }, side, at, stop.signal));
   try {
     yield* merged(texts);
   } finally {

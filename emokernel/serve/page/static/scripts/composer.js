@@ -1,10 +1,14 @@
 /** The message, and the buttons that send it, stop, and ask again. */
 
 import { byId, tell } from "./dom.js";
+import { sentence } from "./words.js";
+
+const COMPOSING = 229; // the key of an input method, as Safari says it
 
 export class Composer {
   #settings;
   #view; // the one that is shown
+  #errors = new Map(); // of each view
 
   constructor(settings) {
     this.#settings = settings;
@@ -12,6 +16,7 @@ export class Composer {
     message.addEventListener("input", () => settings.set({ message: message.value }));
     message.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      if (event.keyCode === COMPOSING) return;
       event.preventDefault();
       byId("composer").requestSubmit();
     });
@@ -23,7 +28,9 @@ export class Composer {
     byId("again").addEventListener("click", () => this.#try(() => this.#view.repeat()));
     byId("anew").addEventListener("click", () => this.#view.anew());
     document.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && this.#view.isBusy && !byId("key").open) this.#view.stop();
+      if (event.key !== "Escape" || event.isComposing || event.defaultPrevented) return;
+      if (event.target.matches("select, dialog *") || !this.#view.isBusy) return;
+      this.#view.stop();
     });
     settings.addEventListener("change", () => this.#write());
     this.#write();
@@ -39,6 +46,7 @@ export class Composer {
     byId("stop").hidden = !isBusy;
     byId("again").hidden = isBusy || !canRepeat;
     byId("anew").hidden = !canRepeat;
+    tell(byId("send-error"), this.#errors.get(view));
     if (held?.hidden) (isBusy ? byId("stop") : byId("message")).focus();
   }
 
@@ -57,21 +65,30 @@ export class Composer {
     });
   }
 
+  /** Says what could not be, in the view that it is about. */
+  complain(message, view = this.#view) {
+    this.#errors.set(view, message);
+    if (this.#view) this.show(this.#view);
+  }
+
   async #try(work, failed = () => {}) {
-    tell(byId("send-error"), null);
+    const view = this.#view;
+    this.complain(null);
     try {
       await work();
     } catch (error) {
       failed();
       const later = error.seconds ? ` Try again in ${error.seconds} s.` : "";
-      tell(byId("send-error"), sentence(error.message) + later);
+      this.complain(sentence(error.message) + later, view);
     }
   }
 
   #write() {
     const { message } = this.#settings.values;
-    if (byId("message").value !== message) byId("message").value = message;
+    const field = byId("message");
+    if (field.value !== message) field.value = message;
+    if (CSS.supports("field-sizing", "content")) return;
+    field.style.height = "auto";
+    field.style.height = `${field.scrollHeight}px`;
   }
 }
-
-const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}`.replace(/([^.!?])$/, "$1.");

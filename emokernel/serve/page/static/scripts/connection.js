@@ -5,6 +5,7 @@ import { byId, tell } from "./dom.js";
 const FIRST_MS = 1000;
 const LAST_MS = 8000;
 const SAID_MS = 4000;
+const PATIENCE_MS = 5000; // for an answer
 const LATER_MS = 3000; // a server that is being stopped answers until it is
 
 /** `back()` is called when it answers again. */
@@ -17,7 +18,7 @@ export function watch(server, back) {
     asking = true;
     for (let wait = FIRST_MS; !(await answers()); wait = Math.min(2 * wait, LAST_MS)) {
       banner.className = "gone";
-      tell(banner, "The server does not answer. Nothing here is lost: this page asks it again by itself.");
+      tell(banner, "The server does not answer. What stands here stays, and this page asks it again by itself.");
       await new Promise((resolve) => setTimeout(resolve, wait));
     }
     asking = false;
@@ -38,8 +39,8 @@ export function watch(server, back) {
 
 async function answers() {
   try {
-    await fetch("health", { cache: "no-store" });
-    return true;
+    const signal = AbortSignal.timeout(PATIENCE_MS);
+    return (await fetch("health", { cache: "no-store", signal })).ok;
   } catch {
     return false;
   }

@@ -1,11 +1,18 @@
 /** Copies a text and says so on the button. */
 
 const SAID_MS = 1600;
+const saying = new Map(); // buttons: [what usually stands on one, the timer]
 
 export async function copy(text, button) {
-  const usual = button.textContent;
-  button.textContent = (await copied(text)) ? "Copied" : "Not copied: the browser refused";
-  setTimeout(() => { button.textContent = usual; }, SAID_MS);
+  const done = await copied(text);
+  const [usual, timer] = saying.get(button) ?? [button.textContent];
+  clearTimeout(timer);
+  button.textContent = done ? "Copied" : "Not copied: the browser refused";
+  const back = setTimeout(() => {
+    saying.delete(button);
+    button.textContent = usual;
+  }, SAID_MS);
+  saying.set(button, [usual, back]);
 }
 
 async function copied(text) {

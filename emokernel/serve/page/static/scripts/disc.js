@@ -3,7 +3,7 @@
 import { isNeutral, signed, within, word } from "./affect.js";
 import { paint, wheel } from "./colour.js";
 import { draw, make } from "./dom.js";
-import { roomFor, spread } from "./labels.js";
+import { roomFor, shortened, spread } from "./labels.js";
 
 const STEP = 0.05;
 const LARGE_STEP = 0.2;
@@ -12,6 +12,8 @@ const HANDLE = 13; // pixels
 const GRASP = 24; // around the disc, within which a press still moves the point
 const MARGIN = 16; // between the disc and what is around it
 const NARROW = 320; // below which the names have no room
+const MOST_NAMES = 40; // beside the disc
+const FAN = 8; // pixels between marks of one place
 const MARKS = 40; // the most that are shown
 
 export class Disc extends EventTarget {
@@ -24,6 +26,7 @@ export class Disc extends EventTarget {
   #place = { valence: 0, arousal: 0 };
   #emotions = [];
   #marks = { read: [], trail: [] };
+  #isHeld = false;
   #size = { width: 0, centre: [0, 0], radius: 0 };
 
   /** Dispatches "move" when a person moves the point, "settle" when they let go of it. */
@@ -39,6 +42,7 @@ export class Disc extends EventTarget {
       class: "point mood", r: HANDLE, tabindex: 0, role: "slider", "aria-label": "Mood",
       "aria-valuemin": -1, "aria-valuemax": 1, "aria-roledescription": "point on a disc",
       onkeydown: (event) => this.#key(event),
+      onkeyup: (event) => this.#keyUp(event),
       onblur: () => this.#handle.classList.remove("pressed"),
     });
     this.#layers.handle.append(this.#handle);
@@ -52,6 +56,12 @@ export class Disc extends EventTarget {
 
   get place() {
     return this.#place;
+  }
+
+  /** Whether a person can move the point; it is not seen where they cannot. */
+  hold(isHeld) {
+    this.#isHeld = isHeld;
+    this.#root.toggleAttribute("data-fixed", isHeld);
   }
 
   /** Puts the point there. */
@@ -91,7 +101,8 @@ export class Disc extends EventTarget {
   #listen() {
     this.#svg.addEventListener("pointerdown", (event) => {
       const { radius } = this.#size;
-      if (event.button !== 0 || this.#distance(event) > radius + GRASP) return;
+      if (this.#isHeld || event.button !== 0 || !event.isPrimary) return;
+      if (this.#distance(event) > radius + GRASP) return;
       if (event.target.closest(".names text")) return;
       event.preventDefault();
       this.#svg.setPointerCapture(event.pointerId);
@@ -106,7 +117,7 @@ export class Disc extends EventTarget {
     });
     this.#svg.addEventListener("lostpointercapture", () => {
       delete this.#root.dataset.held;
-      this.dispatchEvent(new Event("settle"));
+      this.#settle();
     });
   }
 
@@ -115,9 +126,18 @@ export class Disc extends EventTarget {
     this.dispatchEvent(new Event("move"));
   }
 
-  #jump(place) {
-    this.#moved(place);
+  #keyUp({ key }) {
+    if (key in ARROWS || key === "Home") this.#settle();
+  }
+
+  #settle() {
     this.dispatchEvent(new Event("settle"));
+  }
+
+  #choose(emotion) {
+    if (this.#isHeld || !emotion.steered) return;
+    this.#moved(emotion);
+    this.#settle();
   }
 
   #key(event) {
@@ -126,9 +146,9 @@ export class Disc extends EventTarget {
     const [right, up] = ARROWS[event.key] ?? [];
     const step = event.shiftKey ? LARGE_STEP : STEP;
     const { valence, arousal } = this.#place;
-    if (event.key === "Home") this.#jump({ valence: 0, arousal: 0 });
+    if (event.key === "Home") this.#moved({ valence: 0, arousal: 0 });
     else if (right !== undefined) {
-      this.#jump({ valence: valence + step * right, arousal: arousal + step * up });
+      this.#moved({ valence: valence + step * right, arousal: arousal + step * up });
     } else return;
     event.preventDefault();
   }
@@ -136,7 +156,7 @@ export class Disc extends EventTarget {
   #resize() {
     const width = Math.round(this.#root.clientWidth);
     if (!width) return;
-    const isNamed = width >= NARROW;
+    const isNamed = width >= NARROW && this.#emotions.length <= MOST_NAMES;
     const radius = isNamed ? roomFor(this.#emotions, width / 2) : width / 2 - MARGIN;
     const height = 2 * radius + (isNamed ? 3.5 : 2) * MARGIN;
     this.#size = { width, centre: [width / 2, height / 2], radius, isNamed };
@@ -169,20 +189,24 @@ export class Disc extends EventTarget {
     const { centre: [cx, cy], radius, isNamed } = this.#size;
     const dots = this.#emotions.map((each) => {
       const [x, y] = this.#at(each);
-      return draw("circle", { class: each.steered ? "dot" : "dot none", cx: x, cy: y, r: 3 });
+      return draw("circle", { class: each.steered ? "dot" : "dot none", cx: x, cy: y, r: 3 },
+        draw("title", {}, each.id));
     });
     const names = !isNamed ? [] : spread(this.#emotions, radius).map(({ emotion, x, y, isRight }) =>
       draw("text", {
         x: cx + x, y: cy + y, "text-anchor": isRight ? "start" : "end",
         class: emotion.steered ? null : "none",
-        onclick: () => emotion.steered && this.#jump(emotion),
-      }, emotion.id, draw("title", {}, emotion.why_not ?? `Put the point on ${emotion.id}`)));
+        onclick: () => this.#choose(emotion),
+      }, shortened(emotion.id), draw("title", {}, emotion.why_not ?? `Put the point on ${emotion.id}`)));
     this.#layers.names.replaceChildren(...dots, ...names);
   }
 
   #drawMarks() {
-    this.#layers.marks.replaceChildren(...this.#marks.read.slice(-MARKS).flatMap((mark) => {
-      const [x, y] = this.#at(mark.place);
+    // The steered ones last, so that they are on top.
+    const marks = this.#marks.read.slice(-MARKS).sort((a, b) => (b.side === "plain") - (a.side === "plain"));
+    const taken = [];
+    this.#layers.marks.replaceChildren(...marks.flatMap((mark) => {
+      const [x, y] = fanned(this.#at(mark.place), taken);
       const parts = [];
       if (mark.asked && !isNeutral(mark.asked)) {
         const [ax, ay] = this.#at(mark.asked);
@@ -195,8 +219,9 @@ export class Disc extends EventTarget {
       const shape = mark.side === "plain"
         ? draw("rect", { x: x - 5, y: y - 5, width: 10, height: 10, transform: `rotate(45 ${x} ${y})` })
         : draw("circle", { cx: x, cy: y, r: 7 });
-      const group = draw("g", { class: "mark mood", "data-side": mark.side }, shape,
-        mark.number && draw("text", { x, y: y + 3.5, "text-anchor": "middle" }, String(mark.number)),
+      const group = draw("g", { class: "mark mood", role: "img", "aria-label": mark.title, "data-side": mark.side }, shape,
+        mark.number && draw("text", { x, y: y + 3.5, "text-anchor": "middle", "aria-hidden": "true" },
+          String(mark.number)),
         draw("title", {}, mark.title));
       paint(group, mark.asked);
       return [...parts, group];
@@ -228,4 +253,12 @@ export class Disc extends EventTarget {
   #distance(event) {
     return Math.hypot(...this.#offset(event));
   }
+}
+
+/** The place itself, or one beside it where another mark lies already. */
+function fanned([x, y], taken) {
+  const there = taken.filter(([a, b]) => Math.hypot(a - x, b - y) < FAN).length;
+  taken.push([x, y]);
+  const turn = 2.4 * there; // the golden angle, nearly
+  return [x + FAN * Math.sqrt(there) * Math.cos(turn), y + FAN * Math.sqrt(there) * Math.sin(turn)];
 }

@@ -1,5 +1,7 @@
 /** Elements by their id, and new ones. All texts are set as text: nothing becomes markup. */
 
+import { sentence } from "./words.js";
+
 export const byId = (id) => document.getElementById(id);
 
 /** An HTML element. `attributes`: null and false are left out; `on...`: listeners. */
@@ -22,6 +24,6 @@ function filled(element, attributes, children) {
 
 /** Shows `message` in `element`, or hides it if there is none. */
 export function tell(element, message) {
-  element.textContent = message ?? "";
+  element.textContent = message ? sentence(message) : "";
   element.hidden = !message;
 }

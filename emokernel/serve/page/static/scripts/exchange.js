@@ -1,5 +1,6 @@
 /** One writing of several texts: what the server sends goes to the answers, whole sentences further. */
 
+import { NOWHERE } from "./affect.js";
 import { isAbort } from "./server.js";
 import { Sentences } from "./sentences.js";
 import { write } from "./writer.js";
@@ -15,7 +16,7 @@ export class Exchange {
   hasBegun = false;
 
   /**
-   * `answers`: one for each feeling of the job, meant for `places`. `hooks`: asked(side, step, place),
+   * `answers`: one for each feeling of the job, meant for `places`. `hooks`: began(), asked(side, step, place),
    * wrote(side, step), sentence(side, {text, step, place}), ended(side).
    */
   constructor(server, known, job, answers, places, hooks = {}) {
@@ -29,6 +30,7 @@ export class Exchange {
   async run() {
     try {
       for await (const event of this.#writer.events) {
+        if (!this.hasBegun) this.#hooks.began?.();
         this.hasBegun = true;
         this.#take(event);
       }
@@ -65,8 +67,8 @@ export class Exchange {
     if (type === "start" || type === "changed") {
       event.emotions.forEach((told, each) => {
         // Only a batch is told its places; a request of its own has what it was meant for.
-        if (type === "changed" || told?.place) this.#places[each] = told?.place ?? null;
-        if (this.#answers[each].isOpen) this.#ask(each, step ?? 0);
+        if (type === "changed" || told?.place) this.#places[each] = told && (told.place ?? NOWHERE);
+        if (this.#answers[each].isOpen) this.#ask(each, step ?? 0, event.again);
       });
     } else if (type === "text") {
       this.#answers[side].write(event.text);
@@ -79,8 +81,8 @@ export class Exchange {
     }
   }
 
-  #ask(side, step) {
-    this.#answers[side].ask(this.#places[side]);
+  #ask(side, step, isSettled) {
+    this.#answers[side].ask(this.#places[side], isSettled);
     this.#hooks.asked?.(side, step, this.#places[side]);
   }
 

@@ -4,11 +4,17 @@ const LINE = 15; // pixels from name to name
 const GAP = 12; // from the circle
 const LETTER = 6.4; // the mean width of one
 const LEAST = 70; // radius
+const LONGEST = 16; // letters of a name
+
+export function shortened(name) {
+  const letters = [...name];
+  return letters.length > LONGEST ? `${letters.slice(0, LONGEST - 1).join("")}…` : name;
+}
 
 /** The largest radius with which all names end within `half` of the centre. */
 export function roomFor(emotions, half) {
   const fits = (radius) => spread(emotions, radius).every(({ emotion, x }) =>
-    Math.abs(x) + LETTER * emotion.id.length <= half);
+    Math.abs(x) + LETTER * shortened(emotion.id).length <= half);
   let radius = half - LINE;
   while (radius > LEAST && !fits(radius)) radius -= 2;
   return radius;

@@ -3,6 +3,7 @@
 import { signed } from "./affect.js";
 import { byId, draw } from "./dom.js";
 
+const NEUTRAL = { valence: 0, arousal: 0 };
 const HEIGHT = 56; // pixels of a lane
 const LEFT = 58; // for its name
 const LEAST = 40; // steps that the line is wide
@@ -11,15 +12,23 @@ export class Line {
   #asked = []; // {step, place}
   #read = []; // {side, step, place}
   #last = 0;
+  #end = null; // the step at which the steered text ended
+  #frame = null;
 
   clear() {
-    [this.#asked, this.#read, this.#last] = [[], [], 0];
+    [this.#asked, this.#read, this.#last, this.#end] = [[], [], 0, null];
+    this.show();
+  }
+
+  /** Nothing is asked for any more: the steered text has ended. */
+  end() {
+    this.#end = this.#last;
     this.show();
   }
 
   /** From this step on `place` is asked for, null for none. */
   ask(step, place) {
-    this.#asked.push({ step, place: place ?? { valence: 0, arousal: 0 } });
+    this.#asked.push({ step, place: place ?? NEUTRAL });
     this.reach(step);
   }
 
@@ -34,7 +43,15 @@ export class Line {
     this.show();
   }
 
+  /** Draws it with the next frame: many tokens may come within one. */
   show() {
+    this.#frame ??= requestAnimationFrame(() => {
+      this.#frame = null;
+      this.#draw();
+    });
+  }
+
+  #draw() {
     const root = byId("lanes");
     const width = root.clientWidth || 380;
     const end = Math.max(LEAST, this.#last);
@@ -52,11 +69,14 @@ export class Line {
       draw("text", { class: "end", x: LEFT - 6, y: HEIGHT - 3, "text-anchor": "end" }, "−1"),
       draw("line", { class: "zero", x1: LEFT, x2: width - 8, y1: HEIGHT / 2, y2: HEIGHT / 2 }),
     );
-    const corners = this.#asked.flatMap(({ step, place }, index) => {
-      const next = this.#asked[index + 1]?.step ?? Math.max(this.#last, step);
-      return [[across(step), up(place)], [across(next), up(place)]];
+    this.#asked.forEach(({ step, place }, index) => {
+      if (place.isNowhere) return;
+      const next = this.#asked[index + 1]?.step ?? Math.max(this.#end ?? this.#last, step);
+      const before = this.#asked[index - 1]?.place ?? place;
+      const corners = [[across(step), up(before.isNowhere ? place : before)],
+        [across(step), up(place)], [across(next), up(place)]];
+      lane.append(draw("polyline", { class: "asked", points: corners.map(String).join(" ") }));
     });
-    lane.append(draw("polyline", { class: "asked", points: corners.map(String).join(" ") }));
     for (const side of ["plain", "steered"]) {
       const read = this.#read.filter((each) => each.side === side);
       const points = read.map(({ step, place }) => [across(step), up(place)]);

@@ -12,6 +12,7 @@ import { Panel } from "./panel.js";
 import { Server } from "./server.js";
 import { Settings, VIEWS } from "./settings.js";
 import { tabs } from "./tabs.js";
+import { sentence } from "./words.js";
 import { Talk } from "./talk.js";
 import { Twelve } from "./twelve.js";
 import { inOneBatch } from "./writer.js";
@@ -26,29 +27,32 @@ const NEAR = 120; // pixels from the end, within which the page follows a text
 const settings = new Settings();
 const server = new Server(askKey);
 const line = new Line();
+let followed = null; // the text with which the page goes on in the next frame
 const disc = new Disc(byId("disc"));
 
 /** What the views share. `known`: the answer of /v1/emotions. */
 const page = {
   server, settings, line, known: null,
-  place: () => settings.place(page.known),
+  isWriting: () => views.talk.isBusy || views.twelve.isBusy,
   changed: show,
   showMarks: (view) => { if (view === shown()) disc.show(view.marks); },
   say: (text) => { byId("aloud").textContent = text; },
   list: (told, text) => {
     byId("readings").querySelector("ol").append(make("li", {}, make("b", {}, told), ` ${text}`));
-    byId("readings").hidden = false;
+    show();
   },
   unlist: () => byId("readings").querySelector("ol").replaceChildren(),
   follow: (element) => {
-    const end = element.getBoundingClientRect().bottom - byId("composer").getBoundingClientRect().top;
-    if (end > 0 && end < NEAR) scrollBy({ top: end });
+    if (!followed) requestAnimationFrame(follow);
+    followed = element;
   },
 };
 const views = { talk: new Talk(page), twelve: new Twelve(page), cost: new Cost(page) };
 const composer = new Composer(settings);
 const showTab = tabs(VIEWS, (view) => {
-  settings.set({ view });
+  // The other views ask what the talk asked, unless something else is being written.
+  const message = settings.values.message || (view === "talk" ? "" : views.talk.lastSaid);
+  settings.set({ view, message });
   show();
 });
 const panel = new Panel(settings, disc, (isSettled) => {
@@ -56,6 +60,13 @@ const panel = new Panel(settings, disc, (isSettled) => {
   for (const view of Object.values(views)) view.moved(isSettled);
   show();
 });
+
+/** Goes on with a text that has come to the end of what is seen of the page. */
+function follow() {
+  const end = followed.getBoundingClientRect().bottom - byId("composer").getBoundingClientRect().top;
+  followed = null;
+  if (end > 0 && end < NEAR) scrollBy({ top: end });
+}
 
 function shown() {
   return views[settings.values.view];
@@ -65,6 +76,8 @@ function show() {
   const view = shown();
   showTab(settings.values.view);
   composer.show(view);
+  view.show?.();
+  disc.hold(view === views.twelve);
   disc.show(view.marks);
   byId("line").hidden = settings.values.view !== "talk" || !view.hasText;
   byId("reading").hidden = !view.hasText;
@@ -88,13 +101,15 @@ function showJudge() {
   const { judge } = shown();
   if (!judge) return;
   const { reading, error } = judge.state;
+  const { judge: name } = page.known.abilities;
+  const told = name === null ? "This server has no judge: nothing is read."
+    : error ? `The judge could not read: ${sentence(error)}`
+      : reading ? `The judge (${name}) reads…` : `${name} reads each whole ${shown() === views.talk ? "sentence" : "answer"}.`;
   const note = byId("judge");
-  if (page.known.abilities.judge === null) note.textContent = "This server has no judge: nothing is read.";
-  else if (error) {
-    note.replaceChildren(`The judge could not read: ${error}. `,
-      make("button", { type: "button", class: "plain", onclick: () => judge.again() }, "Ask it again"));
-  } else if (reading) note.textContent = `The judge (${page.known.abilities.judge}) reads…`;
-  else note.textContent = `Each whole sentence is read by ${page.known.abilities.judge}.`;
+  if (note.dataset.told === told) return; // or a screen reader would say it again
+  note.dataset.told = told;
+  note.replaceChildren(told, ...(error ? [" ", make("button",
+    { type: "button", class: "plain", onclick: () => judge.again() }, "Ask it again")] : []));
 }
 
 /** Asks what the server can, and shows it. */
@@ -109,6 +124,9 @@ async function meet() {
   const { chat } = known.abilities;
   byId("suggestions").replaceChildren(...SUGGESTIONS[chat ? "chat" : "text"].map((text) =>
     make("button", { type: "button", onclick: () => { settings.set({ message: text }); composer.send(); } }, text)));
+  byId("message").placeholder = chat ? "Ask or tell it something" : "Begin a text";
+  byId("title").textContent = chat ? "Move the point. Ask something. Move it again while it speaks."
+    : "Move the point. Begin a text. Move it again while it goes on.";
   const oneBatch = inOneBatch(known, 2);
   byId("lead").textContent = `The same model ${chat ? "answers" : "goes on with your text"} twice with the same random `
     + "numbers: once steered by the point, once plain. Whatever differs is the mood."
@@ -119,18 +137,24 @@ async function meet() {
 }
 
 function open(fragment) {
-  const names = page.known.data.filter(({ steered }) => steered).map(({ id }) => id);
-  const complaints = settings.fromFragment(fragment, names);
-  tell(byId("send-error"), complaints.length ? `Of this link: ${complaints.join(" ")}` : null);
+  const complaints = settings.fromFragment(fragment);
+  composer.complain(complaints.length ? `Of this link: ${complaints.join(" ")}` : null, shown());
   history.replaceState(null, "", location.pathname + location.search);
 }
 
 byId("share").addEventListener("click", (event) =>
-  copy(location.href.replace(/#.*/, "") + settings.toFragment(), event.target));
+  copy(location.href.replace(/#.*/, "")
+    + settings.toFragment(settings.values.message || views.talk.lastSaid), event.target));
 for (const { judge } of Object.values(views)) judge?.addEventListener("change", showJudge);
+// On narrow screens what is chosen less often comes behind the texts, for the Tab key too.
+const narrow = matchMedia("(max-width: 760px)");
+const putRest = () => (narrow.matches ? byId("page") : byId("panel")).append(byId("rest"));
+narrow.addEventListener("change", putRest);
+putRest();
 addEventListener("hashchange", () => {
-  if (location.hash.length < 2) return;
+  if (location.hash.length < 2 || !page.known) return;
   open(location.hash);
+  for (const view of Object.values(views)) view.moved(true);
   show();
 });
 
@@ -139,7 +163,7 @@ async function begin() {
     await meet();
   } catch (error) {
     const wait = error.status < 500 && !error.seconds ? null : (error.seconds ?? AGAIN_S);
-    byId("starting").textContent = `This page cannot begin: ${error.message}.`
+    byId("starting").textContent = sentence(`This page cannot begin: ${error.message}`)
       + (wait ? ` It asks again in ${wait} s.` : "");
     if (wait) setTimeout(begin, 1000 * wait);
     return;

@@ -1,23 +1,18 @@
 /** The panel: the mood as a point or a mix, its strength, and the settings. */
 
-import { radius, word } from "./affect.js";
+import { NOWHERE, radius, word } from "./affect.js";
 import { paint } from "./colour.js";
-import { byId, make } from "./dom.js";
+import { byId, make, tell } from "./dom.js";
 import { CHOICES, MOST_PARTS } from "./settings.js";
 import { tabs } from "./tabs.js";
 
 const NUMBERS = { seed: "seed", temperature: "temperature", topP: "top-p", length: "length" };
 
-// Strengths to begin with: 1 is what a calibration means by strong and fluent. Vectors as they are
-// break most models from 0.3 on.
-const CALIBRATED = 1;
-const UNCALIBRATED = 0.2;
-
 export class Panel {
   #settings;
   #disc;
-  #known;
   #showWay;
+  #way = null; // that is shown because it holds
 
   /** `moved(isSettled)` is called when a person changes the mood: held still, or let go of. */
   constructor(settings, disc, moved) {
@@ -26,7 +21,11 @@ export class Panel {
       settings.set(changes);
       moved(isSettled);
     };
-    this.#showWay = tabs(["point", "mix"], (way) => set({ way }));
+    // To look at a mix that is empty changes nothing.
+    this.#showWay = tabs(["point", "mix"], (way) => {
+      this.#showWay(way);
+      if (way === "point" || settings.parts().length) set({ way });
+    });
     disc.addEventListener("move", () => set({ way: "point", ...disc.place }, false));
     disc.addEventListener("settle", () => moved(true));
     for (const type of ["input", "change"]) {
@@ -34,7 +33,8 @@ export class Panel {
       byId("strength").addEventListener(type, ({ target }) =>
         set({ strength: Number(target.value) }, isSettled));
       byId("mixers").addEventListener(type, ({ target }) =>
-        set({ mix: { ...settings.values.mix, [target.dataset.name]: Number(target.value) } }, isSettled));
+        set({ way: "mix", mix: { ...settings.values.mix, [target.dataset.name]: Number(target.value) } },
+          isSettled));
     }
     for (const name of ["valence", "arousal"]) {
       byId(name).addEventListener("change", (event) => {
@@ -58,7 +58,6 @@ export class Panel {
 
   /** What the server can: emotions and what holds where nothing is said. */
   know(known) {
-    this.#known = known;
     this.#disc.name(known.data);
     const usual = { law: known.defaults.law, positions: known.defaults.positions };
     for (const [name, words] of Object.entries(CHOICES)) {
@@ -69,24 +68,21 @@ export class Panel {
     byId("system-row").hidden = !known.abilities.chat;
     byId("tab-mix").disabled = !known.data.some(({ steered }) => steered);
     byId("length").max = known.abilities.max_tokens ?? "";
-    const isCalibrated = known.calibration !== null;
-    byId("strength-note").hidden = isCalibrated;
-    this.#settings.begin(isCalibrated ? CALIBRATED : UNCALIBRATED);
-    this.show();
+    byId("strength-note").hidden = known.calibration !== null;
+    this.#settings.know(known);
   }
 
-  /** Where the mood lies: the point, or the place of the mix; null if it has none. */
   show() {
     const { values } = this.#settings;
-    const place = this.#settings.place(this.#known);
-    if (place) this.#disc.put(place);
-    const shown = place ?? { valence: 0, arousal: 0 };
-    paint(byId("readout").querySelector(".swatch"), shown);
-    byId("word").textContent = place ? word(place) : "a mix without a place";
-    byId("amount").textContent = place ? `${Math.round(100 * radius(place))} %` : "";
+    const place = this.#settings.place() ?? NOWHERE;
+    this.#disc.put(place);
+    paint(byId("readout").querySelector(".swatch"), place);
+    byId("word").textContent = place.isNowhere ? "a mix without a place" : word(place);
+    byId("amount").textContent = place.isNowhere ? "" : `${Math.round(100 * radius(place))} %`;
     byId("strength").value = values.strength;
     byId("strength-said").textContent = values.strength.toFixed(2);
-    this.#showWay(values.way);
+    if (values.way !== this.#way) this.#showWay(values.way);
+    this.#way = values.way;
     for (const name of ["valence", "arousal"]) byId(name).value = values[name];
     for (const [name, id] of Object.entries(NUMBERS)) byId(id).value = values[name];
     for (const name of ["law", "positions", "system"]) {
@@ -109,12 +105,13 @@ export class Panel {
     input.addEventListener("change", () => {
       const value = input.valueAsNumber;
       const isWhole = input.step === "1";
-      if (input.checkValidity() && Number.isFinite(value) && (!isWhole || Number.isInteger(value))) {
-        this.#settings.set({ [name]: value });
-      } else {
-        input.reportValidity();
-        input.value = this.#settings.values[name];
-      }
+      const { min, max } = input;
+      const isWell = value >= min && !(max && value > max) && (!isWhole || Number.isInteger(value));
+      const range = max ? `from ${min} to ${max}` : `${min} and more`;
+      const label = input.labels[0].firstChild.data.trim();
+      tell(byId("settings-error"), isWell ? null : `${label}: a ${isWhole ? "whole " : ""}number, ${range}`);
+      if (isWell) this.#settings.set({ [name]: value });
+      else input.value = this.#settings.values[name];
     });
   }
 }
@@ -122,7 +119,7 @@ export class Panel {
 function mixer({ id, steered, why_not, valence, arousal }) {
   const input = make("input", { type: "range", min: 0, max: 1, step: 0.05, "data-name": id,
     "data-none": !steered, "aria-label": id });
-  const row = make("label", { class: "range mood", title: why_not }, make("span", {}, id), input, make("output", {}));
+  const row = make("label", { class: "range mood", title: why_not }, make("span", {}, id), input, make("span", {}));
   paint(row, valence === null ? null : { valence, arousal });
   return row;
 }

@@ -36,7 +36,7 @@ export class Sentences {
       text += part;
       taken.push(piece);
     }
-    const places = taken.map(({ place }) => place).filter(Boolean);
+    const places = taken.map(({ place }) => place).filter((place) => place && !place.isNowhere);
     return {
       text: text.trim(), step: taken.at(-1)?.step ?? 0,
       place: places.length ? mean(places) : null,

@@ -1,5 +1,7 @@
 /** The server that this page came from: questions, streams, and how it fails. */
 
+import { keep, kept } from "./kept.js";
+
 /** It answered that it will not; `seconds`: when to ask again, if it said. */
 export class Refused extends Error {
   constructor(message, status, seconds = null) {
@@ -55,8 +57,8 @@ export class Server extends EventTarget {
     throw this.#gone("the server ended the text before its end");
   }
 
-  async #fetch(path, body, signal, saidKey = null) {
-    const key = sessionStorage.getItem(KEY);
+  async #fetch(path, body, signal, saidKey = false) {
+    const key = kept(KEY);
     const headers = key ? { Authorization: `Bearer ${key}` } : {};
     if (body) headers["Content-Type"] = "application/json";
     const response = await this.#whole(
@@ -68,14 +70,15 @@ export class Server extends EventTarget {
     if (response.ok) return response;
     const told = await refusalOf(response);
     if (response.status !== 401) throw told;
-    if (key === sessionStorage.getItem(KEY)) await this.#newKey(saidKey && `The server did not take this key: ${told.message}`);
+    if (key === kept(KEY)) await this.#newKey(saidKey);
     signal?.throwIfAborted();
     return this.#fetch(path, body, signal, true);
   }
 
-  async #newKey(message) {
-    this.#asked ??= this.#askKey(message).finally(() => { this.#asked = null; });
-    sessionStorage.setItem(KEY, await this.#asked);
+  async #newKey(wasRefused) {
+    const why = wasRefused ? "The server does not take this key." : null;
+    this.#asked ??= this.#askKey(why).finally(() => { this.#asked = null; });
+    keep(KEY, await this.#asked);
   }
 
   async #whole(work, signal) {

@@ -16,11 +16,14 @@ export function tabs(names, chosen) {
   all.forEach((tab, index) => {
     tab.addEventListener("click", () => chosen(names[index]));
     tab.addEventListener("keydown", (event) => {
-      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-      if (!step) return;
-      const next = (index + step + all.length) % all.length;
-      chosen(names[next]);
-      all[next].focus();
+      const able = all.filter(({ disabled }) => !disabled);
+      const to = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      const ends = { Home: able[0], End: able.at(-1) };
+      const next = to ? able.at((able.indexOf(tab) + to) % able.length) : ends[event.key];
+      if (!next) return;
+      event.preventDefault();
+      chosen(names[all.indexOf(next)]);
+      next.focus();
     });
   });
   return show;

@@ -1,10 +1,11 @@
 /** A talk of several turns: each message is answered twice, steered and plain. */
 
-import { signed, word } from "./affect.js";
+import { NOWHERE, signed, word } from "./affect.js";
 import { Answer } from "./answer.js";
 import { byId, make, tell } from "./dom.js";
 import { Exchange } from "./exchange.js";
 import { Judge } from "./judge.js";
+import { Steering } from "./steering.js";
 import { contextOf } from "./writer.js";
 
 const SIDES = ["steered", "plain"];
@@ -14,6 +15,7 @@ export class Talk {
   #page;
   #turns = [];
   #exchange = null;
+  #steering = null;
   marks = { read: [], trail: [] };
 
   /** `page`: what all views share, see main.js. */
@@ -37,18 +39,20 @@ export class Talk {
     const context = contextOf(known, settings.values.system, this.#past(), said);
     const feelings = [settings.feeling(), null];
     const job = { context, feelings, sampling: settings.sampling() };
-    this.#forget();
     this.#close();
     this.#turns.push(turn);
     byId("turns").append(turn.element);
     byId("empty").hidden = true;
     turn.element.scrollIntoView({ block: "nearest" });
-    const places = [feelings[0] && this.#page.place(), null];
+    const places = [feelings[0] && (settings.place() ?? NOWHERE), null];
     const exchange = new Exchange(server, known, job, turn.answers, places, this.#hooks(turn));
     this.#exchange = exchange;
+    this.#steering = new Steering(exchange, feelings);
     this.#page.changed();
     try {
       await exchange.run();
+      this.#page.say(turn.answers.some(({ element }) => element.dataset.state !== "ended")
+        ? "The answers are not whole." : "Both answers have ended.");
     } catch (error) {
       this.#drop(turn);
       throw error;
@@ -87,8 +91,8 @@ export class Talk {
 
   /** The mood is another one now, which what is being written takes on; `isSettled`: to stay. */
   moved(isSettled) {
-    if (!this.#exchange?.canChange) return;
-    this.#exchange.change([this.#page.settings.feeling(), null], isSettled)
+    if (!this.#exchange?.canChange || !this.isSteered) return;
+    this.#steering.change([this.#page.settings.feeling(), null], isSettled)
       .then(() => tell(byId("mood-error"), null))
       .catch((error) => tell(byId("mood-error"), error.message));
   }
@@ -100,7 +104,12 @@ export class Talk {
 
   /** Whether the steered answer is written still. */
   get isSteered() {
-    return this.#exchange !== null && this.#turns.at(-1).answers[0].isOpen;
+    return this.#exchange !== null && (this.#turns.at(-1)?.answers[0].isOpen ?? false);
+  }
+
+  /** What was asked last; "" if nothing was. */
+  get lastSaid() {
+    return this.#turns.at(-1)?.said ?? "";
   }
 
   get hasText() {
@@ -119,15 +128,18 @@ export class Talk {
     const { line } = this.#page;
     const counts = [0, 0];
     return {
+      began: () => this.#forget(),
+      ended: (side) => { if (side === 0) line.end(); },
       asked: (side, step, place) => {
         if (side !== 0) return;
         line.ask(step, place);
-        if (place) this.marks.trail.push(place);
+        if (place && !place.isNowhere) this.marks.trail.push(place);
         this.#page.showMarks(this);
       },
       wrote: (side, step) => {
         line.reach(step);
-        this.#page.follow(turn.element);
+        const [steered] = turn.answers;
+        if (side === 0 || !steered.isOpen) this.#page.follow(steered.isOpen ? steered.element : turn.element);
       },
       sentence: (side, { text, step, place }) => {
         const number = ++counts[side];

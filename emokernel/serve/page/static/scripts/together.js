@@ -21,40 +21,34 @@ async function* events(server, mover, body, signal) {
 /** Sends changes one after the other: of those that come meanwhile only the last counts. */
 class Mover {
   #server;
-  #token = null;
+  #begun = null; // a promise of the stream's token
   #wanted = null; // the body of the next change
   #sending = null;
+  begin; // call it with the token
 
   constructor(server) {
     this.#server = server;
-  }
-
-  begin(token) {
-    this.#token = token;
-    if (this.#wanted) this.#send().catch(() => {});
+    this.#begun = new Promise((resolve) => { this.begin = resolve; });
   }
 
   /** Settled once nothing is left to send; Refused if the server will not. */
   move(emotions, again) {
     this.#wanted = { emotions, again: again || (this.#wanted?.again ?? false) };
-    return this.#token ? this.#send() : Promise.resolve();
-  }
-
-  #send() {
-    this.#sending ??= this.#sendAll().finally(() => { this.#sending = null; });
+    this.#sending ??= this.#send().finally(() => { this.#sending = null; });
     return this.#sending;
   }
 
-  async #sendAll() {
+  async #send() {
+    const token = await this.#begun;
     while (this.#wanted) {
       const body = this.#wanted;
       this.#wanted = null;
       try {
-        await this.#server.json(`v1/emotions/streams/${this.#token}`, body);
+        await this.#server.json(`v1/emotions/streams/${token}`, body);
       } catch (error) {
         // The text has ended, or its own stream tells that the server is gone.
         if (error instanceof Gone || error.status === ENDED) return;
-        throw error;
+        if (!this.#wanted) throw error;
       }
     }
   }

@@ -2,9 +2,11 @@
 
 import { angle, signed, word } from "./affect.js";
 import { Answer } from "./answer.js";
+import { paint } from "./colour.js";
 import { byId, make, tell } from "./dom.js";
 import { Exchange } from "./exchange.js";
 import { Judge } from "./judge.js";
+import { Steering } from "./steering.js";
 import { contextOf } from "./writer.js";
 
 export class Twelve {
@@ -14,6 +16,7 @@ export class Twelve {
   marks = { read: [], trail: [] };
   #page;
   #exchange = null;
+  #steering = null;
   #run = 0;
 
   constructor(page) {
@@ -25,25 +28,46 @@ export class Twelve {
     return this.#exchange !== null;
   }
 
+  /** Twelve places without a text. */
+  show() {
+    if (this.#run || this.isBusy) return;
+    byId("states").replaceChildren(...this.#states().map((state) => {
+      const swatch = make("span", { class: "swatch mood" });
+      paint(swatch, state);
+      return make("div", { class: "state empty" }, swatch, word(state), ` ${degrees(state)}`);
+    }));
+  }
+
+  #states() {
+    return [...this.#page.known.circumplex.states].sort((a, b) => angle(a) - angle(b));
+  }
+
   async run(said) {
     const { server, settings, known } = this.#page;
-    const states = [...known.circumplex.states].sort((a, b) => angle(a) - angle(b));
-    const answers = states.map((state) => new Answer("steered", word(state), `${Math.round(angle(state))}°`));
+    const states = this.#states();
+    const answers = states.map((state) => new Answer("steered", word(state), degrees(state)));
     const context = contextOf(known, settings.values.system, [], said);
-    const job = { context, feelings: this.#feelings(states), sampling: settings.sampling() };
+    const feelings = this.#feelings(states);
+    const job = { context, feelings, sampling: settings.sampling() };
     const before = [...byId("states").children];
     byId("states").replaceChildren(...states.map((state, index) => make("div",
       { class: "state", "data-angle": Math.round(angle(state)) }, answers[index].element)));
-    this.marks = { read: [], trail: [] };
-    const run = ++this.#run;
-    this.judge.forget();
+    const run = this.#run + 1;
     this.#exchange = new Exchange(server, known, job, answers, [...states], {
+      began: () => {
+        this.#run = run;
+        this.marks = { read: [], trail: [] };
+        this.judge.forget();
+        this.#page.showMarks(this);
+      },
       ended: (side) => this.#judge(run, states[side], answers[side], side),
     });
+    this.#steering = new Steering(this.#exchange, feelings);
     this.states = states;
     this.#page.changed();
     try {
       await this.#exchange.run();
+      this.#page.say("The twelve have ended.");
     } catch (error) {
       byId("states").replaceChildren(...before);
       throw error;
@@ -64,7 +88,7 @@ export class Twelve {
   /** Strength and law are another now. */
   moved(isSettled) {
     if (!this.#exchange?.canChange) return;
-    this.#exchange.change(this.#feelings(this.states), isSettled)
+    this.#steering.change(this.#feelings(this.states), isSettled)
       .catch((error) => tell(byId("mood-error"), error.message));
   }
 
@@ -86,3 +110,5 @@ export class Twelve {
     });
   }
 }
+
+const degrees = (place) => `${Math.round(angle(place))}°`;

@@ -1,0 +1,19 @@
+/** Sends the moods of a running exchange on, where they are other than those that it has. */
+
+export class Steering {
+  #exchange;
+  #sent;
+
+  constructor(exchange, feelings) {
+    [this.#exchange, this.#sent] = [exchange, [JSON.stringify(feelings), true]];
+  }
+
+  /** `isSettled`: they are to stay; what was only passed through is asked for once more then. */
+  async change(feelings, isSettled) {
+    const asked = JSON.stringify(feelings);
+    const [before, wasSettled] = this.#sent;
+    if (asked === before && (wasSettled || !isSettled)) return;
+    this.#sent = [asked, isSettled];
+    await this.#exchange.change(feelings, isSettled);
+  }
+}
