@@ -153,3 +153,10 @@ def runs(page: Any, side: str, number: int = -1) -> list[tuple[str, str]]:
     """The runs of an answer that have a colour of their own: (text, colour)."""
     found = answer(page, side, number).locator(".text").evaluate(_RUNS)
     return [(text, colour) for text, colour in found]
+
+
+def copied(page: Any) -> str:
+    """The link of the page as it is now, from the clipboard."""
+    button(page, "Copy link").click()
+    expect(button(page, "Copied")).to_be_visible()
+    return page.evaluate("navigator.clipboard.readText()")

@@ -83,6 +83,7 @@ class Scripted:
             strength="as a test says", law="preserve", dose="absolute", calibrated_for=[], record={}
         )
         self.key: str | None = None
+        self.model = "scripted"
         # Readings of texts: the label of a text, whose place is that of the table.
         self.label: Callable[[str], str] = lambda text: "joy"
         self.compares: list[Compare] = []
@@ -205,7 +206,7 @@ class Scripted:
 
         return _answer(
             EmotionsAnswer(
-                model="scripted", data=[one(name) for name in self.names], site="block",
+                model=self.model, data=[one(name) for name in self.names], site="block",
                 layers=[1, 2], num_layers=4, calibration=self.calibration,
                 circumplex=TableAnswer(
                     mapping="wheel", coordinates="russell", source="a test",
@@ -221,7 +222,7 @@ class Scripted:
         if self.abilities["sides"] is None:
             return refusal(NotFoundError("there is no such path here"))
         stream = Compare(
-            body, self.held, token=f"token-{len(self.compares)}", model="scripted",
+            body, self.held, token=f"token-{len(self.compares)}", model=self.model,
             words=self.words, length=self.length, told=self._told,
         )  # fmt: skip
         self.compares.append(stream)
@@ -255,7 +256,7 @@ class Scripted:
     def _chunked(self, body: dict[str, Any], chat: bool) -> Response:
         assert body.get("stream"), "the page streams"
         stream = Chunks(
-            body, self.held, model="scripted", words=self.words, length=self.length, chat=chat
+            body, self.held, model=self.model, words=self.words, length=self.length, chat=chat
         )
         self.chats.append(stream)
         return _streamed(stream)

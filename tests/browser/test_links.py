@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 import pytest
 from browser.hands import (
     button,
+    copied,
     drag,
     field,
     message,
@@ -40,12 +41,6 @@ def chosen(page):
         "system": page.get_by_role("textbox", name="System prompt").input_value(),
         "message": message(page).input_value(),
     }
-
-
-def copied(page):
-    button(page, "Copy link").click()
-    expect(button(page, "Copied")).to_be_visible()
-    return page.evaluate("navigator.clipboard.readText()")
 
 
 def test_a_link_carries_all_settings_and_the_message_and_sends_nothing(watched, scripted):

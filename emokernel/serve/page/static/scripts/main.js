@@ -65,7 +65,7 @@ const panel = new Panel(settings, disc, (isSettled) => {
 function follow() {
   const end = followed.getBoundingClientRect().bottom - byId("composer").getBoundingClientRect().top;
   followed = null;
-  if (end > 0 && end < NEAR) scrollBy({ top: end });
+  if (end > 0 && end < NEAR) scrollBy({ top: end, behavior: "instant" });
 }
 
 function shown() {

@@ -157,7 +157,9 @@ function read(said, names, complaints) {
         Object.assign(changes, { way: "point", ...within({ valence, arousal }) });
       } else complaints.push(`“${shown(value)}” is no point of the disc.`);
     } else if (key === "mix") {
-      Object.assign(changes, { way: "mix", mix: readMix(value, names, complaints) });
+      const mix = readMix(value, names, complaints);
+      const isMeant = !value || Object.keys(mix).length > 0;
+      Object.assign(changes, isMeant && { way: "mix", mix });
     } else if (ofNumber) {
       const [name, short, least, most] = ofNumber;
       const given = number(value);
