@@ -46,7 +46,7 @@ SLOW_MS = 250  # between two places of the point as it is led
 
 START, STRENGTH = (0.75, 0.55), 1.5
 # Where the point is led while the text is written, in one go.
-WAY = ((0.3, 0.85), (-0.35, 0.8), (-0.75, 0.45), (-0.8, -0.15))
+WAY = ((0.3, 0.88), (-0.25, 0.88), (-0.65, 0.68))
 
 
 def prepared(page: Any, longest: int) -> None:

@@ -45,9 +45,8 @@ export class Answer {
     this.element.dataset.state = "writing";
     clearInterval(this.#clock);
     this.#state.textContent = "";
-    const space = this.#stretch ? "" : text.match(/^\s*/)[0];
-    if (!this.#stretch) this.#begin(space);
-    this.#stretch.firstChild.appendData(text.slice(space.length));
+    const before = this.#stretch ? "" : this.#begin(text);
+    this.#stretch.firstChild.appendData(text.slice(before.length));
     this.text += text;
     this.#copy.hidden = false;
   }
@@ -92,21 +91,26 @@ export class Answer {
     this.#state.textContent = `waiting, ${Math.round(waited / 1000)} s`;
   }
 
-  /** A stretch of one colour behind `space`; it bears a name where a mood begins that is to stay. */
-  #begin(space) {
+  /**
+   * A stretch of one colour, with its name before it where a mood begins that is to stay; gives the
+   * space at the beginning of `text` that stands before that name.
+   */
+  #begin(text) {
     const isColoured = this.#place && !isNeutral(this.#place);
     this.#stretch = make("span", { class: isColoured ? "stretch mood" : "stretch" }, new Text());
     this.#written = this.#place;
     paint(this.#stretch, this.#place);
-    this.#said.append(space);
     const now = this.#place ? word(this.#place) : "plain";
     this.#named ??= now;
+    let space = "";
     if (this.#isSettled && this.#named !== now) {
       this.#named = now;
+      [space] = text.match(/^\s*/);
       const flag = make("span", { class: "flag mood", "data-word": now, "aria-hidden": "true" });
       paint(flag, this.#place);
-      this.#said.append(flag);
+      this.#said.append(space, flag);
     }
     this.#said.append(this.#stretch);
+    return space;
   }
 }
