@@ -117,12 +117,14 @@ class Film:
     """Frames of a page as they come, by Chromium's screencast, with the time of each."""
 
     def __init__(self, page: Any, folder: Path) -> None:
-        self._folder, self.frames = folder, []
+        self._folder, self.frames, self._ended = folder, [], False
         self._session = page.context.new_cdp_session(page)
         self._session.on("Page.screencastFrame", self._keep)
         self._session.send("Page.startScreencast", {"format": "png"})
 
     def _keep(self, frame: dict[str, Any]) -> None:
+        if self._ended:
+            return
         path = self._folder / f"{len(self.frames):05}.png"
         path.write_bytes(base64.b64decode(frame["data"]))
         self.frames.append((path, frame["metadata"]["timestamp"]))
@@ -135,6 +137,7 @@ class Film:
 
     def end(self) -> None:
         """No more of them."""
+        self._ended = True
         self._session.send("Page.stopScreencast")
 
     def list_for_ffmpeg(self) -> Path:
@@ -167,6 +170,7 @@ def recording(browser: Any, url: str, folder: Path) -> tuple[Path, float]:
         lead(page)
         states(page, "ended", within=_PATIENCE_S)
         page.wait_for_timeout(2500)
+        page.screenshot(path=folder / "disc.png")
         film.end()
         found = _encoded(film.list_for_ffmpeg(), folder / "disc.gif")
     assert not watched.found(), watched.found()
@@ -205,7 +209,7 @@ def _encoded(frames: Path, target: Path) -> Path:
 def main() -> None:
     """Start the server, and look at it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="for PNG files and disc.gif")
+    parser.add_argument("folder", type=Path, help="for PNG files; disc.gif and its last picture")
     parser.add_argument("--model", default="smollm2", help="what is served; smollm2 unless given")
     parser.add_argument(
         "--only", choices=["pictures", "recording"], help="one of the two; both unless given"
