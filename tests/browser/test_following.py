@@ -36,12 +36,12 @@ LONGEST_FRAME = """
 def test_where_answers_are_stacked_the_steered_one_stays_in_sight(
     contexts, scripted, width, height
 ):
-    scripted.held, scripted.length = True, 200
+    scripted.held, scripted.length = True, 300
     watched = contexts(scripted.url, viewport={"width": width, "height": height})
-    page = opened(watched, scripted.url, "#length=200")
+    page = opened(watched, scripted.url, "#length=300")
     send(page, "How are you?")
     compare = scripted.compare()
-    for _ in range(14):
+    for _ in range(30):
         compare.let(9)
         page.wait_for_timeout(60)
     has(page, STEERED, "writing")
@@ -50,6 +50,14 @@ def test_where_answers_are_stacked_the_steered_one_stays_in_sight(
     covered = page.locator("#stage").bounding_box() if width < 760 else {"y": 0, "height": 0}
     assert covered["y"] + covered["height"] < end
     assert end <= page.locator("#composer").bounding_box()["y"] + 8
+    # Who looks further up is left there.
+    page.mouse.move(width / 2, height / 2)
+    page.mouse.wheel(0, -400)
+    page.wait_for_timeout(300)
+    there = page.evaluate("scrollY")
+    compare.let(20)
+    page.wait_for_timeout(400)
+    assert page.evaluate("scrollY") == there
     compare.open()
     states(page, "ended")
 

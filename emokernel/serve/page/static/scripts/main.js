@@ -22,11 +22,11 @@ const SUGGESTIONS = {
   text: ["This morning I", "When the door opened,", "The letter said that"],
 };
 const AGAIN_S = 3; // after which a server that could not tell what it can is asked again
-const NEAR = 120; // pixels from the end, within which the page follows a text
 
 const settings = new Settings();
 const server = new Server(askKey);
 const line = new Line();
+let looksBack = false; // a person has scrolled up
 let followed = null; // the text with which the page goes on in the next frame
 const disc = new Disc(byId("disc"));
 
@@ -61,11 +61,12 @@ const panel = new Panel(settings, disc, (isSettled) => {
   show();
 });
 
-/** Goes on with a text that has come to the end of what is seen of the page. */
+/** Goes on with a text that has come to the end of what is seen, unless a person looks further up. */
 function follow() {
   const end = followed.getBoundingClientRect().bottom - byId("composer").getBoundingClientRect().top;
   followed = null;
-  if (end > 0 && end < NEAR) scrollBy({ top: end, behavior: "instant" });
+  if (end <= 0) looksBack = false;
+  else if (!looksBack) scrollBy({ top: end, behavior: "instant" });
 }
 
 function shown() {
@@ -146,6 +147,11 @@ byId("share").addEventListener("click", (event) =>
   copy(location.href.replace(/#.*/, "")
     + settings.toFragment(settings.values.message || views.talk.lastSaid), event.target));
 for (const { judge } of Object.values(views)) judge?.addEventListener("change", showJudge);
+let height = scrollY;
+addEventListener("scroll", () => {
+  looksBack ||= scrollY < height;
+  height = scrollY;
+}, { passive: true });
 // On narrow screens what is chosen less often comes behind the texts, for the Tab key too.
 const narrow = matchMedia("(max-width: 760px)");
 const putRest = () => (narrow.matches ? byId("page") : byId("panel")).append(byId("rest"));
