@@ -56,8 +56,9 @@ def test_a_change_holds_from_its_step_on_and_the_text_shows_it(watched, scripted
     drag(page, -0.7, 0.5)
     valence, arousal = mood(page)
     assert (valence, arousal) == pytest.approx((-0.7, 0.5), abs=0.02)
-    wanted = lambda: [asked_place(each["emotions"][steered]) for each in compare.changes]  # noqa: E731
-    waited(lambda: wanted()[-1:] == [(valence, arousal)], "the change")
+    wanted = ((valence, arousal), True)  # the point has been let go
+    told = lambda each: (asked_place(each["emotions"][steered]), each["again"])  # noqa: E731
+    waited(lambda: compare.changes and told(compare.changes[-1]) == wanted, "the change")
     assert all(each["emotions"][1 - steered] is None for each in compare.changes)
     compare.let(4)
     says(page, STEERED, words("glad", 0, 3) + words("cross", 3, 7))
