@@ -4,6 +4,7 @@ import json
 
 import pytest
 from browser.hands import mood, opened, place, send, states
+from browser.scripted import EMOTIONS
 from playwright.sync_api import expect
 
 KEPT = "emokernel-settings"
@@ -35,6 +36,7 @@ def test_what_another_release_kept_or_is_broken_is_left_out(contexts, scripted, 
     script = f"try {{ sessionStorage.setItem({KEPT!r}, {json.dumps(kept)}); }} catch {{}}"
     page = opened_with(contexts, scripted, script)
     assert mood(page) == (0.7, 0.5)
+    assert scripted.asked.count(("GET", EMOTIONS)) == 1  # it began at once
     send(page, "How are you?")
     states(page, "ended")
 
