@@ -54,7 +54,7 @@ def engines():
 
 @pytest.fixture(scope="session")
 def server(engines, embedded, scratch):
-    """`vllm serve` of the embedded model, for all tests over HTTP; `test_killed_core` ends it.
+    """`vllm serve` of the embedded model, for all tests over HTTP that leave it as it was.
 
     It has a key, and a judge that ships.
     """

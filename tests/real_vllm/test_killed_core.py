@@ -10,7 +10,7 @@ import httpx
 import pytest
 from real_vllm.cases import Case
 from real_vllm.reference import Reference
-from real_vllm.server import HEADERS, NAME, Server
+from real_vllm.server import HEADERS, KEY, NAME, Server
 
 STEPS = 200
 PATH = "/v1/completions"
@@ -49,24 +49,25 @@ class Listener(threading.Thread):
             self.complete |= any(choice["finish_reason"] for choice in choices)
 
 
-def test_a_killed_core_and_a_new_start(server, embedded, scratch):
+def test_a_killed_core_and_a_new_start(embedded, scratch):
     """The new server is told by variables of its environment, instead of options."""
     cases = [Case(embedded.prompts[1], name) for name in ("joy", "anger", "sadness", "fear")]
     expected = Reference(embedded.folder, embedded.vectors).texts(cases, STEPS)
-    listeners = [Listener(server, case) for case in cases]
-    for each in listeners:
-        each.start()
-    _until(lambda: all(len(each.tokens) > 3 for each in listeners))
-    server.engine_core().kill()
-    for each in listeners:
-        each.join()
-    for each, text in zip(listeners, expected, strict=True):
-        assert not each.complete
-        assert each.tokens == text.tokens[: len(each.tokens)]
-    for case in cases:
-        _assert_fails(server, PATH, body_of(case, 4))
-    _assert_fails(server, "/v1/emotions")
-    server.stop()
+    emotions = embedded.emotions()
+    with Server(embedded.folder, scratch / "killed.log", emotions, "--api-key", KEY) as server:
+        listeners = [Listener(server, case) for case in cases]
+        for each in listeners:
+            each.start()
+        _until(lambda: all(len(each.tokens) > 3 for each in listeners))
+        server.engine_core().kill()
+        for each in listeners:
+            each.join()
+        for each, text in zip(listeners, expected, strict=True):
+            assert not each.complete
+            assert each.tokens == text.tokens[: len(each.tokens)]
+        for case in cases:
+            _assert_fails(server, PATH, body_of(case, 4))
+        _assert_fails(server, "/v1/emotions")
 
     variables = {"EMOKERNEL_VLLM_VECTORS": str(embedded.file), "EMOKERNEL_VLLM_EXACT": "false"}
     with Server(embedded.folder, scratch / "again.log", **variables) as again:
