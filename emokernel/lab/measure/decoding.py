@@ -77,6 +77,11 @@ class Decoding:
         self._positioned = "position_ids" in takes
         self._last = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
 
+    @property
+    def reads_all(self) -> bool:
+        """Whether a step reads the whole text, as the model kept no cache of what it has read."""
+        return not self._caches
+
     def begin(self) -> Tensor:
         """Scores ``[rows, vocabulary]`` of the first token of each text."""
         scores = self._forward(None)
@@ -90,7 +95,7 @@ class Decoding:
         tokens = tokens.to(self._ids)[:, None]
         self._ids = torch.cat([self._ids, tokens], 1)
         self._mask = torch.cat([self._mask, torch.ones_like(tokens)], 1)
-        if not self._caches:
+        if self.reads_all:
             return self._forward(None)
         scores = self._forward(1)
         return self._read_again(scores) if self._again else scores
@@ -109,7 +114,7 @@ class Decoding:
         """
         if self._steering is None:
             raise EmokernelError("requests need the steering that fulfils them")
-        if not self._caches and not again:
+        if self.reads_all and not again:
             raise SteeringError(
                 "this model keeps no cache and reads its text again for every token: let what is"
                 " there be read again under the new emotions, or ask anew"

@@ -119,6 +119,13 @@ class Writing:
             self._decoding = decoding
         return dict(zip(rows[going].tolist(), known[going].tolist(), strict=True))
 
+    @property
+    def reads_all(self) -> bool:
+        """Whether the next step reads all texts again: the first, and each of a model that keeps
+        no cache. Such a one can only be changed with ``again``.
+        """
+        return self._decoding is not None and self._decoding.reads_all
+
     def change(self, requests: Sequence[Request | None], again: bool = False) -> None:
         """From the next step on ``requests``, as many as contexts; for between two steps.
 

@@ -91,7 +91,8 @@ class ChangeBody(Strict):
     again: bool = Field(
         True,
         description="Whether a side that changes reads all that it has so far again, as if the"
-        " emotion had been asked for from the beginning; false: it goes on with what it has read",
+        " emotion had been asked for from the beginning; false: it goes on with what it has read,"
+        " unless the model keeps no cache and reads all for each token, as `changed` then says",
     )
 
 

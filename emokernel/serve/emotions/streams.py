@@ -144,9 +144,9 @@ class Stream:
     def change(self, requests: Sequence[Request | None], again: bool = True) -> int:
         """From the next step on, ``requests``; the number of that step, from 0.
 
-        ``again``: the text so far is read again under them (`Decoding.change`).
-        NotFoundError if there is none, NoFreeSlotError, SteeringError for another number of them;
-        nothing changes then. Without ``again`` that step fails if the model keeps no cache.
+        ``again``: the text so far is read again under them (`Decoding.change`); a model that keeps
+        no cache does so without it too, as the event says. NotFoundError if there is no such step,
+        NoFreeSlotError, SteeringError for another number of them; nothing changes then.
         """
         if len(requests) != self.sides:
             raise SteeringError(
@@ -183,13 +183,15 @@ class Stream:
             number, self._begun = self._begun, self._begun + 1
         if change is None:
             return [], number
+        again = change.again
         if self._writing is not None:
-            self._writing.change(change.requests, change.again)
+            again = again or self._writing.reads_all
+            self._writing.change(change.requests, again)
         self._requests = change.requests
         self._held.release()
         self._held = change.held
         emotions = told(self._steering, change.requests)
-        event = Changed(step=number, at=self._at(), emotions=emotions, again=change.again)
+        event = Changed(step=number, at=self._at(), emotions=emotions, again=again)
         return [event], number
 
     def _advanced(self) -> Writing:

@@ -10,6 +10,7 @@ from transformers import (
     MambaConfig,
     MambaForCausalLM,
 )
+from uncached import forget
 from word_model import word_tokenizer
 
 from emokernel import EmokernelError, Request, patch
@@ -118,15 +119,7 @@ def test_a_model_without_a_cache_reads_its_text_again(tiny, vectors, monkeypatch
     model = peaked(tiny())
     steering = patch(model, vectors())
     expected = written(model, steering=steering, requests=requests)
-    plain = model.forward
-
-    def uncached(*args, **kwargs):
-        output = plain(*args, **kwargs | {"use_cache": False})
-        output.past_key_values = None
-        return output
-
-    uncached.__signature__ = __import__("inspect").signature(plain)
-    monkeypatch.setattr(model, "forward", uncached)
+    forget(model, monkeypatch)
     assert written(model, steering=steering, requests=requests) == expected
 
 

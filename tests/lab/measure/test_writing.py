@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from itertools import pairwise
 
 import pytest
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
+from uncached import forget
 from word_model import word_tokenizer
 
 from emokernel import EmokernelError, Request, patch
@@ -206,18 +206,11 @@ def test_changes_that_cannot_be_are_told(model, vectors):
 
 def test_a_model_without_a_cache_cannot_change_its_mind(model, vectors, monkeypatch):
     steering = patch(model, vectors())
-    plain = model.forward
-
-    def uncached(*args, **kwargs):
-        output = plain(*args, **kwargs | {"use_cache": False})
-        output.past_key_values = None
-        return output
-
-    uncached.__signature__ = inspect.signature(plain)
-    monkeypatch.setattr(model, "forward", uncached)
+    forget(model, monkeypatch)
     steps = writing(model, steering=steering, requests=[JOY] * 4)
     first = next(steps)
     with pytest.raises(SteeringError, match="keeps no cache"):
         steps.change([ANGER] * 4)
+    assert steps.reads_all
     rest = list(steps)
     assert [first, *rest] == list(writing(model, steering=steering, requests=[JOY] * 4))

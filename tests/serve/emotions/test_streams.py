@@ -11,6 +11,7 @@ from serve.emotions.served import PROMPT, Comparing, asking, compared
 from serve.front.calls import Call, is_refusal
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+from uncached import forget
 
 from emokernel import Affect, Request
 from emokernel.errors import NoFreeSlotError
@@ -96,6 +97,30 @@ def test_a_change_holds_from_the_next_token_on(fields, again, served, embedded, 
     assert call.texts == [text[len(before) :] for text in wanted]
     unchanged = compared(served, asking(**LONG)).texts
     assert all(a != b for a, b in zip(call.texts, unchanged, strict=True))
+
+
+def test_a_model_without_a_cache_reads_again_whatever_was_asked_and_says_so(
+    served, embedded, endless, monkeypatch
+):
+    async def run(again):
+        served.turns.shut()
+        call, task = begun(served, emotions=[None, "joy"])
+        served.turns.let(2)
+        await call.until_step(1)
+        await call.until(lambda: served.turns.waiting)
+        await changed(served, call.events[0]["stream"], ["anger", "joy"], again=again)
+        served.turns.let(100)
+        await task
+        return call
+
+    kept = asyncio.run(run(True)).texts
+    forget(embedded[0], monkeypatch)
+    for again in (True, False):
+        call = asyncio.run(run(again))
+        (event,) = [event for event in call.events if event["type"] == "changed"]
+        assert event["again"]
+        assert call.events[-1]["type"] == "done"
+        assert call.texts == kept
 
 
 def test_of_several_changes_before_a_step_the_last_one_holds(served, endless):
