@@ -5,26 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 from openai.types import Completion
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.chat import ChatCompletion
+from openai.types.responses import Response
 from pydantic import BaseModel
 
-_ANSWERS: dict[str, tuple[type[BaseModel], Any]] = {
-    "/v1/chat/completions": (ChatCompletion, ChatCompletionChunk),
-    "/v1/completions": (Completion, Completion),
-    "/v1/responses": (Response, ResponseStreamEvent),
+# Of each the whole answer, and what the events of a stream are; the schemas of the last would be
+# two megabytes.
+_ANSWERS: dict[str, tuple[type[BaseModel], str]] = {
+    "/v1/chat/completions": (ChatCompletion, "ChatCompletionChunk"),
+    "/v1/completions": (Completion, "Completion"),
+    "/v1/responses": (Response, "ResponseStreamEvent"),
 }
 
 
 def answers(path: str) -> dict[int | str, dict[str, Any]]:
     """The ``responses=`` of the route: a whole answer, or with "stream" a stream of its parts."""
     whole, part = _ANSWERS[path]
-    name = getattr(part, "__name__", "ResponseStreamEvent")
-    stream = {"schema": {"type": "string", "description": f"data: lines, each a {name}"}}
+    data = {"type": "string", "description": f"A {part} of OpenAI's API as JSON; last [DONE]"}
+    event = {"type": "object", "properties": {"data": data}, "required": ["data"]}
     return {
         200: {
             "model": whole,
             "description": "The answer; with stream, server-sent events",
-            "content": {"text/event-stream": stream},
+            "content": {"text/event-stream": {"itemSchema": event}},
         }
     }

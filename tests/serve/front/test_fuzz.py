@@ -73,6 +73,18 @@ def test_all_answers_are_those_of_the_description(described, method, path, mode)
     validate()
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_a_stream_is_that_of_the_description(described, path):
+    """Which few of the requests above ask for that can be answered."""
+    asked = {"input": "a"} if path == "/v1/responses" else {"prompt": "a"}
+    if path == "/v1/chat/completions":
+        asked = {"messages": [{"role": "user", "content": "a"}]}
+    case = described[path]["POST"].Case(body=asked | {"stream": True})
+    answer = case.call_and_validate(excluded_checks=[schemathesis.checks.positive_data_acceptance])
+    assert answer.status_code == 200
+    assert answer.text.startswith(("data: ", "event: "))
+
+
 def test_all_paths_of_the_description_are_tried(described):
     tried = test_all_answers_are_those_of_the_description.pytestmark[0].args[1]
     told = {
