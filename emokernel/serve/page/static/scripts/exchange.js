@@ -3,7 +3,6 @@
 import { NOWHERE } from "./affect.js";
 import { isAbort } from "./server.js";
 import { Sentences } from "./sentences.js";
-import { write } from "./writer.js";
 
 export class Exchange {
   #writer;
@@ -16,13 +15,16 @@ export class Exchange {
   hasBegun = false;
 
   /**
-   * `answers`: one for each feeling of the job, meant for `places`. `hooks`: began(), asked(side, step, place),
-   * wrote(side, step), sentence(side, {text, step, place}), ended(side).
+   * `begin(signal)`: its writer, see writer.js. `answers`: one for each feeling, meant for `places`.
+   * `hooks`: began(), asked(side, step, place), wrote(side, step), sentence(side, {text, step,
+   * place}), ended(side).
    */
-  constructor(server, known, job, answers, places, hooks = {}) {
+  constructor(begin, answers, places, hooks = {}) {
     [this.#answers, this.#places, this.#hooks] = [answers, places, hooks];
+    /** All that is needed to show it once more; `broken`: why it was broken off. */
+    this.record = { places: [...places], events: [], broken: null };
     this.#sentences = answers.map(() => new Sentences());
-    this.#writer = write(server, known, job, this.#abort.signal);
+    this.#writer = begin(this.#abort.signal);
     answers.forEach((answer, side) => answer.ask(places[side]));
   }
 
@@ -32,12 +34,14 @@ export class Exchange {
       for await (const event of this.#writer.events) {
         if (!this.hasBegun) this.#hooks.began?.();
         this.hasBegun = true;
+        this.record.events.push(event);
         this.#take(event);
       }
     } catch (error) {
       const open = this.#answers.filter(({ isOpen }) => isOpen);
       if (isAbort(error) || this.#abort.signal.aborted) open.forEach((answer) => answer.stop());
       else {
+        this.record.broken = error.message;
         open.forEach((answer) => answer.fail(error.message));
         if (!this.hasBegun) throw error;
       }

@@ -167,6 +167,7 @@ addEventListener("hashchange", () => {
 async function begin() {
   try {
     await meet();
+    await views.talk.restore();
   } catch (error) {
     const wait = error.status < 500 && !error.seconds ? null : (error.seconds ?? AGAIN_S);
     byId("starting").textContent = sentence(`This page cannot begin: ${error.message}`)

@@ -5,8 +5,9 @@ import { Answer } from "./answer.js";
 import { byId, make, tell } from "./dom.js";
 import { Exchange } from "./exchange.js";
 import { Judge } from "./judge.js";
+import { keepTurns, keptTurns, replayed } from "./past.js";
 import { Steering } from "./steering.js";
-import { contextOf } from "./writer.js";
+import { contextOf, write } from "./writer.js";
 
 const SIDES = ["steered", "plain"];
 
@@ -39,13 +40,12 @@ export class Talk {
     const context = contextOf(known, settings.values.system, this.#past(), said);
     const feelings = [settings.feeling(), null];
     const job = { context, feelings, sampling: settings.sampling() };
-    this.#close();
-    this.#turns.push(turn);
-    byId("turns").append(turn.element);
-    byId("empty").hidden = true;
-    turn.element.scrollIntoView({ block: "nearest" });
     const places = [feelings[0] && (settings.place() ?? NOWHERE), null];
-    const exchange = new Exchange(server, known, job, turn.answers, places, this.#hooks(turn));
+    const exchange = new Exchange((signal) => write(server, known, job, signal), turn.answers, places,
+      this.#hooks(turn));
+    turn.record = exchange.record;
+    this.#add(turn);
+    turn.element.scrollIntoView({ block: "nearest" });
     this.#exchange = exchange;
     this.#steering = new Steering(exchange, feelings);
     this.#page.changed();
@@ -68,9 +68,7 @@ export class Talk {
     const turn = this.#turns.at(-1);
     this.#drop(turn);
     return this.run(turn.said).catch((error) => {
-      this.#turns.push(turn);
-      byId("turns").append(turn.element);
-      byId("empty").hidden = true;
+      this.#add(turn);
       this.#open();
       throw error;
     });
@@ -87,6 +85,29 @@ export class Talk {
     byId("empty").hidden = false;
     this.#forget();
     this.#page.changed();
+  }
+
+  /** The turns that this tab has kept, as they were when its page was left. */
+  async restore() {
+    addEventListener("pagehide", () => {
+      this.stop(); // or its end would look like that of the server
+      this.#keep();
+    });
+    // A browser that needs room ends pages that are not seen, and tells them nothing.
+    document.addEventListener("visibilitychange", () => this.#keep());
+    const past = keptTurns(this.#page.known.model);
+    try {
+      for (const [index, { said, chosen, ...record }] of past.entries()) {
+        const turn = { ...this.#turnOf(said), chosen, record };
+        this.#add(turn);
+        const hooks = index === past.length - 1 ? this.#hooks(turn, true) : {};
+        await new Exchange(() => replayed(record), turn.answers, record.places, hooks).run();
+      }
+    } catch {
+      this.anew(); // what was kept is no talk
+    }
+    this.#open();
+    if (this.hasText) this.#page.follow(this.#turns.at(-1).element);
   }
 
   /** The mood is another one now, which what is being written takes on; `isSettled`: to stay. */
@@ -124,7 +145,8 @@ export class Talk {
     this.#page.unlist();
   }
 
-  #hooks(turn) {
+  /** `isPast`: what comes was seen and heard before. */
+  #hooks(turn, isPast = false) {
     const { line } = this.#page;
     const counts = [0, 0];
     return {
@@ -139,11 +161,11 @@ export class Talk {
       wrote: (side, step) => {
         line.reach(step);
         const [steered] = turn.answers;
-        if (side === 0 || !steered.isOpen) this.#page.follow(steered.isOpen ? steered.element : turn.element);
+        if (!isPast && (side === 0 || !steered.isOpen)) this.#page.follow(steered.isOpen ? steered.element : turn.element);
       },
       sentence: (side, { text, step, place }) => {
         const number = ++counts[side];
-        if (side === 0) this.#page.say(text);
+        if (side === 0 && !isPast) this.#page.say(text);
         if (this.#page.known.abilities.judge === null) return;
         this.judge.read(text, ({ label, place: read }) => {
           if (this.#turns.at(-1) !== turn) return;
@@ -165,7 +187,18 @@ export class Talk {
     const answers = SIDES.map((side) => new Answer(side, side));
     const pair = make("div", { class: "pair" }, ...answers.map(({ element }) => element));
     const element = make("article", { class: "turn" }, make("p", { class: "said" }, said), pair);
-    return { said, answers, element, chosen: 0, choice: null };
+    return { said, answers, element, chosen: 0, choice: null, record: null };
+  }
+
+  #add(turn) {
+    this.#close();
+    this.#turns.push(turn);
+    byId("turns").append(turn.element);
+    byId("empty").hidden = true;
+  }
+
+  #keep() {
+    keepTurns(this.#page.known.model, this.#turns.map(({ said, chosen, record }) => ({ said, chosen, ...record })));
   }
 
   /** Of the last turn a person says from which answer the talk goes on. */

@@ -7,7 +7,7 @@ import { byId, make, tell } from "./dom.js";
 import { Exchange } from "./exchange.js";
 import { Judge } from "./judge.js";
 import { Steering } from "./steering.js";
-import { contextOf } from "./writer.js";
+import { contextOf, write } from "./writer.js";
 
 export class Twelve {
   label = "Send";
@@ -53,7 +53,7 @@ export class Twelve {
     byId("states").replaceChildren(...states.map((state, index) => make("div",
       { class: "state", "data-angle": Math.round(angle(state)) }, answers[index].element)));
     const run = this.#run + 1;
-    this.#exchange = new Exchange(server, known, job, answers, [...states], {
+    this.#exchange = new Exchange((signal) => write(server, known, job, signal), answers, [...states], {
       began: () => {
         this.#run = run;
         this.marks = { read: [], trail: [] };
