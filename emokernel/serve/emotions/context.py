@@ -29,18 +29,21 @@ def context_of(tokenizer: Any, body: CompareBody) -> Context:
         raise EmokernelError(
             "this model's tokenizer cannot decode a text token by token: ask for a completion"
         )
-    if getattr(tokenizer, "chat_template", None):
-        return Context(_chat(tokenizer, body), False, decoder)
+    is_chat = bool(getattr(tokenizer, "chat_template", None))
+    ids = _chat(tokenizer, body) if is_chat else _text(tokenizer, body)
+    if not ids:
+        raise EmokernelError("the prompt is no token for this model: write more")
+    return Context(ids, not is_chat, decoder)
+
+
+def _text(tokenizer: Any, body: CompareBody) -> list[int]:
     for name in ("messages", "system"):
         if getattr(body, name) is not None:
             raise EmokernelError(
                 f"this model has no chat template, so it takes no {name}: give a prompt alone,"
                 " which it continues"
             )
-    ids = tokenizer(body.prompt)["input_ids"]
-    if not ids:
-        raise EmokernelError("the prompt is no token for this model: write more")
-    return Context(ids, True, decoder)
+    return tokenizer(body.prompt)["input_ids"]
 
 
 def _chat(tokenizer: Any, body: CompareBody) -> list[int]:

@@ -203,8 +203,8 @@ def event_schema() -> dict[str, Any]:
             return inlined(known[part["$ref"].rpartition("/")[2]])
         return {key: inlined(each) for key, each in part.items() if key != "discriminator"}
 
-    data = {"type": "string", "contentMediaType": "application/json"}
-    data["contentSchema"] = inlined(schema)
+    told = {"type": "string", "contentMediaType": "application/json"}
+    data = {"anyOf": [{"const": "[DONE]"}, {**told, "contentSchema": inlined(schema)}]}
     return {"type": "object", "properties": {"data": data}, "required": ["data"]}
 
 

@@ -183,9 +183,9 @@ class Stream:
             number, self._begun = self._begun, self._begun + 1
         if change is None:
             return [], number
-        again = change.again
+        # Before the first step everything is still to be read.
+        again = change.again or self._writing is None or self._writing.reads_all
         if self._writing is not None:
-            again = again or self._writing.reads_all
             self._writing.change(change.requests, again)
         self._requests = change.requests
         self._held.release()

@@ -12,16 +12,16 @@ from pydantic import BaseModel
 # Of each the whole answer, and what the events of a stream are; the schemas of the last would be
 # two megabytes.
 _ANSWERS: dict[str, tuple[type[BaseModel], str]] = {
-    "/v1/chat/completions": (ChatCompletion, "ChatCompletionChunk"),
-    "/v1/completions": (Completion, "Completion"),
-    "/v1/responses": (Response, "ResponseStreamEvent"),
+    "/v1/chat/completions": (ChatCompletion, "ChatCompletionChunk as JSON; last [DONE]"),
+    "/v1/completions": (Completion, "Completion as JSON; last [DONE]"),
+    "/v1/responses": (Response, "ResponseStreamEvent as JSON"),
 }
 
 
 def answers(path: str) -> dict[int | str, dict[str, Any]]:
     """The ``responses=`` of the route: a whole answer, or with "stream" a stream of its parts."""
     whole, part = _ANSWERS[path]
-    data = {"type": "string", "description": f"A {part} of OpenAI's API as JSON; last [DONE]"}
+    data = {"type": "string", "description": f"A {part}"}
     event = {"type": "object", "properties": {"data": data}, "required": ["data"]}
     return {
         200: {

@@ -284,6 +284,15 @@ def test_a_chat_that_its_template_refuses_is_a_bad_request(chats, fields, messag
     assert message in call.answer.json["detail"]
 
 
+def test_a_chat_of_which_its_template_makes_nothing_is_a_bad_request(chats):
+    served, tokenizer = chats
+    tokenizer.chat_template = "{{ messages[-1]['content'] }}"
+    messages = [{"role": "user", "content": ""}]
+    call = compared(served, {"messages": messages, "emotions": [None]})
+    assert call.answer.status == 400
+    assert "no token for this model" in call.answer.json["detail"]
+
+
 def test_as_many_tokens_are_written_as_there_is_room_for():
     model = SimpleNamespace(config=LlamaConfig(max_position_embeddings=100))
     assert length_of(model, 40, None, 50) == 50
@@ -301,7 +310,9 @@ def test_the_route_is_described(served):
     described = ask(served.app, "/openapi.json", method="GET").json
     route = described["paths"][COMPARE]["post"]
     stream = route["responses"]["200"]["content"]["text/event-stream"]
-    kinds = stream["itemSchema"]["properties"]["data"]["contentSchema"]["oneOf"]
+    last, others = stream["itemSchema"]["properties"]["data"]["anyOf"]
+    assert last == {"const": "[DONE]"}
+    kinds = others["contentSchema"]["oneOf"]
     assert [kind["properties"]["type"]["const"] for kind in kinds] == [
         "start", "text", "changed", "end", "done", "error"
     ]  # fmt: skip

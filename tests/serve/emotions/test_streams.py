@@ -148,7 +148,7 @@ def test_a_change_before_the_first_token_holds_for_the_prompt_too(served, endles
         served.turns.shut()
         call, task = begun(served, emotions=[None, "joy"])
         await call.until(lambda: served.turns.waiting)
-        answer = await changed(served, call.events[0]["stream"], ["joy", None])
+        answer = await changed(served, call.events[0]["stream"], ["joy", None], again=False)
         served.turns.let(100)
         await task
         return call, answer
@@ -156,6 +156,7 @@ def test_a_change_before_the_first_token_holds_for_the_prompt_too(served, endles
     call, answer = asyncio.run(run())
     assert answer.json["from_step"] == 0
     assert [event["type"] for event in call.events[:2]] == ["start", "changed"]
+    assert call.events[1]["again"]  # nothing was read under the emotions before
     swapped = compared(served, asking(**LONG, emotions=["joy", None]))
     assert call.texts == swapped.texts
 

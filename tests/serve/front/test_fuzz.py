@@ -73,16 +73,25 @@ def test_all_answers_are_those_of_the_description(described, method, path, mode)
     validate()
 
 
-@pytest.mark.parametrize("path", PATHS)
+STREAMED = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "a"}], "stream": True},
+    "/v1/completions": {"prompt": "a", "stream": True},
+    "/v1/responses": {"input": "a", "stream": True},
+    "/v1/emotions/compare": {"prompt": "a", "emotions": [None, "joy"]},
+}
+
+
+@pytest.mark.parametrize("path", STREAMED)
 def test_a_stream_is_that_of_the_description(described, path):
     """Which few of the requests above ask for that can be answered."""
-    asked = {"input": "a"} if path == "/v1/responses" else {"prompt": "a"}
-    if path == "/v1/chat/completions":
-        asked = {"messages": [{"role": "user", "content": "a"}]}
-    case = described[path]["POST"].Case(body=asked | {"stream": True})
+    case = described[path]["POST"].Case(body=STREAMED[path])
     answer = case.call_and_validate(excluded_checks=[schemathesis.checks.positive_data_acceptance])
     assert answer.status_code == 200
-    assert answer.text.startswith(("data: ", "event: "))
+    *_, last = [line for line in answer.text.splitlines() if line]
+    event = described.raw_schema["paths"][path]["post"]["responses"]["200"]["content"][
+        "text/event-stream"
+    ]["itemSchema"]
+    assert (last == "data: [DONE]") == ("[DONE]" in json.dumps(event))
 
 
 def test_all_paths_of_the_description_are_tried(described):
