@@ -125,6 +125,7 @@ class Compare(Stream):
         self.texts = [""] * len(self.asked)
         self.changes: list[dict[str, Any]] = []
         self.steps = 0
+        self.reads_all = False  # at each step, as a model without a cache does
         # Of each change that holds: the first step that it holds for.
         self.changed_at: list[int] = []
         self._next: list[Any] | None = None
@@ -168,7 +169,7 @@ class Compare(Stream):
         if change is not None:
             self.asked = change
             self.changed_at.append(number)
-            told, again = self._told(change), self._again
+            told, again = self._told(change), self._again or self.reads_all
             events.append(Changed(step=number, at=self._at(), emotions=told, again=again))
         for side, asked in enumerate(self.asked):
             text = self._words(side, number, asked)

@@ -8,6 +8,7 @@ from browser.hands import (
     message,
     opened,
     place,
+    point,
     ready,
     said,
     send,
@@ -94,10 +95,12 @@ def test_a_change_that_is_refused_is_told_beside_the_disc(watched, scripted):
     place(page, -0.5, 0.5)
     told = page.locator("#panel").get_by_role("alert")
     expect(told.first).to_contain_text("ll 256 slots are taken")
+    assert not compare.changes
+    point(page).click()  # touched, and where it was: it is asked for once more
+    expect(told.first).to_be_hidden()
+    waited(lambda: compare.changes, "the change")
     compare.open()
     states(page, "ended")
-    place(page, -0.5, -0.5)
-    expect(told.first).to_be_hidden()
 
 
 def test_a_key_is_asked_for_and_kept_in_the_tab_alone(contexts, scripted):
@@ -192,4 +195,49 @@ def test_a_server_that_is_not_ready_is_told_of(watched, scripted):
     page.goto(scripted.url)
     expect(page.locator("#starting")).to_contain_text("the server is being stopped")
     page.reload()
+    ready(page)
+
+
+def test_a_change_that_is_lost_is_told_while_the_text_goes_on(watched, scripted):
+    watched.expect_refusals()
+    scripted.held = True
+    page = opened(watched, scripted.url)
+    send(page, "How are you?")
+    compare = scripted.compare()
+    compare.let(2)
+    waited(lambda: said(page, PLAIN) == "Plain0 plain1 ", "two words")
+    path = f"**/v1/emotions/streams/{compare.token}"
+    page.route(path, lambda route: route.abort())
+    place(page, -0.5, 0.5)
+    told = page.locator("#panel").get_by_role("alert")
+    expect(told.first).to_contain_text("does not answer")
+    page.unroute(path)
+    place(page, -0.5, 0.4)
+    expect(told.first).to_be_hidden()
+    waited(lambda: compare.changes, "the change")
+    compare.open()
+    states(page, "ended")
+
+
+def test_the_only_message_asked_again_and_refused_keeps_what_was_read(watched, scripted):
+    watched.expect_refusals()
+    page = opened(watched, scripted.url)
+    send(page, "How are you?")
+    states(page, "ended")
+    expect(page.locator("#readings li")).to_have_count(6)
+    scripted.refuse(COMPARE, 503, "there is no slot left")
+    button(page, "Again").click()
+    expect(page.locator("#send-error")).to_contain_text("no slot left")
+    for part in ("#line", "#readings"):
+        expect(page.locator(part)).to_be_visible()
+
+
+def test_escape_before_the_server_has_answered_says_nothing_of_the_browser(watched, scripted):
+    scripted.slow.add(EMOTIONS)
+    page = watched.context.new_page()
+    page.goto(scripted.url)
+    waited(lambda: ("GET", EMOTIONS) in scripted.asked, "the question")
+    page.keyboard.press("Escape")
+    expect(page.locator("#starting")).to_have_text("Asking the server…")
+    scripted.slow.clear()
     ready(page)

@@ -9,6 +9,7 @@ from browser.hands import (
     copied,
     drag,
     has,
+    message,
     opened,
     send,
     states,
@@ -138,6 +139,28 @@ def test_cost_is_not_measured_beside_a_text_that_is_written(watched, scripted):
     expect(page.locator("#send-error")).to_be_hidden()
     scripted.compare().open()
     states(page, "ended")
+
+
+@pytest.mark.parametrize("other", ["Talk", "Twelve moods"])
+def test_nothing_is_written_beside_a_cost_that_is_measured(watched, scripted, other):
+    page = opened(watched, scripted.url)
+    view(page, "Cost")
+    message(page).fill("How are you?")
+    scripted.held = True
+    button(page, "Measure").click()
+    measured = scripted.compare()
+    view(page, other)
+    send(page, "And now?")
+    expect(page.locator("#send-error")).to_contain_text("The cost is being measured")
+    assert message(page).input_value() == "And now?"
+    assert len(scripted.compares) == 1
+    view(page, "Cost")
+    button(page, "Stop").click()
+    waited(lambda: measured.left, "the page has hung up")
+    scripted.held = False
+    view(page, other)
+    button(page, "Send").click()
+    waited(lambda: scripted.compare(1).ended, "the text")
 
 
 def test_new_talk_in_mid_text_begins_anew(watched, scripted):

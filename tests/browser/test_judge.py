@@ -1,7 +1,19 @@
 """Marks on the disc: what the judge reads in each finished sentence, and where it cannot."""
 
 import pytest
-from browser.hands import PLAIN, STEERED, has, opened, place, said, says, send, states
+from browser.hands import (
+    PLAIN,
+    STEERED,
+    button,
+    has,
+    opened,
+    place,
+    said,
+    says,
+    send,
+    states,
+    view,
+)
 from browser.scripted import READ, plain_words
 from browser.waiting import waited
 from playwright.sync_api import expect
@@ -97,3 +109,43 @@ def test_what_the_judge_cannot_place_is_no_mark(watched, scripted):
     waited(lambda: scripted.read, "a reading")
     page.wait_for_timeout(200)
     assert not page.locator(".mark").count()
+
+
+def test_the_judge_of_the_view_that_is_shown_is_the_one_asked_again(watched, scripted):
+    watched.expect_refusals()
+    page = opened(watched, scripted.url)
+    scripted.refuse(READ, 503, "the judge's weights cannot be fetched", times=2)
+    send(page, "How are you?")
+    states(page, "ended")
+    expect(button(page, "Ask it again")).to_be_visible()
+    view(page, "Twelve moods")
+    send(page, "How are you?")
+    waited(lambda: scripted.compare(1).ended, "the twelve")
+    expect(button(page, "Ask it again")).to_be_visible()
+    view(page, "Talk")
+    assert not scripted.read
+    button(page, "Ask it again").click()
+    for side in (STEERED, PLAIN):
+        expect(marks(page, side)).to_have_count(3)
+
+
+def test_the_line_of_what_was_asked_for_ends_where_the_steered_text_does(watched, scripted):
+    page = opened(watched, scripted.url)
+    ends = page.evaluate(
+        """async () => {
+          const { Line } = await import("/page/scripts/line.js");
+          const line = new Line();
+          const drawn = async () => {
+            for (const _ of "12") await new Promise(requestAnimationFrame);
+            return document.querySelector("#lanes .asked").points[2].x;
+          };
+          line.ask(0, { valence: 0.5, arousal: 0.5 });
+          line.reach(20);
+          line.end();
+          line.reach(100);
+          const first = await drawn();
+          line.end();
+          return [first, await drawn()];
+        }"""
+    )
+    assert ends[0] == ends[1]

@@ -130,6 +130,15 @@ def test_of_a_link_that_is_half_nonsense_the_other_half_counts(watched, scripted
     assert (now["law"], now["Seed"], now["strength"]) == ("add", "5", "1")
 
 
+def test_a_length_that_this_server_does_not_write_is_its_longest(watched, scripted):
+    scripted.abilities["max_tokens"] = 50
+    page = opened(watched, scripted.url, "#length=400&message=Hello")
+    expect(page.locator("#send-error")).to_contain_text("50 tokens at most")
+    button(page, "Send").click()
+    states(page, "ended")
+    assert scripted.compare().body["max_tokens"] == 50
+
+
 def test_a_mood_outside_the_disc_is_on_its_rim(watched, scripted):
     page = opened(watched, scripted.url, "#mood=3,4")
     assert mood(page) == pytest.approx((0.6, 0.8), abs=0.011)

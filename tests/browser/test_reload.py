@@ -24,6 +24,19 @@ from browser.waiting import waited
 from playwright.sync_api import expect
 
 KEPT = "emokernel-talk-1"
+ROOM = """
+const keep = Storage.prototype.setItem;
+Storage.prototype.setItem = function (name, value) {
+  if (value.length > 4500) throw new DOMException("full", "QuotaExceededError");
+  keep.call(this, name, value);
+};
+"""
+UNSEEN = """
+Object.defineProperty(Document.prototype, "hidden", { get: () => true });
+for (const name of ["pagehide", "visibilitychange"]) {
+  addEventListener(name, (event) => event.stopImmediatePropagation(), true);
+}
+"""
 
 
 def reloaded(page):
@@ -176,9 +189,10 @@ def test_a_message_that_is_asked_again_and_refused_keeps_its_answers(watched, sc
     [
         "{",
         "null",
-        '["scripted", 5]',
-        '["scripted", [null]]',
-        '["scripted", [{"said": "x", "chosen": 0}]]',
+        "5",
+        "[]",
+        "[null]",
+        '[{"said": "x", "model": "scripted", "chosen": 0}]',
     ],
 )
 def test_what_is_kept_and_is_no_talk_is_left_out(contexts, scripted, kept):
@@ -203,3 +217,49 @@ def test_a_text_that_is_gone_on_with_is_there_again(watched, scripted):
     reloaded(page)
     is_read(page)
     assert shown(page) == before
+
+
+def test_of_a_talk_that_has_no_room_the_last_turns_are_there(contexts, scripted):
+    watched = contexts(scripted.url)
+    watched.context.add_init_script(ROOM)
+    page = opened(watched, scripted.url)
+    for message in ("One?", "Two?", "Three?", "Four?", "Five?"):
+        send(page, message)
+        states(page, "ended")
+        expect(page.locator("article.turn .said").last).to_have_text(message)
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    reloaded(page)
+    there = page.locator("article.turn .said").all_text_contents()
+    assert 0 < len(there) < 5
+    assert there == ["One?", "Two?", "Three?", "Four?", "Five?"][-len(there) :]
+
+
+def test_what_ends_while_nobody_looks_outlives_a_page_that_is_not_told_of_its_end(
+    contexts, scripted
+):
+    watched = contexts(scripted.url)
+    watched.context.add_init_script(UNSEEN)
+    page = opened(watched, scripted.url)
+    send(page, "How are you?")
+    states(page, "ended")
+    before = shown(page)[0]
+    reloaded(page)
+    assert shown(page)[0] == before
+    button(page, "New talk").click()
+    reloaded(page)
+    expect(page.locator("#empty")).to_be_visible()
+
+
+def test_a_talk_with_the_model_before_is_none_of_the_one_that_came_meanwhile(watched, scripted):
+    watched.expect_refusals()
+    page = opened(watched, scripted.url)
+    send(page, "How are you?")
+    states(page, "ended")
+    with scripted.gone():
+        send(page, "And now?")
+        expect(page.locator("#banner")).to_contain_text("does not answer")
+        scripted.model = "another"
+    expect(page.locator("#model")).to_have_text("another", timeout=20_000)
+    expect(page.locator("article.turn")).to_have_count(1)
+    reloaded(page)
+    expect(page.locator("#empty")).to_be_visible()

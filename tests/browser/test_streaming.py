@@ -9,6 +9,7 @@ from browser.hands import (
     drag,
     has,
     mood,
+    on_screen,
     opened,
     place,
     point,
@@ -104,6 +105,32 @@ def test_while_the_point_is_led_the_last_place_is_what_holds(watched, scripted):
     assert asked_place(compare.asked[steered]) == mood(page)
 
 
+def test_only_a_mood_that_stays_is_named_whatever_the_model_reads_again(watched, scripted):
+    """A model without a cache reads its text again for each mood that is passed through."""
+    scripted.held = True
+    page = opened(watched, scripted.url)
+    send(page, "How are you?")
+    compare = scripted.compare()
+    compare.reads_all = True
+    compare.let(1)
+    has(page, STEERED, "writing")
+
+    def pass_through():
+        waited(lambda: compare.changes, "a change")
+        compare.let(2)
+        waited(lambda: compare.changed_at, "the change holds")
+        waited(lambda: "2" in said(page, STEERED), "its words")
+        page.mouse.move(*on_screen(page, -0.7, -0.5))
+
+    drag(page, -0.7, 0.5, meanwhile=pass_through)
+    waited(lambda: compare.changes[-1]["again"], "the last place")
+    compare.open()
+    states(page, "ended")
+    assert len(compare.changed_at) > 1
+    assert "cross" in said(page, STEERED)
+    expect(answer(page, STEERED).locator(".flag")).to_have_count(1)
+
+
 def test_both_sides_have_the_same_of_all_but_the_mood(watched, scripted):
     page = opened(watched, scripted.url)
     send(page, "How are you?")
@@ -153,6 +180,10 @@ def test_stop_keeps_what_was_said(watched, scripted):
     states(page, "stopped")
     waited(lambda: compare.left, "the page has hung up")
     assert said(page, STEERED) == compare.texts[steered_side(compare)]
+    # What is said aloud stands beside what was before it: that may not have been heard yet.
+    expect(page.locator("#aloud p")).to_have_text(
+        [said(page, STEERED).strip(), "The answers are not whole."]
+    )
 
 
 @pytest.mark.parametrize("how", ["cut", "tear"])

@@ -55,4 +55,5 @@ def test_it_can_be_stopped(watched, scripted):
     button(page, "Stop").click()
     waited(lambda: compare.left, "the page has hung up")
     assert sorted(page.locator(".state .text").all_text_contents()) == sorted(compare.texts)
+    expect(page.locator("#aloud")).to_contain_text("The twelve answers are not whole.")
     expect(button(page, "Send")).to_be_visible()

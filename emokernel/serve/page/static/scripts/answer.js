@@ -7,6 +7,9 @@ import { make, tell } from "./dom.js";
 
 const SLOW_MS = 1500; // after which a person is told how long it has been
 
+/** Whether all of them have come to their own end. */
+export const whole = (answers) => answers.every(({ element }) => element.dataset.state === "ended");
+
 export class Answer {
   text = "";
   #said = make("p", { class: "text" });

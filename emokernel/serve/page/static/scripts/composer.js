@@ -29,7 +29,7 @@ export class Composer {
     byId("anew").addEventListener("click", () => this.#view.anew());
     document.addEventListener("keydown", (event) => {
       if (event.key !== "Escape" || event.isComposing || event.defaultPrevented) return;
-      if (event.target.matches("select, dialog *") || !this.#view.isBusy) return;
+      if (event.target.matches("select, dialog *") || !this.#view?.isBusy) return;
       this.#view.stop();
     });
     settings.addEventListener("change", () => this.#write());

@@ -31,7 +31,7 @@ export class Cost {
   async run(said) {
     const { server, settings, known } = this.#page;
     if (this.#page.isWriting()) {
-      throw new Error("A text is being written, which would be measured too: stop it, or wait for its end.");
+      throw new Error("A text is being written or read, which would be measured too: stop it, or wait for its end.");
     }
     const feelings = { plain: null, steered: settings.feeling(), again: null };
     if (!feelings.steered) throw new Error("Nothing is asked for: move the point away from the centre.");

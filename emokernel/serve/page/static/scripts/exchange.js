@@ -12,6 +12,7 @@ export class Exchange {
   #sentences;
   #hooks;
   #last = 0; // step
+  #isSettled = true; // the mood that was asked for last is one to stay
   hasBegun = false;
 
   /**
@@ -34,6 +35,8 @@ export class Exchange {
       for await (const event of this.#writer.events) {
         if (!this.hasBegun) this.#hooks.began?.();
         this.hasBegun = true;
+        // A model without a cache reads its text again for a mood that is only passed through, too.
+        if (event.type === "changed") event.again &&= this.#isSettled;
         this.record.events.push(event);
         this.#take(event);
       }
@@ -63,6 +66,7 @@ export class Exchange {
    * model reads its text so far under them, which is felt more, and takes longer.
    */
   change(feelings, again) {
+    this.#isSettled = again;
     return this.#writer.change(feelings, again);
   }
 

@@ -17,6 +17,10 @@ export class Judge extends EventTarget {
     this.#server = server;
   }
 
+  get isReading() {
+    return this.#reading;
+  }
+
   /** `done({label, place})` is called once the sentence has been read. */
   read(text, done) {
     this.#waiting.push({ text: text.slice(0, LONGEST), done });

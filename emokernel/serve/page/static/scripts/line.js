@@ -22,7 +22,7 @@ export class Line {
 
   /** Nothing is asked for any more: the steered text has ended. */
   end() {
-    this.#end = this.#last;
+    this.#end ??= this.#last; // the plain text may go on
     this.show();
   }
 

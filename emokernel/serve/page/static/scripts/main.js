@@ -21,6 +21,7 @@ const SUGGESTIONS = {
   chat: ["How was the party last night?", "Describe the sea on a windy morning.", "What do you think of Mondays?"],
   text: ["This morning I", "When the door opened,", "The letter said that"],
 };
+const SAID = 8; // sentences that are said aloud, at most, before they go
 const AGAIN_S = 3; // after which a server that could not tell what it can is asked again
 
 const settings = new Settings();
@@ -33,10 +34,16 @@ const disc = new Disc(byId("disc"));
 /** What the views share. `known`: the answer of /v1/emotions. */
 const page = {
   server, settings, line, known: null,
-  isWriting: () => views.talk.isBusy || views.twelve.isBusy,
+  isWriting: () => [views.talk, views.twelve].some((view) => view.isBusy || view.judge.isReading),
+  mayWrite: () => {
+    if (views.cost.isBusy) throw new Error("The cost is being measured, and this would be too: stop that, or wait for its end.");
+  },
   changed: show,
   showMarks: (view) => { if (view === shown()) disc.show(view.marks); },
-  say: (text) => { byId("aloud").textContent = text; },
+  say: (text) => {
+    byId("aloud").append(make("p", {}, text)); // beside what may not have been said yet
+    while (byId("aloud").children.length > SAID) byId("aloud").firstElementChild.remove();
+  },
   list: (told, text) => {
     byId("readings").querySelector("ol").append(make("li", {}, make("b", {}, told), ` ${text}`));
     show();
@@ -110,7 +117,7 @@ function showJudge() {
   if (note.dataset.told === told) return; // or a screen reader would say it again
   note.dataset.told = told;
   note.replaceChildren(told, ...(error ? [" ", make("button",
-    { type: "button", class: "plain", onclick: () => judge.again() }, "Ask it again")] : []));
+    { type: "button", class: "plain", onclick: () => shown().judge.again() }, "Ask it again")] : []));
 }
 
 /** Asks what the server can, and shows it. */

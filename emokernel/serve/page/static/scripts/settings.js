@@ -127,7 +127,13 @@ export class Settings extends EventTarget {
 
   #read(fragment, complaints) {
     const names = this.#known.data.filter(({ steered }) => steered).map(({ id }) => id);
-    return read(new URLSearchParams(fragment.replace(/^#/, "")), names, complaints);
+    const changes = read(new URLSearchParams(fragment.replace(/^#/, "")), names, complaints);
+    const most = this.#known.abilities.max_tokens ?? Infinity;
+    if (changes.length > most) {
+      complaints.push(`An answer has ${most} tokens at most here, not ${changes.length}.`);
+      changes.length = most;
+    }
+    return changes;
   }
 
   #how() {

@@ -13,7 +13,12 @@ export class Steering {
     const asked = JSON.stringify(feelings);
     const [before, wasSettled] = this.#sent;
     if (asked === before && (wasSettled || !isSettled)) return;
-    this.#sent = [asked, isSettled];
-    await this.#exchange.change(feelings, isSettled);
+    const sent = this.#sent = [asked, isSettled];
+    try {
+      await this.#exchange.change(feelings, isSettled);
+    } catch (error) {
+      if (this.#sent === sent) this.#sent = [null, false]; // it may be asked for once more
+      throw error;
+    }
   }
 }

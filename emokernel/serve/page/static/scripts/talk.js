@@ -1,7 +1,7 @@
 /** A talk of several turns: each message is answered twice, steered and plain. */
 
 import { NOWHERE, signed, word } from "./affect.js";
-import { Answer } from "./answer.js";
+import { Answer, whole } from "./answer.js";
 import { byId, make, tell } from "./dom.js";
 import { Exchange } from "./exchange.js";
 import { Judge } from "./judge.js";
@@ -36,6 +36,7 @@ export class Talk {
   /** Answers a message; throws what the server refuses, and leaves the talk as it was then. */
   async run(said) {
     const { server, settings, known } = this.#page;
+    this.#page.mayWrite();
     const turn = this.#turnOf(said);
     const context = contextOf(known, settings.values.system, this.#past(), said);
     const feelings = [settings.feeling(), null];
@@ -51,14 +52,14 @@ export class Talk {
     this.#page.changed();
     try {
       await exchange.run();
-      this.#page.say(turn.answers.some(({ element }) => element.dataset.state !== "ended")
-        ? "The answers are not whole." : "Both answers have ended.");
+      this.#page.say(whole(turn.answers) ? "Both answers have ended." : "The answers are not whole.");
     } catch (error) {
       this.#drop(turn);
       throw error;
     } finally {
       if (this.#exchange === exchange) this.#exchange = null;
       this.#open();
+      if (document.hidden) this.#keep();
       this.#page.changed();
     }
   }
@@ -70,6 +71,7 @@ export class Talk {
     return this.run(turn.said).catch((error) => {
       this.#add(turn);
       this.#open();
+      this.#page.changed();
       throw error;
     });
   }
@@ -84,6 +86,7 @@ export class Talk {
     byId("turns").replaceChildren();
     byId("empty").hidden = false;
     this.#forget();
+    this.#keep();
     this.#page.changed();
   }
 
@@ -93,12 +96,12 @@ export class Talk {
       this.stop(); // or its end would look like that of the server
       this.#keep();
     });
-    // A browser that needs room ends pages that are not seen, and tells them nothing.
+    // A browser that needs room ends pages that are not seen, and does not tell them.
     document.addEventListener("visibilitychange", () => this.#keep());
     const past = keptTurns(this.#page.known.model);
     try {
-      for (const [index, { said, chosen, ...record }] of past.entries()) {
-        const turn = { ...this.#turnOf(said), chosen, record };
+      for (const [index, { said, model, chosen, ...record }] of past.entries()) {
+        const turn = { ...this.#turnOf(said), model, chosen, record };
         this.#add(turn);
         const hooks = index === past.length - 1 ? this.#hooks(turn, true) : {};
         await new Exchange(() => replayed(record), turn.answers, record.places, hooks).run();
@@ -187,7 +190,7 @@ export class Talk {
     const answers = SIDES.map((side) => new Answer(side, side));
     const pair = make("div", { class: "pair" }, ...answers.map(({ element }) => element));
     const element = make("article", { class: "turn" }, make("p", { class: "said" }, said), pair);
-    return { said, answers, element, chosen: 0, choice: null, record: null };
+    return { said, answers, element, model: this.#page.known.model, chosen: 0, choice: null, record: null };
   }
 
   #add(turn) {
@@ -198,7 +201,7 @@ export class Talk {
   }
 
   #keep() {
-    keepTurns(this.#page.known.model, this.#turns.map(({ said, chosen, record }) => ({ said, chosen, ...record })));
+    keepTurns(this.#turns.map(({ said, model, chosen, record }) => ({ said, model, chosen, ...record })));
   }
 
   /** Of the last turn a person says from which answer the talk goes on. */

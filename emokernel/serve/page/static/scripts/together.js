@@ -3,6 +3,7 @@
 import { Gone, Refused } from "./server.js";
 
 const ENDED = 404;
+const SOON_MS = 1000; // after which the stream of a server that is gone has ended too
 
 export function together(server, { context, feelings, sampling }, signal) {
   const mover = new Mover(server);
@@ -11,10 +12,14 @@ export function together(server, { context, feelings, sampling }, signal) {
 }
 
 async function* events(server, mover, body, signal) {
-  for await (const event of server.events("v1/emotions/compare", body, signal)) {
-    if (event.type === "start") mover.begin(event.stream);
-    if (event.type === "error") throw new Refused(event.message, 500);
-    yield event;
+  try {
+    for await (const event of server.events("v1/emotions/compare", body, signal)) {
+      if (event.type === "start") mover.begin(event.stream);
+      if (event.type === "error") throw new Refused(event.message, 500);
+      yield event;
+    }
+  } finally {
+    mover.hasEnded = true;
   }
 }
 
@@ -25,6 +30,7 @@ class Mover {
   #wanted = null; // the body of the next change
   #sending = null;
   begin; // call it with the token
+  hasEnded = false; // the stream, which told of it itself
 
   constructor(server) {
     this.#server = server;
@@ -46,8 +52,8 @@ class Mover {
       try {
         await this.#server.json(`v1/emotions/streams/${token}`, body);
       } catch (error) {
-        // The text has ended, or its own stream tells that the server is gone.
-        if (error instanceof Gone || error.status === ENDED) return;
+        if (error instanceof Gone) await new Promise((resolve) => setTimeout(resolve, SOON_MS));
+        if (this.hasEnded || error.status === ENDED) return;
         if (!this.#wanted) throw error;
       }
     }

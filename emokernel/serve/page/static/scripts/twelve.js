@@ -1,7 +1,7 @@
 /** One message under twelve moods around the circle, as the rows of one batch. */
 
 import { angle, signed, word } from "./affect.js";
-import { Answer } from "./answer.js";
+import { Answer, whole } from "./answer.js";
 import { paint } from "./colour.js";
 import { byId, make, tell } from "./dom.js";
 import { Exchange } from "./exchange.js";
@@ -44,6 +44,7 @@ export class Twelve {
 
   async run(said) {
     const { server, settings, known } = this.#page;
+    this.#page.mayWrite();
     const states = this.#states();
     const answers = states.map((state) => new Answer("steered", word(state), degrees(state)));
     const context = contextOf(known, settings.values.system, [], said);
@@ -67,7 +68,7 @@ export class Twelve {
     this.#page.changed();
     try {
       await this.#exchange.run();
-      this.#page.say("The twelve have ended.");
+      this.#page.say(whole(answers) ? "The twelve have ended." : "The twelve answers are not whole.");
     } catch (error) {
       byId("states").replaceChildren(...before);
       throw error;
