@@ -11,6 +11,8 @@ from emokernel.serve.schemas.shared import (
     Ignored,
     MaxTokens,
     Noted,
+    Off,
+    On,
     Short,
     Stopped,
     Strict,
@@ -107,10 +109,10 @@ class ChatBody(Noted, Stopped):
     max_completion_tokens: MaxTokens | None = None
     tools: Annotated[list[Tool], Field(fail_fast=True, max_length=MOST_TOOLS)] | None = None
     tool_choice: Literal["auto", "none"] | None = None
-    parallel_tool_calls: Literal[True] | None = None
+    parallel_tool_calls: On | None = None
 
     response_format: PlainFormat | None = None
-    logprobs: Literal[False] | None = None
+    logprobs: Off | None = None
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
     reasoning_effort: Literal["none"] | None = None
     verbosity: Literal["medium"] | None = None

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from emokernel.serve.schemas.parts import Text
-from emokernel.serve.schemas.shared import MaxTokens, Stopped, by_type, union
+from emokernel.serve.schemas.shared import MaxTokens, Off, One, Stopped, by_type, union
 
 _Prompt = Annotated[Text, Field(min_length=1)]
 
@@ -23,7 +23,7 @@ class CompletionBody(Stopped):
     )
     max_tokens: MaxTokens | None = None
 
-    best_of: Literal[1] | None = None
-    echo: Literal[False] | None = None
+    best_of: One | None = None
+    echo: Off | None = None
     logprobs: None = None
     suffix: Literal[""] | None = None

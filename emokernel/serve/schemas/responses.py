@@ -8,7 +8,16 @@ from pydantic import Field
 
 from emokernel.serve.schemas.chat import PlainFormat
 from emokernel.serve.schemas.parts import MOST_PARTS, AnyPart, Content, Text, Texts
-from emokernel.serve.schemas.shared import MaxTokens, Noted, Short, Strict, by_type, union
+from emokernel.serve.schemas.shared import (
+    MaxTokens,
+    Noted,
+    Off,
+    On,
+    Short,
+    Strict,
+    by_type,
+    union,
+)
 from emokernel.serve.schemas.tools import MOST_TOOLS, Arguments, FlatTool, ToolName
 
 MOST_ITEMS = 2048
@@ -111,9 +120,9 @@ class ResponseBody(Noted):
     max_output_tokens: MaxTokens | None = None
     tools: Annotated[list[FlatTool], Field(fail_fast=True, max_length=MOST_TOOLS)] | None = None
     tool_choice: Literal["auto", "none"] | None = None
-    parallel_tool_calls: Literal[True] | None = None
+    parallel_tool_calls: On | None = None
 
-    background: Literal[False] | None = None
+    background: Off | None = None
     include: Annotated[list[Any], Field(max_length=0)] | None = None
     max_tool_calls: None = None
     previous_response_id: None = None

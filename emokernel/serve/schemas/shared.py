@@ -8,12 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
     Tag,
     WithJsonSchema,
 )
+from pydantic_core import PydanticKnownError
 
 from emokernel.choices import DoseName, LawName, PositionsName
 from emokernel.requests import Request
@@ -30,6 +32,23 @@ class Strict(BaseModel):
     """An object without other fields; texts are no numbers, and true is none either."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _only(expected: bool | int) -> BeforeValidator:
+    """0 is not false and 1 not true, which a Literal of Python takes for one another."""
+
+    def check(given: Any) -> Any:
+        if isinstance(given, bool) != isinstance(expected, bool):
+            raise PydanticKnownError("literal_error", {"expected": repr(expected)})
+        return given
+
+    return BeforeValidator(check)
+
+
+Off = Annotated[Literal[False], _only(False)]
+On = Annotated[Literal[True], _only(True)]
+One = Annotated[Literal[1], _only(1)]
+Zero = Annotated[Literal[0], _only(0)]
 
 
 def union(*members: tuple[str, Any], tell: Callable[[Any], str | None], says: str) -> Any:
@@ -125,7 +144,7 @@ class StreamOptions(Strict):
     """How a stream ends; it always ends with the usage."""
 
     include_usage: bool | None = None
-    include_obfuscation: Literal[False] | None = None
+    include_obfuscation: Off | None = None
 
 
 class Sampled(Feeling):
@@ -154,9 +173,9 @@ class Stopped(Sampled):
     """With what only the two older routes have."""
 
     stop: Stop | None = None
-    n: Literal[1] | None = None
-    presence_penalty: Literal[0] | None = None
-    frequency_penalty: Literal[0] | None = None
+    n: One | None = None
+    presence_penalty: Zero | None = None
+    frequency_penalty: Zero | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
 
 
@@ -173,4 +192,4 @@ class Noted(Sampled):
     safety_identifier: Ignored = None
     prompt_cache_key: Ignored = None
     prompt_cache_retention: Ignored = None
-    top_logprobs: Literal[0] | None = None
+    top_logprobs: Zero | None = None
