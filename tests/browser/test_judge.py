@@ -58,7 +58,8 @@ def test_a_mark_lies_where_the_judge_says(watched, scripted):
     middle = centre["x"] + centre["width"] / 2, centre["y"] + centre["height"] / 2
     for side, label in ((STEERED, "joy"), (PLAIN, "sadness")):
         expect(marks(page, side)).to_have_count(1)
-        box = marks(page, side).locator("circle, rect").first.bounding_box()
+        mark = marks(page, side).locator("circle, rect").first
+        box = waited(mark.bounding_box, "the mark, which each reading draws anew")
         there = scripted.table.get(label)
         radius = centre["width"] / 2
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
