@@ -111,12 +111,16 @@ def test_only_a_mood_that_stays_is_named_whatever_the_model_reads_again(watched,
     page = opened(watched, scripted.url)
     send(page, "How are you?")
     compare = scripted.compare()
+    steered = steered_side(compare)
     compare.reads_all = True
     compare.let(1)
     has(page, STEERED, "writing")
 
+    def is_cross():
+        return compare.changes and asked_place(compare.changes[-1]["emotions"][steered])[0] < -0.6
+
     def pass_through():
-        waited(lambda: compare.changes, "a change")
+        waited(is_cross, "the change")
         compare.let(2)
         waited(lambda: compare.changed_at, "the change holds")
         waited(lambda: "2" in said(page, STEERED), "its words")
