@@ -31,7 +31,7 @@ let looksBack = false; // a person has scrolled up
 let followed = null; // the text with which the page goes on in the next frame
 const disc = new Disc(byId("disc"));
 
-/** What the views share. `known`: the answer of /v1/emotions. */
+/** What the views share. `known`: the answer of /v1/emotions. `mayWrite()` throws while no text may be begun. */
 const page = {
   server, settings, line, known: null,
   isWriting: () => [views.talk, views.twelve].some((view) => view.isBusy || view.judge.isReading),

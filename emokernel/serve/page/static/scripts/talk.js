@@ -90,7 +90,7 @@ export class Talk {
     this.#page.changed();
   }
 
-  /** The turns that this tab has kept, as they were when its page was left. */
+  /** Shows the turns that this tab has kept, as they were when its page was left; from now on keeps them. */
   async restore() {
     addEventListener("pagehide", () => {
       this.stop(); // or its end would look like that of the server
@@ -163,8 +163,9 @@ export class Talk {
       },
       wrote: (side, step) => {
         line.reach(step);
+        if (isPast) return;
         const [steered] = turn.answers;
-        if (!isPast && (side === 0 || !steered.isOpen)) this.#page.follow(steered.isOpen ? steered.element : turn.element);
+        if (side === 0 || !steered.isOpen) this.#page.follow(steered.isOpen ? steered.element : turn.element);
       },
       sentence: (side, { text, step, place }) => {
         const number = ++counts[side];
